@@ -3,7 +3,7 @@
 BUN_VERSION := 1.4.5
 BUN := $(CURDIR)/.tools/node_modules/.bin/bun
 EXECUTABLE := dist/parley
-SOURCES := $(shell find src sql docs -type f 2>/dev/null)
+SOURCES := $(shell find src sql docs README.md CHANGELOG.md THIRD-PARTY-NOTICES.txt -type f 2>/dev/null)
 
 # The slowest test files start first. There are more workers than cores, because many tests wait.
 TEST_POSTGRES ?= server

@@ -3,24 +3,24 @@
 set -eu
 
 executable=/usr/local/bin/parley
-runner=/usr/local/sbin/parley-run
+run_script=/usr/local/sbin/parley-run
 unit=/etc/systemd/system/parley.service
 low_port_unit=/etc/systemd/system/parley.service.d/low-port.conf
 env_file=/etc/parley/parley.env
 data_dir=/var/lib/parley
-# The first start unpacks Postgres and creates a database; an upgrade may migrate a large one.
+# This can take a while: the first start unpacks Postgres and creates a database, and an upgrade may migrate a large one.
 ready_timeout_s=${PARLEY_READY_TIMEOUT_S:-120}
 executable_bytes_max=536870912
-here=$(cd "$(dirname "$0")" && pwd)
+script_dir=$(cd "$(dirname "$0")" && pwd)
 
 usage() {
   cat <<'HELP'
 Usage: install.sh [OPTIONS] [EXECUTABLE | URL | VERSION]
 
-Installs Parley as a systemd service, or upgrades it. Run it as root. Running it again is safe.
+Installs Parley as a systemd service, or upgrades it. Run it as root. You can safely run it again.
 Without an argument, it installs the file `parley` next to this script, or ../dist/parley.
 
-  --sha256 HEX     checksum of the executable. Absent: from EXECUTABLE.sha256 or SHA256SUMS in the same folder
+  --sha256 HEX     checksum of the executable (default: from EXECUTABLE.sha256 or SHA256SUMS in the same folder)
   --releases URL   base URL of releases: URL/vVERSION/parley-VERSION-linux-x64 (or PARLEY_RELEASES)
   --port N         port for a first installation (3000)
   --allow-older    allow an older version, if it has all migrations of the database
@@ -38,11 +38,11 @@ fail() {
   echo "install.sh: $*" >&2
   exit 1
 }
-misuse() {
+fail_usage() {
   echo "install.sh: $* \`install.sh --help\` shows the options." >&2
   exit 2
 }
-say() { echo "$*"; }
+print() { echo "$*"; }
 
 # Runs every command that changes something, so that --dry-run can show it instead.
 run() {
@@ -60,7 +60,7 @@ upgrade_options=
 while [ $# -gt 0 ]; do
   case $1 in
     --sha256 | --releases | --port)
-      [ $# -ge 2 ] || misuse "$1 needs a value."
+      [ $# -ge 2 ] || fail_usage "$1 needs a value."
       case $1 in --sha256) checksum=$2 ;; --releases) releases=$2 ;; --port) port=$2 ;; esac
       shift
       ;;
@@ -72,9 +72,9 @@ while [ $# -gt 0 ]; do
       usage
       exit 0
       ;;
-    -*) misuse "There is no option $1." ;;
+    -*) fail_usage "There is no option $1." ;;
     *)
-      [ -z "$source" ] || misuse "Only one executable can be installed."
+      [ -z "$source" ] || fail_usage "Only one executable can be installed."
       source=$1
       ;;
   esac
@@ -82,20 +82,20 @@ while [ $# -gt 0 ]; do
 done
 case $port in
   '') ;;
-  *[!0-9]* | ??????*) misuse "--port $port is not a number from 1 to 65535." ;;
-  *) { [ "$port" -ge 1 ] && [ "$port" -le 65535 ]; } || misuse "--port $port is not a number from 1 to 65535." ;;
+  *[!0-9]* | ??????*) fail_usage "--port $port is not a number from 1 to 65535." ;;
+  *) { [ "$port" -ge 1 ] && [ "$port" -le 65535 ]; } || fail_usage "--port $port is not a number from 1 to 65535." ;;
 esac
 checksum=$(echo "$checksum" | tr 'A-F' 'a-f')
 case $checksum in
   '') ;;
-  *[!0-9a-f]*) misuse "--sha256 is 64 hexadecimal digits." ;;
-  *) [ ${#checksum} -eq 64 ] || misuse "--sha256 is 64 hexadecimal digits." ;;
+  *[!0-9a-f]*) fail_usage "--sha256 is 64 hexadecimal digits." ;;
+  *) [ ${#checksum} -eq 64 ] || fail_usage "--sha256 is 64 hexadecimal digits." ;;
 esac
 
 [ "$(id -u)" -eq 0 ] || fail "this needs root; use \`sudo $0\`."
 [ "$(uname -s)" = Linux ] || fail "this is for Linux with systemd; elsewhere start \`parley serve\` by other means."
 command -v systemctl >/dev/null ||
-  fail "systemd is missing (no systemctl). Start \`parley serve\` by your own service manager, or use a container."
+  fail "systemd is missing (no systemctl). Start \`parley serve\` with your own service manager, or use a container."
 
 [ -e /proc/self/exe ] || fail "/proc is not mounted, which Parley needs; mount it first."
 
@@ -107,24 +107,24 @@ is_systemd_running() {
 
 uninstall() {
   if is_systemd_running; then run systemctl disable --now parley 2>/dev/null || true; else run systemctl disable parley 2>/dev/null || true; fi
-  run rm -f "$unit" "$low_port_unit" "$executable" "$executable.previous" "$runner"
+  run rm -f "$unit" "$low_port_unit" "$executable" "$executable.previous" "$run_script"
   if [ -d "$(dirname "$low_port_unit")" ]; then run rmdir "$(dirname "$low_port_unit")" 2>/dev/null || true; fi
   if is_systemd_running; then run systemctl daemon-reload; fi
-  say "Parley is removed. Its data is still in $data_dir, its settings in $env_file."
-  say "To delete them permanently: rm -r $data_dir /etc/parley && userdel parley"
+  print "Parley is removed. Its data is still in $data_dir, its settings in $env_file."
+  print "To delete them permanently: rm -r $data_dir /etc/parley && userdel parley"
 }
 if [ "$action" = uninstall ]; then
   uninstall
   exit 0
 fi
 
-# `parley-run` and upgrades need it; a minimal Debian may not have it.
+# `parley-run` and upgrades need D-Bus; a minimal Debian may not have it.
 if is_systemd_running && [ ! -S /run/dbus/system_bus_socket ]; then
   fail "D-Bus is missing (no /run/dbus/system_bus_socket); install it with \`apt-get install dbus\`."
 fi
 
 for file in parley.service parley-run; do
-  [ -f "$here/$file" ] || fail "$here/$file is missing; copy the whole folder \`deploy\`."
+  [ -f "$script_dir/$file" ] || fail "$script_dir/$file is missing; copy the whole folder \`deploy\`."
 done
 
 case $(uname -m) in
@@ -137,7 +137,7 @@ if ldd --version 2>&1 | grep -qi musl; then platform=$platform-musl; fi
 # Concurrent runs would overwrite each other's files.
 exec 9>/run/parley-install.lock
 if command -v flock >/dev/null && ! flock -n 9; then fail "another install.sh is running; wait until it ends."; fi
-# Next to the target, because /tmp may be too small or mounted noexec.
+# The temporary folder is next to the target, because /tmp may be too small or mounted noexec.
 mkdir -p "$(dirname "$executable")"
 rm -rf "$(dirname "$executable")"/.parley-install.*
 work=$(mktemp -d "$(dirname "$executable")/.parley-install.XXXXXX")
@@ -150,7 +150,8 @@ download() { # URL FILE BYTES_MAX
     --speed-limit 1000 --speed-time 30 --max-time 1800 --max-filesize "$3" --output "$2" "$1"
 }
 
-# Prints the checksum of $1 from a file in sha256sum's format. If $3 is set, a single checksum counts for any name.
+# Prints the checksum of NAME from FILE, which has sha256sum's format. With `any`, a file with only one checksum matches any
+# name.
 read_checksum() { # NAME FILE [any]
   awk -v name="$1" -v any="${3:-}" '
     length($1) == 64 && $1 ~ /^[0-9a-fA-F]+$/ {
@@ -162,21 +163,21 @@ read_checksum() { # NAME FILE [any]
 }
 
 # Puts the executable at $work/parley, and its expected checksum into $checksum.
-obtain() {
+fetch_executable() {
   if [ -z "$source" ]; then
-    for file in "$here/parley" "$here/../dist/parley"; do
+    for file in "$script_dir/parley" "$script_dir/../dist/parley"; do
       if [ -f "$file" ]; then
         source=$file
         break
       fi
     done
-    [ -n "$source" ] || misuse "No executable found next to this script; give its path."
+    [ -n "$source" ] || fail_usage "No executable found next to this script; give its path."
   fi
   if [ ! -e "$source" ]; then
     case $source in
       [0-9]*.[0-9]*.[0-9]* | v[0-9]*.[0-9]*.[0-9]*)
         version=${source#v}
-        [ -n "$releases" ] || misuse "To install a version, set --releases URL."
+        [ -n "$releases" ] || fail_usage "To install a version, set --releases URL."
         source=${releases%/}/v$version/parley-$version-$platform
         ;;
     esac
@@ -185,9 +186,9 @@ obtain() {
   case $source in
     https://* | http://*)
       case $source in
-        http://*) [ -n "$checksum" ] || misuse "Over http, an attacker could replace the executable and its checksum: use https, or give --sha256." ;;
+        http://*) [ -n "$checksum" ] || fail_usage "Over http, an attacker could replace the executable and its checksum: use https, or give --sha256." ;;
       esac
-      say "Downloading $source"
+      print "Downloading $source"
       download "$source" "$work/parley" "$executable_bytes_max" || fail "$source can't be downloaded; check the address."
       if [ -z "$checksum" ] && download "$source.sha256" "$work/sum" 1000000 2>/dev/null; then
         checksum=$(read_checksum "$name" "$work/sum" any)
@@ -196,7 +197,7 @@ obtain() {
         checksum=$(read_checksum "$name" "$work/sum")
       fi
       ;;
-    *://*) misuse "$source is neither a file nor an https URL." ;;
+    *://*) fail_usage "$source is neither a file nor an https URL." ;;
     *)
       [ -f "$source" ] || fail "the file $source doesn't exist."
       cp "$source" "$work/parley"
@@ -208,17 +209,17 @@ obtain() {
   esac
 }
 
-check() {
+check_executable() {
   actual=$(sha256sum "$work/parley" | cut -d ' ' -f 1)
   if [ -z "$checksum" ]; then
     fail "no checksum found for $source. Put $name.sha256 or SHA256SUMS next to it; or, if you built or trust this file, give --sha256 $actual."
   fi
   [ "$actual" = "$checksum" ] ||
-    fail "$source is damaged or was replaced: its SHA-256 is $actual, expected is $checksum. Download it again."
+    fail "$source is damaged or was replaced: its SHA-256 is $actual, expected $checksum. Download it again."
   [ "$(od -An -tx1 -N4 "$work/parley" | tr -d ' \n')" = 7f454c46 ] ||
     fail "$source is not an executable for Linux; unpack it if it is an archive."
   [ "$(od -An -tx1 -j18 -N2 "$work/parley" | tr -d ' \n')" = "$machine" ] ||
-    fail "$source was built for another processor; this machine needs the one for $platform."
+    fail "$source was built for a different processor; this machine needs the one for $platform."
   chmod 0755 "$work/parley"
   new_version=$("$work/parley" --version 2>"$work/error" </dev/null) ||
     fail "$source doesn't run on this machine ($(grep -m 1 '[[:alnum:]]' "$work/error")); it needs the one for $platform."
@@ -228,7 +229,7 @@ check() {
   esac
 }
 
-# Minimal images have no tool that lists listening ports.
+# Reads /proc, because minimal images have no tool that lists listening ports.
 is_port_used() {
   hex=$(printf '%04X' "$1")
   cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v suffix=":$hex" '
@@ -236,7 +237,7 @@ is_port_used() {
 }
 
 # Prints the last value of a setting in the settings file.
-setting() { sed -nE "s/^[[:space:]]*$1=[\"']?([^\"']*)[\"']?[[:space:]]*\$/\1/p" "$env_file" 2>/dev/null | tail -n 1; }
+read_setting() { sed -nE "s/^[[:space:]]*$1=[\"']?([^\"']*)[\"']?[[:space:]]*\$/\1/p" "$env_file" 2>/dev/null | tail -n 1; }
 
 create_user() {
   getent group parley >/dev/null || run groupadd --system parley
@@ -249,9 +250,9 @@ create_user() {
   run install -d -m 0755 /etc/parley
 }
 
-write_env() {
+write_settings() {
   if [ -e "$env_file" ]; then
-    if [ -n "$port" ] && [ "$(setting PORT)" != "$port" ]; then say "$env_file exists and stays as it is; change PORT there."; fi
+    if [ -n "$port" ] && [ "$(read_setting PORT)" != "$port" ]; then print "$env_file exists and stays as it is; change PORT there."; fi
     return
   fi
   if [ "$dry_run" = yes ]; then
@@ -265,7 +266,7 @@ write_env() {
   (umask 077 && : >"$draft")
   chown root:parley "$draft"
   cat >"$draft" <<SETTINGS
-# Settings of Parley, one NAME=value per line; docs/operations.md lists them all. After a change: systemctl restart parley
+# Parley's settings, one NAME=value per line; docs/operations.md lists them all. After a change: systemctl restart parley
 # Keep a copy of this file on another machine: without JWT_SECRET, encrypted secrets in a restored backup can't be read.
 APP_ENV=production
 DATA_DIR=$data_dir
@@ -278,7 +279,7 @@ JWT_SECRET=$secret
 #PUBLIC_URL=https://chat.example.com
 #TRUSTED_PROXIES=127.0.0.1
 
-# Absent: an embedded Postgres in DATA_DIR.
+# If it isn't set, Parley uses an embedded Postgres in DATA_DIR.
 #DATABASE_URL=postgres://parley:password@127.0.0.1:5432/parley
 
 #AI_MODELS=openai/gpt-5.2
@@ -290,9 +291,9 @@ SETTINGS
 }
 
 install_files() {
-  run install -m 0755 "$here/parley-run" "$runner"
-  run install -m 0644 "$here/parley.service" "$unit"
-  used_port=$(setting PORT)
+  run install -m 0755 "$script_dir/parley-run" "$run_script"
+  run install -m 0644 "$script_dir/parley.service" "$unit"
+  used_port=$(read_setting PORT)
   [ -n "$used_port" ] || used_port=${port:-3000}
   if [ "$used_port" -lt 1024 ] 2>/dev/null; then
     run install -d -m 0755 "$(dirname "$low_port_unit")"
@@ -300,7 +301,8 @@ install_files() {
       echo "+ write $low_port_unit"
     else
       cat >"$low_port_unit" <<'DROPIN'
-# Written by install.sh, because PORT is below 1024: the required capability, which has no effect in a user namespace.
+# Written by install.sh, because PORT is below 1024. Such a port needs this capability, which has no effect in a user
+# namespace.
 [Service]
 CapabilityBoundingSet=CAP_NET_BIND_SERVICE
 AmbientCapabilities=CAP_NET_BIND_SERVICE
@@ -313,14 +315,14 @@ DROPIN
 }
 
 # Copy into the same folder, then rename: this replaces a file atomically, even while it is executed.
-place() { # FILE TARGET
+replace_executable() { # FILE TARGET
   run install -m 0755 "$1" "$2.new"
   run mv -f "$2.new" "$2"
   if command -v restorecon >/dev/null; then run restorecon "$2" || true; fi
 }
 
 # Waits until Parley notifies systemd that it is ready. Returns early if it keeps failing.
-wait_ready() { # INVOCATION: the one before, which may still be active for a moment
+wait_ready() { # INVOCATION: the previous one, which may still be active for a moment
   waited=0
   while [ "$waited" -lt "$ready_timeout_s" ]; do
     invocation=$(show_property InvocationID)
@@ -362,24 +364,24 @@ show_failure() {
 
 is_installed() { [ -x "$executable" ]; }
 has_database() {
-  used_dir=$(setting DATA_DIR)
-  [ -d "${used_dir:-$data_dir}/postgres" ] || [ -n "$(setting DATABASE_URL)$(setting DATABASE_URL_FILE)" ]
+  used_dir=$(read_setting DATA_DIR)
+  [ -d "${used_dir:-$data_dir}/postgres" ] || [ -n "$(read_setting DATABASE_URL)$(read_setting DATABASE_URL_FILE)" ]
 }
 
 install_first() {
-  used_port=$(setting PORT)
+  used_port=$(read_setting PORT)
   [ -n "$used_port" ] || used_port=${port:-3000}
   if is_systemd_running && [ "$start" = yes ] && is_port_used "$used_port"; then
     fail "port $used_port is in use. Stop the program that uses it, or choose another port with --port N (or PORT in $env_file, if that exists)."
   fi
   create_user
-  write_env
-  place "$work/parley" "$executable"
+  write_settings
+  replace_executable "$work/parley" "$executable"
   install_files
   if ! is_systemd_running; then
     run systemctl enable --quiet parley
-    say "Installed $new_version. systemd doesn't run here; Parley starts with the machine."
-    say "If this is an image for several machines, set a different JWT_SECRET in $env_file on each."
+    print "Installed $new_version. systemd isn't running here; Parley starts with the machine."
+    print "If this is an image for several machines, set a different JWT_SECRET in $env_file on each."
     return
   fi
   if ! start_service; then
@@ -387,25 +389,25 @@ install_first() {
     fail "correct the settings in $env_file, then: systemctl restart parley"
   fi
   [ "$dry_run" = no ] || return 0
-  say "Installed $new_version: $executable, settings in $env_file, data in $data_dir."
+  print "Installed $new_version: $executable, settings in $env_file, data in $data_dir."
   if [ "$start" = no ]; then
-    say "Start it with: systemctl start parley"
+    print "Start it with: systemctl start parley"
     return
   fi
-  say "It listens on port $used_port at $(setting HOST). Next:"
-  say "  parley-run admin create --email you@example.com    # asks for a password"
-  say "  journalctl -u parley -f                            # the log"
+  print "It listens on port $used_port at $(read_setting HOST). Next:"
+  print "  parley-run admin create --email you@example.com    # prompts for a password"
+  print "  journalctl -u parley -f                            # the log"
 }
 
 upgrade() {
   old_version=$("$executable" --version 2>/dev/null || echo "parley of an unknown version")
   create_user
-  write_env
+  write_settings
   if cmp -s "$work/parley" "$executable"; then
-    unit_before=$(sha256sum "$unit" "$runner" "$low_port_unit" 2>/dev/null || true)
+    unit_before=$(sha256sum "$unit" "$run_script" "$low_port_unit" 2>/dev/null || true)
     install_files
-    unit_after=$(sha256sum "$unit" "$runner" "$low_port_unit" 2>/dev/null || true)
-    say "$new_version is already installed."
+    unit_after=$(sha256sum "$unit" "$run_script" "$low_port_unit" 2>/dev/null || true)
+    print "$new_version is already installed."
     is_systemd_running || return 0
     if [ "$unit_before" != "$unit_after" ] || [ "$(systemctl is-active parley || true)" != active ]; then
       if ! start_service; then
@@ -416,25 +418,25 @@ upgrade() {
     return
   fi
   if ! is_systemd_running; then
-    if has_database; then fail "systemd doesn't run here, so no backup can be made with the settings of the service; run this on the running machine."; fi
+    if has_database; then fail "systemd isn't running here, so no backup can be made with the service's settings; run this on the running machine."; fi
     run cp -p "$executable" "$executable.previous"
-    place "$work/parley" "$executable"
+    replace_executable "$work/parley" "$executable"
     install_files
-    say "Upgraded from $old_version to $new_version."
+    print "Upgraded from $old_version to $new_version."
     return
   fi
   if ! has_database; then upgrade_options="$upgrade_options --no-backup"; fi
-  [ -x "$runner" ] || run install -m 0755 "$here/parley-run" "$runner"
+  [ -x "$run_script" ] || run install -m 0755 "$script_dir/parley-run" "$run_script"
   if [ "$dry_run" = yes ]; then
     echo "+ parley-run upgrade$upgrade_options --sha256 $checksum $source"
     install_files
     echo "+ systemctl --no-block restart parley, and wait until it is ready"
     return
   fi
-  # It checks version and migrations, makes a backup, keeps the old executable, and says how to roll back.
+  # `parley upgrade` checks version and migrations, makes a backup, keeps the old executable, and prints how to roll back.
   # The options contain no spaces.
   # shellcheck disable=SC2086
-  "$runner" upgrade $upgrade_options --sha256 "$checksum" "$work/parley" >"$work/upgrade" ||
+  "$run_script" upgrade $upgrade_options --sha256 "$checksum" "$work/parley" >"$work/upgrade" ||
     fail "nothing was replaced; $old_version is still installed and was not restarted."
   grep -v '^The running server was not restarted' "$work/upgrade"
   install_files
@@ -443,7 +445,7 @@ upgrade() {
     return
   fi
   if start_service; then
-    say "Upgraded from $old_version to $new_version; it is ready."
+    print "Upgraded from $old_version to $new_version; it is ready."
     return
   fi
   show_failure
@@ -452,6 +454,6 @@ upgrade() {
   exit 1
 }
 
-obtain
-check
+fetch_executable
+check_executable
 if is_installed; then upgrade; else install_first; fi

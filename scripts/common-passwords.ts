@@ -1,5 +1,5 @@
-// Writes src/lib/common-passwords.txt from the ranked list of @zxcvbn-ts/language-common (MIT), without passwords that are
-// too short to be accepted anyway.
+// Writes src/lib/common-passwords.txt: the most common passwords in the ranked list of @zxcvbn-ts/language-common (MIT).
+// Passwords that are too short to be accepted are left out.
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { dictionary } from "@zxcvbn-ts/language-common";

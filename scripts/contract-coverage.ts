@@ -47,18 +47,20 @@ function listRealtimeMessages({ channels, operations, components }: AsyncApi): s
 
 const [folder] = process.argv.slice(2);
 if (folder === undefined) throw new Error("Usage: contract-coverage.ts FOLDER");
-const covered = new Set(readdirSync(folder).flatMap((file) => readFileSync(join(folder, file), "utf8").split("\n")));
-const all = [
+const coveredParts = new Set(
+  readdirSync(folder).flatMap((file) => readFileSync(join(folder, file), "utf8").split("\n")),
+);
+const documentedParts = [
   ...new Set([
     ...listHttpResponses(readDocument("openapi.json")),
     ...listRealtimeMessages(readDocument("asyncapi.json")),
   ]),
 ];
-// Any operation may return these, so no test covers them for each one. A GET returns 409 for the first request with an
-// identity provider's token.
+// Any operation may return these statuses, so no test covers them for each operation. A GET may return 409 for the first
+// request with an identity provider's token.
 const isPossibleEverywhere = (name: string) => / (?:429|500|503)(?: |$)|^GET .* 409 /.test(name);
-const uncovered = all.filter((name) => !covered.has(name));
-for (const name of uncovered.filter((name) => !isPossibleEverywhere(name))) console.log(name);
+const uncoveredParts = documentedParts.filter((name) => !coveredParts.has(name));
+for (const name of uncoveredParts.filter((name) => !isPossibleEverywhere(name))) console.log(name);
 console.log(
-  `${all.length} documented, ${all.length - uncovered.length} covered; of the ${uncovered.length} others, ${uncovered.filter(isPossibleEverywhere).length} are failures that any operation may return.`,
+  `${documentedParts.length} documented, ${documentedParts.length - uncoveredParts.length} covered; of the ${uncoveredParts.length} others, ${uncoveredParts.filter(isPossibleEverywhere).length} are failures that any operation may return.`,
 );

@@ -16,19 +16,19 @@ import { createEnvExample, insertSettingsTable } from "./settings-docs.ts";
 
 const root = join(import.meta.dir, "..");
 
-function rewrite(path: string, edit: (markdown: string) => string): void {
+function rewriteFile(path: string, edit: (markdown: string) => string): void {
   const file = join(root, path);
   writeFileSync(file, edit(readFileSync(file, "utf8")));
 }
 
 writeFileSync(join(root, ".env.example"), createEnvExample());
-rewrite("docs/operations.md", insertSettingsTable);
-rewrite("docs/monitoring.md", insertMetricTable);
-rewrite("docs/models.md", insertPriceTable);
-rewrite("docs/errors.md", insertErrorTables);
-rewrite("docs/openai.md", insertFieldTables);
-rewrite("docs/realtime.md", insertProtocolTables);
-rewrite("docs/api-keys.md", insertScopeTable);
-rewrite("docs/limits.md", insertRealtimeLimits);
-rewrite("docs/fixed-limits.md", insertLimitTable);
+rewriteFile("docs/operations.md", insertSettingsTable);
+rewriteFile("docs/monitoring.md", insertMetricTable);
+rewriteFile("docs/models.md", insertPriceTable);
+rewriteFile("docs/errors.md", insertErrorTables);
+rewriteFile("docs/openai.md", insertFieldTables);
+rewriteFile("docs/realtime.md", insertProtocolTables);
+rewriteFile("docs/api-keys.md", insertScopeTable);
+rewriteFile("docs/limits.md", insertRealtimeLimits);
+rewriteFile("docs/fixed-limits.md", insertLimitTable);
 writeFileSync(join(root, "THIRD-PARTY-NOTICES.txt"), createThirdPartyNotices(root));

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs Debian's Chromium, in which the tests open rendered documents.
+# Installs Debian's Chromium, which the tests use to open rendered documents.
 set -euo pipefail
 
 if ! command -v apt-get >/dev/null; then

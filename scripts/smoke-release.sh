@@ -41,7 +41,7 @@ run_in_alpine() {
     sh -ec "apk add --no-cache --quiet bash curl libstdc++; /release/$name --version; /parley/scripts/smoke.sh /release/$name"
 }
 
-# Windows has no embedded Postgres, so `serve` must fail with an error that names DATABASE_URL. smoke.sh isn't used,
+# Windows has no embedded Postgres, so `serve` must fail with an error that mentions DATABASE_URL. smoke.sh isn't used,
 # because it needs Unix signals.
 run_on_windows() {
   "$executable" config check

@@ -17,17 +17,17 @@ function createHeader(path: string, mode: number, sizeBytes: number): Buffer {
   if (Buffer.byteLength(path) > NAME_BYTES_MAX) throw new Error(`The name is too long for a tar header: ${path}`);
   const header = Buffer.alloc(BLOCK_BYTES);
   header.write(path, 0);
-  header.write(octal(mode, 7), 100);
-  header.write(octal(0, 7), 108);
-  header.write(octal(0, 7), 116);
-  header.write(octal(sizeBytes, 11), 124);
-  header.write(octal(0, 11), 136);
+  header.write(formatOctal(mode, 7), 100);
+  header.write(formatOctal(0, 7), 108);
+  header.write(formatOctal(0, 7), 116);
+  header.write(formatOctal(sizeBytes, 11), 124);
+  header.write(formatOctal(0, 11), 136);
   header.write(" ".repeat(8), 148);
   header.write("0", 156);
   header.write("ustar\u000000", 257);
   const checksum = header.reduce((sum, byte) => sum + byte, 0);
-  header.write(`${octal(checksum, 6)}\0 `, 148);
+  header.write(`${formatOctal(checksum, 6)}\0 `, 148);
   return header;
 }
 
-const octal = (value: number, digits: number) => value.toString(8).padStart(digits, "0");
+const formatOctal = (value: number, digits: number) => value.toString(8).padStart(digits, "0");

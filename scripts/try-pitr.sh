@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tests point-in-time recovery as described in docs/backup.md, with a temporary Postgres server and pgBackRest. Sends
-# messages through Parley, deletes some of them like an operator by mistake, and restores the state before the mistake.
+# messages through Parley, deletes some of them, as an operator might do by mistake, and restores the state before that.
 # Needs root, Postgres and pgbackrest.
 # Usage: try-pitr.sh EXECUTABLE
 set -euo pipefail
@@ -120,8 +120,8 @@ sleep 1
 send_messages 301 310
 query "delete from messages where seq <= 250"
 [ "$(checksum_messages)" != "$before" ] || fail "the delete statement changed nothing"
-# A clean shutdown archives the rest of the WAL. After a crash, the rest is only in pg_wal. If that folder is lost too,
-# so are the changes since the last archived WAL file, at most those of the time in archive_timeout.
+# A clean shutdown archives the rest of the WAL. After a crash, the rest is only in pg_wal. If that folder is lost too, the
+# changes since the last archived WAL file are lost, so at most those of the last archive_timeout seconds.
 stop_parley
 stop_postgres fast
 rm -rf "${data:?}"/*

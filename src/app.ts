@@ -1,27 +1,27 @@
 import { Elysia } from "elysia";
 import { registerJobs } from "./composition/jobs.ts";
 import { createServices, type ServiceDependencies } from "./composition/services.ts";
-import { createAccessLog } from "./http/access-log.ts";
+import { createAccessLogPlugin } from "./http/access-log.ts";
 import { createAsyncApiRoutes } from "./http/asyncapi/routes.ts";
-import { createAuthenticate } from "./http/authenticate.ts";
+import { createAuthenticationPlugin } from "./http/authenticate.ts";
 import { checkAccess } from "./http/check-access.ts";
-import { createReadClientAddress } from "./http/client-address.ts";
-import { createCors } from "./http/cors.ts";
-import { createDocs } from "./http/docs.ts";
-import { createErrorHandler, createFindMethods } from "./http/error-handler.ts";
-import { createExpensiveReads } from "./http/expensive-reads.ts";
-import { createIdempotency } from "./http/idempotency.ts";
-import { createLargeBodies } from "./http/large-bodies.ts";
-import { mount, requireDeclared, requirePreconditions } from "./http/mount.ts";
+import { createClientAddressLookup } from "./http/client-address.ts";
+import { createCorsPlugin } from "./http/cors.ts";
+import { createDocsRoutes } from "./http/docs.ts";
+import { createErrorHandler, createMethodFinder } from "./http/error-handler.ts";
+import { createExpensiveReadLimiter } from "./http/expensive-reads.ts";
+import { createIdempotencyPlugin } from "./http/idempotency.ts";
+import { createLargeBodyScheduler } from "./http/large-bodies.ts";
+import { mount, requireDeclaredRoutes, requirePreconditions } from "./http/mount.ts";
 import { createOriginPolicy } from "./http/origin.ts";
-import { createRateLimit } from "./http/rate-limit.ts";
+import { createRateLimitPlugins } from "./http/rate-limit.ts";
 import { createReadQueue } from "./http/read-queue.ts";
 import { logRejectedOrigins } from "./http/rejected-origins.ts";
-import { requestId } from "./http/request-id.ts";
-import { createSecurityHeaders } from "./http/security-headers.ts";
-import { createSlowBodies } from "./http/slow-bodies.ts";
+import { requestIdPlugin } from "./http/request-id.ts";
+import { createSecurityHeadersPlugin } from "./http/security-headers.ts";
+import { createSlowBodyCheck } from "./http/slow-bodies.ts";
 import { createStartGate } from "./http/start-gate.ts";
-import { createTraceRequests } from "./http/trace-requests.ts";
+import { createTracingPlugin } from "./http/trace-requests.ts";
 import { createHookEntry } from "./modules/hooks/entry.ts";
 import { createRoutes } from "./routes.ts";
 
@@ -34,14 +34,14 @@ export function createApp(deps: AppDependencies) {
   const { config, log, metrics, lifecycle, tracing = null } = deps;
   const services = createServices(deps);
   const { auth, users, sockets, hub, limits, openStreams } = services;
-  const readClientAddress = createReadClientAddress(config.TRUSTED_PROXIES);
+  const getClientAddress = createClientAddressLookup(config.TRUSTED_PROXIES);
   const isAllowedOrigin = logRejectedOrigins(createOriginPolicy(config), log);
-  const rateLimit = createRateLimit({ limits, readClientAddress });
-  const authenticate = createAuthenticate({ identify: auth.identify, readClientAddress });
+  const rateLimit = createRateLimitPlugins({ limits, getClientAddress });
+  const authenticate = createAuthenticationPlugin({ identify: auth.identify, getClientAddress });
   const readQueue = createReadQueue({ limits });
-  const expensiveReads = createExpensiveReads({ limits, openStreams });
-  const idempotency = createIdempotency({ store: services.idempotency, log });
-  const largeBodies = createLargeBodies();
+  const expensiveReads = createExpensiveReadLimiter({ limits, openStreams });
+  const idempotency = createIdempotencyPlugin({ store: services.idempotency, log });
+  const largeBodies = createLargeBodyScheduler();
   const hookEntry = createHookEntry({ hooks: services.hooks, limits });
   const documentedRoutes = createRoutes({
     ...services,
@@ -49,20 +49,20 @@ export function createApp(deps: AppDependencies) {
     config,
     lifecycle,
     log,
-    readClientAddress,
+    getClientAddress,
     isAllowedOrigin,
   });
-  const routes = [...documentedRoutes, ...createDocs(documentedRoutes), ...createAsyncApiRoutes(config)];
+  const routes = [...documentedRoutes, ...createDocsRoutes(documentedRoutes), ...createAsyncApiRoutes(config)];
 
   const app = new Elysia({ normalize: false, handler: { standardHostname: false } })
-    .use(createTraceRequests({ tracing, continuesTraces: config.TRACE_CONTEXT === "continue" }))
-    .use(requestId)
-    .use(createAccessLog({ log, metrics, readClientAddress }))
-    .use(createSecurityHeaders(config))
-    .use(createCors(isAllowedOrigin))
+    .use(createTracingPlugin({ tracing, shouldContinueTraces: config.TRACE_CONTEXT === "continue" }))
+    .use(requestIdPlugin)
+    .use(createAccessLogPlugin({ log, metrics, getClientAddress }))
+    .use(createSecurityHeadersPlugin(config))
+    .use(createCorsPlugin(isAllowedOrigin))
     .use(createStartGate(lifecycle))
-    .use(rateLimit.byAddress)
-    .onError(createErrorHandler({ log, findMethods: createFindMethods(routes) }))
+    .use(rateLimit.limitByAddress)
+    .onError(createErrorHandler({ log, findMethods: createMethodFinder(routes) }))
     .use(
       mount(routes, [
         rateLimit.byRoute,
@@ -71,13 +71,13 @@ export function createApp(deps: AppDependencies) {
         rateLimit.byCaller,
         checkAccess,
         largeBodies,
-        createSlowBodies({ hasAccess: auth.hasAccess }),
+        createSlowBodyCheck({ hasAccess: auth.hasAccess }),
         idempotency,
         expensiveReads,
         readQueue,
       ]),
     );
-  requireDeclared(app, routes);
+  requireDeclaredRoutes(app, routes);
   requirePreconditions(routes);
 
   return {
@@ -87,15 +87,15 @@ export function createApp(deps: AppDependencies) {
     /** Must be called when the server is listening, because pushes use its native topics. */
     attach: hub.attach,
     /** The components to shut down, in order. */
-    parts: services.parts,
+    components: services.components,
     /** Starts the background work. Must be called after the database is migrated. */
     async start(): Promise<void> {
       // Until the other instances know about this one, they may use outdated caches.
       await services.bus.waitUntilAnnounced();
-      const existing = await users.ensureFirstAdministrator(config);
-      if (existing !== null)
+      const existingEmail = await users.ensureFirstAdministrator(config);
+      if (existingEmail !== null)
         log.warn(
-          `ADMIN_EMAIL: the account ${existing} is not an administrator and was not changed; \`parley admin create --email ${existing}\` ` +
+          `ADMIN_EMAIL: the account ${existingEmail} is not an administrator and was not changed; \`parley admin create --email ${existingEmail}\` ` +
             "makes it one and keeps its password.",
         );
       await services.documents.start();

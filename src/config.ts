@@ -47,30 +47,30 @@ export function loadConfig(
 ): Config {
   const problems: string[] = [];
   const values: Record<string, unknown> = {};
-  const quotedSettings: string[] = [];
-  function read([name, schema]: SettingEntry): void {
-    const raw = findRawValue(name, schema, environment, readFile, problems);
-    const value = raw === undefined ? schema.default : parseSetting(schema, raw);
+  const quotedSettingPrefixes: string[] = [];
+  function loadSetting([name, schema]: SettingEntry): void {
+    const rawValue = findRawValue(name, schema, environment, readFile, problems);
+    const value = rawValue === undefined ? schema.default : parseSetting(schema, rawValue);
     if (value === undefined) return;
-    if (raw !== undefined && isQuoted(raw) && !quotableSettings.has(name)) {
+    if (rawValue !== undefined && isQuoted(rawValue) && !quotableSettings.has(name)) {
       problems.push(`${name}: the value is in quotes, which would be part of it; remove the quotes.`);
       // Continues with the unquoted value, to avoid further errors about a missing value.
-      quotedSettings.push(`${name}: `);
-      values[name] = parseSetting(schema, raw.slice(1, -1));
+      quotedSettingPrefixes.push(`${name}: `);
+      values[name] = parseSetting(schema, rawValue.slice(1, -1));
       return;
     }
     values[name] = value;
     const invalidValues = new Set([...Value.Errors(schema, value)].map((error) => error.value));
     for (const part of invalidValues) problems.push(`${name}: ${explainValue(name, schema, part)}`);
   }
-  settingEntries.forEach(read);
+  settingEntries.forEach(loadSetting);
   const config = values as Settings;
-  listProviderSettings(config.AI_PROVIDERS).forEach(read);
-  listMcpSettings(config.MCP_SERVERS).forEach(read);
+  listProviderSettings(config.AI_PROVIDERS).forEach(loadSetting);
+  listMcpSettings(config.MCP_SERVERS).forEach(loadSetting);
   if (config.AI_MODELS.length === 0) config.AI_MODELS = listDefaultModels(config);
   if (config.DATABASE_URL && !problems.some((problem) => problem.startsWith("DATABASE_URL: ")))
     problems.push(...findUrlProblems(config.DATABASE_URL));
-  const isNotQuoted = (problem: string) => !quotedSettings.some((start) => problem.startsWith(start));
+  const isNotQuoted = (problem: string) => !quotedSettingPrefixes.some((prefix) => problem.startsWith(prefix));
   problems.push(...findSettingProblems(config, hasPrice).filter(isNotQuoted));
   problems.push(...findFileProblems(config, readFile, isFolder).filter(isNotQuoted));
   if (!problems.some((problem) => problem.startsWith("BACKUP_")))
@@ -100,7 +100,7 @@ function findRawValue(
   try {
     // An empty file counts as unset, like an empty value, because Compose files also list optional secrets.
     const text = readFile(file).trim() || undefined;
-    if (text === undefined && schema.isGuard)
+    if (text === undefined && schema.protectsAccess)
       problems.push(`${name}_FILE: the file is empty; write the value into it, or unset ${name}_FILE.`);
     return text;
   } catch {

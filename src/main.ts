@@ -44,15 +44,15 @@ ${commands.map(({ name, summary }) => `  ${name.padEnd(12)} ${summary}`).join("\
 
 Settings come from the environment; \`parley config\` shows them.`;
 
-async function run(args: string[]): Promise<number> {
-  const [first = "serve", ...rest] = args;
-  if (first === "version" || first === "--version" || first === "-v") return printVersion(rest);
-  if (first === "help") return printHelp(rest);
-  if (first === "--help" || first === "-h") return print(help);
-  const command = commands.find(({ name }) => name === first);
+async function runCommand(args: string[]): Promise<number> {
+  const [commandName = "serve", ...rest] = args;
+  if (commandName === "version" || commandName === "--version" || commandName === "-v") return printVersion(rest);
+  if (commandName === "help") return printHelp(rest);
+  if (commandName === "--help" || commandName === "-h") return print(help);
+  const command = commands.find(({ name }) => name === commandName);
   if (!command) {
-    const what = first.startsWith("-") ? "option" : "command";
-    throw new UsageError(`Unknown ${what} "${first}"; \`parley --help\` shows the usage.`);
+    const kind = commandName.startsWith("-") ? "option" : "command";
+    throw new UsageError(`Unknown ${kind} "${commandName}"; \`parley --help\` shows the usage.`);
   }
   if (rest.includes("--help") || rest.includes("-h")) return print(command.help);
   return await command.run(rest, process.env);
@@ -69,7 +69,7 @@ function printVersion(args: string[]): number {
 function printHelp([name, ...rest]: string[]): number {
   if (name === undefined || name === "--help" || name === "-h") return print(help);
   if (rest.length > 0) throw new UsageError("`parley help` takes one command; `parley --help` lists them.");
-  const command = commands.find((each) => each.name === name);
+  const command = commands.find((candidate) => candidate.name === name);
   if (command) return print(command.help);
   if (name === "help" || name === "version") return print(help);
   throw new UsageError(`Unknown command ${JSON.stringify(name)}; \`parley --help\` shows the usage.`);
@@ -81,7 +81,7 @@ function print(text: string): number {
 }
 
 /** Returns the lines to print for an error, and the exit code. */
-function explain(error: unknown): { lines: string[]; code: number } {
+function explainError(error: unknown): { lines: string[]; code: number } {
   if (error instanceof UsageError) return { lines: [error.message], code: exitCodes.usage };
   if (error instanceof ConfigError) return { lines: error.problems, code: exitCodes.usage };
   if (error instanceof CommandError) return { lines: [error.message], code: exitCodes.failure };
@@ -89,8 +89,8 @@ function explain(error: unknown): { lines: string[]; code: number } {
   return { lines: [explainDatabaseError(error) ?? text], code: exitCodes.failure };
 }
 
-const code = await run(process.argv.slice(2)).catch((error: unknown) => {
-  const { lines, code } = explain(error);
+const code = await runCommand(process.argv.slice(2)).catch((error: unknown) => {
+  const { lines, code } = explainError(error);
   for (const line of lines) console.error(line);
   return code;
 });

@@ -1,6 +1,6 @@
 import type { Services } from "./composition/services.ts";
 import type { Config } from "./config.ts";
-import type { ReadClientAddress } from "./http/client-address.ts";
+import type { GetClientAddress } from "./http/client-address.ts";
 import type { IsAllowedOrigin } from "./http/origin.ts";
 import { problemPages } from "./http/problems.ts";
 import type { Route } from "./http/route.ts";
@@ -34,7 +34,7 @@ export type RouteDependencies = Services & {
   config: Config;
   lifecycle: Lifecycle;
   log: Log;
-  readClientAddress: ReadClientAddress;
+  getClientAddress: GetClientAddress;
   isAllowedOrigin: IsAllowedOrigin;
   hookEntry: HookEntry;
 };

@@ -2,16 +2,16 @@ import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { dirname, join, normalize } from "node:path";
 
-const src = join(import.meta.dir, "../src");
-const files = [...new Bun.Glob("**/*.ts").scanSync(src)].filter((file) => !file.endsWith(".d.ts")).sort();
-const texts = new Map(files.map((file) => [file, readFileSync(join(src, file), "utf8")]));
+const sourceFolder = join(import.meta.dir, "../src");
+const files = [...new Bun.Glob("**/*.ts").scanSync(sourceFolder)].filter((file) => !file.endsWith(".d.ts")).sort();
+const sourceTexts = new Map(files.map((file) => [file, readFileSync(join(sourceFolder, file), "utf8")]));
 
 /** The source files that each source file imports, including types. */
 const imports = new Map(
-  [...texts].map(([file, text]) => {
+  [...sourceTexts].map(([file, text]) => {
     const targets = [...text.matchAll(/^(?:import|export)\b[^;"]*"(\.[^"]+)"|\bimport\("(\.[^"]+)"\)/gm)]
       .map(([, staticImport, dynamicImport]) => normalize(join(dirname(file), staticImport ?? dynamicImport ?? "")))
-      .filter((target) => texts.has(target));
+      .filter((target) => sourceTexts.has(target));
     return [file, targets];
   }),
 );
@@ -64,7 +64,7 @@ const modules = [
 ];
 const publicFiles = ["service.ts", "model.ts"];
 
-const topOf = (file: string) => (file.split("/")[0] ?? "").replace(/\.ts$/, "");
+const getTopFolder = (file: string) => (file.split("/")[0] ?? "").replace(/\.ts$/, "");
 const findLayer = (file: string) => layers.findIndex((layer) => layer.includes(file.split("/")[0] ?? ""));
 const findModule = (file: string) => (file.startsWith("modules/") ? file.split("/")[1] : undefined);
 
@@ -86,7 +86,7 @@ test("every file belongs to a layer, and every module is listed", () => {
 test("imports never point upwards or to another folder in the same layer", () => {
   const isNeighbor = (file: string, target: string) =>
     findLayer(target) === findLayer(file) &&
-    topOf(target) !== topOf(file) &&
+    getTopFolder(target) !== getTopFolder(file) &&
     findLayer(file) < findLayer("modules/any.ts");
   const violations = importPairs.filter(
     ({ file, target }) => findLayer(target) > findLayer(file) || isNeighbor(file, target),
@@ -96,11 +96,11 @@ test("imports never point upwards or to another folder in the same layer", () =>
 
 test("a module imports only earlier modules, and only their service.ts and model.ts", () => {
   const violations = importPairs.filter(({ file, target }) => {
-    const from = findModule(file);
-    const to = findModule(target);
-    if (from === undefined || to === undefined || from === to) return false;
+    const fromModule = findModule(file);
+    const toModule = findModule(target);
+    if (fromModule === undefined || toModule === undefined || fromModule === toModule) return false;
     // Routes are grouped by path and imported by no module, so they may use any service.
-    const isUpwards = !/routes\.ts$/.test(file) && modules.indexOf(to) > modules.indexOf(from);
+    const isUpwards = !/routes\.ts$/.test(file) && modules.indexOf(toModule) > modules.indexOf(fromModule);
     return isUpwards || !publicFiles.includes(target.split("/").slice(2).join("/"));
   });
   expect(violations).toEqual([]);
@@ -123,14 +123,14 @@ test("there are no circular imports", () => {
 });
 
 test("only http/ and app.ts use the framework", () => {
-  const users = [...texts]
+  const users = [...sourceTexts]
     .filter(([, text]) => /from "elysia"|from "@elysiajs\/swagger"/.test(text))
     .map(([file]) => file);
   expect(users.filter((file) => !file.startsWith("http/"))).toEqual(["app.ts"]);
 });
 
 test("only the command line reads the environment or exits", () => {
-  const readers = [...texts]
+  const readers = [...sourceTexts]
     .filter(([, text]) => /\bprocess\.(?:env|exit|argv)\b|\bBun\.env\b|\bimport\.meta\.env\b/.test(text))
     .map(([file]) => file)
     .filter((file) => file !== "main.ts" && !file.startsWith("commands/"));
@@ -146,11 +146,11 @@ const aiFolders = [
 test("within ai/, providers don't depend on attempts, and the chain doesn't depend on wire formats", () => {
   const findFolder = (file: string) => /^ai\/([^/]+)\//.exec(file)?.[1];
   const violations = importPairs.filter(({ file, target }) => {
-    const to = findFolder(target);
-    if (!file.startsWith("ai/") || to === undefined) return false;
-    const from = findFolder(file);
-    const row = aiFolders.find((folders) => folders.includes(from ?? ""));
-    return !row?.includes(to) || row.indexOf(to) > row.indexOf(from ?? "");
+    const toFolder = findFolder(target);
+    if (!file.startsWith("ai/") || toFolder === undefined) return false;
+    const fromFolder = findFolder(file);
+    const row = aiFolders.find((folders) => folders.includes(fromFolder ?? ""));
+    return !row?.includes(toFolder) || row.indexOf(toFolder) > row.indexOf(fromFolder ?? "");
   });
   expect(violations).toEqual([]);
   expect(
@@ -159,16 +159,18 @@ test("within ai/, providers don't depend on attempts, and the chain doesn't depe
 });
 
 test("wire formats stay in ai/providers/", () => {
-  const users = [...texts].filter(([, text]) => /from "(?:openai|@anthropic-ai)/.test(text)).map(([file]) => file);
+  const users = [...sourceTexts]
+    .filter(([, text]) => /from "(?:openai|@anthropic-ai)/.test(text))
+    .map(([file]) => file);
   expect(users.length).toBeGreaterThan(0);
   expect(users.filter((file) => !file.startsWith("ai/providers/"))).toEqual([]);
 });
 
-test("Parley's tokens are signed and verified in one file; jose is used for issuers' tokens and for MCP servers", () => {
-  const importersOf = (name: string) =>
-    [...texts].filter(([, text]) => text.includes(`from "${name}"`)).map(([file]) => file);
-  expect(importersOf("@elysiajs/jwt")).toEqual(["modules/auth/access-tokens.ts"]);
-  const joseImporters = importersOf("jose");
+test("Parley's tokens are signed and verified in one file, and jose is used only for issuers' tokens and for MCP servers", () => {
+  const listImporters = (name: string) =>
+    [...sourceTexts].filter(([, text]) => text.includes(`from "${name}"`)).map(([file]) => file);
+  expect(listImporters("@elysiajs/jwt")).toEqual(["modules/auth/access-tokens.ts"]);
+  const joseImporters = listImporters("jose");
   expect(joseImporters.length).toBeGreaterThan(0);
   expect(joseImporters.filter((file) => !file.startsWith("modules/auth/oidc/"))).toEqual([
     "modules/tools/mcp/identity.ts",
@@ -176,7 +178,7 @@ test("Parley's tokens are signed and verified in one file; jose is used for issu
 });
 
 test("only one file uses the cache package", () => {
-  const users = [...texts].filter(([, text]) => text.includes('from "lru-cache"')).map(([file]) => file);
+  const users = [...sourceTexts].filter(([, text]) => text.includes('from "lru-cache"')).map(([file]) => file);
   expect(users).toEqual(["cache/bounded-cache.ts"]);
 });
 
@@ -202,10 +204,10 @@ const connectingFiles = {
   "modules/tools/mcp/connection.ts": "the administrator",
 };
 
-test("only lib/outgoing connects to URLs set by users: every file that connects is listed", () => {
+test("every file that opens connections is listed, and only lib/outgoing connects to URLs set by users", () => {
   const connectCalls =
     /\bfetch\(|\bBun\.connect\(|\bsendRequest\(|\b(?:net|tls|https?)\.(?:connect|request|get)\(|ClientTransport\(|new WebSocket\(|connect as \w+.* from "node:(?:net|tls)"/;
-  const callers = [...texts]
+  const callers = [...sourceTexts]
     .filter(([, text]) => connectCalls.test(text.replace(/^\s*(?:\/\/|\*).*$/gm, "")))
     .map(([file]) => file);
   expect(callers.filter((file) => file !== "lib/http-client/client.ts")).toEqual(Object.keys(connectingFiles));
@@ -216,7 +218,7 @@ test("only lib/outgoing connects to URLs set by users: every file that connects 
  * explain why that isn't necessary.
  */
 const streamCreators = {
-  // Not for callers: the self-test's provider, a file read by a command, and other servers' responses.
+  // These streams are not responses to callers, but the self-test's answers, files read by commands, and other servers' responses.
   "new ReadableStream": [
     "commands/selftest/provider/stream.ts",
     "db/archive/encryption.ts",
@@ -226,12 +228,12 @@ const streamCreators = {
     "lib/outgoing/create-fetch.ts",
   ],
   "createEventStream(": ["http/event-stream.ts", "modules/messages/streams.ts", "modules/openai/chunk-stream.ts"],
-  // Downloads: their routes declare `expensive: "download"`, whose plugin adds them.
-  "streamText(": ["http/stream-text.ts", "modules/exports/routes.ts", "modules/me/account-routes.ts"],
+  // These streams are downloads. Their routes declare `expensive: "download"`, whose plugin adds them to the open streams.
+  "createTextStream(": ["http/stream-text.ts", "modules/exports/routes.ts", "modules/me/account-routes.ts"],
   "streamsBody: true": ["modules/imports/routes.ts"],
 };
 
 test("long-lived responses are only created in the listed files", () => {
   for (const [code, expectedFiles] of Object.entries(streamCreators))
-    expect([code, files.filter((file) => texts.get(file)?.includes(code))]).toEqual([code, expectedFiles]);
+    expect([code, files.filter((file) => sourceTexts.get(file)?.includes(code))]).toEqual([code, expectedFiles]);
 });

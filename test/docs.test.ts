@@ -22,40 +22,40 @@ import { Message } from "../src/protocol/message.ts";
 import { pushes } from "../src/protocol/pushes.ts";
 
 const root = join(import.meta.dir, "..");
-const read = (path: string) => readFileSync(join(root, path), "utf8");
+const readText = (path: string) => readFileSync(join(root, path), "utf8");
 
 test(".env.example is up to date (`make docs`)", () => {
-  expect(read(".env.example")).toBe(createEnvExample());
+  expect(readText(".env.example")).toBe(createEnvExample());
 });
 
 test("the settings in docs/operations.md are up to date (`make docs`)", () => {
-  const operations = read("docs/operations.md");
+  const operations = readText("docs/operations.md");
   expect(insertSettingsTable(operations)).toBe(operations);
   expect(operations).toContain("| `DATABASE_URL` (or `DATABASE_URL_FILE`) |");
 });
 
 test("the prices in docs/models.md are up to date (`make docs`)", () => {
-  const models = read("docs/models.md");
+  const models = readText("docs/models.md");
   expect(insertPriceTable(models)).toBe(models);
   expect(models).toContain("| `anthropic/claude-sonnet-4-6` | 3 | 0.3 | 3.75 | 15 |");
 });
 
 test("the metrics in docs/monitoring.md are up to date (`make docs`)", () => {
-  const monitoring = read("docs/monitoring.md");
+  const monitoring = readText("docs/monitoring.md");
   expect(insertMetricTable(monitoring)).toBe(monitoring);
   expect(monitoring).toMatch(/^\| `parley_ai_failovers_total` \| counter \| `from`, `to`, `reason` \| \w/m);
 });
 
 test("the error codes in docs/errors.md are up to date (`make docs`), with one row each", () => {
-  const errors = read("docs/errors.md");
+  const errors = readText("docs/errors.md");
   expect(insertErrorTables(errors)).toBe(errors);
   for (const code of Object.keys(errorCodes)) expect(errors).toContain(`| \`${code}\` |`);
-  // A pipe character in a text would create a sixth cell.
+  // A pipe character in a description would create a sixth cell.
   expect(errors.split("\n").filter((line) => line.startsWith("| `") && line.split("|").length > 7)).toEqual([]);
 });
 
 test("the request fields in docs/openai.md are up to date (`make docs`)", () => {
-  const openai = read("docs/openai.md");
+  const openai = readText("docs/openai.md");
   expect(insertFieldTables(openai)).toBe(openai);
   expect(openai).toContain("| `top_k` | 400 | yes | yes |");
   for (const field of Object.keys(requestFields)) expect(openai).toContain(`| \`${field}\` |`);
@@ -67,17 +67,17 @@ test.each([
   ["limits of connections", "docs/limits.md", insertRealtimeLimits, "| `frame_bytes` | 65,536 | bytes |"],
   ["fixed limits", "docs/fixed-limits.md", insertLimitTable, "| `FRAME_BYTES_MAX` | 65,536 | bytes |"],
 ] as const)("the %s in %s are up to date (`make docs`)", (_, path, insertTable, row) => {
-  const markdown = read(path);
+  const markdown = readText(path);
   expect(insertTable(markdown)).toBe(markdown);
   expect(markdown).toContain(`\n${row}`);
 });
 
 test("the protocol's tables have a row for each frame, push, close code and scope", () => {
-  const realtime = read("docs/realtime.md");
+  const realtime = readText("docs/realtime.md");
   for (const type of Object.keys(clientFrames)) expect(realtime).toMatch(new RegExp(`^\\| \`${type}[ \`]`, "m"));
   for (const type of Object.keys(pushes)) expect(realtime).toContain(`\n| \`${type}\` |`);
   for (const [name, { code }] of Object.entries(closeCodes)) expect(realtime).toContain(`\n| ${code} | \`${name}\` |`);
-  for (const scope of scopes) expect(read("docs/api-keys.md").split(`\n| \`${scope}\` | `)).toHaveLength(3);
+  for (const scope of scopes) expect(readText("docs/api-keys.md").split(`\n| \`${scope}\` | `)).toHaveLength(3);
 });
 
 /** All patterns of error codes in the sources. */
@@ -91,19 +91,20 @@ const codePatterns = [
 ];
 
 test("every error code in the sources is documented", () => {
-  const used = new Set<string>();
+  const usedCodes = new Set<string>();
   const files = [...new Bun.Glob("src/**/*.ts").scanSync(root)].filter((path) => !path.startsWith("src/db/"));
   for (const path of files)
-    for (const pattern of codePatterns) for (const [, code = ""] of read(path).matchAll(pattern)) used.add(code);
-  expect(used.size).toBeGreaterThan(30);
-  expect([...used].filter((code) => !Object.hasOwn(errorCodes, code))).toEqual([]);
+    for (const pattern of codePatterns)
+      for (const [, code = ""] of readText(path).matchAll(pattern)) usedCodes.add(code);
+  expect(usedCodes.size).toBeGreaterThan(30);
+  expect([...usedCodes].filter((code) => !Object.hasOwn(errorCodes, code))).toEqual([]);
 });
 
 test.each([
   ["conversation", Conversation],
   ["message", Message],
 ])("the JSON of a %s in docs/rest.md has every field of its schema", (name, schema) => {
-  const block = new RegExp(`^\`\`\`json ${name}\\n(.*?)^\`\`\``, "ms").exec(read("docs/rest.md"))?.[1] ?? "";
+  const block = new RegExp(`^\`\`\`json ${name}\\n(.*?)^\`\`\``, "ms").exec(readText("docs/rest.md"))?.[1] ?? "";
   const example = JSON.parse(block);
   expect([...Value.Errors(schema, example)].map(({ path, message }) => `${path}: ${message}`)).toEqual([]);
   expect(Object.keys(example).sort()).toEqual(Object.keys(schema.properties).sort());
@@ -117,24 +118,24 @@ test("every relative link in the documentation points to an existing file and he
         .replaceAll(/[^\w\- ]/g, "")
         .replaceAll(" ", "-"),
     );
-  const broken: string[] = [];
+  const brokenLinks: string[] = [];
   for (const path of ["README.md", "CONTRIBUTING.md", "SECURITY.md", ...new Bun.Glob("docs/*.md").scanSync(root)])
-    for (const [, target = ""] of read(path).matchAll(/\]\((?!https?:)([^)\s]*)\)/g)) {
+    for (const [, target = ""] of readText(path).matchAll(/\]\((?!https?:)([^)\s]*)\)/g)) {
       const [file = "", anchor] = target.split("#");
       const linked = file === "" ? path : join(dirname(path), file);
       const exists = existsSync(join(root, linked));
-      if (!exists || (anchor && !listSlugs(read(linked)).includes(anchor))) broken.push(`${path}: ${target}`);
+      if (!exists || (anchor && !listSlugs(readText(linked)).includes(anchor))) brokenLinks.push(`${path}: ${target}`);
     }
-  expect(broken).toEqual([]);
+  expect(brokenLinks).toEqual([]);
 });
 
 test("README.md lists every page in docs/ once", () => {
-  const listed = [...read("README.md").matchAll(/^\| \[(docs\/[\w-]+\.md)\]/gm)].map(([, path = ""]) => path);
-  expect(listed.sort()).toEqual([...new Bun.Glob("docs/*.md").scanSync(root)].sort());
+  const listedPages = [...readText("README.md").matchAll(/^\| \[(docs\/[\w-]+\.md)\]/gm)].map(([, path = ""]) => path);
+  expect(listedPages.sort()).toEqual([...new Bun.Glob("docs/*.md").scanSync(root)].sort());
 });
 
 test("every file named in docs/architecture.md exists, and its step tables are short", () => {
-  const text = read("docs/architecture.md");
+  const text = readText("docs/architecture.md");
   const diagram = /^```mermaid\n(.*?)^```/ms.exec(text)?.[1] ?? "";
   const diagramPaths = [...diagram.matchAll(/\bsrc\/[\w./-]+/g)].map(([path]) => path);
   expect(diagramPaths.length).toBeGreaterThan(8);
@@ -156,8 +157,8 @@ test("every example value in .env.example is valid", () => {
   const uncommented = createEnvExample().replaceAll(/^# ([A-Z_]+=.+)$/gm, "$1");
   const environment = parseEnv(uncommented);
   // These require another setting.
-  const { TLS_CERT_FILE, TLS_KEY_FILE, NODE_EXTRA_CA_CERTS, AI_MODELS, ...rest } = environment;
-  expect(Object.keys(rest).length).toBeGreaterThan(15);
-  expect(() => loadConfig(rest, () => "")).not.toThrow();
+  const { TLS_CERT_FILE, TLS_KEY_FILE, NODE_EXTRA_CA_CERTS, AI_MODELS, ...otherSettings } = environment;
+  expect(Object.keys(otherSettings).length).toBeGreaterThan(15);
+  expect(() => loadConfig(otherSettings, () => "")).not.toThrow();
   expect(AI_MODELS).toMatch(/^\w+\/\S+,\w+\/\S+$/);
 });

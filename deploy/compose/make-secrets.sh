@@ -12,7 +12,7 @@ mkdir -p "$folder"
 chmod 0700 "$folder"
 
 # Writes stdin to a file, unless the file exists.
-keep_or_write() {
+write_if_missing() {
   if [ -e "$folder/$1" ]; then
     cat >/dev/null
     return
@@ -22,32 +22,32 @@ keep_or_write() {
   mv "$folder/.$1.new" "$folder/$1"
   echo "wrote $folder/$1"
 }
-# Hexadecimal, because it is used in URLs and configuration files.
-random() {
+# Prints 32 random bytes in hexadecimal, because they are used in URLs and configuration files.
+generate_hex() {
   hex=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
   [ "${#hex}" -eq 64 ] || { echo "make-secrets.sh: can't read random bytes from /dev/urandom." >&2; exit 1; }
   echo "$hex"
 }
-new_secret() {
-  value=$(random)
-  echo "$value" | keep_or_write "$1"
+create_secret() {
+  value=$(generate_hex)
+  echo "$value" | write_if_missing "$1"
 }
 
-new_secret jwt_secret
-new_secret metrics_token
-new_secret postgres_password
-new_secret postgres_superuser_password
-new_secret grafana_admin_password
+create_secret jwt_secret
+create_secret metrics_token
+create_secret postgres_password
+create_secret postgres_superuser_password
+create_secret grafana_admin_password
 if [ ! -e "$folder/valkey_conf" ]; then
-  value=$(random)
-  echo "requirepass $value" | keep_or_write valkey_conf
+  value=$(generate_hex)
+  echo "requirepass $value" | write_if_missing valkey_conf
 fi
 postgres_password=$(cat "$folder/postgres_password")
 valkey_password=$(sed -n 's/^requirepass //p' "$folder/valkey_conf")
-echo "postgres://parley:$postgres_password@postgres:5432/parley" | keep_or_write database_url
-echo "redis://:$valkey_password@valkey:6379" | keep_or_write redis_url
-keep_or_write openai_api_key </dev/null
-keep_or_write anthropic_api_key </dev/null
+echo "postgres://parley:$postgres_password@postgres:5432/parley" | write_if_missing database_url
+echo "redis://:$valkey_password@valkey:6379" | write_if_missing redis_url
+write_if_missing openai_api_key </dev/null
+write_if_missing anthropic_api_key </dev/null
 
 chmod 0644 "$folder"/*
 echo "The secrets are in $folder. Keep a copy of jwt_secret: with a different one, all users must log in again."

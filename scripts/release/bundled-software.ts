@@ -9,95 +9,113 @@ type BundledSoftware = {
   /** The file in licenses/ with the license text. Several entries may share a file. */
   licenseFile: string;
   /** The part of the executable that includes it. */
-  where: string;
+  includedIn: string;
   /** Matches its libraries in the embedded PostgreSQL packages. */
   libraries?: RegExp;
 };
 
-const onLinux = "embedded PostgreSQL for Linux";
-const onMac = "embedded PostgreSQL for macOS";
-const onAllPlatforms = "embedded PostgreSQL";
+const inLinuxPostgres = "embedded PostgreSQL for Linux";
+const inMacPostgres = "embedded PostgreSQL for macOS";
+const inAnyPostgres = "embedded PostgreSQL";
 
 const bundledSoftware: BundledSoftware[] = [
-  { name: "Bun", license: "MIT and others", licenseFile: "bun.txt", where: "the runtime of every executable" },
+  { name: "Bun", license: "MIT and others", licenseFile: "bun.txt", includedIn: "the runtime of every executable" },
   {
     name: "JavaScriptCore and WebKit",
     license: "LGPL-2.0-or-later",
     licenseFile: "LGPL-2.txt",
-    where: "in Bun; see the Bun section for their source",
+    includedIn: "in Bun; see the Bun section for their source",
   },
   {
     name: "PostgreSQL",
     license: "PostgreSQL",
     licenseFile: "postgresql.txt",
-    where: onAllPlatforms,
+    includedIn: inAnyPostgres,
     libraries: /^libpq\./,
   },
   {
     name: "OpenSSL 1.1",
     license: "OpenSSL",
     licenseFile: "openssl-1.1.txt",
-    where: onLinux,
+    includedIn: inLinuxPostgres,
     libraries: /^lib(crypto|ssl)\.so/,
   },
   {
     name: "OpenSSL 3",
     license: "Apache-2.0",
     licenseFile: "Apache-2.0.txt",
-    where: `${onMac}; also the license of several libraries in Bun`,
+    includedIn: `${inMacPostgres}; also the license of several libraries in Bun`,
     libraries: /^lib(crypto|ssl)\.3\.dylib/,
   },
-  { name: "ICU", license: "ICU", licenseFile: "icu.txt", where: `${onAllPlatforms}, and Bun`, libraries: /^libicu/ },
-  { name: "zlib", license: "Zlib", licenseFile: "zlib.txt", where: onAllPlatforms, libraries: /^libz\./ },
-  { name: "libxml2", license: "MIT", licenseFile: "libxml2.txt", where: onAllPlatforms, libraries: /^libxml2\./ },
-  { name: "libxslt", license: "MIT", licenseFile: "libxslt.txt", where: onLinux, libraries: /^libxslt\./ },
+  {
+    name: "ICU",
+    license: "ICU",
+    licenseFile: "icu.txt",
+    includedIn: `${inAnyPostgres}, and Bun`,
+    libraries: /^libicu/,
+  },
+  { name: "zlib", license: "Zlib", licenseFile: "zlib.txt", includedIn: inAnyPostgres, libraries: /^libz\./ },
+  { name: "libxml2", license: "MIT", licenseFile: "libxml2.txt", includedIn: inAnyPostgres, libraries: /^libxml2\./ },
+  { name: "libxslt", license: "MIT", licenseFile: "libxslt.txt", includedIn: inLinuxPostgres, libraries: /^libxslt\./ },
   {
     name: "liblzma (XZ Utils)",
     license: "public domain",
     licenseFile: "xz.txt",
-    where: onLinux,
+    includedIn: inLinuxPostgres,
     libraries: /^liblzma\./,
   },
-  { name: "OSSP uuid", license: "MIT", licenseFile: "ossp-uuid.txt", where: onLinux, libraries: /^libossp-uuid\./ },
-  { name: "lz4", license: "BSD-2-Clause", licenseFile: "lz4.txt", where: onMac, libraries: /^liblz4\./ },
+  {
+    name: "OSSP uuid",
+    license: "MIT",
+    licenseFile: "ossp-uuid.txt",
+    includedIn: inLinuxPostgres,
+    libraries: /^libossp-uuid\./,
+  },
+  { name: "lz4", license: "BSD-2-Clause", licenseFile: "lz4.txt", includedIn: inMacPostgres, libraries: /^liblz4\./ },
   {
     name: "Zstandard",
     license: "BSD-3-Clause",
     licenseFile: "zstd.txt",
-    where: `${onMac}, and Bun`,
+    includedIn: `${inMacPostgres}, and Bun`,
     libraries: /^libzstd\./,
   },
   {
     name: "MIT Kerberos",
     license: "MIT and others",
     licenseFile: "krb5.txt",
-    where: onMac,
+    includedIn: inMacPostgres,
     libraries: /^lib(krb5|k5crypto|gssapi_krb5|com_err|krb5support)\./,
   },
-  { name: "libedit", license: "BSD-3-Clause", licenseFile: "libedit.txt", where: onMac, libraries: /^libedit\./ },
+  {
+    name: "libedit",
+    license: "BSD-3-Clause",
+    licenseFile: "libedit.txt",
+    includedIn: inMacPostgres,
+    libraries: /^libedit\./,
+  },
   {
     name: "libuuid (e2fsprogs)",
     license: "BSD-3-Clause",
     licenseFile: "libuuid.txt",
-    where: onMac,
+    includedIn: inMacPostgres,
     libraries: /^libuuid\./,
   },
   {
     name: "GNU libiconv, GNU gettext (libintl), TinyCC",
     license: "LGPL-2.1-or-later",
     licenseFile: "LGPL-2.1.txt",
-    where: `${onMac}, as separate files that you can replace (https://www.gnu.org/software/libiconv/ and
+    includedIn: `${inMacPostgres}, as separate files that you can replace (https://www.gnu.org/software/libiconv/ and
 https://www.gnu.org/software/gettext/); TinyCC in Bun (https://github.com/tinycc/tinycc)`,
     libraries: /^lib(iconv|intl)\./,
   },
-  { name: "zxcvbn-ts", license: "MIT", licenseFile: "zxcvbn-ts.txt", where: "the list of common passwords" },
+  { name: "zxcvbn-ts", license: "MIT", licenseFile: "zxcvbn-ts.txt", includedIn: "the list of common passwords" },
 ];
 
 /** Creates a section for each entry: its name and license, the part that includes it, and the license text. */
-export function listBundledSoftware(root: string): string[] {
-  return bundledSoftware.map(({ name, license, licenseFile, where }) => {
+export function createBundledSoftwareSections(root: string): string[] {
+  return bundledSoftware.map(({ name, license, licenseFile, includedIn }) => {
     const content = readFileSync(join(root, "licenses", licenseFile), "utf8").trim();
-    return `${name} (${license})\nIncluded in: ${where}\n\n${content}`;
+    return `${name} (${license})\nIncluded in: ${includedIn}\n\n${content}`;
   });
 }
 

@@ -11,15 +11,15 @@ export function parseChangelog(markdown: string): Section[] {
     const [, version, date] = HEADING.exec(heading) ?? [];
     if (!version || !date)
       throw new Error(
-        `CHANGELOG.md: the heading "${heading}" is wrong; write "## 0.1.0 (unreleased)" or "## 0.1.0 (2027-01-31)".`,
+        `CHANGELOG.md: the heading "${heading}" is invalid; write "## 0.1.0 (unreleased)" or "## 0.1.0 (2027-01-31)".`,
       );
     return { version, date, text: lines.join("\n").trim() };
   });
 }
 
 /**
- * Returns the reasons why a version can't be released, one sentence each. Without a tag it is a dry run, for which the
- * version may be marked as unreleased.
+ * Returns the reasons why a version can't be released, one sentence each. Without a tag, this is a dry run, so the version
+ * may be marked as unreleased.
  */
 export function findVersionProblems(version: string, tag: string | undefined, markdown: string): string[] {
   const problems: string[] = [];

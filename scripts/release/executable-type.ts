@@ -21,11 +21,11 @@ const MACH_O_EXECUTE = 2;
 const MACH_O_CODE_SIGNATURE = 0x1d;
 const PE32_PLUS = 0x20b;
 
-/** Reads the type from the first HEADER_BYTES of a file. Returns null if it isn't a 64-bit executable in one of these formats. */
-export function readExecutableType(header: Uint8Array): ExecutableType | null {
+/** Parses the first HEADER_BYTES of a file, and returns its type, or null if it isn't a 64-bit executable in one of these formats. */
+export function parseExecutableType(header: Uint8Array): ExecutableType | null {
   const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
   try {
-    return readElf(view, header) ?? readMachO(view) ?? readPe(view);
+    return parseElf(view, header) ?? parseMachO(view) ?? parsePe(view);
   } catch (error) {
     // The file is truncated: an offset in its header is beyond its end.
     if (error instanceof RangeError) return null;
@@ -33,16 +33,16 @@ export function readExecutableType(header: Uint8Array): ExecutableType | null {
   }
 }
 
-function readElf(view: DataView, header: Uint8Array): ExecutableType | null {
+function parseElf(view: DataView, header: Uint8Array): ExecutableType | null {
   const is64BitLittleEndian = view.getUint8(4) === 2 && view.getUint8(5) === 1;
   if (view.getUint32(0) !== 0x7f45_4c46 || !is64BitLittleEndian) return null;
   const machine = elfMachines[view.getUint16(18, true)];
   if (!machine) return null;
-  const start = Number(view.getBigUint64(32, true));
+  const programHeadersOffset = Number(view.getBigUint64(32, true));
   const entryBytes = view.getUint16(54, true);
-  const entries = view.getUint16(56, true);
-  for (let index = 0; index < entries; index++) {
-    const entry = start + index * entryBytes;
+  const entryCount = view.getUint16(56, true);
+  for (let index = 0; index < entryCount; index++) {
+    const entry = programHeadersOffset + index * entryBytes;
     if (view.getUint32(entry, true) !== ELF_INTERPRETER) continue;
     const offset = Number(view.getBigUint64(entry + 8, true));
     const bytes = Number(view.getBigUint64(entry + 32, true));
@@ -52,7 +52,7 @@ function readElf(view: DataView, header: Uint8Array): ExecutableType | null {
   return { format: "ELF", machine };
 }
 
-function readMachO(view: DataView): ExecutableType | null {
+function parseMachO(view: DataView): ExecutableType | null {
   if (view.getUint32(0, true) !== MACH_O_64 || view.getUint32(12, true) !== MACH_O_EXECUTE) return null;
   const machine = machOMachines[view.getUint32(4, true)];
   if (!machine) return null;
@@ -65,11 +65,12 @@ function readMachO(view: DataView): ExecutableType | null {
   return { format: "Mach-O", machine, isSigned };
 }
 
-function readPe(view: DataView): ExecutableType | null {
+function parsePe(view: DataView): ExecutableType | null {
   if (view.getUint16(0) !== 0x4d5a) return null;
-  const start = view.getUint32(0x3c, true);
-  if (view.getUint32(start) !== 0x5045_0000 || view.getUint16(start + 24, true) !== PE32_PLUS) return null;
-  const machine = peMachines[view.getUint16(start + 4, true)];
+  const peHeaderOffset = view.getUint32(0x3c, true);
+  if (view.getUint32(peHeaderOffset) !== 0x5045_0000 || view.getUint16(peHeaderOffset + 24, true) !== PE32_PLUS)
+    return null;
+  const machine = peMachines[view.getUint16(peHeaderOffset + 4, true)];
   return machine ? { format: "PE32+", machine } : null;
 }
 

@@ -37,8 +37,8 @@ export function listInstalled(packages: Map<string, LockedPackage>, folders: str
 
 type PackageJson = { version: string; license?: unknown };
 
-/** Creates a section for each license text, with the packages to which it applies. */
-export function listLicenseTexts(packages: InstalledPackage[]): string[] {
+/** Creates a section for each license text, with the packages that it applies to. */
+export function createLicenseSections(packages: InstalledPackage[]): string[] {
   const packagesByText = new Map<string, string[]>();
   for (const { name, version, folder, license } of packages) {
     const files = readdirSync(folder).filter((file) => LICENSE_FILE.test(file) && /(^[^.]+|\.(md|txt))$/i.test(file));

@@ -27,21 +27,21 @@ type Lockfile = {
  */
 export function listRuntimePackages(lock: string): Map<string, LockedPackage> {
   const { workspaces, packages } = Bun.JSONC.parse(lock) as Lockfile;
-  const found = new Map<string, LockedPackage>();
+  const packagesByKey = new Map<string, LockedPackage>();
   const pendingKeys = Object.keys(workspaces[""]?.dependencies ?? {});
   for (let key = pendingKeys.pop(); key !== undefined; key = pendingKeys.pop()) {
     const entry = packages[key];
     if (!entry) throw new Error(`bun.lock has no entry for ${key}; run \`bun install\`.`);
-    if (found.has(key)) continue;
+    if (packagesByKey.has(key)) continue;
     const [spec, , details, integrity] = entry;
     const at = spec.lastIndexOf("@");
     const allDependencies = { ...details.dependencies, ...details.optionalDependencies, ...details.peerDependencies };
     const names = Object.keys(allDependencies).filter((name) => !details.optionalPeers?.includes(name));
     const dependencies = names.flatMap((name) => findKey(packages, key, name) ?? []);
-    found.set(key, { name: spec.slice(0, at), version: spec.slice(at + 1), integrity, dependencies });
+    packagesByKey.set(key, { name: spec.slice(0, at), version: spec.slice(at + 1), integrity, dependencies });
     pendingKeys.push(...dependencies);
   }
-  return new Map([...found].sort(([a], [b]) => (a < b ? -1 : 1)));
+  return new Map([...packagesByKey].sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
 /** Resolves a dependency like Node: in the package's own node_modules, otherwise the nearest one above it. */

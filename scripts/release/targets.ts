@@ -15,12 +15,12 @@ export type ReleaseTarget = {
   type: ExecutableType;
 };
 
-const elf = (machine: ExecutableType["machine"], loader: string): ExecutableType => ({
+const createElfType = (machine: ExecutableType["machine"], loader: string): ExecutableType => ({
   format: "ELF",
   machine,
   loader,
 });
-const machO = (machine: ExecutableType["machine"], isSigned: boolean): ExecutableType => ({
+const createMachOType = (machine: ExecutableType["machine"], isSigned: boolean): ExecutableType => ({
   format: "Mach-O",
   machine,
   isSigned,
@@ -28,16 +28,16 @@ const machO = (machine: ExecutableType["machine"], isSigned: boolean): Executabl
 
 /** All targets. Linux without glibc and Windows have no embedded PostgreSQL, so they need `DATABASE_URL`. */
 export const releaseTargets: ReleaseTarget[] = [
-  target("linux-x64", "linux-x64", elf("x86_64", "/lib64/ld-linux-x86-64.so.2")),
-  target("linux-arm64", "linux-aarch64", elf("arm64", "/lib/ld-linux-aarch64.so.1")),
-  target("linux-x64-musl", "linux-x64-musl", elf("x86_64", "/lib/ld-musl-x86_64.so.1")),
-  target("linux-arm64-musl", "linux-aarch64-musl", elf("arm64", "/lib/ld-musl-aarch64.so.1")),
-  target("darwin-arm64", "darwin-aarch64", machO("arm64", true)),
-  target("darwin-x64", "darwin-x64", machO("x86_64", false)),
-  { ...target("windows-x64", "windows-x64", { format: "PE32+", machine: "x86_64" }), extension: ".exe" },
+  createTarget("linux-x64", "linux-x64", createElfType("x86_64", "/lib64/ld-linux-x86-64.so.2")),
+  createTarget("linux-arm64", "linux-aarch64", createElfType("arm64", "/lib/ld-linux-aarch64.so.1")),
+  createTarget("linux-x64-musl", "linux-x64-musl", createElfType("x86_64", "/lib/ld-musl-x86_64.so.1")),
+  createTarget("linux-arm64-musl", "linux-aarch64-musl", createElfType("arm64", "/lib/ld-musl-aarch64.so.1")),
+  createTarget("darwin-arm64", "darwin-aarch64", createMachOType("arm64", true)),
+  createTarget("darwin-x64", "darwin-x64", createMachOType("x86_64", false)),
+  { ...createTarget("windows-x64", "windows-x64", { format: "PE32+", machine: "x86_64" }), extension: ".exe" },
 ];
 
-function target(name: string, runtime: string, type: ExecutableType): ReleaseTarget {
+function createTarget(name: string, runtime: string, type: ExecutableType): ReleaseTarget {
   return {
     name,
     extension: "",

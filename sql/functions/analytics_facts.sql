@@ -33,7 +33,7 @@ begin
     coalesce(m.cached_input_tokens, 0)::bigint, coalesce(m.reasoning_tokens, 0)::bigint, coalesce(m.cost_usd, 0),
     coalesce(f.positive, 0), coalesce(f.negative, 0), first_token_bucket(m.first_token_ms)
   from unnest(p_froms, p_tos) as s (from_at, to_at)
-  -- `offset 0` makes Postgres plan this separately; as a join, it may become a scan of all messages.
+  -- `offset 0` makes Postgres plan this subquery separately. A join might scan all messages.
   cross join lateral (
     select x.* from messages x where x.created_at >= s.from_at and x.created_at < s.to_at and x.deleted_at is null offset 0
   ) m

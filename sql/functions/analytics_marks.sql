@@ -1,4 +1,4 @@
--- A change that affects slots that are already counted marks them as stale, in the same transaction
+-- If a change affects slots that are already counted, the transaction of the change marks these slots as stale
 -- (docs/decisions/0073). Changes to messages of the last 5 minutes need no mark, because slots are recounted until 10
 -- minutes after their end.
 
@@ -64,22 +64,23 @@ create or replace trigger feedback_changed after update on feedback
 create or replace trigger feedback_removed after delete on feedback
   referencing old table as changed for each statement execute function mark_rated_slots();
 
--- Removes a user who is being deleted from the figures by user, p_days days at a time. Returns whether there may be more.
--- Waits for a counting step in progress, which may not know yet that the user is being deleted.
+-- Removes a user who is being deleted from the figures by user, p_days days at a time. Returns whether there may be more
+-- days. First waits for a counting step in progress to finish, because it may have started before the user was marked as
+-- being deleted.
 create or replace function forget_analytics_user(p_user uuid, p_days integer) returns boolean
 language plpgsql
 set plan_cache_mode = force_custom_plan
 set enable_seqscan = off
 as $$
 declare
-  number integer := (select u.n from analytics_users u where u.user_id = p_user);
+  user_number integer := (select u.n from analytics_users u where u.user_id = p_user);
   days timestamptz[];
 begin
-  if number is null then
+  if user_number is null then
     return false;
   end if;
   perform 1 from analytics_state for update;
-  days := array(select d.day from analytics_day_users d where d.n = number order by d.day limit p_days);
+  days := array(select d.day from analytics_day_users d where d.n = user_number order by d.day limit p_days);
   update analytics_slot_users s
   set (users, messages, generations, failed_generations, input_tokens, output_tokens, cost) = (
     select coalesce(array_agg(u.n), '{}'), coalesce(array_agg(u.messages), '{}'), coalesce(array_agg(u.generations), '{}'),
@@ -87,13 +88,13 @@ begin
       coalesce(array_agg(u.output_tokens), '{}'), coalesce(array_agg(u.cost), '{}')
     from unnest(s.users, s.messages, s.generations, s.failed_generations, s.input_tokens, s.output_tokens, s.cost)
       as u (n, messages, generations, failed_generations, input_tokens, output_tokens, cost)
-    where u.n <> number
+    where u.n <> user_number
   )
   from (
     select unnest(days) as day union select d.day from analytics_days d where not d.is_rolled_up
   ) d
-  where s.slot >= d.day and s.slot < d.day + interval '1 day' and number = any (s.users);
-  delete from analytics_day_users d where d.n = number and d.day = any (days);
+  where s.slot >= d.day and s.slot < d.day + interval '1 day' and user_number = any (s.users);
+  delete from analytics_day_users d where d.n = user_number and d.day = any (days);
   return cardinality(days) = p_days;
 end
 $$;

@@ -1,13 +1,14 @@
--- Reads the figures of a time range from summed days, from the slots before, between and after them, and, at both ends,
--- from the messages of slots that are only partly in the range.
+-- These functions read the figures of a time range from three sources: summed days; slots before, between and after
+-- these days; and, for slots that are only partly in the range, the messages themselves.
 
--- Divides a time range into days, other slots (gaps) and parts of slots (edges).
+-- Divides a time range into days, other slots (gaps) and parts of slots (edges). Gaps are ranges of whole slots.
 --
--- p_counted_until: everything created earlier is counted. If p_to isn't earlier, the last slot has no counted messages after p_to, so the whole slot is used.
+-- p_counted_until: everything created before this time is counted. If p_to isn't before it, the last slot has no counted
+-- messages after p_to, so the whole slot is used. p_has_days: whether summed days can be used.
 create or replace function find_analytics_cover(
   p_from timestamptz, p_to timestamptz, p_counted_until timestamptz, p_has_days boolean,
-  out day_froms timestamptz[], out day_tos timestamptz[], out gap_froms timestamptz[], out gap_tos timestamptz[], out edge_froms timestamptz[],
-  out edge_tos timestamptz[]
+  out day_froms timestamptz[], out day_tos timestamptz[], out gap_froms timestamptz[], out gap_tos timestamptz[],
+  out edge_froms timestamptz[], out edge_tos timestamptz[]
 )
 language plpgsql stable
 as $$
@@ -63,8 +64,8 @@ begin
 end
 $$;
 
--- Returns the figures of a time range, in any number of rows to be summed. `at` is the start of the slot or, if
--- p_has_days allows days, of the day.
+-- Returns the figures of a time range, in any number of rows, which the caller sums. `at` is the start of the slot. With
+-- p_has_days, it is the start of the day in rows that come from summed days.
 create or replace function read_analytics(
   p_from timestamptz, p_to timestamptz, p_counted_until timestamptz, p_has_days boolean
 )
@@ -134,21 +135,21 @@ begin
   edges as materialized (
     select * from list_edge_actives(cover.edge_froms, cover.edge_tos)
   ),
-  single as (
+  slot_ids as (
     select 'user' as kind, unnest(s.users) as n from slots s
     union
     select 'conversation', unnest(s.conversations) from slots s
     union
     select e.kind, e.n from edges e where e.n is not null
   ),
-  whole as materialized (
+  day_bitmaps as materialized (
     select d.kind, d.segment, bit_or(d.bits) as bits from unnest(cover.day_froms, cover.day_tos) as r (from_at, to_at)
     join analytics_day_actives d on d.day >= r.from_at and d.day < r.to_at group by d.kind, d.segment
   ),
   counted as (
-    select w.kind, bit_count(w.bits) as count from whole w
+    select w.kind, bit_count(w.bits) as count from day_bitmaps w
     union all
-    select s.kind, count(*) from single s left join whole w on w.kind = s.kind and w.segment = s.n / 8192
+    select s.kind, count(*) from slot_ids s left join day_bitmaps w on w.kind = s.kind and w.segment = s.n / 8192
     where w.bits is null or get_bit(w.bits, s.n % 8192) = 0 group by s.kind
     union all
     select e.kind, count(distinct e.id) from edges e where e.n is null group by e.kind
@@ -159,8 +160,8 @@ begin
 end
 $$;
 
--- Lists the users and conversations that were active in parts of slots, by reading messages. n is null for an id that
--- has no number yet.
+-- Lists the users and conversations that were active in parts of slots, by reading messages. `n` is the integer that
+-- represents the id in analytics, or null if the id has none yet.
 create or replace function list_edge_actives(p_froms timestamptz[], p_tos timestamptz[])
 returns table (slot timestamptz, kind text, id uuid, n integer)
 language plpgsql stable
@@ -181,7 +182,7 @@ end
 $$;
 
 -- Returns how many distinct users and conversations were active in each part of a time range. p_starts has the start
--- times of the parts; `part` is an index into it. p_has_days: the parts are UTC days.
+-- times of the parts; `part` is an index into p_starts. p_has_days: whether the parts are UTC days.
 create or replace function list_analytics_actives(
   p_from timestamptz, p_to timestamptz, p_counted_until timestamptz, p_has_days boolean, p_starts timestamptz[]
 )
@@ -194,19 +195,19 @@ as $$
 #variable_conflict use_column
 declare
   cover record;
-  -- The parts that are counted from arrivals: their indexes, start times and end times.
-  quick integer[] := '{}';
-  quick_froms timestamptz[] := '{}';
-  quick_tos timestamptz[] := '{}';
+  -- The parts that are counted from analytics_slot_arrivals: their indexes, start times and end times.
+  arrival_parts integer[] := '{}';
+  arrival_froms timestamptz[] := '{}';
+  arrival_tos timestamptz[] := '{}';
   -- The parts that are counted from the sets of active users and conversations of their slots.
-  slow integer[];
-  slow_froms timestamptz[];
-  slow_tos timestamptz[];
+  slot_parts integer[];
+  slot_part_froms timestamptz[];
+  slot_part_tos timestamptz[];
 begin
   select * into cover from find_analytics_cover(p_from, p_to, p_counted_until, p_has_days);
   if not p_has_days then
     select coalesce(array_agg(x.part), '{}'), coalesce(array_agg(x.from_at), '{}'), coalesce(array_agg(x.to_at), '{}')
-    into quick, quick_froms, quick_tos
+    into arrival_parts, arrival_froms, arrival_tos
     from (
       select s.part::integer as part, s.at as from_at, lead(s.at) over (order by s.part) as to_at
       from unnest(p_starts) with ordinality as s (at, part)
@@ -218,23 +219,23 @@ begin
         where not d.is_rolled_up and d.day > x.from_at - interval '1 day' and d.day < x.to_at);
   end if;
   select array_agg(x.part), array_agg(greatest(g.from_at, x.from_at)), array_agg(least(g.to_at, x.to_at))
-  into slow, slow_froms, slow_tos
+  into slot_parts, slot_part_froms, slot_part_tos
   from unnest(cover.gap_froms, cover.gap_tos) as g (from_at, to_at)
   join (
     select s.part::integer as part, s.at as from_at, coalesce(lead(s.at) over (order by s.part), 'infinity') as to_at
     from unnest(p_starts) with ordinality as s (at, part)
   ) x on x.from_at < g.to_at and x.to_at > g.from_at
-  where x.part <> all (quick);
+  where x.part <> all (arrival_parts);
   return query
   select q.part, sum(a.users[k.k])::bigint, sum(a.conversations[k.k])::bigint
-  from unnest(quick, quick_froms, quick_tos) as q (part, from_at, to_at)
+  from unnest(arrival_parts, arrival_froms, arrival_tos) as q (part, from_at, to_at)
   join analytics_slot_arrivals a on a.slot >= q.from_at and a.slot < q.to_at
   cross join lateral (select (extract(epoch from a.slot - q.from_at) / 900)::integer + 1 as k) k
   group by q.part;
   return query
   with slots as materialized (
     select x.part, a.users, a.conversations
-    from unnest(slow, slow_froms, slow_tos) as x (part, from_at, to_at)
+    from unnest(slot_parts, slot_part_froms, slot_part_tos) as x (part, from_at, to_at)
     join analytics_slot_actives a on a.slot >= x.from_at and a.slot < x.to_at
   ),
   edges as materialized (
@@ -325,7 +326,7 @@ begin
 end
 $$;
 
--- Splits a time range into the hours or days of a time zone. The first may begin before p_from. Days have 23 or 25
+-- Splits a time range into the hours or days of a time zone. The first part may begin before p_from. Days have 23 or 25
 -- hours when the clocks change. An hour that occurs twice becomes two parts.
 create or replace function list_analytics_parts(p_from timestamptz, p_to timestamptz, p_interval text, p_zone text)
 returns table (starts_at timestamptz)

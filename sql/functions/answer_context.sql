@@ -1,5 +1,5 @@
--- Read the context of an answer in one query: if possible in the statement that stores the question, otherwise
--- separately (docs/decisions/0045).
+-- These functions read the context of an answer in one query. If possible, they are called in the statement that stores
+-- the question, otherwise separately (docs/decisions/0045).
 
 -- Returns the settings for an answer that p_user requests, and the newest messages on the path to p_from (see
 -- list_path), or to the newest message if p_from is null. Returns null if the conversation no longer exists.
@@ -18,8 +18,8 @@ begin
     select row_to_json(a) from (
       select c.id, c.title, c.kind, c.titled_by, c.model, c.reasoning_effort,
         uses_documents(c.documents, c.metadata) as documents, chosen_tools(c.tools, c.metadata) as tools,
-        -- For older instances. They don't support lists of tools, so they offer no tools instead of tools that aren't
-        -- in the list.
+        -- For older instances, which don't support lists of tools. If there is a list, they get `false`, because they
+        -- would otherwise offer tools that aren't in the list.
         jsonb_build_object('documents', uses_documents(c.documents, c.metadata),
           'tools', chosen_tools(c.tools, c.metadata) = 'true'::jsonb) as metadata,
         v.template, p.user_id as prompt_owner_id,

@@ -1,15 +1,17 @@
--- Budgets (docs/decisions/0030, 0032). A request with an API key has two reservations with the same id: for the key and
--- for the user. To avoid deadlocks, the user's windows are locked before the key's, and each payer's by period. So a
--- key's windows, which many users may share, are never locked while waiting for one user's.
+-- Budgets (docs/decisions/0030, 0032). A window is a row with what a payer (a user or an API key) has spent and reserved
+-- on a day or in a month. A request with an API key has two reservations with the same id: for the key and for the user.
+-- To avoid deadlocks, the user's windows are locked before the key's windows, and the windows of one payer are locked in
+-- the order of their periods. So a key's windows, which many users may share, are never locked while waiting for one
+-- user's windows.
 
 -- Returns the key of a payer's advisory lock.
 create or replace function hash_payer(p_scope text, p_id uuid) returns bigint language sql immutable
 as $$select hashtextextended(p_scope || ' ' || p_id::text, 5030)$$;
 
--- Creates a payer's windows for a day and its month, unless they exist. Inserting a row waits for other transactions
--- that have inserted the same row and not committed yet, in an order that can't be controlled. So windows are only
--- inserted under an advisory lock on their payer, which is acquired before row locks, and which a batch can try to
--- acquire without waiting (lock_windows).
+-- Creates a payer's windows for a day and its month, unless they exist. If another transaction has inserted the same row
+-- and not committed yet, an insert waits for it, in an order that can't be controlled. So windows are only inserted while
+-- holding an advisory lock on their payer. That lock is acquired before row locks, and a batch can try to acquire it
+-- without waiting (lock_windows).
 create or replace function open_windows(p_scope text, p_id uuid, p_day date)
 returns void
 language plpgsql
@@ -87,11 +89,11 @@ create or replace function take_back_reservation(p_id uuid, p_scope text)
 returns void
 language sql
 as $$
-  with ended as (
+  with deleted as (
     delete from budget_reservations r where r.id = p_id and r.scope = p_scope returning r.*
   )
   update budget_windows w set reserved_tokens = w.reserved_tokens - e.tokens, reserved_usd = w.reserved_usd - e.usd
-  from ended e
+  from deleted e
   where w.scope = e.scope and w.scope_id = e.scope_id
     and ((w.period = 'day' and w.starts_on = e.starts_on)
       or (w.period = 'month' and w.starts_on = date_trunc('month', e.starts_on)::date));
@@ -138,8 +140,8 @@ begin
 end
 $$;
 
--- Estimates the tokens of a text. Even the densest texts have about 3 bytes per token on average, so this is usually
--- too high.
+-- Estimates the number of tokens in a text of p_bytes bytes. Even the densest text has about 3 bytes per token on
+-- average, so the estimate is usually too high.
 create or replace function estimate_tokens(p_bytes bigint) returns bigint language sql immutable
 as 'select (p_bytes + 2) / 3';
 
@@ -180,8 +182,8 @@ begin
 end
 $$;
 
--- Makes the reservation for one answer that is stored in the same transaction. If the payer is locked, it waits only
--- briefly, because the transaction has locked the conversation.
+-- Makes the reservation for one answer that is stored in the same transaction. If the payer is locked, this function
+-- waits only briefly, because its transaction has locked the conversation.
 create or replace function reserve_answer(
   p_generation uuid, p_user uuid, p_key uuid, p_conversation uuid, p_content_bytes bigint, p_model text, p_budget jsonb
 )
@@ -191,12 +193,12 @@ set plan_cache_mode = force_generic_plan
 set lock_timeout = '50ms'
 as $$
 declare
-  needed numeric[] := estimate_answer(p_conversation, p_content_bytes, p_model, p_budget);
+  estimate numeric[] := estimate_answer(p_conversation, p_content_bytes, p_model, p_budget);
 begin
-  if needed is null then
+  if estimate is null then
     return null;
   end if;
-  return reserve_budgets(p_generation, p_user, p_key, needed[1]::bigint, needed[2], p_budget);
+  return reserve_budgets(p_generation, p_user, p_key, estimate[1]::bigint, estimate[2], p_budget);
 end
 $$;
 
@@ -211,7 +213,7 @@ declare
   charge record;
 begin
   for charge in
-    with ended as (
+    with deleted as (
       delete from budget_reservations r where r.id = any (p_ids) returning r.*
     ),
     charges as (
@@ -219,7 +221,7 @@ begin
         coalesce(e.starts_on, (now() at time zone 'utc')::date) as starts_on,
         i.tokens, i.usd, coalesce(e.tokens, 0) as reserved_tokens, coalesce(e.usd, 0) as reserved_usd
       from unnest(p_ids, p_users, p_tokens, p_usd) as i (id, user_id, tokens, usd)
-      left join ended e on e.id = i.id
+      left join deleted e on e.id = i.id
     )
     select c.scope, c.scope_id, p.period,
       case p.period when 'day' then c.starts_on else date_trunc('month', c.starts_on)::date end as starts_on,
@@ -229,14 +231,14 @@ begin
     where c.scope_id is not null and (c.tokens > 0 or c.usd > 0 or c.reserved_tokens > 0 or c.reserved_usd > 0)
     group by 1, 2, 3, 4 order by 1 desc, 2, 3, 4
   loop
-    -- One payer at a time, as in all other code: a payer's windows are created and locked before the next payer's.
+    -- One payer at a time, as in all other code: a payer's windows are created and updated before the next payer's.
     if charge.period = 'day' then
       perform open_windows(charge.scope, charge.scope_id, charge.starts_on);
     end if;
     update budget_windows w set
       spent_tokens = w.spent_tokens + charge.tokens, spent_usd = w.spent_usd + charge.usd,
-      -- A deleted user's windows are new and have nothing reserved, which must not prevent an answer from being
-      -- completed.
+      -- If the user was deleted, these windows are new and have nothing reserved. That must not prevent the answer from
+      -- being completed.
       reserved_tokens = greatest(0, w.reserved_tokens - charge.reserved_tokens),
       reserved_usd = greatest(0, w.reserved_usd - charge.reserved_usd)
     where w.scope = charge.scope and w.scope_id = charge.scope_id and w.period = charge.period
@@ -277,14 +279,14 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
 declare
-  -- Of the same length: the index of a charge, and one of its payers.
+  -- Arrays of the same length: the index of a charge, and one of its payers.
   items bigint[];
   scopes text[];
   payers uuid[];
   days date[];
   skipped bigint[];
-  -- Of the same length: the charges to settle. If a reservation occurs twice, the first charge settles it and the
-  -- others are added.
+  -- Arrays of the same length: the charges to settle. If a reservation occurs more than once, the first charge settles
+  -- it, and the others are charged without a reservation.
   ids uuid[];
   users uuid[];
   tokens bigint[];
@@ -309,22 +311,23 @@ begin
   end if;
 
   with charges as materialized (
-    select i.*, i.tokens > 0 or i.usd > 0 as costs,
+    select i.*, i.tokens > 0 or i.usd > 0 as has_cost,
       row_number() over (partition by i.charge order by i.n) as charge_number
     from unnest(p_charges, p_ids, p_users, p_tokens, p_usd) with ordinality as i (charge, id, user_id, tokens, usd, n)
     where skipped is null or i.n <> all (skipped)
   ),
-  fresh as (
-    insert into budget_charges (id) select a.charge from charges a where a.costs and a.charge_number = 1 order by a.charge
+  new_charges as (
+    insert into budget_charges (id)
+    select a.charge from charges a where a.has_cost and a.charge_number = 1 order by a.charge
     on conflict do nothing returning id
   ),
-  due as (
+  due_charges as (
     select a.*, row_number() over (partition by a.id order by a.n) as id_number from charges a
-    where not a.costs or (a.charge_number = 1 and a.charge in (select f.id from fresh f))
+    where not a.has_cost or (a.charge_number = 1 and a.charge in (select f.id from new_charges f))
   )
   select array_agg(case when d.id_number = 1 then d.id end order by d.n), array_agg(d.user_id order by d.n),
     array_agg(d.tokens order by d.n), array_agg(d.usd order by d.n)
-  into ids, users, tokens, usd from due d;
+  into ids, users, tokens, usd from due_charges d;
   if ids is not null then
     perform settle_budgets(ids, users, tokens, usd);
   end if;
@@ -332,9 +335,9 @@ begin
 end
 $$;
 
--- Releases orphaned reservations: those whose generation has ended or no longer exists, and expired ones. Processes the
--- next p_rows of them after p_after, and skips those whose payer is locked, so it never waits. Returns how many it
--- released, and the id of the last one it processed, or null if there are no more.
+-- Releases orphaned reservations: those with a generation that is finished or no longer exists, and those that have
+-- expired. Processes the next p_rows of them after the id p_after. Skips those whose payer is locked, so it never waits.
+-- Returns how many it released, and the id of the last one that it processed, or null if there are no more.
 create or replace function free_reservations(p_after uuid, p_rows integer, out freed integer, out last_id uuid)
 language plpgsql
 set plan_cache_mode = force_generic_plan
@@ -346,8 +349,8 @@ declare
   scopes text[];
   payers uuid[];
   days date[];
-  locked bigint[];
-  free uuid[];
+  locked_positions bigint[];
+  unlocked_ids uuid[];
 begin
   select array_agg(l.id order by l.id) into orphaned_ids from (
     select distinct r.id from budget_reservations r
@@ -366,12 +369,12 @@ begin
   if positions is null then
     return;
   end if;
-  locked := lock_windows(positions, scopes, payers, days);
-  select array_agg(i.id) into free from unnest(orphaned_ids) with ordinality as i (id, n)
-  where locked is null or i.n <> all (locked);
-  freed := coalesce(cardinality(free), 0);
+  locked_positions := lock_windows(positions, scopes, payers, days);
+  select array_agg(i.id) into unlocked_ids from unnest(orphaned_ids) with ordinality as i (id, n)
+  where locked_positions is null or i.n <> all (locked_positions);
+  freed := coalesce(cardinality(unlocked_ids), 0);
   if freed > 0 then
-    perform settle_budgets(free, array_fill(null::uuid, array[freed]), array_fill(0::bigint, array[freed]),
+    perform settle_budgets(unlocked_ids, array_fill(null::uuid, array[freed]), array_fill(0::bigint, array[freed]),
       array_fill(0::numeric, array[freed]));
   end if;
 end

@@ -1,6 +1,6 @@
--- Returns the words of a document in two forms: `simple` keeps them unchanged, so that every language, name and stop
--- word matches exactly; `english` adds stems, so that "backups" finds "backup". A word that matches in both forms ranks
--- higher. A tsvector has at most 1 MB, so only the beginning of a longer document is indexed.
+-- Returns the words of a document in two forms: `simple` keeps them unchanged, so that names, stop words and words of
+-- any language match exactly; `english` adds stems, so that "backups" finds "backup". A word that matches in both forms
+-- ranks higher. A tsvector can be at most 1 MB, so only the beginning of a longer document is indexed.
 create or replace function document_words(title text, headings text, content text) returns tsvector
 language plpgsql immutable parallel safe as $$
 begin

@@ -1,4 +1,4 @@
--- A summary never outlives its source: changing or deleting a message deletes the summaries that may cover it, in the same
+-- Keeps summaries up to date: if a message is changed or deleted, the summaries that may cover it are deleted in the same
 -- transaction. Summaries of other branches may be deleted too; they are recreated.
 create or replace function drop_summaries() returns trigger language plpgsql as $$
 begin

@@ -8,7 +8,7 @@
 -- outcome of its answers is `locked`. With p_wait it waits for conversations, for a limited time.
 --
 -- Idempotent: if an answer was already completed with the same fencing token, the outcome is `finished` again, with the
--- same event and without another charge. So callers that lost the response to the commit can retry.
+-- same event and without another charge. So if the response to a commit was lost, the caller can retry.
 --
 -- Outcomes: finished, locked, item_locked, lost (another instance has taken over the answer), gone (the conversation
 -- was deleted). All arrays have one entry per answer.
@@ -35,14 +35,16 @@ declare
   locked_ids uuid[];
   -- Indexes of skipped answers: those in locked conversations, with a locked generation, or with a locked payer.
   skipped bigint[];
-  -- For each answer: its message, the user who requested it, the index of its conversation in conversation_ids, and how
-  -- many sequence numbers earlier answers use there. Null for answers that are not stored.
+  -- One entry per answer: its message (message_seqs and message_ids), the user who requested it, the index of its
+  -- conversation in conversation_ids (ranks), the number of sequence numbers that earlier answers of this call use in
+  -- that conversation (seq_offsets), and whether its generation still exists. message_seqs and ranks are null for
+  -- answers that this call doesn't store.
   message_seqs bigint[];
   message_ids uuid[];
   requester_ids uuid[];
   ranks integer[];
   seq_offsets integer[];
-  is_stored boolean[];
+  has_generation boolean[];
   conversation_ids uuid[];
   counts integer[];
   first_seqs bigint[];
@@ -77,7 +79,7 @@ begin
     p_output_tokens, p_cost_usd, skipped);
 
   with checked as (
-    select i.n, i.conversation, g.id is not null as is_stored, g.message_seq, g.message_id, g.requested_by, g.created_at,
+    select i.n, i.conversation, g.id is not null as has_generation, g.message_seq, g.message_id, g.requested_by, g.created_at,
       g.fence = i.fence and g.status = 'running' and (skipped is null or i.n <> all (skipped)) as has_lease
     from unnest(p_conversation, p_generation, p_fence) with ordinality as i (conversation, generation, fence, n)
     left join lateral (
@@ -98,9 +100,9 @@ begin
     array_agg(p.seq_offset + 1 order by p.conversation) filter (where p.is_last),
     array_agg(case when p.has_lease then p.message_seq end order by p.n),
     array_agg(p.message_id order by p.n), array_agg(p.requested_by order by p.n), array_agg(p.rank order by p.n),
-    array_agg(p.seq_offset order by p.n), array_agg(p.is_stored order by p.n),
+    array_agg(p.seq_offset order by p.n), array_agg(p.has_generation order by p.n),
     bool_or(p.has_lease and p.created_at < clock_timestamp() - interval '5 minutes')
-  into conversation_ids, counts, message_seqs, message_ids, requester_ids, ranks, seq_offsets, is_stored, is_counted
+  into conversation_ids, counts, message_seqs, message_ids, requester_ids, ranks, seq_offsets, has_generation, is_counted
   from numbered p;
 
   if conversation_ids is not null then
@@ -113,10 +115,12 @@ begin
     select i.*, first_seqs[i.rank] + i.seq_offset as new_seq
     from unnest(p_conversation, p_generation, p_attempt, p_content, p_status, p_reason, p_model, p_input_tokens,
                 p_output_tokens, p_cost_usd, p_error_code, p_error_detail, p_metadata, p_cached_input_tokens,
-                p_reasoning_tokens, p_first_token_ms, p_reasoning, p_output, message_seqs, ranks, seq_offsets, is_stored)
+                p_reasoning_tokens, p_first_token_ms, p_reasoning, p_output, message_seqs, ranks, seq_offsets,
+                has_generation)
       with ordinality as i (conversation, generation, attempt, content, status, reason, model, input_tokens,
                             output_tokens, cost_usd, error_code, error_detail, metadata, cached_input_tokens,
-                            reasoning_tokens, first_token_ms, reasoning, output, message_seq, rank, seq_offset, is_stored, n)
+                            reasoning_tokens, first_token_ms, reasoning, output, message_seq, rank, seq_offset,
+                            has_generation, n)
   ),
   ended as (
     update generations g set status = 'finished', finished_at = ended_at, lease_until = null, attempt = i.attempt
@@ -137,10 +141,11 @@ begin
     case
       when i.conversation = any (locked_ids) then 'locked'
       when i.n = any (skipped) then 'item_locked'
-      when earlier.seq is not null then 'finished'
-      when i.is_stored then 'lost'
+      when earlier_commit.seq is not null then 'finished'
+      when i.has_generation then 'lost'
       else 'gone'
-    end, earlier.seq, earlier.at, earlier.model, earlier.cost_usd, earlier.metadata, earlier.created_at
+    end, earlier_commit.seq, earlier_commit.at, earlier_commit.model, earlier_commit.cost_usd, earlier_commit.metadata,
+    earlier_commit.created_at
   from input i
   left join lateral (
     select e.seq, e.at, m.model, m.cost_usd, m.metadata - 'requested_by' as metadata, m.created_at
@@ -150,7 +155,7 @@ begin
       and e.type = 'message.completed'
     where g.conversation_id = i.conversation and g.id = i.generation and g.fence = p_fence[i.n] and g.status = 'finished'
     limit 1
-  ) earlier on skipped is null or i.n <> all (skipped)
+  ) earlier_commit on skipped is null or i.n <> all (skipped)
   where i.message_seq is null
   order by 1;
 
@@ -180,7 +185,8 @@ begin
   using unnest(p_conversation, p_generation, ranks) as i (conversation, generation, rank)
   where i.rank is not null and t.conversation_id = i.conversation and t.generation_id = i.generation;
 
-  -- Last, because a user's answers share these rows, so that other transactions only wait for the commit.
+  -- All answers of a user share these rows. Settling is the last step, so that other transactions wait for these rows
+  -- only during the commit.
   perform settle_budgets(array_agg(i.generation), array_agg(i.requester_id),
     array_agg(coalesce(i.input_tokens, 0)::bigint + coalesce(i.output_tokens, 0)), array_agg(coalesce(i.cost_usd, 0)))
   from unnest(p_generation, requester_ids, p_input_tokens, p_output_tokens, p_cost_usd, ranks)

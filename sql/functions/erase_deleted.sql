@@ -1,13 +1,13 @@
 -- Erases up to p_rows sequence numbers (each is a message or an event) of deleted conversations, oldest first. Small
 -- conversations are erased completely, large ones in several calls. Returns whether there may be more, and where it
--- stopped: the conversation and the last erased sequence number. Pass both to the next call; otherwise it scans the
--- dead rows again, which takes longer and longer while an old snapshot blocks vacuum.
+-- stopped: the conversation and the last erased sequence number. Pass both to the next call. Otherwise the next call
+-- scans the dead rows again, which takes longer and longer while an old snapshot blocks vacuum.
 --
 -- Only one instance may call this at a time. It doesn't lock the conversations first, because users may still try to
 -- send to them.
 --
 -- Sorting is disabled, so that Postgres uses the index that returns rows in order. Otherwise a plan made while a table
--- was nearly empty may use only the first column of another index, and scan the whole conversation for each batch.
+-- was nearly empty may use only the first column of a different index, and scan the whole conversation for each batch.
 create or replace function erase_deleted(
   p_rows integer, p_conversation uuid, p_seq bigint, out has_more boolean, out conversation uuid, out seq bigint
 )
@@ -33,7 +33,7 @@ begin
     has_more := true;
     from_seq := case when target.id = p_conversation then p_seq else 0 end;
     until_seq := from_seq + rows_left;
-    -- There are few: only those of answers that were in progress.
+    -- There are few of these rows, because only answers in progress have them.
     delete from generation_pieces p where p.conversation_id = target.id;
     delete from generation_thinking t where t.conversation_id = target.id;
     -- Each member may have rated each message.

@@ -1,12 +1,14 @@
 -- Creates the deliveries for the oldest p_rows rows of the outbox, one for each webhook that receives the event, and
--- deletes these rows. Returns the numbers of rows and deliveries, or nulls if another instance is running it. Only one
--- instance can run it at a time, so that deliveries are created in the order of a conversation's events.
+-- deletes these rows. Returns the numbers of rows (taken) and deliveries (made), or nulls if another instance is running
+-- this function. Only one instance can run it at a time, so that deliveries are created in the order of a conversation's
+-- events.
 --
 -- An administrator's webhook receives all events. Other webhooks receive events of conversations that their user
 -- belongs to, and events about the user. Access is checked again before each attempt (src/modules/webhooks/delivery).
 --
 -- A conversation's members are looked up once for all its events, and only their webhooks are read. Each lookup is a
--- subquery with an offset, which is planned separately: a join may reuse a plan made while a table was nearly empty.
+-- subquery with an offset, because Postgres plans such a subquery separately. A join might use a plan that was made while
+-- a table was nearly empty.
 create or replace function expand_webhook_outbox(p_rows integer, out taken integer, out made integer)
 language plpgsql
 set plan_cache_mode = force_generic_plan
@@ -22,13 +24,13 @@ begin
     return;
   end if;
   now_at := clock_timestamp();
-  with rows as (
+  with outbox_rows as (
     delete from webhook_outbox o where o.id = any (array(select x.id from webhook_outbox x order by x.id limit p_rows))
     returning o.*
   ),
   outbox_events as materialized (
     select r.id, e.*, r.at
-    from rows r
+    from outbox_rows r
     cross join lateral unnest(r.conversations, r.seqs, r.types, r.messages, r.users, r.data)
       with ordinality as e (conversation, seq, type, message, about, data, n)
   ),
@@ -82,7 +84,7 @@ begin
     order by t.id, t.n, t.webhook_id
     returning 1
   )
-  select (select count(*) from rows), (select count(*) from inserted) into taken, made;
+  select (select count(*) from outbox_rows), (select count(*) from inserted) into taken, made;
 end
 $$;
 

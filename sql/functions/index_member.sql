@@ -1,17 +1,18 @@
--- Decides how a new member can search the conversation: by the member's own search marks, which are added to existing
--- messages in the background, or separately if the conversation has too many messages or members.
+-- Decides how a new member's searches find the conversation's messages. A mark is an index term of a message that says
+-- whose searches find it. Normally, each member has a mark, which is added to existing messages in the background. If the
+-- conversation has too many messages or members, it is searched separately, with one mark for the whole conversation.
 create or replace function index_member() returns trigger
 language plpgsql
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
-  -- Each message has a mark for each of up to this many members.
+  -- A message has one mark per member, for at most this many members.
   members_max constant integer := 16;
   seqs_max constant bigint := 5000;
   state record;
 begin
-  -- The member already exists, and only the role changes.
+  -- Nothing to do: the member already exists, and only the role changes.
   if exists (select from members m where m.conversation_id = new.conversation_id and m.user_id = new.user_id) then
     return new;
   end if;

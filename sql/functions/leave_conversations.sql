@@ -1,9 +1,10 @@
--- Removes a user who is being deleted from conversations (docs/decisions/0040). If there is no other owner, another
--- member becomes one: preferably a user who can log in, then a member over a viewer, then the longest-standing one. If
--- there is no other member, the conversation is deleted. Returns the events in order.
+-- Removes a user from conversations, because the user is being deleted (docs/decisions/0040). If a conversation has no
+-- other owner, another member becomes the owner. Users who can log in are preferred to disabled users, then members to
+-- viewers, and then the longest-standing member is chosen. If there is no other member, the conversation is deleted.
+-- Returns the events in order.
 --
--- Without p_wait, locked conversations are skipped. With p_wait it waits for them; then pass only one, so that no
--- others stay locked during the wait.
+-- Without p_wait, locked conversations are skipped. With p_wait, the function waits for them. In that case, pass only one
+-- conversation, so that no others stay locked during the wait.
 create or replace function leave_conversations(p_user uuid, p_name text, p_conversations uuid[], p_wait boolean)
 returns table (conversation_id uuid, seq bigint, type text, data jsonb, at timestamptz)
 language plpgsql
@@ -11,12 +12,12 @@ as $$
 #variable_conflict use_column
 declare
   locked_ids uuid[];
-  -- Of the same length, in id order: the conversations to leave, the user's role there, and the new owner if one is
-  -- needed.
+  -- Arrays of the same length, in id order: the conversations to leave, the user's role in each, and the new owner if one
+  -- is needed.
   left_ids uuid[];
   roles text[];
   new_owners uuid[];
-  -- The conversations among them that are deleted.
+  -- Those of left_ids that will be deleted, because they have no other member.
   deleted_ids uuid[];
   first_seqs bigint[];
   left_at timestamptz;
@@ -54,7 +55,7 @@ begin
     return;
   end if;
 
-  -- Answers that the user requested are cancelled, or deleted with the conversation.
+  -- Answers that the user requested are cancelled below, or deleted with the conversation.
   perform 1 from generations g
   where g.conversation_id = any (left_ids) and g.requested_by = p_user and g.status <> 'finished'
   order by g.id for update;
@@ -85,10 +86,10 @@ begin
     join users u on u.id = m.user_id
     union all
     select s.conversation_id, s.first_seq + (s.new_owner is not null)::int,
-      case when s.is_lone then 'conversation.deleted' else 'member.removed' end,
-      case when s.is_lone then jsonb_build_object('id', s.conversation_id)
+      case when s.is_deleted then 'conversation.deleted' else 'member.removed' end,
+      case when s.is_deleted then jsonb_build_object('id', s.conversation_id)
       else jsonb_build_object('user_id', p_user, 'display_name', p_name, 'role', s.role) end
-    from (select *, conversation_id = any (deleted_ids) as is_lone
+    from (select *, conversation_id = any (deleted_ids) as is_deleted
           from unnest(left_ids, first_seqs, new_owners, roles) as s (conversation_id, first_seq, new_owner, role)) s
   ) e;
   perform append_events(event_conversations, event_seqs, event_types, null, event_data, left_at);

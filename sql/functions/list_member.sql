@@ -1,4 +1,4 @@
--- Adds a conversation to a new member's list, at the same position as in the other members' lists.
+-- Adds a conversation to a new member's list, with the same activity time as in the other members' lists.
 create or replace function list_member() returns trigger language plpgsql as $$
 begin
   insert into member_activity (conversation_id, user_id, active_at)

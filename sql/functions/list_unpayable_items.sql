@@ -1,7 +1,7 @@
 -- Returns the items of a batch of sends whose user's or key's budget is locked by another transaction, and later items
--- of the same authors, to keep their order. Locks the other budgets. Only considers items that a model with a price
--- answers. p_items, p_default_model and p_budget: as in send_messages. p_busy: conversations to skip. The caller must
--- have locked the others, so that their settings don't change.
+-- of the same authors, to keep their order. Locks the other budgets. Only considers items that will be answered by a model
+-- with a price. p_items, p_default_model and p_budget: as in send_messages. p_busy: conversations to ignore. The caller
+-- must have locked all other conversations of the items, so that their settings don't change.
 create or replace function list_unpayable_items(p_items json, p_default_model text, p_budget jsonb, p_busy uuid[])
 returns bigint[]
 language plpgsql
@@ -11,7 +11,7 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
 declare
-  -- Of the same length: the index of an item, and one of its payers.
+  -- Arrays of the same length: the index of an item, and one of its payers.
   items bigint[];
   scopes text[];
   payers uuid[];

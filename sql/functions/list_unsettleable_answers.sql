@@ -1,6 +1,6 @@
--- Returns the indexes of answers in a batch that can't be settled now, because another transaction has locked a budget
--- to which they are charged. Locks the other budgets. The arrays are as in end_answers. p_left_out: indexes to skip.
--- The caller must have locked the other answers' generations.
+-- Returns the indexes of answers in a batch that can't be settled at the moment, because another transaction has locked a
+-- budget to which they are charged. Locks the other budgets. The arrays are as in end_answers. p_left_out: indexes of
+-- answers to ignore. The caller must have locked the generations of all other answers.
 create or replace function list_unsettleable_answers(
   p_conversation uuid[], p_generation uuid[], p_fence integer[], p_input_tokens integer[], p_output_tokens integer[],
   p_cost_usd numeric[], p_left_out bigint[]
@@ -13,7 +13,7 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
 declare
-  -- Of the same length: the index of an answer, and one of its payers.
+  -- Arrays of the same length: the index of an answer, and one of its payers.
   items bigint[];
   scopes text[];
   payers uuid[];

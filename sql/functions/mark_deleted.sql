@@ -7,7 +7,7 @@ language plpgsql
 set plan_cache_mode = force_custom_plan
 as $$
 begin
-  -- In id order, like storing pieces and renewing leases, to avoid deadlocks.
+  -- Locked in id order, as when pieces are stored and leases renewed, to avoid deadlocks.
   perform 1 from generations g
   where g.conversation_id = any (p_conversations) and g.status <> 'finished'
   order by g.id for update;

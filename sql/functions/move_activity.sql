@@ -10,8 +10,8 @@ declare
   -- Conversations with up to this many members, and up to this many rows in total, are updated immediately.
   members_max constant integer := 50;
   rows_max constant integer := 2000;
-  at_once uuid[];
-  later uuid[];
+  small_ids uuid[];
+  large_ids uuid[];
 begin
   with counted as materialized (
     select i.id, (
@@ -25,10 +25,10 @@ begin
     from counted c
   )
   select array_agg(s.id) filter (where s.is_small), array_agg(s.id order by s.id) filter (where not s.is_small)
-  into at_once, later from summed s;
-  update member_activity a set active_at = p_at where a.conversation_id = any (at_once);
-  if later is not null then
-    insert into activity_moves (conversation_id, at) select i.id, p_at from unnest(later) i (id)
+  into small_ids, large_ids from summed s;
+  update member_activity a set active_at = p_at where a.conversation_id = any (small_ids);
+  if large_ids is not null then
+    insert into activity_moves (conversation_id, at) select i.id, p_at from unnest(large_ids) i (id)
     on conflict (conversation_id) do update set at = excluded.at;
   end if;
 end

@@ -1,10 +1,10 @@
 -- Supports instances of the previous release that are still running during an upgrade (docs/decisions/0063). They don't
--- know about `message_count`, `read_count`, `is_creator`, cached and reasoning tokens, or the parts of an answer other than
--- its text. In the next release, delete this file and the related code in append_events, and drop the
--- functions and triggers with a migration.
+-- set `message_count`, `read_count`, `is_creator`, cached and reasoning tokens, or the parts of an answer other than its
+-- text. In the next release, delete this file and the related code in append_events, and drop the functions and triggers
+-- with a migration.
 
--- The old version of take_positions. It isn't passed the number of messages, so append_events counts them later in the
--- transaction.
+-- The old version of take_positions. It has no parameter for the number of messages, so append_events counts them later
+-- in the transaction.
 create or replace function take_seqs(
   p_conversations uuid[], p_counts integer[], out first_seqs bigint[], out taken_at timestamptz
 )
@@ -27,7 +27,8 @@ language sql as $$
   where c.id = x.conversation_id
 $$;
 
--- Updates read_count if an older instance moves a read position without it, in the same way as moveReadPosition.
+-- An older instance moves a read position without updating read_count. This trigger function updates it, in the same way
+-- as moveReadPosition.
 create or replace function count_read() returns trigger
 language plpgsql
 set plan_cache_mode = force_generic_plan
@@ -36,7 +37,7 @@ as $$
 begin
   select c.message_count - (
     select count(*) from (
-      select 1 from messages x where x.conversation_id = c.id and x.seq > new.last_read_seq limit 3000) above)
+      select 1 from messages x where x.conversation_id = c.id and x.seq > new.last_read_seq limit 3000) unread_messages)
   into new.read_count from conversations c where c.id = new.conversation_id;
   return new;
 end

@@ -1,5 +1,5 @@
--- The extension point of the event log: append_events calls it with every durable event, in the event's transaction, so
--- everything that it writes is committed together with the event.
+-- The extension point of the event log: append_events calls this function with every durable event, in the event's
+-- transaction, so everything that it writes is committed together with the event.
 --
 -- Writes webhook events if any webhook is subscribed to them; their content is read at delivery. Also queues the
 -- events' messages for search indexing, and marks analytics slots as stale.
@@ -14,7 +14,7 @@ begin
   if p_messages is not null then
     insert into search_outbox (conversations, messages) values (p_conversations, p_messages);
   end if;
-  -- Usually there are no webhooks; this is the fastest check.
+  -- Usually there are no webhooks. The first `exists` is the fastest way to find that out.
   if exists (select from webhooks w where w.disabled_at is null) and exists (
     select from webhooks w where w.disabled_at is null and w.events && (p_types || '{*}'::text[])
   ) then

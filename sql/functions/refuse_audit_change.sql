@@ -1,5 +1,5 @@
 -- Keeps the audit log append-only. A transaction can enable one of two exceptions: the retention job deletes old rows,
--- and user deletion removes IP addresses and webhooks' hosts.
+-- and user deletion removes IP addresses and webhook hosts.
 create or replace function refuse_audit_change() returns trigger language plpgsql as $$
 begin
   if tg_op = 'DELETE' and current_setting('parley.audit_retention', true) = 'on' then

@@ -1,5 +1,5 @@
--- Returns all documents that match a query, with their ranks, best first. Forces the use of the index: reading a document's
--- words costs much more than the planner expects, because most are stored out of line.
+-- Returns all documents that match a query, with their ranks, best first. Forces the use of the index, because reading a
+-- document's words costs much more than the planner expects: most are stored out of line.
 create or replace function search_documents(p_typed text) returns table (path text, rank float8)
 language plpgsql stable
 set enable_seqscan = off

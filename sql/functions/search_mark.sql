@@ -1,8 +1,9 @@
--- Returns a mark, which is stored among the words of search_entries (docs/decisions/0074). Words of texts consist of
--- letters and digits, so none begins with a dot, and no prefix search finds a mark. Kind `m` is for a member and a
--- block of 1,024 of their messages; `c` for a conversation and a block of 1,024 of its sequence numbers. The mark
--- contains only the random half of the id, because the membership check removes false matches. The explicit casts make
--- Postgres inline these functions, instead of calling them for each mark.
+-- Returns a mark, an artificial word that is stored among the words of a message in search_entries (docs/decisions/0074).
+-- Marks begin with a dot. Words of messages consist of letters and digits, so no prefix search finds a mark. Kind `m` is
+-- for a member and a block of 1,024 of the messages that the member can read; kind `c` is for a conversation and a block
+-- of 1,024 of its sequence numbers. The mark contains only the random half of the id, which is enough because the
+-- membership check removes false matches. The explicit casts make Postgres inline these functions, instead of calling
+-- them for each mark.
 create or replace function search_mark(p_kind text, p_id uuid, p_number bigint) returns text
 language sql immutable parallel safe as $$
   select '.' || p_kind || rtrim(encode(substring(uuid_send(p_id) from 9), 'base64'), '=') || '.' || (p_number >> 10)::text

@@ -3,13 +3,14 @@
 --
 -- p_branches, p_kinds and p_terms have the same length. A message must match all terms of one branch. Kinds: `words` (a
 -- word or a phrase), `prefix`, `not`. Terms consist of letters, digits and spaces, in to_tsquery's quoted syntax.
--- p_stale: messages whose index entries are ignored. p_texts has their current words, or null if they can no longer be
--- found.
+-- p_stale_conversations and p_stale_seqs: messages whose index entries are ignored. For each of them, p_texts has the
+-- current words, or null if the message can no longer be found.
 --
 -- The index is searched for words together with marks (search_mark.sql), newest first and in growing steps, until there
 -- are 500 hits to rank. So the cost depends on the messages that the caller can read, not on other users' messages.
--- Prefixes are not looked up in the index, because that would scan all users' words with that prefix, and phrases can't
--- be, because it doesn't store word positions. For both, candidate rows are compared one by one, up to a limit.
+-- Prefixes are not looked up in the index, because that would scan all users' words with that prefix. Phrases can't be
+-- looked up, because the index doesn't store word positions. For both, candidate rows are compared one by one, up to a
+-- limit.
 create or replace function search_messages(
   p_user uuid, p_branches integer[], p_kinds text[], p_terms text[], p_language regconfig, p_conversation uuid, p_role text,
   p_from timestamptz, p_to timestamptz, p_stale_conversations uuid[], p_stale_seqs bigint[], p_roles text[],
@@ -27,20 +28,19 @@ as $$
 #variable_conflict use_column
 declare
   hits_needed constant integer := 500;
-  -- Maximum per step, newest first.
+  -- Maximum number of hits per step, newest first.
   step_hits_max constant integer := 1000;
-  -- Marks per step, more if few rows have to be compared.
+  -- Maximum number of marks per step, and the maximum if many rows have to be compared.
   step_max constant integer := 8;
-  step_compared_max constant integer := 2;
+  compared_step_max constant integer := 2;
   -- After comparing this many rows, the search stops.
-  compared_max constant integer := 5000;
+  compared_rows_max constant integer := 5000;
   full_query tsquery;
   index_query tsquery;
   rank_query tsquery;
   filters tsquery := ''::tsquery;
   marks text[];
   marks_query tsquery;
-  first_unscoped integer;
   position integer := 1;
   step integer := 1;
   hit_conversations uuid[] := '{}';
@@ -49,8 +49,8 @@ declare
   found_conversations uuid[];
   found_seqs bigint[];
   found_ranks real[];
-  compared integer := 0;
-  step_compared integer;
+  compared_rows integer := 0;
+  step_compared_rows integer;
 begin
   select q.full_query, q.index_query, q.rank_query into full_query, index_query, rank_query
   from create_search_queries(p_branches, p_kinds, p_terms, p_language) q;
@@ -71,9 +71,9 @@ begin
   while position <= coalesce(cardinality(marks), 0) loop
     marks_query := search_marks_query(marks[position : position + step - 1]);
     with compared as materialized (
-      -- Doesn't include the words, which would not fit in memory.
+      -- Doesn't return the words, because they would not fit in memory.
       select e.conversation_id, e.seq, e.at,
-        -- A function instead of an operator, so that no index is used.
+        -- Calls the operator's function directly, so that no index is used.
         case when ts_match_vq(e.words, full_query) and (p_conversation is null or e.conversation_id = p_conversation)
           and (p_role is null or e.role = p_role) and (p_from is null or e.at >= p_from) and (p_to is null or e.at < p_to)
         then ts_rank(e.words, rank_query, 32) end as rank
@@ -92,16 +92,16 @@ begin
       order by x.at desc limit step_hits_max
     )
     select array_agg(n.conversation_id), array_agg(n.seq), array_agg(n.rank), (select count(*) from compared)
-    into found_conversations, found_seqs, found_ranks, step_compared from newest n;
+    into found_conversations, found_seqs, found_ranks, step_compared_rows from newest n;
     if found_conversations is not null then
       hit_conversations := hit_conversations || found_conversations;
       hit_seqs := hit_seqs || found_seqs;
       hit_ranks := hit_ranks || found_ranks;
     end if;
     position := position + step;
-    step := least(2 * step, case when step_compared > 256 * step then step_compared_max else step_max end);
-    compared := compared + step_compared;
-    exit when cardinality(hit_seqs) >= hits_needed or compared >= compared_max;
+    step := least(2 * step, case when step_compared_rows > 256 * step then compared_step_max else step_max end);
+    compared_rows := compared_rows + step_compared_rows;
+    exit when cardinality(hit_seqs) >= hits_needed or compared_rows >= compared_rows_max;
   end loop;
 
   return query
@@ -189,7 +189,7 @@ begin
     is_indexed := is_indexed and numnode(branch_index) > 0;
     index_query := index_query || branch_index;
   end loop;
-  -- If one alternative matches everything, so does the whole query.
+  -- If one alternative can't be looked up in the index, the index can't narrow the whole query.
   if not is_indexed then
     index_query := ''::tsquery;
   end if;
@@ -222,8 +222,9 @@ begin
 end
 $$;
 
--- Returns the marks of the messages that p_user can read, newest first. With p_conversation, only that conversation's.
--- Otherwise the user's, and then those of a limited number of conversations that are searched separately.
+-- Returns the marks of the messages that p_user can read, newest first. With p_conversation, returns only the marks of
+-- that conversation. Otherwise returns the user's own marks, followed by the marks of a limited number of conversations
+-- that are searched separately.
 create or replace function list_search_marks(p_user uuid, p_conversation uuid) returns text[]
 language plpgsql stable
 set plan_cache_mode = force_generic_plan
@@ -232,7 +233,7 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
 declare
-  looked_max constant integer := 500;
+  memberships_max constant integer := 500;
   conversations_max constant integer := 100;
   marks_max constant integer := 256;
   marks text[];
@@ -255,7 +256,7 @@ begin
         select c.id, c.last_seq, c.updated_at
         from (
           select m.conversation_id from members m where m.user_id = p_user and m.search_scope < 2
-          order by m.conversation_id desc limit looked_max
+          order by m.conversation_id desc limit memberships_max
         ) m
         join conversations c on c.id = m.conversation_id
         where c.last_seq > 0
@@ -283,22 +284,23 @@ declare
   chars_max constant bigint := 2000000;
 begin
   return query
-  with told as materialized (
+  with changed_messages as materialized (
     select e.conversation, e.message, max(o.id) as id
     from (select x.id, x.conversations, x.messages from search_outbox x order by x.id desc limit p_rows) o
     cross join lateral unnest(o.conversations, o.messages) as e (conversation, message)
     where e.message is not null
     group by e.conversation, e.message
   ),
-  own as materialized (
-    select c.conversation from (select distinct t.conversation from told t) c
+  own_conversations as materialized (
+    select c.conversation from (select distinct t.conversation from changed_messages t) c
     where exists (select from members m where m.conversation_id = c.conversation and m.user_id = p_user)
   )
   select x.conversation_id, x.seq, x.role, x.created_at, x.content
   from (
     select m.*, sum(coalesce(length(m.content), 0)) over (order by t.id desc, m.seq desc) as chars
     from (
-      select t.* from told t where t.conversation in (select o.conversation from own o) order by t.id desc limit p_messages
+      select t.* from changed_messages t where t.conversation in (select o.conversation from own_conversations o)
+      order by t.id desc limit p_messages
     ) t
     cross join lateral (
       select x.conversation_id, x.seq, x.role, x.created_at,

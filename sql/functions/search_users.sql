@@ -1,28 +1,31 @@
 -- Returns users whose email address or name contains p_text, newest first: at most p_rows, and only those created
--- before p_before unless it is null. Common texts are found fast by scanning users from the newest on. Rare texts are
--- found with a trigram index, whose hits must all be read for sorting. The scan continues as long as its hits suggest
--- that the page will be full within SCANNED more rows. Otherwise up to HITS hits are read from the index. If there are
--- more, the text is common, but not among the scanned users: the scan continues over more rows, then more hits are
--- read, and so on until either is complete. So the cost depends on the smaller number: all hits, or the users that are
--- newer than the page's last one.
+-- before p_before unless it is null.
+--
+-- There are two ways to find users. Scanning users from the newest on is fast if the text is common. Reading a trigram
+-- index is fast if the text is rare, because all of its hits must be read and sorted. The search begins with a scan, and
+-- continues it while its hits suggest that the page will be full within scanned_max more rows. Otherwise it reads up to
+-- hits_max hits from the index. If the index has more hits, the text is common, but not among the scanned users. Then the
+-- scan continues over more rows, then more hits are read, and so on, until one of the two is complete. So the cost
+-- depends on the smaller of two numbers: all hits, or the users that are newer than the page's last one.
 create or replace function search_users(p_text text, p_before uuid, p_rows integer) returns setof uuid
 language plpgsql stable rows 50
--- A plan made while the table was nearly empty may read or sort all of it for one step.
+-- A plan made while the table was nearly empty may read or sort the whole table for one step.
 set enable_seqscan = off
 set enable_sort = off
--- Lowers the estimated number of rows, which is far too high.
+-- The planner's estimate of the number of rows is far too high, so it would use JIT compilation, which is slow.
 set jit = off
 as $$
 declare
-  -- Rows in the first steps. Many users match a common text, and its trigrams' index lists are long.
+  -- At least this many rows are scanned before the index is used, because a scan soon finds hits for a common text, and
+  -- the index lists of that text's trigrams are long.
   scanned_min constant integer := 1000;
-  -- SCANNED: in the worst case, scanning this many rows costs about as much as reading HITS hits from the index.
+  -- In the worst case, scanning this many rows costs about as much as reading hits_max hits from the index.
   scanned_max constant integer := 8000;
-  -- HITS: this many hits, spread evenly over a million users, fill a page within about SCANNED rows.
+  -- This many hits, spread evenly over a million users, fill a page within about scanned_max rows.
   hits_max integer := 4000;
   needle constant text := lower(p_text);
   last_id uuid := p_before;
-  -- Rows in the next step.
+  -- The number of rows to scan in the next step.
   step integer := 250;
   scanned integer := 0;
   step_rows integer;
@@ -60,8 +63,8 @@ begin
         )
         select array_agg(h.id) into hits from (select i.id from indexed i limit hits_max + 1) h;
       else
-        -- Non-overlapping trigrams, and the last one. Others narrow the search little, and each requires reading
-        -- another list.
+        -- Non-overlapping trigrams, and the last one. Further trigrams would narrow the search little, and each requires
+        -- reading another index list.
         with indexed as materialized (
           select u.id from users u
           where text_pieces(lower(u.email_key || ' ' || u.display_name)) @> (

@@ -1,10 +1,10 @@
 -- Group commit of sends (docs/decisions/0002). For each item, in the given order, it checks that the author may write
--- in the conversation, finds the stored message of a repeated client id, allocates the conversation's next sequence
--- number(s), and stores the message and, if a model should answer, an empty answer with its generation.
+-- in the conversation, finds the stored message of a repeated client id, and allocates the conversation's next sequence
+-- number(s). Then it stores the message and, if a model should answer, an empty answer with its generation.
 --
 -- A message moves its sender's read position, and counts towards the sender's stored bytes. An incoming hook's message
--- counts towards the stored bytes of the hook's creator, who is its `author` here and is charged for the answer, but
--- moves no read position (docs/decisions/0072).
+-- moves no read position, and counts towards the stored bytes of the hook's creator. The creator is the item's `author`
+-- here, and is charged for the answer (docs/decisions/0072).
 --
 -- Never waits for a budget or a member: if another transaction has locked an item's payer or sender, the outcome is
 -- `item_locked`, and nothing is written for the item. Without p_wait it doesn't wait for conversations either: if one
@@ -13,11 +13,11 @@
 -- Outcomes: created, locked, item_locked, duplicate, not_found (also: not a member), forbidden (viewer), no_parent,
 -- budget_exceeded (with the period in `exceeded`).
 --
--- p_items: an array of objects with the fields below. `reply` is true, false, or absent to use the conversation's
--- reply_mode. `mentioned`: whether the text mentions a model. `api_key`: the key with which it was sent. `options`:
--- {reasoning_effort, reply_format} for its answers, both optional. These are stored with the message, for regenerated
--- answers, and with the generation, for the instance that generates this answer. In the generation, the effort defaults
--- to the conversation's.
+-- p_items: an array of objects with the fields in the call of json_to_recordset below. `reply` is true, false, or absent
+-- to use the conversation's reply_mode. `mentioned`: whether the text mentions a model. `api_key`: the key with which
+-- the message was sent. `options`: {reasoning_effort, reply_format} for the message's answers, both optional. The
+-- options are stored with the message, for regenerated answers, and with the generation, for the instance that generates
+-- this answer. If no reasoning_effort is passed, the generation stores the conversation's.
 --
 -- p_conversations: the items' conversations. p_budget: as in estimate_answer and reserve_budgets, or null for no
 -- limits. p_owner and p_lease_ms: the generations' lease, so that the sending instance can generate the answers without
@@ -37,20 +37,20 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
--- Only applies to locks on rows that foreign keys reference, which are held briefly.
+-- Only applies to locks on rows that foreign keys reference. Other transactions hold these only briefly.
 set lock_timeout = '100ms'
 as $$
 declare
-  free uuid[];
+  unlocked_ids uuid[];
   -- Conversations locked by other transactions.
-  busy uuid[];
-  -- Items with a locked payer, and later items of the same authors.
-  unpayable bigint[];
+  locked_ids uuid[];
+  -- Indexes of items with a locked payer, and of later items of the same authors.
+  unpayable_items bigint[];
   verdicts send_verdict[];
   -- One entry per item, in order; null if no item comes from a hook.
   hooks uuid[];
   hook_names text[];
-  -- One entry per item; null if no item has any.
+  -- One entry per item; null if no item has an effort or options.
   efforts text[];
   options json[];
   conversation_ids uuid[];
@@ -65,16 +65,16 @@ begin
     perform 1 from conversations c where c.id = any (p_conversations) order by c.id for no key update;
     perform set_config('lock_timeout', '100ms', true);
   else
-    select array_agg(l.id) into free from (
+    select array_agg(l.id) into unlocked_ids from (
       select c.id from conversations c where c.id = any (p_conversations) order by c.id for no key update skip locked
     ) l;
-    if coalesce(cardinality(free), 0) < cardinality(p_conversations) then
-      select array_agg(c.id) into busy from conversations c
-      where c.id = any (p_conversations) and (free is null or c.id <> all (free));
+    if coalesce(cardinality(unlocked_ids), 0) < cardinality(p_conversations) then
+      select array_agg(c.id) into locked_ids from conversations c
+      where c.id = any (p_conversations) and (unlocked_ids is null or c.id <> all (unlocked_ids));
     end if;
   end if;
   if p_budget is not null then
-    unpayable := list_unpayable_items(p_items, p_default_model, p_budget, busy);
+    unpayable_items := list_unpayable_items(p_items, p_default_model, p_budget, locked_ids);
   end if;
 
   -- A separate statement, because its snapshot includes what was committed during the wait for locks.
@@ -84,11 +84,11 @@ begin
       coalesce(i.model, c.model, p_default_model) as answer_model,
       coalesce(i.options ->> 'reasoning_effort', c.reasoning_effort) as effort,
       case
-        when m.role is null and known.role is null then 'not_found'
-        when i.conversation = any (busy) then 'locked'
-        -- To keep their order, all of the sender's items are skipped, even if the lock was released between two of
-        -- them.
-        when i.n = any (unpayable) or bool_or(m.role is null) over (partition by i.conversation, i.author)
+        when m.role is null and existing.role is null then 'not_found'
+        when i.conversation = any (locked_ids) then 'locked'
+        -- If the sender's row was locked for one item, all of the sender's items are skipped, to keep their order. The
+        -- lock may have been released between two items.
+        when i.n = any (unpayable_items) or bool_or(m.role is null) over (partition by i.conversation, i.author)
           then 'item_locked'
         when stored.id is not null then 'duplicate'
         when m.role = 'viewer' then 'forbidden'
@@ -104,19 +104,19 @@ begin
         options json)
     ) with ordinality as i (id, conversation, author, client_id, content, parent, reply, mentioned, model, answer_id,
                             generation_id, api_key, hook, hook_name, options, n)
-    -- Each lookup is a subquery with a limit, which is planned separately: while the tables are small, a join may use
-    -- only the first column of another index.
+    -- Each lookup is a subquery with a limit, because Postgres plans such a subquery separately. While the tables are
+    -- small, the plan of a join may use only the first column of a different index.
     left join lateral (
       select x.role from members x
       where x.conversation_id = i.conversation and x.user_id = i.author
-        and (busy is null or i.conversation <> all (busy))
+        and (locked_ids is null or i.conversation <> all (locked_ids))
       limit 1 for no key update skip locked
     ) m on true
-    -- Distinguishes a locked member's row from a missing one.
+    -- Distinguishes a member whose row is locked from a user who isn't a member.
     left join lateral (
       select x.role from members x
       where m.role is null and x.conversation_id = i.conversation and x.user_id = i.author limit 1
-    ) known on true
+    ) existing on true
     left join conversations c on c.id = i.conversation
     left join lateral (
       (
@@ -131,52 +131,53 @@ begin
       limit 1
     ) stored on true
   ),
-  -- If a batch has the same client id several times, only the first item is sent.
-  paired as (
-    select c.*, first_value(c.id) over twins as first_id,
-      c.outcome = 'created' and row_number() over twins = 1 as is_first
+  -- If a batch has the same client id several times, only the first item is stored.
+  deduplicated as (
+    select c.*, first_value(c.id) over same_client_id as first_id,
+      c.outcome = 'created' and row_number() over same_client_id = 1 as is_first
     from checked c
-    window twins as (
+    window same_client_id as (
       partition by c.conversation, c.author, c.hook, coalesce(c.client_id, c.id::text), c.outcome order by c.n
     )
   ),
-  -- All windows are already locked. Reserves the key's budget first, then the user's; if either is exhausted, neither
-  -- is charged.
-  allowed as materialized (
+  -- All budget windows are already locked. Reserves the key's budget first, then the user's; if either is exhausted,
+  -- nothing is reserved.
+  with_key_reservation as materialized (
     select k.*,
-      case when k.needed is not null and k.api_key is not null and p_budget ? 'key_limits' then
-        reserve_budget(k.generation_id, 'key', k.api_key, k.needed[1]::bigint, k.needed[2], p_budget -> 'key_limits')
-      end as refused_to_key
+      case when k.estimate is not null and k.api_key is not null and p_budget ? 'key_limits' then
+        reserve_budget(k.generation_id, 'key', k.api_key, k.estimate[1]::bigint, k.estimate[2], p_budget -> 'key_limits')
+      end as key_exceeded
     from (
       select p.*,
         case when p.is_first and p.is_answered and p_budget is not null then
           -- The answer's schema is also part of the prompt.
           estimate_answer(p.conversation, octet_length(p.content) + coalesce(octet_length(p.options::text), 0),
             p.answer_model, p_budget)
-        end as needed
-      from paired p order by p.api_key, p.n
+        end as estimate
+      from deduplicated p order by p.api_key, p.n
     ) k
   ),
-  afforded as materialized (
+  with_reservations as materialized (
     select a.*,
-      case when a.needed is null or a.refused_to_key is not null then a.refused_to_key
-      else reserve_for_user(a.generation_id, a.author, a.needed[1]::bigint, a.needed[2], p_budget -> 'limits')
-      end as refused_by
-    from (select * from allowed order by author, n) a
+      case when a.estimate is null or a.key_exceeded is not null then a.key_exceeded
+      else reserve_for_user(a.generation_id, a.author, a.estimate[1]::bigint, a.estimate[2], p_budget -> 'limits')
+      end as exceeded_period
+    from (select * from with_key_reservation order by author, n) a
   ),
-  judged as (
-    select a.*, a.is_first and a.refused_by is null as is_new, first_value(a.refused_by) over twins as exceeded
-    from afforded a
-    window twins as (
+  decided as (
+    select a.*, a.is_first and a.exceeded_period is null as is_new,
+      first_value(a.exceeded_period) over same_client_id as exceeded
+    from with_reservations a
+    window same_client_id as (
       partition by a.conversation, a.author, a.hook, coalesce(a.client_id, a.id::text), a.outcome order by a.n
     )
   ),
-  placed as (
+  positioned as (
     select j.*,
       dense_rank() over (order by case when j.is_new then j.conversation end) as conversation_rank,
       sum(1 + j.is_answered::int) over same_conversation - 1 - j.is_answered::int as seq_offset,
       j.is_new and lead(j.n) over same_conversation is null as is_last
-    from judged j
+    from decided j
     window same_conversation as (partition by case when j.is_new then j.conversation end order by j.n)
   )
   select
@@ -197,7 +198,7 @@ begin
     case when count(p.effort) > 0 then array_agg(p.effort order by p.n) end,
     case when count(p.options) > 0 then array_agg(p.options order by p.n) end
   into conversation_ids, counts, verdicts, hooks, hook_names, efforts, options
-  from placed p;
+  from positioned p;
 
   if conversation_ids is not null then
     select t.first_seqs, t.first_counts, t.taken_at into first_seqs, first_counts, sent_at
@@ -206,7 +207,7 @@ begin
     with senders as materialized (
       select s.*, (
         select x.ctid from members x where x.conversation_id = s.conversation and x.user_id = s.author
-      ) as place
+      ) as row_ctid
       from (
         select v.conversation, v.author,
           max(first_seqs[v.conversation_rank] + v.seq_offset) filter (where hooks[v.n] is null) as seq,
@@ -217,7 +218,7 @@ begin
     )
     update members m set last_read_seq = coalesce(s.seq, m.last_read_seq), read_count = coalesce(s.count, m.read_count),
       written_bytes = m.written_bytes + s.bytes
-    from senders s where m.ctid = s.place;
+    from senders s where m.ctid = s.row_ctid;
   end if;
 
   return query

@@ -16,7 +16,7 @@ declare
   stored_at timestamptz;
 begin
   perform set_config('lock_timeout', p_lock_timeout_ms || 'ms', true);
-  -- Locks before the lookup, so that an earlier transaction that may have stored the answer has ended.
+  -- Locks before the lookup, so that any earlier transaction that may have stored the answer has ended by then.
   perform 1 from conversations c where c.id = p_conversation for no key update;
   if not exists (select 1 from messages m where m.id = p_id and m.conversation_id = p_conversation) then
     select t.first_seqs[1], t.taken_at into new_seq, stored_at

@@ -1,5 +1,5 @@
--- Stores the search entries of messages, with marks for their members. The caller must hold the lock of
--- lock_search_index. All arrays have the same length. p_words: each text as words separated by spaces
+-- Stores the search entries of messages, with marks for the members of their conversations. The caller must hold the
+-- lock of lock_search_index. All arrays have the same length. p_words: the words of each message, separated by spaces
 -- (src/modules/search/words.ts). A message keeps its existing marks. p_is_new: whether the messages are newer than all
 -- indexed ones; otherwise they are older.
 create or replace function store_search_entries(
@@ -20,11 +20,11 @@ begin
   with items as materialized (
     select i.*, (
       select tsvector_to_array(e.words) from search_entries e where e.conversation_id = i.conversation and e.seq = i.seq
-    ) as former
+    ) as former_words
     from unnest(p_conversations, p_seqs, p_roles, p_ats, p_words)
       with ordinality as i (conversation, seq, role, at, text, n)
   ),
-  named as materialized (
+  member_marks as materialized (
     select p.conversation, m.user_id, search_mark('m', m.user_id, 0) as mark
     from (select distinct i.conversation from items i) p
     cross join lateral (
@@ -33,13 +33,14 @@ begin
   ),
   pairs as materialized (
     select i.n, d.user_id, (
-      select f.mark from unnest(i.former) f (mark) where f.mark like rtrim(d.mark, '0') || '%' limit 1
+      select f.mark from unnest(i.former_words) f (mark) where f.mark like rtrim(d.mark, '0') || '%' limit 1
     ) as mark
-    from items i join named d on d.conversation = i.conversation
+    from items i join member_marks d on d.conversation = i.conversation
   ),
   numbered as (
     select p.n, p.user_id, count(*) over (partition by p.user_id) as added, row_number() over (
-      partition by p.user_id order by case when p_is_new then i.at end, case when not p_is_new then i.at end desc, p.n) - 1 as offs
+      partition by p.user_id
+      order by case when p_is_new then i.at end, case when not p_is_new then i.at end desc, p.n) - 1 as offset_in_batch
     from pairs p join items i on i.n = p.n where p.mark is null
   ),
   counted as materialized (
@@ -58,7 +59,7 @@ begin
       select p.n, p.mark from pairs p where p.mark is not null
       union all
       select n.n, search_mark('m', n.user_id,
-        case when p_is_new then c.next - n.added + n.offs else c.before + n.added - n.offs end)
+        case when p_is_new then c.next - n.added + n.offset_in_batch else c.before + n.added - n.offset_in_batch end)
       from numbered n join counted c on c.user_id = n.user_id
     ) x group by x.n
   )
@@ -73,8 +74,8 @@ begin
 end
 $$;
 
--- Flushes the index's pending list at the end of a batch. This costs half as much as indexing each message separately,
--- and searches never have to scan a long list.
+-- Flushes the index's pending list. Called at the end of a batch, because this costs half as much as indexing each
+-- message separately, and because searches then never have to scan a long list.
 create or replace function merge_search_entries() returns void
 language sql as $$
   select gin_clean_pending_list('search_entries_words')
@@ -88,9 +89,9 @@ language sql immutable parallel safe as $$
     else (to_tsvector('pg_catalog.simple', p_text)::text || ' ' || to_tsvector(p_language, p_text)::text)::tsvector end
 $$;
 
--- Acquires the lock that every change of the index needs, until the transaction ends. Indexing and erasing
--- conversations acquire it, so that no entry of an erased conversation stays. The key is an arbitrary number that no
--- other lock in Parley uses. Without p_wait, returns false if another transaction has the lock.
+-- Acquires, until the transaction ends, the lock that every change of the index needs. It is acquired both to index
+-- messages and to erase conversations, so that no entry of an erased conversation stays. The key is an arbitrary number
+-- that no other lock in Parley uses. Without p_wait, returns false if another transaction has the lock.
 create or replace function lock_search_index(p_wait boolean) returns boolean
 language plpgsql as $$
 begin

@@ -1,8 +1,8 @@
--- Returns messages to index, with the beginning of their texts. The caller must hold the lock of lock_search_index.
--- Deletes their queue entries, and removes messages that can no longer be found from the index. `is_new`: sent or
--- changed recently.
+-- Returns messages to index, with the first p_chars characters of their text. The caller must hold the lock taken
+-- by lock_search_index. Deletes the messages' queue entries. If a message can no longer be found, because it was deleted or
+-- emptied, removes it from the index. `is_new`: whether the message was sent or changed recently.
 --
--- Returns up to p_messages messages from the most recent outbox entries or, if there are none, from the queued ranges.
+-- Returns up to p_messages messages from the oldest outbox entries or, if there are none, from the queued ranges.
 create or replace function take_search_work(p_messages integer, p_chars integer)
 returns table (conversation_id uuid, seq bigint, role text, at timestamptz, content text, is_new boolean)
 language plpgsql
@@ -15,29 +15,29 @@ as $$
 declare
   conversations uuid[];
   seqs bigint[];
-  is_told boolean;
+  has_new_messages boolean;
 begin
-  with waiting as materialized (
+  with waiting_rows as materialized (
     select x.id, sum(cardinality(x.messages)) over (order by x.id) - cardinality(x.messages) as before
     from (select o.id, o.messages from search_outbox o order by o.id limit p_messages) x
   ),
-  taken as (
+  outbox_rows as (
     delete from search_outbox o
-    where o.id = any (array(select w.id from waiting w where w.before < p_messages))
+    where o.id = any (array(select w.id from waiting_rows w where w.before < p_messages))
     returning o.conversations, o.messages
   ),
-  told as materialized (
+  changed_messages as materialized (
     select distinct e.conversation, e.message
-    from taken t cross join lateral unnest(t.conversations, t.messages) as e (conversation, message)
+    from outbox_rows t cross join lateral unnest(t.conversations, t.messages) as e (conversation, message)
     where e.message is not null
   )
-  select array_agg(t.conversation), array_agg(m.seq), (select count(*) from taken) > 0
-  into conversations, seqs, is_told
-  from told t
+  select array_agg(t.conversation), array_agg(m.seq), (select count(*) from outbox_rows) > 0
+  into conversations, seqs, has_new_messages
+  from changed_messages t
   cross join lateral (
     select x.seq from messages x where x.id = t.message and x.conversation_id = t.conversation limit 1
   ) m;
-  if not is_told then
+  if not has_new_messages then
     select x.conversations, x.seqs into conversations, seqs from take_search_ranges(p_messages) x;
   end if;
 
@@ -48,7 +48,7 @@ begin
     where m.conversation_id = i.conversation and m.seq = i.seq and (m.deleted_at is not null or m.content = '')
   );
   return query
-  select m.conversation_id, m.seq, m.role, m.created_at, left(m.content, p_chars), is_told
+  select m.conversation_id, m.seq, m.role, m.created_at, left(m.content, p_chars), has_new_messages
   from unnest(conversations, seqs) as i (conversation, seq)
   cross join lateral (
     select x.conversation_id, x.seq, x.role, x.created_at, x.content, x.status, x.deleted_at from messages x
@@ -60,8 +60,9 @@ begin
 end
 $$;
 
--- Removes up to p_messages sequence numbers from the queued ranges, the highest of each range first. Once all messages
--- of a range are indexed with a member's marks, searches use these marks.
+-- Removes up to p_messages sequence numbers from the queued ranges, the highest of each range first. When nothing is
+-- left of a range, its messages have the member's marks, so the member's searches use these marks from then on
+-- (search_scope 2).
 create or replace function take_search_ranges(p_messages integer, out conversations uuid[], out seqs bigint[])
 language plpgsql
 set plan_cache_mode = force_generic_plan
@@ -97,8 +98,8 @@ begin
 end
 $$;
 
--- Queues all messages of the next conversations that are older than the index, newest first. Returns whether there may
--- be more.
+-- Queues all messages of the next p_conversations conversations that predate the index, newest conversation first.
+-- Returns whether there may be more.
 create or replace function add_search_backfill(p_conversations integer) returns boolean
 language plpgsql
 set plan_cache_mode = force_generic_plan

@@ -1,7 +1,7 @@
--- Emits the webhook event for an exhausted budget, once for each payer and window. A rejected request has no
--- transaction, so this is called afterwards, for the window of p_period at p_at (the time of the rejection). If the
--- request's key also has a budget, the one with less left counts as exhausted. p_limits, p_key_limits: as in
--- reserve_budget, or null for no limit.
+-- Emits the webhook event for an exhausted budget, once for each payer and budget window (budgets.sql). A rejected request
+-- writes nothing, so this function is called afterwards, for the window of p_period at p_at (the time of the rejection).
+-- If both the request's user and its key have a budget, the one with less left counts as exhausted. p_limits,
+-- p_key_limits: as in reserve_budget, or null for no limit.
 create or replace function tell_exceeded_budget(
   p_user uuid, p_key uuid, p_period text, p_at timestamptz, p_limits jsonb, p_key_limits jsonb
 )

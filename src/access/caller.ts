@@ -30,7 +30,7 @@ export type RequestOrigin = {
   onBehalfOf: string | null;
 };
 
-/** Authenticates a token. @throws Problem `unauthorized`, or `forbidden` if the key may not act for this user. */
+/** Authenticates a token. @throws Problem `unauthorized`, or `forbidden` if the key isn't allowed to act for this user. */
 export type Identify = (token: string, origin: RequestOrigin) => Promise<Caller>;
 
 /** @throws Problem `forbidden` unless the caller is an administrator. */

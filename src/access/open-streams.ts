@@ -1,11 +1,11 @@
 import type { Problem } from "../lib/problem.ts";
 import type { Caller } from "./caller.ts";
 
-/** What has been revoked or deleted, or has expired, so that a stream is closed. `credential` is a session or an API key. */
+/** The reason to close a stream: what was revoked or deleted, or has expired. `credential` is a session or an API key. */
 export type StreamEndReason = "credential" | "token" | "membership" | "conversation";
 export type StreamEnd = { reason: StreamEndReason; problem: Problem };
 
-/** Something that a caller keeps open longer than an ordinary request, such as a socket, a download or a completion. */
+/** A connection or response that stays open longer than an ordinary request, such as a socket, a download or a completion. */
 export interface OpenStream {
   /** The caller who opened the stream. Must not be cached, because a socket can renew its credential. */
   readonly caller: Caller | null;
@@ -17,7 +17,7 @@ export interface OpenStream {
    * Whether the stream is closed when a session's access token expires. Set for open-ended streams; ordinary requests
    * finish on their own. When an API key expires, all its streams are closed.
    */
-  readonly endsWithToken?: boolean;
+  readonly shouldEndWithToken?: boolean;
   /** Closes the stream. Called at most once, when the caller loses access. */
   end(streamEnd: StreamEnd): void;
 }
@@ -44,7 +44,7 @@ export interface OpenStreams {
   endWhere(matches: (stream: OpenStream, caller: Caller) => boolean, streamEnd: StreamEnd): void;
 }
 
-export function createOpenStreams(): OpenStreams {
+export function createStreamRegistry(): OpenStreams {
   const streams = new Set<OpenStream>();
   /** The number of streams per conversation. */
   const conversations = new Map<string, number>();
@@ -83,11 +83,11 @@ export function createOpenStreams(): OpenStreams {
 
     listMemberships() {
       if (conversations.size === 0) return [];
-      const found = new Map<string, NeededMembership>();
+      const memberships = new Map<string, NeededMembership>();
       for (const { caller, conversationId } of streams)
         if (caller && conversationId)
-          found.set(`${conversationId} ${caller.user.id}`, { conversationId, userId: caller.user.id });
-      return [...found.values()];
+          memberships.set(`${conversationId} ${caller.user.id}`, { conversationId, userId: caller.user.id });
+      return [...memberships.values()];
     },
 
     dependsOn: (conversationId) => conversations.has(conversationId),

@@ -12,9 +12,9 @@ export type AnswerPart =
   /** The model's reasoning, under the same limits. Blank lines separate its blocks. */
   | { type: "reasoning"; text: string }
   /**
-   * Another attempt takes over. `text` replaces all text sent before; new text is appended to it. `text` is shorter only if
-   * the failed attempt had begun a tool call, because its step then starts over. `reasoning`, if present, is the reasoning that
-   * led to `text`.
+   * Another attempt takes over. `text` replaces all text sent before, and new text is appended to it. `text` is shorter than
+   * the text it replaces only if the step starts over, for example because the failed attempt had begun a tool call.
+   * `reasoning`, if present, is the reasoning that led to `text`.
    */
   | { type: "reset"; model: string; attempt: number; text: string; reasoning?: string };
 

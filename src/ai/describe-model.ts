@@ -6,7 +6,7 @@ import type { Api } from "./wire-format.ts";
 
 const listedCapabilities = ["tools", "thinking", "json_object", "json_schema"] as const;
 
-/** A model's details for clients that choose one. */
+/** The details that help a client choose a model. */
 export type ModelDetails = {
   /** Maximum tokens of the prompt and the answer together, or null if unknown. */
   contextTokens: number | null;
@@ -22,7 +22,7 @@ export type ModelDetails = {
 
 /**
  * Returns the details of a model (`provider/name`).
- * @param api absent for the offline model, which ignores all parameters.
+ * @param api undefined for the offline model, which ignores all parameters.
  */
 export function describeModel(model: string, api: Api | undefined, catalog: Catalog): ModelDetails {
   const { windowTokens, answerTokens } = catalog.getLimits(model);

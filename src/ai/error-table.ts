@@ -8,13 +8,13 @@ export type ErrorKind = {
 
 const unavailable: ErrorKind = { code: "provider_unavailable", retryable: true };
 const rateLimited: ErrorKind = { code: "provider_rate_limited", retryable: true };
-/** For an empty account or an exhausted budget, where retrying doesn't help. */
+/** The account has no credit left or its budget is used up, so retrying doesn't help. */
 const exhausted: ErrorKind = { code: "provider_rate_limited", retryable: false };
 const unauthorized: ErrorKind = { code: "provider_unauthorized", retryable: false };
 const refused: ErrorKind = { code: "provider_refused", retryable: false };
 
-/** Names that mean the same for every provider. They take precedence over a status, which may be a gateway's. */
-const specificNames: readonly (readonly [RegExp, ErrorKind])[] = [
+/** Names that mean the same thing for every provider. They take precedence over a status, which may be a gateway's. */
+const specificNamePatterns: readonly (readonly [RegExp, ErrorKind])[] = [
   [
     /insufficient_(?:\w+_)?(?:quota|balance|credits?|funds)|quota_exceeded|exceeded_\w*quota|billing|payment_|arrear/,
     exhausted,
@@ -29,7 +29,7 @@ const specificNames: readonly (readonly [RegExp, ErrorKind])[] = [
 ];
 
 /** Names of broad error categories, used only if there is no status. */
-const generalNames: readonly (readonly [RegExp, ErrorKind])[] = [
+const generalNamePatterns: readonly (readonly [RegExp, ErrorKind])[] = [
   [/overloaded|unavailable|server_error|internal|timeout|timed_out|deadline|capacity|api_error|gateway/, unavailable],
   [/^invalid|^bad_request|^missing|^unsupported|^unknown_(?:parameter|argument|field)|^unprocessable/, refused],
   [/not_found|not_supported|too_(?:large|long)|_(?:above|below)_m(?:ax|in)|validation|failed_precondition/, refused],
@@ -37,7 +37,7 @@ const generalNames: readonly (readonly [RegExp, ErrorKind])[] = [
 ];
 
 /** Patterns for messages, for providers without codes and gateways that drop them. */
-const messages: readonly (readonly [RegExp, ErrorKind])[] = [
+const messagePatterns: readonly (readonly [RegExp, ErrorKind])[] = [
   [/insufficient[_ ](?:quota|balance|credits?|funds)|credit balance is too low/i, exhausted],
   [/context_length_exceeded|maximum context length|prompt is too long|exceeds? the (?:\w+'?s? )?context/i, refused],
 ];
@@ -47,10 +47,10 @@ const NAME_LENGTH_MAX = 100;
 const MESSAGE_LENGTH_MAX = 2_000;
 
 export type ErrorClues = {
-  /** Names of the error, the most specific first. */
+  /** Names of the error, most specific first. */
   names: readonly string[];
   message: string;
-  /** The HTTP status in the error itself. It takes precedence over the response's, since it is closer to the cause. */
+  /** The HTTP status in the error itself. It takes precedence over the response's, because it is closer to the cause. */
   status: number | null;
   /** The HTTP status of the response, or null if it was a success. */
   httpStatus: number | null;
@@ -58,30 +58,30 @@ export type ErrorClues = {
 
 /** Classifies a provider's failure. */
 export function findErrorKind({ names, message, status, httpStatus }: ErrorClues): ErrorKind {
-  const normalizedNames = names.map(normalize);
-  const responseStatus = status ?? httpStatus;
+  const normalizedNames = names.map(normalizeName);
+  const mostSpecificStatus = status ?? httpStatus;
   return (
-    find(specificNames, normalizedNames) ??
-    find(messages, [message.slice(0, MESSAGE_LENGTH_MAX)]) ??
-    (responseStatus === null ? null : findByStatus(responseStatus)) ??
-    find(generalNames, normalizedNames) ??
+    findMatch(specificNamePatterns, normalizedNames) ??
+    findMatch(messagePatterns, [message.slice(0, MESSAGE_LENGTH_MAX)]) ??
+    (mostSpecificStatus === null ? null : findByStatus(mostSpecificStatus)) ??
+    findMatch(generalNamePatterns, normalizedNames) ??
     unavailable
   );
 }
 
 /** Whether a string is a known error name. */
 export function isErrorName(name: string): boolean {
-  const names = [normalize(name)];
-  return (find(specificNames, names) ?? find(generalNames, names)) !== null;
+  const names = [normalizeName(name)];
+  return (findMatch(specificNamePatterns, names) ?? findMatch(generalNamePatterns, names)) !== null;
 }
 
-function find(table: readonly (readonly [RegExp, ErrorKind])[], texts: readonly string[]): ErrorKind | null {
-  for (const text of texts) for (const [pattern, kind] of table) if (pattern.test(text)) return kind;
+function findMatch(table: readonly (readonly [RegExp, ErrorKind])[], strings: readonly string[]): ErrorKind | null {
+  for (const text of strings) for (const [pattern, kind] of table) if (pattern.test(text)) return kind;
   return null;
 }
 
 /** Normalizes `RateLimitReached`, `rate-limit` and `RATE_LIMIT` to one spelling. */
-const normalize = (name: string): string =>
+const normalizeName = (name: string): string =>
   name
     .slice(0, NAME_LENGTH_MAX)
     .replace(/([a-z])([A-Z])/g, "$1_$2")

@@ -1,7 +1,7 @@
 import type { Api } from "./wire-format.ts";
 
 /**
- * Chat Completions fields that are passed on to providers unchanged. None of them can choose another model or exceed the
+ * Chat Completions fields that are passed on to providers unchanged. None of them can choose a different model or exceed the
  * cost limits in the server's settings.
  */
 export type ExtraFields = {
@@ -70,15 +70,16 @@ export const isHint = (field: ExtraField): boolean => rules[field].isHint;
 export const hasField = (api: Api, field: ExtraField): boolean => (rules[field] as Rule).apis.includes(api);
 
 /** Returns the fields that a wire format includes. */
-export const pickExtra = <A extends Api>(api: A, extra: ExtraFields = {}): Pick<ExtraFields, FieldOf<A>> =>
+export const pickExtraFields = <A extends Api>(api: A, extra: ExtraFields = {}): Pick<ExtraFields, FieldOf<A>> =>
   Object.fromEntries(
-    listRequested(extra)
+    listRequestedFields(extra)
       .filter((field) => hasField(api, field))
       .map((field) => [field, extra[field]]),
   ) as Pick<ExtraFields, FieldOf<A>>;
 
 /** Returns the first field that a provider doesn't support, or null. A provider without a wire format ignores all fields. */
-export const findUnsupported = (api: Api | undefined, extra: ExtraFields = {}): ExtraField | null =>
-  listRequested(extra).find((field) => api !== undefined && !isHint(field) && !hasField(api, field)) ?? null;
+export const findUnsupportedField = (api: Api | undefined, extra: ExtraFields = {}): ExtraField | null =>
+  listRequestedFields(extra).find((field) => api !== undefined && !isHint(field) && !hasField(api, field)) ?? null;
 
-const listRequested = (extra: ExtraFields): ExtraField[] => extraFields.filter((field) => extra[field] !== undefined);
+const listRequestedFields = (extra: ExtraFields): ExtraField[] =>
+  extraFields.filter((field) => extra[field] !== undefined);

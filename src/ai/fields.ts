@@ -1,4 +1,4 @@
-/* Functions for reading JSON of unknown shape. A value of the wrong type counts as absent. */
+/* Functions for reading JSON of unknown shape. A value of the wrong type is treated as missing. */
 
 export type Fields = Readonly<Record<string, unknown>>;
 
@@ -12,4 +12,5 @@ export const asFields = (value: unknown): Fields =>
 export const asList = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : []);
 
 /** Returns a non-empty string unchanged, and null for any other value. */
-export const asText = (value: unknown): string | null => (typeof value === "string" && value !== "" ? value : null);
+export const asNonEmptyString = (value: unknown): string | null =>
+  typeof value === "string" && value !== "" ? value : null;

@@ -7,15 +7,15 @@ export type ModelLimits = {
   answerTokens: number | null;
 };
 
-const limit = (windowTokens: number, answerTokens: number): ModelLimits => ({ windowTokens, answerTokens });
+const createModelLimits = (windowTokens: number, answerTokens: number): ModelLimits => ({ windowTokens, answerTokens });
 
-const gptMillionWindow = limit(1_050_000, 128_000);
-const gptChat = limit(128_000, 16_384);
-const claudeMillionWindow = limit(1_000_000, 128_000);
-const claude64k = limit(200_000, 64_000);
-const claude32k = limit(200_000, 32_000);
-const claude8k = limit(200_000, 8_192);
-const claude4k = limit(200_000, 4_096);
+const gptMillionWindow = createModelLimits(1_050_000, 128_000);
+const gptChat = createModelLimits(128_000, 16_384);
+const claudeMillionWindow = createModelLimits(1_000_000, 128_000);
+const claude64k = createModelLimits(200_000, 64_000);
+const claude32k = createModelLimits(200_000, 32_000);
+const claude8k = createModelLimits(200_000, 8_192);
+const claude4k = createModelLimits(200_000, 4_096);
 
 /**
  * Limits of models that differ from those of their family, or that have no family. Taken from the providers' model pages.
@@ -29,21 +29,21 @@ const modelLimits: Readonly<Record<string, ModelLimits>> = {
   "openai/gpt-5.5-pro": gptMillionWindow,
   "openai/gpt-5.4": gptMillionWindow,
   "openai/gpt-5.4-pro": gptMillionWindow,
-  "openai/gpt-5-pro": limit(400_000, 272_000),
+  "openai/gpt-5-pro": createModelLimits(400_000, 272_000),
   "openai/gpt-5-chat-latest": gptChat,
   "openai/gpt-5.1-chat-latest": gptChat,
   "openai/gpt-5.2-chat-latest": gptChat,
   "openai/gpt-5.3-chat-latest": gptChat,
-  "openai/gpt-4o-2024-05-13": limit(128_000, 4_096),
-  "openai/gpt-4-turbo": limit(128_000, 4_096),
+  "openai/gpt-4o-2024-05-13": createModelLimits(128_000, 4_096),
+  "openai/gpt-4-turbo": createModelLimits(128_000, 4_096),
   // Half of the window. The model's own maximum is the whole window, which would leave no tokens for the prompt.
-  "openai/gpt-4": limit(8_192, 4_096),
-  "openai/gpt-4-0613": limit(8_192, 4_096),
-  "openai/gpt-3.5-turbo": limit(16_385, 4_096),
-  "openai/gpt-3.5-turbo-0125": limit(16_385, 4_096),
-  "openai/gpt-3.5-turbo-1106": limit(16_385, 4_096),
-  "openai/o1": limit(200_000, 100_000),
-  "openai/o1-pro": limit(200_000, 100_000),
+  "openai/gpt-4": createModelLimits(8_192, 4_096),
+  "openai/gpt-4-0613": createModelLimits(8_192, 4_096),
+  "openai/gpt-3.5-turbo": createModelLimits(16_385, 4_096),
+  "openai/gpt-3.5-turbo-0125": createModelLimits(16_385, 4_096),
+  "openai/gpt-3.5-turbo-1106": createModelLimits(16_385, 4_096),
+  "openai/o1": createModelLimits(200_000, 100_000),
+  "openai/o1-pro": createModelLimits(200_000, 100_000),
   "anthropic/claude-fable-5-1": claudeMillionWindow,
   "anthropic/claude-fable-5": claudeMillionWindow,
   "anthropic/claude-opus-5-5": claudeMillionWindow,
@@ -57,7 +57,7 @@ const modelLimits: Readonly<Record<string, ModelLimits>> = {
   "anthropic/claude-opus-4-0": claude32k,
   "anthropic/claude-sonnet-5-5": claudeMillionWindow,
   "anthropic/claude-sonnet-5": claudeMillionWindow,
-  "anthropic/claude-sonnet-4-6": limit(1_000_000, 64_000),
+  "anthropic/claude-sonnet-4-6": createModelLimits(1_000_000, 64_000),
   "anthropic/claude-sonnet-4-5": claude64k,
   "anthropic/claude-sonnet-4": claude64k,
   "anthropic/claude-sonnet-4-0": claude64k,

@@ -2,11 +2,11 @@ import type { ReasoningEffort } from "../protocol/reasoning-effort.ts";
 
 /**
  * Exceptions to what a model's family supports, and the parameters that models reject (checked in November 2026). Unlisted
- * models work too: Parley assumes that they think, and learns at runtime which parameters they reject (providers/parameters/).
+ * models work too: Parley assumes that they think, and detects at runtime which parameters they reject (providers/parameters/).
  */
 
 /** Models (`provider/name`) that don't think before they answer. */
-const withoutThinking = [
+const nonThinkingModels = [
   // Includes `gpt-5-chat-latest`, but not `gpt-5`.
   /^openai\/(?:gpt-4|gpt-3\.5|chatgpt-4o|gpt-[5-9](?:\.\d+)?-chat)/,
   /^anthropic\/claude-(?:instant|2|3-(?!7))/,
@@ -16,7 +16,7 @@ const withoutThinking = [
 /** Whether a model (`provider/name`) is known not to think. */
 export const isKnownNotToThink = (model: string): boolean => {
   const name = toVendorModelName(model);
-  return withoutThinking.some((pattern) => pattern.test(name));
+  return nonThinkingModels.some((pattern) => pattern.test(name));
 };
 
 /**
@@ -27,7 +27,7 @@ export const toVendorModelName = (model: string): string =>
   /^[^/]+\/((?:openai|anthropic)\/.+)$/s.exec(model)?.[1] ?? model;
 
 /** Models (`provider/name`) whose provider can't enforce a schema. */
-const withoutSchemas = [
+const modelsWithoutSchemas = [
   /^openai\/(?:gpt-3\.5|gpt-4(?![.o])|gpt-4o-2024-05-13|chatgpt-4o|o1-(?:mini|preview))/,
   // Claude Opus 4.1 and all models from Claude 4.5 on support schemas.
   /^anthropic\/claude-(?:instant|[23]|(?:opus|sonnet)-4-(?:0|20\d{6})(?!\d)|(?:opus|sonnet)-4$)/,
@@ -36,7 +36,7 @@ const withoutSchemas = [
 /** Whether a model (`provider/name`) is known not to support a JSON schema for its answer. */
 export const isKnownToLackSchemas = (model: string): boolean => {
   const name = toVendorModelName(model);
-  return withoutSchemas.some((pattern) => pattern.test(name));
+  return modelsWithoutSchemas.some((pattern) => pattern.test(name));
 };
 
 /** Also matches names on other providers' servers: `vendor/o3-mini`, `vendor/gpt-5:free`. */
@@ -73,7 +73,7 @@ export function findNearestEffort(effort: ReasoningEffort, accepted: readonly Re
 }
 
 /** Returns the next lower effort, or null for the lowest. */
-export const lowerEffort = (effort: ReasoningEffort): ReasoningEffort | null =>
+export const getLowerEffort = (effort: ReasoningEffort): ReasoningEffort | null =>
   effortOrder[effortOrder.indexOf(effort) - 1] ?? null;
 
 /** Whether a value is a known effort. */

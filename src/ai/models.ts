@@ -2,7 +2,7 @@ import { parsePrices } from "../lib/parse-prices.ts";
 import { findPrice, type PriceTable } from "../lib/prices.ts";
 import { findModelLimits, type ModelLimits } from "./model-limits.ts";
 import { isKnownNotToThink, isKnownToLackSchemas, toVendorModelName } from "./model-traits.ts";
-import { listPrices } from "./price-list.ts";
+import { pricesByModel } from "./price-list.ts";
 import type { AnswerFormat } from "./provider.ts";
 
 /**
@@ -21,7 +21,7 @@ type Family = ModelLimits & {
 };
 
 /**
- * The known model families, checked in November 2026. The first matching prefix applies, so a new version gets its family's
+ * The known model families, checked in November 2026. The first matching prefix applies, so a new version has its family's
  * limits.
  */
 const families: readonly Family[] = [
@@ -64,7 +64,7 @@ const families: readonly Family[] = [
   {
     prefix: "anthropic/claude-",
     windowTokens: 200_000,
-    // The minimum of all models since Claude 4. Earlier ones are in model-limits.ts.
+    // The lowest maximum of all models from Claude 4 on. Earlier models are in model-limits.ts.
     answerTokens: 32_000,
     capabilities: ["tools", "images", "thinking", ...formats],
   },
@@ -119,7 +119,7 @@ export function createCatalog(
     return { windowTokens, answerTokens };
   }
   return {
-    prices: { ...listPrices, ...(settings.prices === undefined ? {} : parsePrices(settings.prices)) },
+    prices: { ...pricesByModel, ...(settings.prices === undefined ? {} : parsePrices(settings.prices)) },
     getLimits,
     getBudget(model) {
       const { windowTokens, answerTokens } = getLimits(model);
@@ -140,13 +140,13 @@ export function createCatalog(
 
 /**
  * Returns the cheapest model with a known price, or the last model if no price is known. Returns null if only offline models
- * are configured, since those can't write text of their own.
+ * are configured, because those can't write text of their own.
  */
 export function findCheapestModel(models: readonly string[], prices: PriceTable): string | null {
   const writers = models.filter((model) => !model.startsWith("offline/"));
-  const priced = writers
+  const pricedModels = writers
     .map((model) => ({ model, price: findPrice(model, prices) }))
     .flatMap(({ model, price }) => (price ? [{ model, total: price.input + price.output }] : []))
-    .sort((one, other) => one.total - other.total);
-  return priced[0]?.model ?? writers.at(-1) ?? null;
+    .sort((a, b) => a.total - b.total);
+  return pricedModels[0]?.model ?? writers.at(-1) ?? null;
 }

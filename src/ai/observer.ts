@@ -19,7 +19,7 @@ export type AttemptObserver = {
 /** Callbacks for metrics. They must not throw. */
 export type ChainObserver = {
   /** Called when an attempt starts. */
-  onAttempt?(model: string, about: RunContext | undefined): AttemptObserver;
+  onAttempt?(model: string, logContext: RunContext | undefined): AttemptObserver;
   /** Called when the model `to` takes over from `from`. */
   onFailover?(from: string, to: string, reason: ProviderErrorCode): void;
   /** @param seconds the time from the request to the first text. */

@@ -7,7 +7,7 @@ export const priceSources = [
 ] as const;
 
 /** Month in which the prices were last compared with their sources. */
-export const PRICES_CHECKED_IN = "November 2026";
+export const PRICES_VERIFIED_MONTH = "November 2026";
 
 /** For OpenAI models with a million-token window: a long prompt doubles the input price and raises the output price by 50%. */
 const longPrompt = { long_prompt: { above_tokens: 272_000, input_factor: 2, output_factor: 1.5 } };
@@ -34,7 +34,7 @@ const anthropic = (input: number, cached_input: number, output: number): Price =
  * List prices, without batch discounts. A dated model name has the price of its undated name unless it is listed itself. The
  * price of an unlisted model is unknown, so its cost is null.
  */
-export const listPrices: PriceTable = {
+export const pricesByModel: PriceTable = {
   "openai/gpt-6.2-sol": openAiWithWrites(2, 0.1, 10),
   "openai/gpt-6.1-sol": openAiWithWrites(2, 0.1, 10),
   "openai/gpt-6.1-terra": openAiWithWrites(1, 0.05, 5),

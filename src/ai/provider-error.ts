@@ -6,7 +6,7 @@ import { parseRetryAfter } from "./retry-after.ts";
 
 /** Maximum length of a provider's message in the log, in UTF-16 code units. */
 const CAUSE_LENGTH_MAX = 300;
-/** Maximum length before secrets are masked. Truncating further could leave part of a secret that isn't recognized. */
+/** Maximum length before secrets are masked. A lower maximum could cut a secret in two, and the remaining part wouldn't be recognized. */
 const UNMASKED_LENGTH_MAX = 65_536;
 
 const details: Record<ProviderErrorCode, string> = {
@@ -17,10 +17,10 @@ const details: Record<ProviderErrorCode, string> = {
   provider_unauthorized: "The model's provider rejected this server's credentials.",
 };
 
-/** Values that must never be logged. Null if they aren't known yet, so that the error must be cleaned later. */
+/** Values that must never be logged. If null, they aren't known yet, and the error must be cleaned later. */
 type Secrets = readonly string[] | null;
 
-/** Names no setting, because users don't see settings. The log names the setting to check. */
+/** Doesn't mention a setting, because users don't see settings. The log tells operators which setting to check. */
 const NOT_FOUND_DETAIL =
   "The provider doesn't have this model at the configured address. The server log has the details.";
 
@@ -68,7 +68,7 @@ const keyPattern = /\b(?:sk|pk|key)-[\w*-]{6,}|\bBearer\s+\S+/gi;
 function cleanCause(cause: string, secrets: readonly string[]): string {
   let text = cause;
   for (const secret of secrets) if (isWorthMasking(secret)) text = text.replaceAll(secret, "[key]");
-  // Truncated before the search too, because it may be a whole HTML page.
+  // The text may be a whole HTML page, so it is also truncated before the pattern is matched.
   text = text.slice(0, CAUSE_LENGTH_MAX * 4);
   return text.replace(keyPattern, "[key]").replace(/\s+/g, " ").trim().slice(0, CAUSE_LENGTH_MAX);
 }
@@ -94,7 +94,7 @@ export function mapHttpFailure(failure: HttpFailure, secrets: readonly string[])
   const cause = status === null ? loggedMessage : `HTTP ${status}: ${loggedMessage}`;
   const retryAfterMs = parseRetryAfter(headers, Date.now()) ?? fields.retryAfterMs;
   const clues = { ...fields, message: `${message} ${fields.message}`, httpStatus: status };
-  return mapClues(clues, { ...fields, status: status ?? fields.status, retryAfterMs }, cause, secrets);
+  return createErrorFromClues(clues, { ...fields, status: status ?? fields.status, retryAfterMs }, cause, secrets);
 }
 
 /**
@@ -104,9 +104,9 @@ export function mapHttpFailure(failure: HttpFailure, secrets: readonly string[])
  */
 export function mapErrorFields(value: unknown, secrets: Secrets = null): ProviderError {
   const fields = parseErrorFields(value);
-  const name = fields.code ?? fields.names[0] ?? "of no name";
+  const name = fields.code ?? fields.names[0] ?? "without a name";
   const cause = `error event ${name}: ${fields.message || "(no message)"}`;
-  return mapClues({ ...fields, httpStatus: null }, fields, cause, secrets);
+  return createErrorFromClues({ ...fields, httpStatus: null }, fields, cause, secrets);
 }
 
 /** Maps the text of an error event, which isn't always JSON. */
@@ -120,7 +120,7 @@ export function mapErrorText(text: string, secrets: readonly string[]): Provider
   return mapErrorFields(value, secrets);
 }
 
-function mapClues(
+function createErrorFromClues(
   clues: ErrorClues,
   { status, code: providerCode, param, retryAfterMs }: ErrorFields,
   cause: string,

@@ -40,7 +40,7 @@ export type Tool = {
 
 export const TOOL_NAME_CHARS_MAX = 64;
 
-/** A model's call of a tool. `arguments` is the model's text, which may be invalid JSON. */
+/** A model's call to a tool. `arguments` is the model's text, which may be invalid JSON. */
 export type ToolCall = { id: string; name: string; arguments: string };
 
 export type ToolChoice = "auto" | "none" | "required" | { name: string };
@@ -135,7 +135,7 @@ export type ReportedUsage = Omit<Usage, "input_tokens" | "output_tokens"> & {
   output_tokens: number | null;
 };
 
-/** Receives a part in the tick in which it arrives. Must not throw. */
+/** Receives each part as soon as it arrives, in the same tick. Must not throw. */
 export type PushPart<Part> = (part: Part) => void;
 
 /**
@@ -150,7 +150,7 @@ export type ProviderPart =
   | { type: "activity"; isHead: boolean }
   /** A tool call began or continues. Another model can no longer continue this step. */
   | { type: "tool_call" }
-  /** The token counts until now, in case the stream breaks off. */
+  /** The token counts up to this part, in case the stream breaks. */
   | { type: "usage"; usage: ReportedUsage };
 
 export type ProviderEnd =
@@ -189,7 +189,7 @@ export type ProviderError = {
 export interface Provider {
   /** The first part of its models' names. */
   readonly name: string;
-  /** The wire format, which determines the supported options. Absent if the provider isn't called over the network. */
+  /** The wire format, which determines the supported options. Undefined if the provider isn't called over the network. */
   readonly api?: Api;
   /**
    * Sends a request to a model, pushes the parts of the response, and resolves when the response has ended. Should not reject.

@@ -1,6 +1,6 @@
 import type { ProviderError } from "./provider.ts";
 
-/** Log fields that identify a run's answer or background text. */
+/** Log fields that identify a run's answer or background task. */
 export type RunContext = {
   message_id: string;
   request_id: string | null;

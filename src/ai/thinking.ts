@@ -13,14 +13,14 @@ export type ThinkingSource = {
 };
 
 /** Returns the length of the thinking's JSON in UTF-16 code units. */
-export const measureThinking = (thinking: Thinking): number => JSON.stringify(thinking.data).length;
+export const getThinkingLength = (thinking: Thinking): number => JSON.stringify(thinking.data).length;
 
 /** Creates the thinking of one step. Returns undefined if there is none or it is too long. */
 export function createThinking(thinkingSource: ThinkingSource | undefined, data: object | null): Thinking | undefined {
   if (!thinkingSource || data === null) return undefined;
   const { provider, model } = thinkingSource;
   const thinking = { provider, data: { ...data, model } };
-  return measureThinking(thinking) > THINKING_LENGTH_MAX ? undefined : thinking;
+  return getThinkingLength(thinking) > THINKING_LENGTH_MAX ? undefined : thinking;
 }
 
 /** Returns the thinking's data if it is from this provider, or null. */

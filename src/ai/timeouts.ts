@@ -19,18 +19,18 @@ export const THINKING_TIMEOUT_MS = 300_000;
  * over the general one (`AI_IDLE_TIMEOUT_MS`). The same applies to `FIRST_TOKEN`.
  * @param settings the settings' values by name.
  */
-export function createGetTimeouts(
+export function createTimeoutLookup(
   settings: Readonly<Record<string, unknown>>,
   canThink: (model: string) => boolean,
 ): GetTimeouts {
-  const find = (model: string, limit: string): number => {
+  const findTimeoutMs = (model: string, settingName: string): number => {
     const provider = toSettingName(model.slice(0, model.indexOf("/")));
-    const configured = settings[`AI_${provider}_${limit}`] ?? settings[`AI_${limit}`];
+    const configured = settings[`AI_${provider}_${settingName}`] ?? settings[`AI_${settingName}`];
     if (typeof configured === "number") return configured;
     return canThink(model) ? THINKING_TIMEOUT_MS : SILENCE_TIMEOUT_MS;
   };
   return (model) => ({
-    firstTokenMs: find(model, "FIRST_TOKEN_TIMEOUT_MS"),
-    idleMs: find(model, "IDLE_TIMEOUT_MS"),
+    firstTokenMs: findTimeoutMs(model, "FIRST_TOKEN_TIMEOUT_MS"),
+    idleMs: findTimeoutMs(model, "IDLE_TIMEOUT_MS"),
   });
 }

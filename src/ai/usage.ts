@@ -12,23 +12,23 @@ export const noUsage: Readonly<Usage> = {
 /** Maximum token count that can be stored (`int4`). Larger counts are capped, so that the answer isn't lost. */
 export const USAGE_TOKENS_MAX = 2 ** 31 - 1;
 
-const add = (one: number, other: number): number => Math.min(one + other, USAGE_TOKENS_MAX);
+const addTokens = (a: number, b: number): number => Math.min(a + b, USAGE_TOKENS_MAX);
 
 /** Adds the tokens of two attempts or steps. */
-export function addUsage(one: RunUsage | null, other: RunUsage | null): RunUsage | null {
-  if (!one || !other) return one ?? other;
+export function addUsage(first: RunUsage | null, second: RunUsage | null): RunUsage | null {
+  if (!first || !second) return first ?? second;
   return {
-    input_tokens: add(one.input_tokens, other.input_tokens),
-    output_tokens: add(one.output_tokens, other.output_tokens),
-    cached_input_tokens: add(one.cached_input_tokens, other.cached_input_tokens),
-    cache_write_tokens: add(one.cache_write_tokens, other.cache_write_tokens),
-    reasoning_tokens: add(one.reasoning_tokens, other.reasoning_tokens),
-    estimated: one.estimated || other.estimated,
+    input_tokens: addTokens(first.input_tokens, second.input_tokens),
+    output_tokens: addTokens(first.output_tokens, second.output_tokens),
+    cached_input_tokens: addTokens(first.cached_input_tokens, second.cached_input_tokens),
+    cache_write_tokens: addTokens(first.cache_write_tokens, second.cache_write_tokens),
+    reasoning_tokens: addTokens(first.reasoning_tokens, second.reasoning_tokens),
+    estimated: first.estimated || second.estimated,
   };
 }
 
 /** Merges two reports about one attempt. The later report's counts take precedence. */
-export function mergeReports(earlier: ReportedUsage | null, later: ReportedUsage | null): ReportedUsage | null {
+export function mergeUsageReports(earlier: ReportedUsage | null, later: ReportedUsage | null): ReportedUsage | null {
   if (!earlier || !later) return later ?? earlier;
   return {
     input_tokens: later.input_tokens ?? earlier.input_tokens,

@@ -6,13 +6,13 @@ const EXPIRED_REMOVED_MAX = 1_000;
 const freshOnly = { allowStale: false };
 
 export type CacheBounds<V> = {
-  /** Above this size, the least recently used entries are evicted. In bytes if `bytesOf` is set, otherwise in entries. */
-  max: number;
-  /** Time after which an entry expires. If absent, entries don't expire. */
+  /** Above this size, the least recently used entries are evicted. In bytes if `getSizeBytes` is set, otherwise in entries. */
+  maxSize: number;
+  /** Time after which an entry expires. By default, entries don't expire. */
   ttlMs?: number;
-  /** Returns the size of a value. By default, each value has the size 1. A value larger than `max` isn't cached. */
-  bytesOf?: (value: V) => number;
-  /** Returns the time for `ttlMs`, in milliseconds. The default is `performance.now()`. */
+  /** Returns the size of a value. By default, each value counts as 1. A value larger than `maxSize` isn't cached. */
+  getSizeBytes?: (value: V) => number;
+  /** The clock for `ttlMs`, in milliseconds. The default is `performance.now()`. */
   now?: () => number;
   /** Called for each entry that is deleted, replaced, evicted or expired. */
   onEvict?: (key: string, value: V) => void;
@@ -26,16 +26,16 @@ export class BoundedCache<V extends NonNullable<unknown>> {
   readonly #entries: LRUCache<string, V>;
   readonly #canExpire: boolean;
 
-  constructor({ max, ttlMs = 0, bytesOf = () => 1, now = () => performance.now(), onEvict }: CacheBounds<V>) {
+  constructor({ maxSize, ttlMs = 0, getSizeBytes = () => 1, now = () => performance.now(), onEvict }: CacheBounds<V>) {
     this.#canExpire = ttlMs > 0;
     this.#entries = new LRUCache({
-      // Even a count is limited by size: with `max`, the library preallocates all entries (4 MB for 100,000).
-      maxSize: max,
-      sizeCalculation: (value) => Math.max(1, bytesOf(value)),
+      // `maxSize` is set even if entries are only counted: with `max`, the library preallocates them all (4 MB for 100,000).
+      maxSize,
+      sizeCalculation: (value) => Math.max(1, getSizeBytes(value)),
       ttl: ttlMs,
       // With a value above 0, the library would start a timer every millisecond.
       ttlResolution: 0,
-      // Otherwise the library would hide expired entries from the code below, which removes them.
+      // The code below must see expired entries to remove them. By default, the library hides them.
       allowStale: true,
       perf: { now },
       ...(onEvict && { dispose: (value: V, key: string) => onEvict(key, value) }),
@@ -47,7 +47,7 @@ export class BoundedCache<V extends NonNullable<unknown>> {
     return this.#entries.size;
   }
 
-  /** The total size of all entries: in bytes if `bytesOf` is set, otherwise their number. */
+  /** The total size of all entries: in bytes if `getSizeBytes` is set, otherwise their number. */
   get bytes(): number {
     return this.#entries.calculatedSize;
   }

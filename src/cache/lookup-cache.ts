@@ -3,8 +3,8 @@ import { BoundedCache } from "./bounded-cache.ts";
 export type LookupCache<T> = {
   /** Returns the cached value of a key, or the result of `load`. @throws the errors of `load`. */
   find(key: string): Promise<T>;
-  forget(keys: readonly string[]): void;
-  forgetAll(): void;
+  invalidate(keys: readonly string[]): void;
+  invalidateAll(): void;
 };
 
 /**
@@ -15,7 +15,7 @@ export function createLookupCache<T>(
   load: (key: string) => Promise<T>,
   { ttlMs, entriesMax }: { ttlMs: number; entriesMax: number },
 ): LookupCache<T> {
-  const entries = new BoundedCache<Promise<T>>({ max: entriesMax, ttlMs });
+  const entries = new BoundedCache<Promise<T>>({ maxSize: entriesMax, ttlMs });
 
   return {
     find(key) {
@@ -27,10 +27,10 @@ export function createLookupCache<T>(
       return loading;
     },
 
-    forget(keys) {
+    invalidate(keys) {
       for (const key of keys) entries.delete(key);
     },
 
-    forgetAll: () => entries.clear(),
+    invalidateAll: () => entries.clear(),
   };
 }

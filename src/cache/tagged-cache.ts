@@ -8,7 +8,7 @@ const BYTES_PER_CHAR = 2;
 /** Maximum number of invalidated tags that a pending lookup records. Beyond it, the lookup's result isn't cached. */
 const RECORDED_CHANGES_MAX = 1_000;
 
-export type Loaded<V> = {
+export type LoadedValue<V> = {
   value: V;
   /** Additional tags that depend on the loaded value. */
   tags?: readonly string[];
@@ -21,17 +21,17 @@ export type TaggedLookup<V> = {
   /** The tags of the value. Invalidating one of them removes it from the cache. */
   tags: readonly string[];
   /** Whether `load` may return additional tags. */
-  mayAddTags?: boolean;
+  canAddTags?: boolean;
   /** @param willBeCached false if `load` can skip work that only caching needs. */
-  load(willBeCached: boolean): Promise<Loaded<V>>;
+  load(willBeCached: boolean): Promise<LoadedValue<V>>;
 };
 
 type Entry<V> = { value: V; tags: readonly string[]; bytes: number };
 /** A pending lookup. */
-type Load<V> = {
+type PendingLookup<V> = {
   tags: readonly string[];
   /** The tags invalidated since the lookup began. Null if `load` returns no additional tags. */
-  changed: Set<string> | null;
+  changedTags: Set<string> | null;
   isStale: boolean;
   value: Promise<V>;
 };
@@ -41,9 +41,9 @@ export type TaggedCacheOptions<V> = {
   /** Larger values are not cached. */
   entryBytesMax: number;
   ttlMs: number;
-  bytesOf(value: V): number;
-  /** Returns whether `forget` is called for all changes. If it returns false, the cache isn't used. */
-  receivesChanges(): boolean;
+  getSizeBytes(value: V): number;
+  /** Returns whether `invalidate` is called for all changes. If it returns false, the cache isn't used. */
+  isReceivingChanges(): boolean;
   now?: () => number;
 };
 
@@ -54,19 +54,19 @@ export type TaggedCacheOptions<V> = {
  */
 export class TaggedCache<V extends NonNullable<unknown>> {
   readonly #entries: BoundedCache<Entry<V>>;
-  readonly #keys = new Map<string, Set<string>>();
-  readonly #loads = new Map<string, Load<V>>();
-  /** All pending lookups, including those that were replaced by newer ones in `#loads`. */
-  readonly #pendingLoad = new Set<Load<V>>();
+  readonly #keysByTag = new Map<string, Set<string>>();
+  readonly #latestLookups = new Map<string, PendingLookup<V>>();
+  /** All pending lookups, including those that were replaced by newer ones in `#latestLookups`. */
+  readonly #pendingLookups = new Set<PendingLookup<V>>();
   readonly #options: TaggedCacheOptions<V>;
 
   constructor(options: TaggedCacheOptions<V>) {
     const { bytesMax, ttlMs, now } = options;
     this.#options = options;
     this.#entries = new BoundedCache({
-      max: bytesMax,
+      maxSize: bytesMax,
       ttlMs,
-      bytesOf: ({ bytes }) => bytes,
+      getSizeBytes: ({ bytes }) => bytes,
       now,
       onEvict: (key, { tags }) => this.#removeKey(key, tags),
     });
@@ -79,78 +79,82 @@ export class TaggedCache<V extends NonNullable<unknown>> {
 
   /** Returns the value and whether it was cached. @throws the errors of `load`. */
   async find(lookup: TaggedLookup<V>): Promise<{ isHit: boolean; value: V }> {
-    if (!this.#options.receivesChanges()) return { isHit: false, value: (await lookup.load(false)).value };
+    if (!this.#options.isReceivingChanges()) return { isHit: false, value: (await lookup.load(false)).value };
     const cached = this.#entries.get(lookup.key);
     if (cached) return { isHit: true, value: cached.value };
-    const pendingLoad = this.#loads.get(lookup.key);
-    if (pendingLoad && !pendingLoad.isStale && !pendingLoad.changed?.size)
-      return { isHit: true, value: await pendingLoad.value };
-    return { isHit: false, value: await this.#load(lookup) };
+    const pendingLookup = this.#latestLookups.get(lookup.key);
+    if (pendingLookup && !pendingLookup.isStale && !pendingLookup.changedTags?.size)
+      return { isHit: true, value: await pendingLookup.value };
+    return { isHit: false, value: await this.#startLookup(lookup) };
   }
 
   /** Invalidates all values with this tag, including those of pending lookups. */
   invalidate(tag: string): void {
-    const keys = this.#keys.get(tag);
+    const keys = this.#keysByTag.get(tag);
     if (keys) for (const key of [...keys]) this.#entries.delete(key);
-    for (const load of this.#pendingLoad) {
-      if (load.tags.includes(tag)) load.isStale = true;
-      else if (load.changed && !load.isStale) {
-        load.changed.add(tag);
-        if (load.changed.size > RECORDED_CHANGES_MAX) load.isStale = true;
+    for (const lookup of this.#pendingLookups) {
+      if (lookup.tags.includes(tag)) lookup.isStale = true;
+      else if (lookup.changedTags && !lookup.isStale) {
+        lookup.changedTags.add(tag);
+        if (lookup.changedTags.size > RECORDED_CHANGES_MAX) lookup.isStale = true;
       }
     }
   }
 
   invalidateAll(): void {
     this.#entries.clear();
-    for (const load of this.#pendingLoad) load.isStale = true;
+    for (const lookup of this.#pendingLookups) lookup.isStale = true;
   }
 
-  #load({ key, tags, mayAddTags, load }: TaggedLookup<V>): Promise<V> {
-    const loading: Load<V> = {
+  #startLookup({ key, tags, canAddTags, load }: TaggedLookup<V>): Promise<V> {
+    const pendingLookup: PendingLookup<V> = {
       tags,
-      changed: mayAddTags ? new Set() : null,
+      changedTags: canAddTags ? new Set() : null,
       isStale: false,
       value: undefined as never,
     };
     const run = async () => {
       try {
         const loaded = await load(true);
-        if (!loaded.isUncacheable) this.#store(key, loading, loaded);
+        if (!loaded.isUncacheable) this.#storeResult(key, pendingLookup, loaded);
         return loaded.value;
       } finally {
-        this.#pendingLoad.delete(loading);
-        if (this.#loads.get(key) === loading) this.#loads.delete(key);
+        this.#pendingLookups.delete(pendingLookup);
+        if (this.#latestLookups.get(key) === pendingLookup) this.#latestLookups.delete(key);
       }
     };
-    this.#pendingLoad.add(loading);
-    this.#loads.set(key, loading);
-    loading.value = run();
-    return loading.value;
+    this.#pendingLookups.add(pendingLookup);
+    this.#latestLookups.set(key, pendingLookup);
+    pendingLookup.value = run();
+    return pendingLookup.value;
   }
 
-  #store(key: string, { isStale, changed, ...load }: Load<V>, { value, tags: additionalTags = [] }: Loaded<V>): void {
-    const { receivesChanges, bytesOf, entryBytesMax } = this.#options;
-    if (isStale || !receivesChanges() || additionalTags.some((tag) => changed?.has(tag))) return;
-    const bytes = bytesOf(value);
+  #storeResult(
+    key: string,
+    { isStale, changedTags, tags: declaredTags }: PendingLookup<V>,
+    { value, tags: additionalTags = [] }: LoadedValue<V>,
+  ): void {
+    const { isReceivingChanges, getSizeBytes, entryBytesMax } = this.#options;
+    if (isStale || !isReceivingChanges() || additionalTags.some((tag) => changedTags?.has(tag))) return;
+    const bytes = getSizeBytes(value);
     if (bytes > entryBytesMax) return;
-    const tags = [...load.tags, ...additionalTags];
+    const tags = [...declaredTags, ...additionalTags];
     const entry = { value, tags, bytes: bytes + BYTES_PER_CHAR * key.length + TAG_BYTES * tags.length + ENTRY_BYTES };
     this.#entries.set(key, entry);
     // An entry larger than the whole cache isn't stored.
     if (!this.#entries.has(key)) return;
     for (const tag of tags) {
-      const keys = this.#keys.get(tag);
+      const keys = this.#keysByTag.get(tag);
       if (keys) keys.add(key);
-      else this.#keys.set(tag, new Set([key]));
+      else this.#keysByTag.set(tag, new Set([key]));
     }
   }
 
   #removeKey(key: string, tags: readonly string[]): void {
     for (const tag of tags) {
-      const keys = this.#keys.get(tag);
+      const keys = this.#keysByTag.get(tag);
       keys?.delete(key);
-      if (keys?.size === 0) this.#keys.delete(tag);
+      if (keys?.size === 0) this.#keysByTag.delete(tag);
     }
   }
 }

@@ -30,7 +30,7 @@ export function explainListenError(error: unknown, { HOST, PORT }: Address): unk
   const code = "code" in error ? String(error.code) : "";
   if (code === "EADDRINUSE")
     return new CommandError(
-      `Port ${PORT} on ${HOST} is in use; stop the process that listens there, or set another PORT.`,
+      `Port ${PORT} on ${HOST} is in use; stop the process that listens there, or set a different PORT.`,
     );
   if (code === "EACCES")
     return new CommandError(`Port ${PORT} can't be opened by this user; set PORT to a number above 1023.`);

@@ -6,7 +6,7 @@ import { createLog } from "../lib/log.ts";
 import { Problem } from "../lib/problem.ts";
 import { createAuditService } from "../modules/audit/service.ts";
 import { setPasswordByOperator } from "../modules/auth/operator-passwords.ts";
-import { createPasswords } from "../modules/users/passwords.ts";
+import { createPasswordHasher } from "../modules/users/passwords.ts";
 import { createUserService, parseEmail } from "../modules/users/service.ts";
 import {
   type Command,
@@ -32,10 +32,10 @@ export const adminCommand: Command = {
   help: `Usage: parley admin create --email E [--password P]
        parley admin password --email E
 
-create    creates an administrator. If a user with this address exists, makes them an administrator and keeps their
+create    creates an administrator. If a user with this email exists, makes them an administrator and keeps their
           password. Without --password, the password is read from standard input, so it doesn't appear in process lists.
-password  sets a user's password, read from standard input, and ends the user's sessions. If the input is empty, it
-          generates a password and prints it. The user's API keys keep working.
+password  sets a user's password, which is read from standard input, and ends the user's sessions. If the input is empty,
+          a password is generated and printed. The user's API keys keep working.
 
 On a terminal you are asked for the password. Otherwise the first line is read:
   printf '%s' "$PASSWORD" | parley admin create --email ada@example.com
@@ -86,11 +86,11 @@ async function setPassword(args: string[], environment: Environment): Promise<nu
   await withServices(config, async (services) => {
     const { user, endedSessions } = await setPasswordByOperator(services, email, password).catch((error) => {
       if (!(error instanceof Problem) || error.code !== "not_found") return rethrowAsCommandError(error, false);
-      throw new CommandError(`No user ${email} exists in ${describeConfiguredDatabase(config)}; check the address.`);
+      throw new CommandError(`No user ${email} exists in ${describeConfiguredDatabase(config)}; check the email.`);
     });
     const sessions = endedSessions === 1 ? "1 session was ended." : `${endedSessions} sessions were ended.`;
     const outcome = `The password for ${user.email} has been set. ${sessions}`;
-    // Scripts that read stdout get only the password.
+    // Only the password goes to stdout, so that scripts can read it.
     if (enteredPassword === "") console.error(outcome);
     console.log(enteredPassword === "" ? password : outcome);
   });
@@ -102,7 +102,7 @@ async function withServices(config: Config, work: (services: Services) => Promis
   await withDatabase(config, log, async (database) => {
     await migrate(database, log);
     const audit = createAuditService();
-    await work({ database, audit, users: createUserService({ database, passwords: createPasswords(), audit }) });
+    await work({ database, audit, users: createUserService({ database, passwords: createPasswordHasher(), audit }) });
   });
 }
 
@@ -129,7 +129,7 @@ function parseEmailOption(email: string | undefined): string {
   }
 }
 
-/** @param isOption whether the password was passed as an option, so that the error can name the option. */
+/** @param isOption whether the password was passed as an option, so that the error can mention the option. */
 function rethrowAsCommandError(error: unknown, isOption: boolean): never {
   if (!(error instanceof Problem)) throw error;
   const [field] = error.errors ?? [];

@@ -7,13 +7,13 @@ export function describeBackup(summary: BackupSummary, fileBytes: number | null)
   const filledTables = summary.tables.filter(({ rows }) => rows > 0);
   const nameWidth = Math.max(...filledTables.map(({ name }) => name.length), 0);
   const rowsWidth = Math.max(...filledTables.map(({ rows }) => formatCount(rows).length), 0);
-  const size = fileBytes === null ? "" : `, file size ${formatBytes(fileBytes)}`;
+  const sizeNote = fileBytes === null ? "" : `, file size ${formatBytes(fileBytes)}`;
   return [
     `created      ${summary.createdAt}`,
     `by           Parley ${summary.parleyVersion} on PostgreSQL ${summary.postgresVersion}`,
     `schema       ${summary.migrations.at(-1)} (${summary.migrations.length} migrations)`,
     `encrypted    ${summary.isEncrypted ? "yes (age, with a passphrase)" : "no"}`,
-    `contents     ${formatCount(summary.rows)} rows in ${filledTables.length} tables, ${formatBytes(summary.dataBytes)}${size}`,
+    `contents     ${formatCount(summary.rows)} rows in ${filledTables.length} tables, ${formatBytes(summary.dataBytes)}${sizeNote}`,
     ...filledTables.map(
       ({ name, rows, checksum }) =>
         `  ${name.padEnd(nameWidth)}  ${formatCount(rows).padStart(rowsWidth)}  ${checksum}`,

@@ -1,9 +1,9 @@
-import { type BackupFile, createBackupFile, type Sink, STREAM, writeBackup } from "../db/archive.ts";
+import { type BackupFile, createBackupFile, type Sink, STDIO, writeBackup } from "../db/archive.ts";
 import { createLog } from "../lib/log.ts";
 import { describeBackup, describeSecret } from "./backup-summary.ts";
 import { type Command, CommandError, exitCodes, parseFileOptions, UsageError } from "./command.ts";
 import { requireDatabase } from "./database-description.ts";
-import { withInterruption } from "./interruption.ts";
+import { runInterruptibly } from "./interruption.ts";
 import { findServerSecret } from "./jwt-secret.ts";
 import { loadConfigFrom } from "./load-config.ts";
 import { askPassphrase, findPassphrase } from "./passphrase.ts";
@@ -18,9 +18,9 @@ export const backupCommand: Command = {
 Writes a consistent snapshot of all data to FILE: compressed, with checksums, readable only by its owner. Also works while
 the server is running. FILE appears only when it is complete. \`-\` writes to standard output.
 
-    --encrypt   encrypt it with a passphrase from BACKUP_PASSPHRASE (or BACKUP_PASSPHRASE_FILE), otherwise from the terminal
-                            or standard input. With BACKUP_PASSPHRASE set, backups are always encrypted
-  --force     replace FILE if it exists
+    --encrypt   encrypt it with a passphrase from BACKUP_PASSPHRASE (or BACKUP_PASSPHRASE_FILE), otherwise from the
+                terminal or standard input. If BACKUP_PASSPHRASE is set, backups are always encrypted
+    --force     replace FILE if it exists
 
 \`parley verify FILE\` checks a backup, \`parley restore FILE\` loads it into an empty database.`,
 
@@ -29,30 +29,30 @@ the server is running. FILE appears only when it is complete. \`-\` writes to st
       encrypt: { type: "boolean" },
       force: { type: "boolean" },
     });
-    if (file === STREAM && process.stdout.isTTY)
-      throw new UsageError("Standard output is a terminal; name a file, or redirect standard output.");
+    if (file === STDIO && process.stdout.isTTY)
+      throw new UsageError("Standard output is a terminal; specify a file, or redirect standard output.");
     // Each write reports its own error; without this listener, the error event would crash the process.
-    if (file === STREAM) process.stdout.on("error", () => {});
+    if (file === STDIO) process.stdout.on("error", () => {});
     const config = loadConfigFrom(environment);
     requireDatabase(config);
     const passphrase = findPassphrase(environment) ?? (values.encrypt ? await askPassphrase(true) : undefined);
     const secret = findServerSecret(config);
-    const line = createProgressLine();
-    await withInterruption("The backup was interrupted; no file was written.", async (signal) => {
-      const target = file === STREAM ? standardOutput : await createBackupFile(file, values.force ?? false);
+    const progressLine = createProgressLine();
+    await runInterruptibly("The backup was interrupted; no file was written.", async (signal) => {
+      const backupFile = file === STDIO ? standardOutput : await createBackupFile(file, values.force ?? false);
       try {
         const log = createLog("silent", config.LOG_FORMAT);
         const summary = await withDatabase(config, log, (database) =>
-          writeBackup({ database, sink: target.write, secret, passphrase, signal, onProgress: line.show }),
+          writeBackup({ database, sink: backupFile.write, secret, passphrase, signal, onProgress: progressLine.show }),
         );
-        await target.finish();
-        line.clear();
+        await backupFile.finish();
+        progressLine.clear();
         const description = `${describeBackup(summary, summary.fileBytes)}\n${describeSecret(summary)}`;
-        if (file === STREAM) console.error(description);
+        if (file === STDIO) console.error(description);
         else console.log(`Wrote ${file}.\n${description}`);
       } catch (error) {
-        line.clear();
-        await target.discard();
+        progressLine.clear();
+        await backupFile.discard();
         throw error;
       }
     });

@@ -16,13 +16,13 @@ export type Command = {
 
 export const exitCodes = { success: 0, failure: 1, usage: 2 } as const;
 
-/** A command was called incorrectly. The message says how to fix it. Exit code 2. */
+/** A command was called incorrectly. The message explains how to fix it. Exit code 2. */
 export class UsageError extends Error {}
 
-/** A command failed. The message says how to fix it. Exit code 1. */
+/** A command failed. The message explains how to fix it. Exit code 1. */
 export class CommandError extends Error {}
 
-/** Converts an error about a request field into one about the command-line option that set it. */
+/** Converts an error about a request field to an error about the command-line option that set the field. */
 export function createUsageError({ pointer, detail }: InvalidField): UsageError {
   const field = pointer.replace("#/", "");
   const option = `--${field.replaceAll("_", "-")}`;
@@ -55,10 +55,11 @@ const formatHint = (command: string): string => `\`parley ${command} --help\` sh
 function parseArguments<const T extends Options>(command: string, args: string[], options: T, argumentsMax: number) {
   const hint = formatHint(command);
   try {
-    const parsed = parseArgs({ args, options, strict: true, allowPositionals: true, tokens: true });
-    const extra = parsed.tokens.filter((token) => token.kind === "positional")[argumentsMax];
-    if (extra) throw new UsageError(`\`parley ${command}\` does not accept the argument "${extra.value}"; ${hint}`);
-    return parsed;
+    const result = parseArgs({ args, options, strict: true, allowPositionals: true, tokens: true });
+    const extraArgument = result.tokens.filter((token) => token.kind === "positional")[argumentsMax];
+    if (extraArgument)
+      throw new UsageError(`\`parley ${command}\` does not accept the argument "${extraArgument.value}"; ${hint}`);
+    return result;
   } catch (error) {
     if (error instanceof UsageError) throw error;
     const option = error instanceof Error ? /'(-[^\s'<]*)/.exec(error.message)?.[1] : undefined;

@@ -14,7 +14,7 @@ export function describeConfiguredDatabase({ DATABASE_URL: url, DATA_DIR: direct
 }
 
 /**
- * Checks that the database exists, so that a command run in the wrong folder doesn't create one.
+ * Checks that the database exists. Otherwise, a command that is run in the wrong folder would create one.
  * @throws CommandError if it doesn't exist.
  */
 export function requireDatabase(settings: Settings): void {

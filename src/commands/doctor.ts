@@ -1,5 +1,5 @@
 import { type Config, ConfigError, listSecrets } from "../config.ts";
-import { createMask } from "../lib/mask-secrets.ts";
+import { createSecretMasker } from "../lib/mask-secrets.ts";
 import { createFetch } from "../lib/outgoing/create-fetch.ts";
 import { createProxyFinder } from "../lib/outgoing/find-proxy.ts";
 import { type Command, type Environment, exitCodes, parseOptions } from "./command.ts";
@@ -37,21 +37,21 @@ Exits with 0 if there are no problems (warnings don't count), otherwise with 1. 
   },
 };
 
-type Result = { name: string; findings: Finding[] };
+type CheckResult = { name: string; findings: Finding[] };
 
 async function diagnose(environment: Environment, isOffline: boolean): Promise<DoctorReport> {
   const startedAtMs = performance.now();
-  const loaded = tryLoadConfig(environment);
+  const loadResult = tryLoadConfig(environment);
   const getElapsedMs = () => performance.now() - startedAtMs;
-  if ("problems" in loaded) {
+  if ("problems" in loadResult) {
     const skippedResults = [...doctorChecks, clockCheck].map(({ name }) => ({
       name,
       findings: [skipped("The configuration has errors; correct them first.")],
     }));
-    const configurationResult = { name: "configuration", findings: loaded.problems.map(problem) };
+    const configurationResult = { name: "configuration", findings: loadResult.problems.map(problem) };
     return createDoctorReport([configurationResult, ...skippedResults], getElapsedMs(), (text) => text);
   }
-  const { config, warnings } = loaded;
+  const { config, warnings } = loadResult;
   // Requests to this machine must not use a proxy, so they start before the proxy is set for bucket requests.
   removeRuntimeProxies(environment);
   const localServer = findLocalServer(config);
@@ -63,11 +63,15 @@ async function diagnose(environment: Environment, isOffline: boolean): Promise<D
     localServer,
     clockReadings: [],
   };
-  const runAll = (checks: readonly DoctorCheck[]): Promise<Result[]> =>
+  const runAll = (checks: readonly DoctorCheck[]): Promise<CheckResult[]> =>
     Promise.all(checks.map(async (check) => ({ name: check.name, findings: await runDoctorCheck(check, context) })));
   const results = await runAll([createConfigurationCheck(warnings), ...doctorChecks]);
   results.push(...(await runAll([clockCheck])));
-  return createDoctorReport(results, getElapsedMs(), createMask([...listSecrets(config), ...listJwtSecrets(config)]));
+  return createDoctorReport(
+    results,
+    getElapsedMs(),
+    createSecretMasker([...listSecrets(config), ...listJwtSecrets(config)]),
+  );
 }
 
 function tryLoadConfig(environment: Environment): { config: Config; warnings: string[] } | { problems: string[] } {

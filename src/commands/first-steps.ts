@@ -26,10 +26,10 @@ type Options = {
 
 /** Describes the first steps, without any secrets. */
 export function describeFirstSteps(config: Config, { url, hasAdministrator, command }: Options): FirstSteps {
-  const base = url.replace(/\/+$/, "");
+  const baseUrl = url.replace(/\/+$/, "");
   return {
-    url: base,
-    apiReference: `${base}/swagger`,
+    url: baseUrl,
+    apiReference: `${baseUrl}/swagger`,
     database: describeDatabase(config),
     models: describeModels(config),
     proxies: describeProxies(config),
@@ -48,9 +48,9 @@ function describeModels(config: Config): string {
   const names = config.AI_MODELS.join(", ");
   if (config.AI_MODELS.length === 0)
     return "none: replies come from the documents (offline); set OPENAI_API_KEY, ANTHROPIC_API_KEY or AI_MODELS";
-  const defaults = listDefaultModels(config);
+  const defaultModels = listDefaultModels(config);
   // An AI_MODELS setting that lists the default models also counts as the default.
-  const areDefaults = defaults.length > 0 && defaults.join() === config.AI_MODELS.join();
+  const areDefaults = defaultModels.length > 0 && defaultModels.join() === config.AI_MODELS.join();
   return areDefaults ? `${names} (by default; set AI_MODELS to choose)` : names;
 }
 

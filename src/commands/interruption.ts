@@ -1,10 +1,10 @@
 import { CommandError } from "./command.ts";
 
 /**
- * Runs `work` with an abort signal. The first SIGINT (Ctrl-C) or SIGTERM aborts it, so that `work` can clean up; the second
- * exits the process. The abort reason is a CommandError with `message`.
+ * Runs `work` with an abort signal. The first SIGINT (Ctrl-C) or SIGTERM aborts the signal, so that `work` can clean up. The
+ * second one exits the process. The abort reason is a CommandError with `message`.
  */
-export async function withInterruption<T>(
+export async function runInterruptibly<T>(
   message: string,
   work: (signal: AbortSignal) => Promise<T>,
   signals: readonly NodeJS.Signals[] = ["SIGINT", "SIGTERM"],

@@ -10,8 +10,8 @@ const FILE_NAME = "jwt-secret";
 const SECRET_CHARS_MIN = 32;
 
 /**
- * Returns the secret that signs access tokens: `JWT_SECRET`, which is required in production. Without it, generates a secret
- * once and stores it in `DATA_DIR`, so that tokens remain valid after a restart.
+ * Returns the secret that signs access tokens: `JWT_SECRET`, which is required in production. If it isn't set, a secret is
+ * generated once and stored in `DATA_DIR`, so that tokens remain valid after a restart.
  * @throws CommandError if the file can't be used.
  */
 export function loadJwtSecret(config: Pick<Config, "JWT_SECRET" | "DATA_DIR">): string {
@@ -41,7 +41,7 @@ export function findServerSecret(config: Pick<Config, "JWT_SECRET" | "DATA_DIR">
 }
 
 /**
- * Writes the secret from a backup to `DATA_DIR`. Renames an existing, different secret to `jwt-secret.old`.
+ * Writes the secret from a backup to `DATA_DIR`. If a different secret exists there, its file is renamed to `jwt-secret.old`.
  * @returns the path of the file.
  * @throws CommandError if it can't be written.
  */
@@ -49,11 +49,11 @@ export function storeJwtSecret(dataDir: string, secret: string): string {
   const path = join(dataDir, FILE_NAME);
   try {
     openDataDir(dataDir);
-    const existing = readSecret(path);
-    if (existing === secret) return path;
+    const existingSecret = readSecret(path);
+    if (existingSecret === secret) return path;
     const temporaryPath = `${path}.${process.pid}`;
     writeFileSync(temporaryPath, `${secret}\n`, { mode: 0o600 });
-    if (existing !== null) renameSync(path, `${path}.old`);
+    if (existingSecret !== null) renameSync(path, `${path}.old`);
     renameSync(temporaryPath, path);
     return path;
   } catch {

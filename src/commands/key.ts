@@ -54,7 +54,7 @@ ${formatScopes(knownScopes)}
       const apiKeys = createApiKeyService({
         database,
         audit: createAuditService(),
-        quotas: createQuotaService({ database, config, onRefused: () => {} }),
+        quotas: createQuotaService({ database, config, onRejected: () => {} }),
         log,
         onKeysDeleted: () => {},
       });
@@ -75,9 +75,9 @@ function parseInput({ name, scopes, service = false, ...options }: Options): Cre
     .split(",")
     .map((scope) => scope.trim())
     .filter((scope) => scope !== "");
-  const unknown = scopeNames.find((scope) => !knownScopes.some((known) => known === scope));
-  if (unknown !== undefined) throw new UsageError(`--scopes: unknown scope "${unknown}"; ${hint}`);
-  if (scopeNames.length === 0) throw new UsageError(`--scopes: name at least one; ${hint}`);
+  const unknownScope = scopeNames.find((scope) => !knownScopes.some((known) => known === scope));
+  if (unknownScope !== undefined) throw new UsageError(`--scopes: unknown scope "${unknownScope}"; ${hint}`);
+  if (scopeNames.length === 0) throw new UsageError(`--scopes: specify at least one; ${hint}`);
   const expiresAt = options["expires-at"];
   const input = {
     name,
@@ -98,7 +98,7 @@ function parseEmailOption(email: string): string {
   }
 }
 
-/** @param database describes the database, for the error message. */
+/** @param database a description of the database, for the error message. */
 function toCommandError(error: unknown, email: string | undefined, database: string): unknown {
   if (!(error instanceof Problem)) return error;
   const [field] = error.errors ?? [];
@@ -107,12 +107,12 @@ function toCommandError(error: unknown, email: string | undefined, database: str
   return new CommandError(
     email === undefined
       ? `No administrator exists in ${database}; create one with \`parley admin create --email E\`.`
-      : `No user ${email} exists in ${database}; let them register, or use another address.`,
+      : `No user ${email} exists in ${database}; have them register, or use a different email.`,
   );
 }
 
 function formatScopes(names: readonly string[]): string {
   const lines: string[] = [];
-  for (let from = 0; from < names.length; from += 4) lines.push(names.slice(from, from + 4).join(" "));
+  for (let index = 0; index < names.length; index += 4) lines.push(names.slice(index, index + 4).join(" "));
   return lines.map((line) => `                  ${line}`).join("\n");
 }

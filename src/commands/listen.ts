@@ -43,43 +43,43 @@ export type PortListener = {
    */
   useTls(tls: Tls): void;
   /**
-   * Refuses new connections and waits until no request is in progress and all connections are closed. If `isForced`, closes all
-   * connections immediately.
+   * Accepts no new connections, and waits until no request is in progress and all connections are closed. If `isForced` is true, all
+   * connections are closed immediately.
    */
   stop(isForced: boolean): Promise<void>;
 };
 
 /**
- * Opens the port. Bun can't replace a server's certificate, so `useTls` starts a new server on the same port: both listen for a
- * moment (`SO_REUSEPORT`), then the old one only serves its existing connections.
+ * Opens the port. Bun can't replace a server's certificate, so `useTls` starts a new server on the same port. Both servers listen for
+ * a moment (`SO_REUSEPORT`). After that, the previous server only serves its existing connections.
  * @throws CommandError with a remedy if the port can't be opened.
  */
 export function listen(parley: Handlers, config: Config, tls: Tls | undefined): PortListener {
   try {
     if (tls) checkPortIsFree(config);
-    let current = startServer(parley, config, config.PORT, tls);
-    const port = current.port ?? config.PORT;
-    const servers = new Set([current]);
+    let currentServer = startServer(parley, config, config.PORT, tls);
+    const port = currentServer.port ?? config.PORT;
+    const servers = new Set([currentServer]);
     return {
       port,
       publish(topic, text) {
         for (const server of servers) server.publish(topic, text);
       },
       useTls(newTls) {
-        const old = current;
+        const previousServer = currentServer;
         try {
-          current = startServer(parley, config, port, newTls);
+          currentServer = startServer(parley, config, port, newTls);
         } catch (error) {
           throw explainStartError(error, config);
         }
-        servers.add(current);
-        void old.stop(false).then(() => servers.delete(old));
+        servers.add(currentServer);
+        void previousServer.stop(false).then(() => servers.delete(previousServer));
       },
       async stop(isForced) {
-        const stopAll = (isForced: boolean) => Promise.all([...servers].map((server) => server.stop(isForced)));
+        const stopAll = (shouldForce: boolean) => Promise.all([...servers].map((server) => server.stop(shouldForce)));
         if (isForced) return void (await stopAll(true));
         await Promise.race([stopAll(false), waitUntilIdle(servers)]);
-        // Idle connections can remain open, for example after a body was refused before all of it arrived.
+        // Idle connections can remain open, for example if a body was rejected before all of it arrived.
         await stopAll(true);
       },
     };
@@ -98,7 +98,7 @@ function startServer(
   app.listen({
     port,
     hostname: removeHostBrackets(config),
-    // Enabled only with TLS, where `useTls` needs it. It would let a second Parley start on the same port by mistake.
+    // `useTls` needs this option. Without TLS it is disabled, because it allows a second Parley to start on the same port by mistake.
     reusePort: tls !== undefined,
     development: false,
     idleTimeout: HTTP_IDLE_TIMEOUT_S,

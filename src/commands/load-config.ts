@@ -20,18 +20,18 @@ const ENV_FILE = ".env";
  * @throws ConfigError with every error found.
  */
 export function loadConfigFrom(environment: Environment): Config {
-  return loadMerged(environment, readEnvFile(environment));
+  return loadMergedConfig(environment, readEnvFile(environment));
 }
 
 /** Loads the configuration, and returns warnings for the operator. The warnings contain no secrets. */
 export function loadConfigWithWarnings(environment: Environment): { config: Config; warnings: string[] } {
-  const file = readEnvFile(environment);
+  const fileValues = readEnvFile(environment);
   const warningContext = {
-    environment: { ...file, ...environment },
-    isFromFile: (name: string) => environment[name] === undefined && file[name] !== undefined,
+    environment: { ...fileValues, ...environment },
+    isFromFile: (name: string) => environment[name] === undefined && fileValues[name] !== undefined,
   };
   try {
-    const config = loadMerged(environment, file);
+    const config = loadMergedConfig(environment, fileValues);
     return { config, warnings: findWarnings(config, warningContext) };
   } catch (error) {
     // A missing setting may be present under a misspelled name.
@@ -41,8 +41,8 @@ export function loadConfigWithWarnings(environment: Environment): { config: Conf
   }
 }
 
-function loadMerged(environment: Environment, file: Environment): Config {
-  const merged = { ...file, ...environment };
+function loadMergedConfig(environment: Environment, fileValues: Environment): Config {
+  const merged = { ...fileValues, ...environment };
   const readFile = (path: string) => readFileSync(path, "utf8");
   const config = loadConfig(
     merged,
@@ -58,14 +58,13 @@ function loadMerged(environment: Environment, file: Environment): Config {
 
 /** Returns the source of each setting that has a value. */
 export function findSources(environment: Environment, config: Config): SettingSources {
-  const file = readEnvFile(environment);
-  const merged: Environment = { ...file, ...environment };
+  const merged: Environment = { ...readEnvFile(environment), ...environment };
   const findSource = (name: string, { secret: isSecret = false, isSystemWide = false }: SettingOptions): string => {
     const formatOrigin = (key: string) => (key in environment ? "" : ` (${ENV_FILE})`);
     if (merged[`${name}_FILE`] && isSecret) return `${name}_FILE${formatOrigin(`${name}_FILE`)}`;
-    const lowercase = name.toLowerCase();
-    if (!merged[name]?.trim() && isSystemWide && merged[lowercase]?.trim())
-      return `${lowercase}${formatOrigin(lowercase)}`;
+    const lowercaseName = name.toLowerCase();
+    if (!merged[name]?.trim() && isSystemWide && merged[lowercaseName]?.trim())
+      return `${lowercaseName}${formatOrigin(lowercaseName)}`;
     if (!merged[name]?.trim()) return "default";
     return name in environment ? "environment" : ENV_FILE;
   };

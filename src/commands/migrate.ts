@@ -23,9 +23,9 @@ with its state: applied, pending, changed (its file differs from what was applie
           console.log(`${state.padEnd(8)} ${name}${applied_at ? ` (${applied_at.toISOString()})` : ""}`);
         return;
       }
-      const applied = await migrate(database, log);
-      for (const name of applied) console.log(`applied  ${name}`);
-      if (applied.length === 0) console.log("The database is up to date.");
+      const appliedNames = await migrate(database, log);
+      for (const name of appliedNames) console.log(`applied  ${name}`);
+      if (appliedNames.length === 0) console.log("The database is up to date.");
     });
     return exitCodes.success;
   },

@@ -1,7 +1,7 @@
 import { read } from "read";
 import { CommandError, UsageError } from "./command.ts";
 
-/** Larger than the longest valid password in UTF-8 with its line break. */
+/** Maximum size of a password's input. It is larger than the longest valid password in UTF-8 with its line break. */
 const INPUT_BYTES_MAX = 4_096;
 const NEWLINE = 10;
 
@@ -27,13 +27,13 @@ async function readLine(stream: ReadableStream<Uint8Array>): Promise<string> {
   const chunks: Uint8Array[] = [];
   let bytes = 0;
   for await (const chunk of stream) {
-    const end = chunk.indexOf(NEWLINE);
-    const line = end === -1 ? chunk : chunk.subarray(0, end);
+    const newlineIndex = chunk.indexOf(NEWLINE);
+    const line = newlineIndex === -1 ? chunk : chunk.subarray(0, newlineIndex);
     chunks.push(line);
     bytes += line.length;
     if (bytes > INPUT_BYTES_MAX)
       throw new UsageError(`The password on standard input is longer than ${INPUT_BYTES_MAX} bytes.`);
-    if (end !== -1) break;
+    if (newlineIndex !== -1) break;
   }
   try {
     const text = new TextDecoder("utf-8", { fatal: true }).decode(Buffer.concat(chunks));

@@ -5,7 +5,7 @@ import { createLog } from "../lib/log.ts";
 import { describeBackup } from "./backup-summary.ts";
 import { type Command, exitCodes, parseFileOptions } from "./command.ts";
 import { describeConfiguredDatabase } from "./database-description.ts";
-import { withInterruption } from "./interruption.ts";
+import { runInterruptibly } from "./interruption.ts";
 import { findServerSecret, storeJwtSecret } from "./jwt-secret.ts";
 import { loadConfigFrom } from "./load-config.ts";
 import { createProgressLine } from "./progress.ts";
@@ -23,9 +23,9 @@ export const restoreCommand: Command = {
   summary: "load a backup into an empty database (restore FILE)",
   help: `Usage: parley restore FILE
 
-Loads a backup into the configured database: DATABASE_URL, or the embedded one in DATA_DIR. It must be empty, and no Parley
-may be running on it. The restore is all or nothing: if it is interrupted, run it again. Backups can be moved between the
-embedded database and a Postgres server (15 or newer) in both directions, and from older versions of Parley to newer ones.
+Loads a backup into the configured database: DATABASE_URL, or the embedded one in DATA_DIR. The database must be empty, and no
+Parley may be running on it. The restore is all or nothing: if it is interrupted, run it again. Backups can be moved between
+the embedded database and a Postgres server (15 or newer) in both directions, and from older versions of Parley to newer ones.
 \`-\` reads from standard input.
 
 The passphrase of an encrypted backup comes from BACKUP_PASSPHRASE (or BACKUP_PASSPHRASE_FILE), otherwise from
@@ -35,10 +35,10 @@ the terminal or standard input.`,
     const { file } = parseFileOptions("restore", args, {});
     const config = loadConfigFrom(environment);
     const log = createLog("silent", config.LOG_FORMAT);
-    const line = createProgressLine();
-    await withInterruption("The restore was interrupted; nothing was changed.", async (signal) => {
+    const progressLine = createProgressLine();
+    await runInterruptibly("The restore was interrupted; nothing was changed.", async (signal) => {
       const { source, sizeBytes, getFractionRead } = await openBackupFile(file);
-      const onProgress = (progress: Progress) => line.show({ ...progress, fractionDone: getFractionRead() });
+      const onProgress = (progress: Progress) => progressLine.show({ ...progress, fractionDone: getFractionRead() });
       try {
         const summary = await withDatabase(
           config,
@@ -52,11 +52,11 @@ the terminal or standard input.`,
               getPassphrase: () => findOrAskPassphrase(environment, file),
               onSecret: async (secret) => void storeSecret(config, secret),
               onProgress,
-              onStep: (step) => line.print(stepDescriptions[step]),
+              onStep: (step) => progressLine.print(stepDescriptions[step]),
             }),
-          { canUseRunning: false },
+          { canUseRunningPostgres: false },
         );
-        line.clear();
+        progressLine.clear();
         console.log(
           `The backup was restored into ${describeConfiguredDatabase(config)}.\n${describeBackup(summary, sizeBytes)}`,
         );
@@ -64,7 +64,7 @@ the terminal or standard input.`,
         const warning = findSecretWarning(config, summary);
         if (warning) console.error(warning);
       } catch (error) {
-        line.clear();
+        progressLine.clear();
         throw error;
       }
     });
@@ -74,10 +74,10 @@ the terminal or standard input.`,
 
 const createNotEmptyRemedy = ({ DATABASE_URL, DATA_DIR }: Config): string =>
   DATABASE_URL === undefined
-    ? `move ${resolve(DATA_DIR)} away, or set DATA_DIR to another folder, and restore again`
+    ? `move ${resolve(DATA_DIR)} away, or set DATA_DIR to a different folder, and restore again`
     : "create another database, set DATABASE_URL to it, and restore again";
 
-/** Stores the secret in a file. If JWT_SECRET is set, the server ignores the file, but the operator can find the secret there. */
+/** Stores the secret in a file. If JWT_SECRET is set, the server ignores the file, but the operator can find the secret in it. */
 function storeSecret({ JWT_SECRET, DATA_DIR }: Config, secret: string): void {
   if (JWT_SECRET !== secret) storeJwtSecret(DATA_DIR, secret);
 }

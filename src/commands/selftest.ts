@@ -1,6 +1,6 @@
 import { hasPayload } from "../db/embedded/payload.ts";
 import { type Command, CommandError, exitCodes, parseOptions } from "./command.ts";
-import { withInterruption } from "./interruption.ts";
+import { runInterruptibly } from "./interruption.ts";
 import { createProgressLine } from "./progress.ts";
 import { removeRuntimeProxies } from "./runtime-proxies.ts";
 import { runChecks } from "./selftest/check.ts";
@@ -34,9 +34,9 @@ Exits with 0 if every claim holds, otherwise with 1. docs/selftest.md describes 
       );
     // All requests go to this machine, so they must not use a proxy.
     removeRuntimeProxies(environment);
-    const report = await withInterruption(
+    const report = await runInterruptibly(
       "The self-test was interrupted; its processes were stopped and its folder was removed.",
-      (signal) => selftest(values.keep ?? false, signal),
+      (signal) => runSelftest(values.keep ?? false, signal),
       ["SIGINT", "SIGTERM", "SIGHUP"],
     );
     console.log(values.json ? JSON.stringify(report, null, 2) : formatReport(report));
@@ -44,31 +44,31 @@ Exits with 0 if every claim holds, otherwise with 1. docs/selftest.md describes 
   },
 };
 
-async function selftest(shouldKeepFolder: boolean, signal: AbortSignal): Promise<Report> {
+async function runSelftest(shouldKeepFolder: boolean, signal: AbortSignal): Promise<Report> {
   const startedAt = new Date();
   const startedAtMs = performance.now();
   const sandbox = createSandbox();
   const provider = startFaultyProvider();
-  const line = createProgressLine();
-  let keep: Parameters<typeof sandbox.close>[0] = shouldKeepFolder ? "everything" : "nothing";
+  const progressLine = createProgressLine();
+  let keptContent: Parameters<typeof sandbox.close>[0] = shouldKeepFolder ? "everything" : "nothing";
   try {
     const results = await runChecks(checks, new CheckContext(sandbox, provider), signal, {
-      onStart: ({ name, claim }, index) => line.print(`${index + 1}/${checks.length} ${name}: ${claim}`),
+      onStart: ({ name, claim }, index) => progressLine.print(`${index + 1}/${checks.length} ${name}: ${claim}`),
       onEnd: (result) => void (process.stderr.isTTY || console.error(describeResult(result))),
     });
     const hasFailed = results.some(({ status }) => status !== "passed");
-    if (hasFailed && keep === "nothing") keep = "logs";
+    if (hasFailed && keptContent === "nothing") keptContent = "logs";
     return createReport({
       startedAt,
       durationMs: performance.now() - startedAtMs,
       settings: listSettings(provider.settings),
       results,
-      logs: keep === "nothing" ? null : sandbox.logsDir,
+      logs: keptContent === "nothing" ? null : sandbox.logsDir,
     });
   } finally {
-    line.print("Cleaning up");
+    progressLine.print("Cleaning up");
     await provider.stop();
-    await sandbox.close(signal.aborted ? "nothing" : keep);
-    line.clear();
+    await sandbox.close(signal.aborted ? "nothing" : keptContent);
+    progressLine.clear();
   }
 }

@@ -9,7 +9,7 @@ import { build } from "../lib/build.ts";
 import { watchEventLoopLag } from "../lib/event-loop-lag.ts";
 import { createLifecycle } from "../lib/lifecycle.ts";
 import { createLog, type Log } from "../lib/log.ts";
-import { createMask } from "../lib/mask-secrets.ts";
+import { createSecretMasker } from "../lib/mask-secrets.ts";
 import { createMetrics, type Metrics } from "../lib/metrics.ts";
 import { createServiceManager, type ServiceManager } from "../lib/service-manager.ts";
 import type { RunningTracing } from "../lib/tracing/start-tracing.ts";
@@ -59,13 +59,13 @@ A second signal stops immediately. SIGHUP reloads the certificate (TLS_CERT_FILE
     const isColored = hasColors(environment);
     const log = createLog(config.LOG_LEVEL, config.LOG_FORMAT, {
       isColored,
-      maskSecrets: createMask([...listSecrets(config), jwtSecret]),
-      getExtraFields: findTracesUrl(config) === null ? undefined : () => tracing?.logFields() ?? {},
+      maskSecrets: createSecretMasker([...listSecrets(config), jwtSecret]),
+      getExtraFields: findTracesUrl(config) === null ? undefined : () => tracing?.getLogFields() ?? {},
     });
     for (const warning of warnings) log.warn(warning);
     const signals = watchProcess(log);
     const metrics = createMetrics(build);
-    const manager = createServiceManager(environment, (reason) =>
+    const serviceManager = createServiceManager(environment, (reason) =>
       log.warn({ reason }, "systemd can't be notified that Parley is ready; use Type=exec in the unit"),
     );
     const tracing: RunningTracing | null = await startTracingIfConfigured({ config, log, metrics });
@@ -73,7 +73,7 @@ A second signal stops immediately. SIGHUP reloads the certificate (TLS_CERT_FILE
     const connection = await connectDatabase(config, log, { onWait, tracing });
     try {
       const { database } = connection;
-      await serve({ config, tls, jwtSecret, log, isColored, metrics, tracing, signals, manager, database });
+      await serve({ config, tls, jwtSecret, log, isColored, metrics, tracing, signals, serviceManager, database });
     } finally {
       await Promise.race([tracing?.stop(TRACES_FLUSH_TIMEOUT_MS), waitForAbort(signals.stopNow)]);
       const forcedClose = waitForAbort(signals.stopNow).then(() => Bun.sleep(FORCED_CLOSE_TIMEOUT_MS));
@@ -93,13 +93,13 @@ type ServeOptions = {
   metrics: Metrics;
   tracing: Tracing | null;
   signals: ShutdownSignals;
-  manager: ServiceManager;
+  serviceManager: ServiceManager;
   database: Database;
 };
 
 /** Serves until a signal arrives, then shuts down gracefully. */
 async function serve(options: ServeOptions): Promise<void> {
-  const { config, tls, jwtSecret, log, metrics, tracing, signals, manager, database } = options;
+  const { config, tls, jwtSecret, log, metrics, tracing, signals, serviceManager, database } = options;
   const lifecycle = createLifecycle();
   const parley = createApp({ config, database, log, metrics, lifecycle, jwtSecret, tracing });
   // Until the database is ready, /livez returns 200, and /readyz and the API return 503.
@@ -111,19 +111,19 @@ async function serve(options: ServeOptions): Promise<void> {
   signals.onHangup(() => reloadTls({ config, listener, log, metrics }));
   const stopLagWatch = watchEventLoopLag((lagS) => metrics.eventLoopLag.observe(lagS));
 
-  const { parts } = parley;
-  parts.add({ name: "http", after: ["streams", "jobs"], stop: () => listener.stop(false) });
-  const orderedParts = parts.list();
+  const { components } = parley;
+  components.add({ name: "http", after: ["streams", "jobs"], stop: () => listener.stop(false) });
+  const orderedComponents = components.list();
   try {
-    // This may run several times, because the connection may be lost in the middle of the migrations.
-    let applied = 0;
+    // The callback may run several times, because the connection may be lost in the middle of the migrations.
+    let appliedCount = 0;
     await waitForDatabase(database, log, signals.stop, async () => {
-      applied += (await migrate(database, log, { signal: signals.stop })).length;
+      appliedCount += (await migrate(database, log, { signal: signals.stop })).length;
     });
-    log.info(applied === 0 ? "database ready" : `database ready: ${applied} migrations applied`);
+    log.info(appliedCount === 0 ? "database ready" : `database ready: ${appliedCount} migrations applied`);
     await parley.start();
     lifecycle.markReady();
-    manager.ready(`Parley ${build.version} is ready: ${url}`);
+    serviceManager.notifyReady(`Parley ${build.version} is ready: ${url}`);
     await reportFirstSteps(options, url);
   } catch (error) {
     // A signal during startup aborts the wait, which is not an error.
@@ -131,13 +131,15 @@ async function serve(options: ServeOptions): Promise<void> {
   }
   await waitForAbort(signals.stop);
 
-  // After a crash, only the component `http` is stopped gracefully; the wait for load balancers (`readiness`) is skipped.
+  // After a crash, only the `http` component is stopped gracefully; the wait for load balancers (`readiness`) is skipped.
   if (signals.hasCrashed()) lifecycle.markDraining();
   else lifecycle.markLeaving();
   void waitForAbort(signals.stopNow).then(lifecycle.markDraining);
-  manager.stopping(config.SHUTDOWN_TIMEOUT_MS + TRACES_FLUSH_TIMEOUT_MS + DATABASE_CLOSE_TIMEOUT_MS);
+  serviceManager.notifyStopping(config.SHUTDOWN_TIMEOUT_MS + TRACES_FLUSH_TIMEOUT_MS + DATABASE_CLOSE_TIMEOUT_MS);
   stopLagWatch();
-  const componentsToStop = signals.hasCrashed() ? orderedParts.filter(({ name }) => name === "http") : orderedParts;
+  const componentsToStop = signals.hasCrashed()
+    ? orderedComponents.filter(({ name }) => name === "http")
+    : orderedComponents;
   const timeoutMs = signals.hasCrashed() ? CRASH_TIMEOUT_MS : config.SHUTDOWN_TIMEOUT_MS;
   await stopInOrder(componentsToStop, { log, timeoutMs, stopNow: signals.stopNow });
   await listener.stop(true);
@@ -149,8 +151,8 @@ async function reportFirstSteps({ config, database, log, isColored }: ServeOptio
   const isAdministratorPresent = await hasAdministrator(database).catch(() => true);
   const options = { url, hasAdministrator: isAdministratorPresent, command: findOwnCommand() };
   const steps = describeFirstSteps(config, options);
-  const { url: base, apiReference, ...rest } = steps;
+  const { url: baseUrl, apiReference, ...logFields } = steps;
   if (config.LOG_FORMAT === "json")
-    log.info(rest, `Parley ${build.version} is ready: ${base} (its API: ${apiReference})`);
+    log.info(logFields, `Parley ${build.version} is ready: ${baseUrl} (its API: ${apiReference})`);
   else if (log.isLevelEnabled("info")) console.log(formatFirstSteps(build.version, steps, isColored));
 }

@@ -5,7 +5,7 @@ import type { Log } from "../lib/log.ts";
 import type { Metrics } from "../lib/metrics.ts";
 import type { PortListener } from "./listen.ts";
 
-/** A certificate that expires in fewer days causes a warning. */
+/** A certificate that expires in fewer days than this causes a warning. */
 export const EXPIRY_WARNING_DAYS = 14;
 const DAY_MS = 24 * 60 * 60 * 1_000;
 
@@ -31,7 +31,7 @@ function readPem(name: string, path: string): string {
 
 type Dependencies = { config: Config; listener: Pick<PortListener, "useTls">; log: Log; metrics: Metrics };
 
-/** Reloads the certificate. If the new one is invalid, logs why and keeps the current one. */
+/** Reloads the certificate. If the new certificate is invalid, the reason is logged, and the current certificate stays in use. */
 export function reloadTls({ config, listener, log, metrics }: Dependencies): void {
   try {
     const tls = readTls(config);
@@ -52,8 +52,8 @@ export function logCertificate({ cert }: Tls, log: Log, metrics: Metrics): void 
   const { names, validFromMs, expiresAtMs } = describeCertificate(cert);
   metrics.tlsCertificateExpiry.set(expiresAtMs / 1_000);
   const fields = { names, expires_at: new Date(expiresAtMs).toISOString() };
-  if (expiresAtMs <= Date.now()) log.warn(fields, "the certificate has expired; clients will refuse it");
-  else if (validFromMs > Date.now()) log.warn(fields, "the certificate is not valid yet; clients will refuse it");
+  if (expiresAtMs <= Date.now()) log.warn(fields, "the certificate has expired; clients will reject it");
+  else if (validFromMs > Date.now()) log.warn(fields, "the certificate is not valid yet; clients will reject it");
   else if (expiresAtMs - Date.now() < EXPIRY_WARNING_DAYS * DAY_MS) log.warn(fields, "the certificate expires soon");
   else log.info(fields, "serving this certificate");
 }

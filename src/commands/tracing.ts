@@ -3,7 +3,7 @@ import { findTracesUrl, listResourceAttributes, parseTracingHeaders } from "../c
 import type { Config } from "../config.ts";
 import { build } from "../lib/build.ts";
 import { createId } from "../lib/id.ts";
-import { addSkipped, createLineLimit } from "../lib/line-limit.ts";
+import { addSkippedLineCount, createLogLineLimit } from "../lib/line-limit.ts";
 import type { Log } from "../lib/log.ts";
 import type { Metrics } from "../lib/metrics.ts";
 import { createFetch } from "../lib/outgoing/create-fetch.ts";
@@ -23,7 +23,7 @@ export async function startTracingIfConfigured({ config, log, metrics }: Depende
   const url = findTracesUrl(config);
   if (url === null) return null;
   const { startTracing } = await import("../lib/tracing/start-tracing.ts");
-  const limitLines = createLineLimit();
+  const admitLine = createLogLineLimit();
   return startTracing({
     url,
     headers: parseTracingHeaders(config.OTEL_EXPORTER_OTLP_HEADERS) ?? {},
@@ -41,8 +41,8 @@ export async function startTracingIfConfigured({ config, log, metrics }: Depende
     fetch: createFetch(createProxyFinder(config)),
     onSpans: (outcome, count) => metrics.traceSpans.inc({ outcome }, count),
     onFailure(reason) {
-      const skipped = limitLines("traces");
-      if (skipped !== null) log.warn(addSkipped({ reason }, skipped), failureMessage);
+      const skippedLines = admitLine("traces");
+      if (skippedLines !== null) log.warn(addSkippedLineCount({ reason }, skippedLines), failureMessage);
     },
   });
 }

@@ -8,7 +8,7 @@ import { createFetch } from "../lib/outgoing/create-fetch.ts";
 import { createProxyFinder } from "../lib/outgoing/find-proxy.ts";
 import { type Command, CommandError, type Environment, exitCodes, parseFileOptions, UsageError } from "./command.ts";
 import { describeConfiguredDatabase, requireDatabase } from "./database-description.ts";
-import { withInterruption } from "./interruption.ts";
+import { runInterruptibly } from "./interruption.ts";
 import { loadConfigFrom } from "./load-config.ts";
 import { createProgressLine } from "./progress.ts";
 import { createBackupFolder } from "./upgrade/backup-folder.ts";
@@ -20,10 +20,10 @@ import {
   runCommand,
 } from "./upgrade/candidate.ts";
 import { isChecksum } from "./upgrade/checksum.ts";
-import { createDraft, type Draft, explainFileError, requireWritable } from "./upgrade/draft.ts";
 import { getPreviousPath, replaceExecutable } from "./upgrade/replace.ts";
 import { describeNextSteps, SERVICE_TARGET } from "./upgrade/rollback.ts";
 import { createSource, type ExecutableSource } from "./upgrade/source.ts";
+import { explainFileError, requireWritable, type StagedExecutable, stageExecutable } from "./upgrade/staging.ts";
 
 export const upgradeCommand: Command = {
   name: "upgrade",
@@ -37,7 +37,7 @@ is running; it is not restarted. On a machine set up by deploy/install.sh: parle
     --sha256 HEX    expected checksum, required unless it is in FILE.sha256 or SHA256SUMS next to FILE
     --backup FILE   file to back up to (default: a new file in BACKUP_DIR, or in DATA_DIR/backups)
     --no-backup     make no backup, and don't check the database
-    --allow-older   accept an older version, if it has all migrations of the database`,
+    --allow-older   accept an older version, if it knows all of the database's migrations`,
 
   async run(args, environment) {
     const { values, file } = parseFileOptions("upgrade", args, {
@@ -49,21 +49,21 @@ is running; it is not restarted. On a machine set up by deploy/install.sh: parle
     if (values.sha256 !== undefined && !isChecksum(values.sha256))
       throw new UsageError("--sha256 must be 64 hexadecimal digits; `sha256sum FILE` prints them.");
     if (values.backup !== undefined && values["no-backup"])
-      throw new UsageError("--backup and --no-backup exclude each other; leave one out.");
+      throw new UsageError("--backup and --no-backup are mutually exclusive; use only one.");
     const config = loadConfigFrom(environment);
     const source = createSource(file, values.sha256 !== undefined, createFetch(createProxyFinder(config)));
     const target = findTarget();
     if (!values["no-backup"]) requireDatabase(config);
     requireWritable(target);
-    const summary = await withInterruption("The upgrade was interrupted; nothing was replaced.", (signal) =>
+    const summary = await runInterruptibly("The upgrade was interrupted; nothing was replaced.", (signal) =>
       upgrade({
         source,
         target,
         config,
         environment,
         sha256: values.sha256?.toLowerCase(),
-        backup: values["no-backup"] ? null : resolve(values.backup ?? createBackupPath(config)),
-        allowsOlder: values["allow-older"] ?? false,
+        backupPath: values["no-backup"] ? null : resolve(values.backup ?? createBackupPath(config)),
+        allowOlder: values["allow-older"] ?? false,
         signal,
       }),
     );
@@ -78,65 +78,72 @@ type Options = {
   config: Config;
   environment: Environment;
   sha256: string | undefined;
-  backup: string | null;
-  allowsOlder: boolean;
+  /** Null if no backup is made. */
+  backupPath: string | null;
+  allowOlder: boolean;
   signal: AbortSignal;
 };
 
 async function upgrade(options: Options): Promise<string> {
-  const { source, target, config, environment, backup, signal } = options;
+  const { source, target, config, environment, backupPath, signal } = options;
   const expectedChecksum = options.sha256 ?? (await source.findChecksum(signal));
-  const draft = await createDraftWithProgress(source, target, signal);
+  const stagedExecutable = await stageWithProgress(source, target, signal);
   try {
-    checkChecksum(draft, source, expectedChecksum);
-    checkFormat(draft.path, source.label);
-    const version = await findExecutableVersion(draft.path, source.label, signal);
-    const to = `${version.version} (${version.commit})`;
-    const from = `${build.version} (${build.commit})`;
-    if (Bun.semver.order(version.version, build.version) < 0 && !options.allowsOlder)
+    checkChecksum(stagedExecutable, source, expectedChecksum);
+    checkFormat(stagedExecutable.path, source.label);
+    const { version, commit } = await findExecutableVersion(stagedExecutable.path, source.label, signal);
+    const replacedVersion = `${build.version} (${build.commit})`;
+    if (Bun.semver.order(version, build.version) < 0 && !options.allowOlder)
       throw new CommandError(
-        `${source.label} is Parley ${version.version}, which is older than this one (${build.version}); use a newer one, or --allow-older.`,
+        `${source.label} is Parley ${version}, which is older than this one (${build.version}); use a newer one, or --allow-older.`,
       );
     signal.throwIfAborted();
     const programOptions: ProgramOptions = { environment, user: findDataOwner(config), signal };
-    const pending =
-      backup === null ? null : await listPendingMigrations(draft.path, programOptions, `Parley ${version.version}`);
-    if (backup !== null) {
-      createBackupFolder(dirname(backup), programOptions.user);
-      await runCommand(target, ["backup", backup], programOptions);
+    const pendingMigrations =
+      backupPath === null
+        ? null
+        : await listPendingMigrations(stagedExecutable.path, programOptions, `Parley ${version}`);
+    if (backupPath !== null) {
+      createBackupFolder(dirname(backupPath), programOptions.user);
+      await runCommand(target, ["backup", backupPath], programOptions);
     }
-    const isSameExecutable = draft.sha256 === (await hashFile(target));
+    const isSameExecutable = stagedExecutable.sha256 === (await hashFile(target));
     // Everything below is synchronous, so that an interruption can't leave the replacement half done.
     signal.throwIfAborted();
-    replaceExecutable(draft.path, target, { savesOld: !isSameExecutable || !existsSync(getPreviousPath(target)) });
+    replaceExecutable(stagedExecutable.path, target, {
+      keepOld: !isSameExecutable || !existsSync(getPreviousPath(target)),
+    });
     const isService = target === SERVICE_TARGET && existsSync("/etc/systemd/system/parley.service");
     const clusterDir = config.DATABASE_URL === undefined ? join(resolve(config.DATA_DIR), "postgres") : null;
     const steps = describeNextSteps({
       target,
       isService,
-      from,
-      backup,
-      pendingMigrations: pending,
+      replacedVersion,
+      backupPath,
+      pendingMigrations,
       clusterDir,
       database: describeConfiguredDatabase(config),
     });
-    return `Upgraded ${target} from ${from} to ${to}.\n${steps}`;
+    return `Upgraded ${target} from ${replacedVersion} to ${version} (${commit}).\n${steps}`;
   } catch (error) {
     throw explainFileError(error, dirname(target));
   } finally {
-    rmSync(draft.path, { force: true });
+    rmSync(stagedExecutable.path, { force: true });
   }
 }
 
-/** Returns the path of the running executable. Symbolic links are resolved, because the file itself is replaced. @throws CommandError. */
+/**
+ * Returns the path of the running executable. Symbolic links are resolved, because the file itself is replaced.
+ * @throws CommandError if the executable can't be replaced.
+ */
 function findTarget(): string {
   if (build.commit === "source")
     throw new CommandError(
-      "This Parley runs from its source, so there is no executable to replace; use git, then `make build`.",
+      "Parley is running from source, so there is no executable to replace; use git, then `make build`.",
     );
   if (process.platform === "win32")
     throw new CommandError(
-      "Windows doesn't replace a running executable; stop Parley, run `parley backup`, and replace the file by hand.",
+      "Windows can't replace a running executable; stop Parley, run `parley backup`, and replace the file by hand.",
     );
   try {
     return realpathSync(process.execPath);
@@ -145,18 +152,18 @@ function findTarget(): string {
   }
 }
 
-function createDraftWithProgress(source: ExecutableSource, target: string, signal: AbortSignal): Promise<Draft> {
-  const line = createProgressLine();
-  return createDraft(source, target, {
+function stageWithProgress(source: ExecutableSource, target: string, signal: AbortSignal): Promise<StagedExecutable> {
+  const progressLine = createProgressLine();
+  return stageExecutable(source, target, {
     signal,
     onProgress: (bytes, totalBytes) =>
-      line.print(
+      progressLine.print(
         `${formatBytes(bytes)}${totalBytes === null ? "" : ` of ${formatBytes(totalBytes)}`}  ${source.label}`,
       ),
-  }).finally(line.clear);
+  }).finally(progressLine.clear);
 }
 
-function checkChecksum({ sha256 }: Draft, { label }: ExecutableSource, expected: string | null): void {
+function checkChecksum({ sha256 }: StagedExecutable, { label }: ExecutableSource, expected: string | null): void {
   if (expected === null)
     throw new CommandError(
       `No checksum found for ${label}: put ${label}.sha256 or SHA256SUMS next to it or, if you trust it, pass --sha256 ${sha256}.`,
@@ -167,7 +174,7 @@ function checkChecksum({ sha256 }: Draft, { label }: ExecutableSource, expected:
     );
 }
 
-/** Returns the owner of DATA_DIR if this runs as root, so that root doesn't create files there. */
+/** If this process runs as root, returns the owner of DATA_DIR. The backup then runs as that user, so that root creates no files there. */
 function findDataOwner({ DATA_DIR }: Config): ProgramOptions["user"] {
   const status = statSync(DATA_DIR, { throwIfNoEntry: false });
   if (process.getuid?.() !== 0 || !status || status.uid === 0) return undefined;

@@ -1,7 +1,7 @@
-import { openBackupFile, type Progress, STREAM, verifyBackup } from "../db/archive.ts";
+import { openBackupFile, type Progress, STDIO, verifyBackup } from "../db/archive.ts";
 import { describeBackup, describeSecret } from "./backup-summary.ts";
 import { type Command, exitCodes, parseFileOptions, UsageError } from "./command.ts";
-import { withInterruption } from "./interruption.ts";
+import { runInterruptibly } from "./interruption.ts";
 import { askPassphrase, findPassphrase } from "./passphrase.ts";
 import { createProgressLine } from "./progress.ts";
 
@@ -18,17 +18,17 @@ the terminal or standard input.`,
 
   async run(args, environment) {
     const { file } = parseFileOptions("verify", args, {});
-    const line = createProgressLine();
-    await withInterruption("The check was interrupted.", async (signal) => {
+    const progressLine = createProgressLine();
+    await runInterruptibly("The check was interrupted.", async (signal) => {
       const { source, sizeBytes, getFractionRead } = await openBackupFile(file);
-      const onProgress = (progress: Progress) => line.show({ ...progress, fractionDone: getFractionRead() });
+      const onProgress = (progress: Progress) => progressLine.show({ ...progress, fractionDone: getFractionRead() });
       try {
         const getPassphrase = () => findOrAskPassphrase(environment, file);
         const summary = await verifyBackup(source, { getPassphrase, signal, onProgress });
-        line.clear();
+        progressLine.clear();
         console.log(`The backup is valid.\n${describeBackup(summary, sizeBytes)}\n${describeSecret(summary)}`);
       } catch (error) {
-        line.clear();
+        progressLine.clear();
         throw error;
       }
     });
@@ -43,7 +43,7 @@ export async function findOrAskPassphrase(
 ): Promise<string> {
   const passphrase = findPassphrase(environment);
   if (passphrase !== undefined) return passphrase;
-  if (file === STREAM)
+  if (file === STDIO)
     throw new UsageError(
       "The backup is encrypted and read from standard input, so the passphrase can't be; set BACKUP_PASSPHRASE.",
     );

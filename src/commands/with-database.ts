@@ -6,15 +6,15 @@ import type { Log } from "../lib/log.ts";
 
 /**
  * Runs `work` with the configured database, and closes the connection afterwards. If another Parley process is already running
- * the embedded Postgres, connects to it, or fails if `canUseRunning` is false.
+ * the embedded Postgres, connects to it, or fails if `canUseRunningPostgres` is false.
  */
 export async function withDatabase<T>(
   config: Config,
   log: Log,
   work: (database: Database) => Promise<T>,
-  { canUseRunning = true }: { canUseRunning?: boolean } = {},
+  { canUseRunningPostgres = true }: { canUseRunningPostgres?: boolean } = {},
 ): Promise<T> {
-  const connection = await connectDatabase(config, log, { canUseRunning });
+  const connection = await connectDatabase(config, log, { canUseRunningPostgres });
   try {
     await prepareSession(connection.database, log);
     return await work(connection.database);

@@ -1,7 +1,7 @@
-import { createWriter } from "../ai/chain/writer.ts";
-import { createContexts } from "../modules/generations/context.ts";
-import { createFollowUps } from "../modules/generations/follow-ups.ts";
-import { createPreviews } from "../modules/generations/previews.ts";
+import { createTextWriter } from "../ai/chain/writer.ts";
+import { createContextBuilder } from "../modules/generations/context.ts";
+import { createFollowUpRunner } from "../modules/generations/follow-ups.ts";
+import { createPreviewBuilder } from "../modules/generations/previews.ts";
 import { createGenerationService } from "../modules/generations/service.ts";
 import { createThinkingStore } from "../modules/generations/thinking-store.ts";
 import { createCompletionService } from "../modules/openai/service.ts";
@@ -9,14 +9,14 @@ import { createSealedThinking } from "../modules/openai/thinking.ts";
 import type { Core } from "./core.ts";
 import type { Conversations, Documents, UserServices } from "./domain.ts";
 import type { Models } from "./models.ts";
-import { createTools } from "./tools.ts";
+import { createToolServices } from "./tools.ts";
 
 /** Creates the services for model replies, in conversations and for OpenAI clients. */
-export function createAnswers(
+export function createAnswerServices(
   core: Core,
   { prompts }: UserServices,
   { documents }: Documents,
-  { chain, getBudget, cheapest }: Models,
+  { chain, getBudget, cheapestModel }: Models,
   { budgets, conversations, messages }: Conversations,
 ) {
   const {
@@ -25,7 +25,7 @@ export function createAnswers(
     log,
     metrics,
     lifecycle,
-    parts,
+    components,
     changes,
     events,
     bus,
@@ -37,13 +37,19 @@ export function createAnswers(
     tracing,
   } = core;
   const { defaultModel } = chain;
-  const storesReasoning = config.AI_REASONING === "store";
-  const contexts = createContexts({ database, getBudget, defaultModel, searchPassages: documents.searchPassages });
-  const writer = cheapest === null ? null : createWriter({ chain, model: cheapest, charge: budgets.charge });
-  const followUps = createFollowUps({ database, changes, conversations, getBudget, writer, log });
-  parts.add({ name: "follow-ups", after: ["generations"], stop: followUps.stop });
-  const previews = createPreviews({ contexts, prompts, conversations });
-  const tools = createTools(core, documents);
+  const shouldStoreReasoning = config.AI_REASONING === "store";
+  const contextBuilder = createContextBuilder({
+    database,
+    getBudget,
+    defaultModel,
+    searchPassages: documents.searchPassages,
+  });
+  const writer =
+    cheapestModel === null ? null : createTextWriter({ chain, model: cheapestModel, charge: budgets.charge });
+  const followUps = createFollowUpRunner({ database, changes, conversations, getBudget, writer, log });
+  components.add({ name: "follow-ups", after: ["generations"], stop: followUps.stop });
+  const previews = createPreviewBuilder({ contextBuilder, prompts, conversations });
+  const tools = createToolServices(core, documents);
   const generations = createGenerationService({
     database,
     changes,
@@ -58,15 +64,15 @@ export function createAnswers(
     lifecycle,
     storeAnswer: limits.answers.store,
     budgets,
-    contexts,
+    contextBuilder,
     followUps,
     tools,
-    storesReasoning,
-    thinking: createThinkingStore(jwtSecret),
+    shouldStoreReasoning,
+    thinkingStore: createThinkingStore(jwtSecret),
     tracing,
   });
-  parts.add({ name: "generations", after: ["sockets"], stop: generations.drain });
-  parts.add({ name: "answer lanes", after: ["http", "generations"], stop: generations.close });
+  components.add({ name: "generations", after: ["sockets"], stop: generations.drain });
+  components.add({ name: "answer lanes", after: ["http", "generations"], stop: generations.close });
   const completions = createCompletionService({
     chain,
     messages,
@@ -75,15 +81,15 @@ export function createAnswers(
     lifecycle,
     reserveAnswer: limits.answers.reserve,
     openStreams,
-    storesReasoning,
-    showsReasoning: config.AI_REASONING !== "off",
+    shouldStoreReasoning,
+    shouldShowReasoning: config.AI_REASONING !== "off",
     sealedThinking: createSealedThinking(jwtSecret),
     metrics,
     log,
     tracing,
   });
-  parts.add({ name: "completions", after: ["sockets"], stop: completions.drain });
+  components.add({ name: "completions", after: ["sockets"], stop: completions.drain });
   return { generations, completions, previews, followUps };
 }
 
-export type Answers = ReturnType<typeof createAnswers>;
+export type Answers = ReturnType<typeof createAnswerServices>;

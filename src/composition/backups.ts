@@ -5,8 +5,8 @@ import { type BackupService, createBackupService } from "../modules/backups/serv
 import type { BackupStore } from "../modules/backups/store.ts";
 import type { Core } from "./core.ts";
 
-/** Creates the service for scheduled backups. Returns null without BACKUP_SCHEDULE. */
-export function createBackups({ config, database, log, metrics, jwtSecret }: Core): BackupService | null {
+/** Creates the service for scheduled backups. Returns null if BACKUP_SCHEDULE isn't set. */
+export function createScheduledBackups({ config, database, log, metrics, jwtSecret }: Core): BackupService | null {
   const { BACKUP_SCHEDULE } = config;
   if (BACKUP_SCHEDULE === undefined) return null;
   return createBackupService({

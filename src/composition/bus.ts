@@ -18,8 +18,8 @@ type Dependencies = {
 
 /** Creates the bus over Redis, over the Postgres of DATABASE_URL, or within this process, depending on the settings. */
 export function createBus({ config, database, jwtSecret, log, metrics }: Dependencies, instanceId: string): Bus {
-  const shared = { instanceId, log, metrics, deployment: createDeploymentName(jwtSecret) };
-  if (config.REDIS_URL !== undefined) return createRedisBus({ ...shared, url: config.REDIS_URL, sql: database });
-  if (config.DATABASE_URL !== undefined) return createPostgresBus({ ...shared, database });
+  const commonOptions = { instanceId, log, metrics, deployment: createDeploymentName(jwtSecret) };
+  if (config.REDIS_URL !== undefined) return createRedisBus({ ...commonOptions, url: config.REDIS_URL, sql: database });
+  if (config.DATABASE_URL !== undefined) return createPostgresBus({ ...commonOptions, database });
   return createMemoryBus({ log });
 }

@@ -1,24 +1,24 @@
-import { createOpenStreams } from "../access/open-streams.ts";
+import { createStreamRegistry } from "../access/open-streams.ts";
 import type { Config } from "../config.ts";
-import { createChanges } from "../db/changes.ts";
+import { createChangeRunner } from "../db/changes.ts";
 import type { Database } from "../db/client.ts";
 import { createEventLog } from "../events/log.ts";
-import { createJobs } from "../jobs/runner.ts";
+import { createJobRunner } from "../jobs/runner.ts";
 import { createId } from "../lib/id.ts";
 import type { Lifecycle } from "../lib/lifecycle.ts";
 import type { Log } from "../lib/log.ts";
 import type { Metrics } from "../lib/metrics.ts";
 import { createFetch } from "../lib/outgoing/create-fetch.ts";
 import { createProxyFinder } from "../lib/outgoing/find-proxy.ts";
-import { createShutdownParts } from "../lib/shutdown-parts.ts";
+import { createShutdownComponents } from "../lib/shutdown-components.ts";
 import type { Tracing } from "../lib/tracing/tracing.ts";
 import { createLimits } from "../limits/limits.ts";
-import { countUnfinished, createLiveAnswers } from "../modules/generations/service.ts";
+import { countUnfinished, createLiveAnswerRegistry } from "../modules/generations/service.ts";
 import type { PasswordOptions } from "../modules/users/passwords.ts";
 import type { Bus } from "../realtime/bus.ts";
 import { createBus } from "./bus.ts";
 import { createDeploymentName } from "./deployment.ts";
-import { createReads } from "./reads.ts";
+import { createReadCacheForBus } from "./reads.ts";
 
 export type ServiceDependencies = {
   config: Config;
@@ -27,7 +27,7 @@ export type ServiceDependencies = {
   metrics: Metrics;
   lifecycle: Lifecycle;
   jwtSecret: string;
-  /** If absent or null, tracing is off. */
+  /** If undefined or null, tracing is off. */
   tracing?: Tracing | null;
   /** The message bus between instances. The default depends on the settings. */
   bus?: Bus;
@@ -37,34 +37,34 @@ export type ServiceDependencies = {
   passwords?: PasswordOptions;
 };
 
-/** Maximum time given to load balancers to notice that this instance isn't ready any more. */
+/** Maximum time given to load balancers to notice that this instance is no longer ready. */
 const UNREADY_MS_MAX = 5_000;
 
 /** Creates the services that all modules need, such as the event log, the bus, the jobs and the limits. */
-export function createCore(deps: ServiceDependencies) {
+export function createCoreServices(deps: ServiceDependencies) {
   const { config, database, log, metrics, lifecycle } = deps;
-  const parts = createShutdownParts();
-  // Serves requests until load balancers have noticed that this instance isn't ready any more.
+  const components = createShutdownComponents();
+  // Requests are served until load balancers have noticed that this instance is no longer ready.
   const unreadyMs = config.APP_ENV !== "development" ? Math.min(UNREADY_MS_MAX, config.SHUTDOWN_TIMEOUT_MS / 5) : 0;
-  parts.add({ name: "readiness", stop: () => Bun.sleep(unreadyMs).then(lifecycle.markDraining) });
+  components.add({ name: "readiness", stop: () => Bun.sleep(unreadyMs).then(lifecycle.markDraining) });
 
   const instanceId = createId();
   const bus = deps.bus ?? createBus(deps, instanceId);
-  parts.add({ name: "bus", after: ["http", "sockets", "generations"], stop: bus.close });
-  const jobs = createJobs({ database, log, instanceId });
-  parts.add({ name: "jobs", after: ["generations", "completions", "follow-ups"], stop: jobs.stop });
+  components.add({ name: "bus", after: ["http", "sockets", "generations"], stop: bus.close });
+  const jobs = createJobRunner({ database, log, instanceId });
+  components.add({ name: "jobs", after: ["generations", "completions", "follow-ups"], stop: jobs.stop });
   const isAlone = deps.isAlone ?? config.DATABASE_URL === undefined;
-  const reads = createReads({ isOn: config.READ_CACHE === "on", isAlone, bus, metrics });
-  const changes = createChanges(database);
+  const reads = createReadCacheForBus({ isOn: config.READ_CACHE === "on", isAlone, bus, metrics });
+  const changes = createChangeRunner(database);
   const events = createEventLog({ database, changes, bus });
   // Created early, because some modules need it before the generation service exists.
-  const liveAnswers = createLiveAnswers({ lifecycle, instanceId });
+  const liveAnswers = createLiveAnswerRegistry({ lifecycle, instanceId });
   const deployment = createDeploymentName(deps.jwtSecret);
-  const countStored = (userId: string) => countUnfinished(database, userId);
-  const limits = createLimits({ config, deployment, log, metrics, countStored });
-  parts.add({ name: "redis", after: ["http"], stop: async () => limits.redis?.close() });
+  const countStoredAnswers = (userId: string) => countUnfinished(database, userId);
+  const limits = createLimits({ config, deployment, log, metrics, countStoredAnswers });
+  components.add({ name: "redis", after: ["http"], stop: async () => limits.redis?.close() });
 
-  const openStreams = createOpenStreams();
+  const openStreams = createStreamRegistry();
   const findProxy = createProxyFinder(config);
   const fetch = createFetch(findProxy);
 
@@ -74,7 +74,7 @@ export function createCore(deps: ServiceDependencies) {
     openStreams,
     findProxy,
     fetch,
-    parts,
+    components,
     instanceId,
     bus,
     reads,
@@ -86,4 +86,4 @@ export function createCore(deps: ServiceDependencies) {
   };
 }
 
-export type Core = ReturnType<typeof createCore>;
+export type Core = ReturnType<typeof createCoreServices>;

@@ -1,16 +1,16 @@
 import { createFormatCheck } from "../ai/format/reply-format.ts";
 import { createIdempotencyStore } from "../http/idempotency-store.ts";
 import { DOCUMENTS_TAG } from "../http/read-cache.ts";
-import { createAccountService, createDeletions } from "../modules/accounts/service.ts";
+import { createAccountService, createDeletionService } from "../modules/accounts/service.ts";
 import { createAnalyticsService } from "../modules/analytics/service.ts";
 import { createApiKeyService } from "../modules/api-keys/service.ts";
 import { createAuditLog, createAuditService } from "../modules/audit/service.ts";
 import { createAuthService } from "../modules/auth/service.ts";
 import { createBudgetService } from "../modules/budgets/service.ts";
 import {
-  createActivity,
+  createActivityMover,
   createConversationService,
-  createDepartures,
+  createDepartureService,
   createErasureJobs,
 } from "../modules/conversations/service.ts";
 import { createDocumentService } from "../modules/documents/service.ts";
@@ -22,7 +22,7 @@ import { createPromptService } from "../modules/prompts/service.ts";
 import type { QuotaName } from "../modules/quotas/model.ts";
 import { createQuotaService } from "../modules/quotas/service.ts";
 import { createSearchIndexer, createSearchService } from "../modules/search/service.ts";
-import { createPasswords } from "../modules/users/passwords.ts";
+import { createPasswordHasher } from "../modules/users/passwords.ts";
 import { createUserService } from "../modules/users/service.ts";
 import type { Core } from "./core.ts";
 import type { Models } from "./models.ts";
@@ -40,19 +40,20 @@ export function createUserServices({
   events,
   metrics,
   fetch,
-  passwords: options,
+  passwords: passwordOptions,
 }: Core) {
   const audit = createAuditService();
   const auditLog = createAuditLog({ database, config });
   const analytics = createAnalyticsService({ database, metrics, log });
-  const announceEnd = (ids: string[]) => bus.publish("credentials", () => [{ type: "credentials.ended", ids }]);
-  const onRefused = (quota: QuotaName) => metrics.quotaRejections.inc({ quota });
-  const quotas = createQuotaService({ database, config, onRefused });
+  const announceEndedCredentials = (ids: string[]) =>
+    bus.publish("credentials", () => [{ type: "credentials.ended", ids }]);
+  const onRejected = (quota: QuotaName) => metrics.quotaRejections.inc({ quota });
+  const quotas = createQuotaService({ database, config, onRejected });
   const idempotency = createIdempotencyStore({ database, jwtSecret, instanceId });
-  const passwords = createPasswords(options, () => metrics.rateLimited.inc({ limit: "hashes" }));
-  const onRenamed = (userId: string) => bus.publish("users", () => [{ type: "user.renamed", user_id: userId }]);
-  const users = createUserService({ database, passwords, audit, onRenamed });
-  const apiKeys = createApiKeyService({ database, audit, quotas, log, onKeysDeleted: announceEnd });
+  const passwords = createPasswordHasher(passwordOptions, () => metrics.rateLimited.inc({ limit: "hashes" }));
+  const announceNewName = (userId: string) => bus.publish("users", () => [{ type: "user.renamed", user_id: userId }]);
+  const users = createUserService({ database, passwords, audit, onRenamed: announceNewName });
+  const apiKeys = createApiKeyService({ database, audit, quotas, log, onKeysDeleted: announceEndedCredentials });
   const auth = createAuthService({
     database,
     config,
@@ -64,29 +65,30 @@ export function createUserServices({
     jwtSecret,
     fetch,
     log,
-    onSessionsEnded: announceEnd,
+    onSessionsEnded: announceEndedCredentials,
   });
   const prompts = createPromptService({ database, jobs, quotas, bus });
-  const departures = createDepartures({ database, events });
-  const deletions = createDeletions({ database, audit, departures, jobs, onDeleted: onRenamed });
-  const accounts = createAccountService({ database, users, auth, audit, deletions, onRenamed });
+  const departures = createDepartureService({ database, events });
+  // A deleted user is shown under a placeholder name, so a deletion is announced as a new name.
+  const deletions = createDeletionService({ database, audit, departures, jobs, onDeleted: announceNewName });
+  const accounts = createAccountService({ database, users, auth, audit, deletions, onRenamed: announceNewName });
   return { audit, auditLog, analytics, quotas, idempotency, users, apiKeys, auth, prompts, deletions, accounts };
 }
 
 export type UserServices = ReturnType<typeof createUserServices>;
 
 /** Creates the service for documents, which all users can read. */
-export function createDocuments({ database, config, log, parts, reads }: Core) {
-  const onScanned = () => reads.forget(DOCUMENTS_TAG);
+export function createDocumentServices({ database, config, log, components, reads }: Core) {
+  const onScanned = () => reads.invalidate(DOCUMENTS_TAG);
   const documents = createDocumentService({ database, config, log, onScanned });
-  parts.add({ name: "documents", after: ["readiness"], stop: documents.stop });
+  components.add({ name: "documents", after: ["readiness"], stop: documents.stop });
   return { documents };
 }
 
-export type Documents = ReturnType<typeof createDocuments>;
+export type Documents = ReturnType<typeof createDocumentServices>;
 
 /** Creates the services for conversations, their messages, and budgets for model replies. */
-export function createConversations(
+export function createConversationServices(
   core: Core,
   { users, prompts, quotas, audit, auth }: UserServices,
   { chain, ...models }: Models,
@@ -97,7 +99,7 @@ export function createConversations(
     log,
     metrics,
     lifecycle,
-    parts,
+    components,
     events,
     bus,
     limits,
@@ -113,7 +115,7 @@ export function createConversations(
     database,
     config,
     prices: models.prices,
-    models: models.names,
+    models: models.modelNames,
     defaultModel,
     getPromptTokensMax: (model) => models.getBudget(model).inputTokens,
     metrics,
@@ -146,12 +148,12 @@ export function createConversations(
     hasModel: chain.has,
     checkReplyFormat: createFormatCheck(chain),
     canAnswer: () => lifecycle.phase !== "draining",
-    onAnswer: liveAnswers.handOver,
+    onAnswerCreated: liveAnswers.handOver,
     findLiveText: liveAnswers.findText,
   });
-  parts.add({ name: "send lanes", after: ["http"], stop: messages.close });
+  components.add({ name: "send lanes", after: ["http"], stop: messages.close });
   const imports = createImportService({ database, jobs, quotas, bus, openStreams, config });
-  parts.add({ name: "imports", after: ["http", "jobs"], stop: imports.close });
+  components.add({ name: "imports", after: ["http", "jobs"], stop: imports.close });
   return {
     budgets,
     conversations,
@@ -159,13 +161,13 @@ export function createConversations(
     messages,
     imports,
     exports: createExportService({ auth, conversations, messages }),
-    history: createHistory({ messages, metrics, isEnabled: config.READ_CACHE === "on" }),
+    history: createHistory({ messages, metrics, isCacheEnabled: config.READ_CACHE === "on" }),
     hooks: createHookService({ database, audit, messages, jwtSecret, log }),
     erasures: createErasureJobs({ database }),
-    activity: createActivity({ database }),
+    activityMover: createActivityMover({ database }),
     search: createSearchService({ database, config }),
     searchIndexer: createSearchIndexer({ database, config }),
   };
 }
 
-export type Conversations = ReturnType<typeof createConversations>;
+export type Conversations = ReturnType<typeof createConversationServices>;

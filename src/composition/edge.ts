@@ -1,5 +1,5 @@
 import { createEventLoader } from "../events/batched-loads.ts";
-import { createFindLastSeq } from "../events/last-seqs.ts";
+import { createLastSeqLookup } from "../events/last-seqs.ts";
 import { findFreeBytes } from "../lib/free-bytes.ts";
 import type { BackupService } from "../modules/backups/service.ts";
 import { createHealthService } from "../modules/health/service.ts";
@@ -8,21 +8,21 @@ import { createStreams } from "../modules/messages/service.ts";
 import { createRevocations } from "../modules/revocations/service.ts";
 import { createSockets } from "../modules/socket/sockets.ts";
 import { createHub } from "../realtime/hub.ts";
-import { createTyping } from "../realtime/typing.ts";
+import { createTypingTracker } from "../realtime/typing.ts";
 import type { Answers } from "./ai.ts";
 import type { Core } from "./core.ts";
 import type { Conversations, UserServices } from "./domain.ts";
 import type { Models } from "./models.ts";
 
 /** Creates the services for client connections (sockets and streams) and for operational endpoints. */
-export function createEdge(
+export function createConnectionServices(
   {
     config,
     database,
     log,
     metrics,
     lifecycle,
-    parts,
+    components,
     instanceId,
     bus,
     events,
@@ -37,19 +37,18 @@ export function createEdge(
   { generations }: Answers,
   backups: BackupService | null,
 ) {
-  const onPushed = (type: string, listeners: number) => metrics.countPushes(type, listeners);
+  const onPushed = (type: string, listenerCount: number) => metrics.countPushes(type, listenerCount);
   const hub = createHub({
     bus,
     instanceId,
     loadEvents: createEventLoader(database),
-    findLastSeq: createFindLastSeq(database),
+    findLastSeq: createLastSeqLookup(database),
     listSnapshots: liveAnswers.listSnapshots,
     log,
-    onPushed: onPushed,
+    onPushed,
   });
-  const { feeds } = limits;
-  const streams = createStreams({ hub, events, recovery, feeds, openStreams });
-  parts.add({ name: "streams", after: ["generations", "completions"], stop: streams.drain });
+  const streams = createStreams({ hub, events, recovery, feedSlots: limits.feeds, openStreams });
+  components.add({ name: "streams", after: ["generations", "completions"], stop: streams.drain });
   const sockets = createSockets({
     identify: auth.identify,
     conversations,
@@ -58,14 +57,14 @@ export function createEdge(
     recovery,
     hub,
     inbox: createInbox({ database, bus, log, onPushed }),
-    typing: createTyping({ bus, instanceId }),
+    typing: createTypingTracker({ bus, instanceId }),
     limits,
     openStreams,
     log,
     metrics,
     tracing,
   });
-  parts.add({ name: "sockets", after: ["readiness"], stop: sockets.drain });
+  components.add({ name: "sockets", after: ["readiness"], stop: sockets.drain });
   const revocations = createRevocations({
     openStreams,
     bus,

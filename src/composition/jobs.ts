@@ -24,9 +24,13 @@ const IDEMPOTENCY_SWEEP_MS = 60_000;
 /** Registers the background jobs of all modules. `jobs.start` starts them. */
 export function registerJobs(services: Services, { database }: ServiceDependencies): void {
   const { jobs, idempotency } = services;
-  jobs.everyOnEach("statistics", STATISTICS_MS, async () => void (await gatherStatistics(database)));
-  jobs.everyOnEach("idempotency-leases", IDEMPOTENCY_RENEWAL_MS, idempotency.renew);
-  jobs.everyOnOne("idempotency-keys", IDEMPOTENCY_SWEEP_MS, async (signal) => void (await idempotency.sweep(signal)));
+  jobs.scheduleOnEachInstance("statistics", STATISTICS_MS, async () => void (await gatherStatistics(database)));
+  jobs.scheduleOnEachInstance("idempotency-leases", IDEMPOTENCY_RENEWAL_MS, idempotency.renewAttempts);
+  jobs.scheduleOnOneInstance(
+    "idempotency-keys",
+    IDEMPOTENCY_SWEEP_MS,
+    async (signal) => void (await idempotency.deleteExpiredKeys(signal)),
+  );
   registerSocketJobs(jobs, services);
   registerRevocationJobs(jobs, services);
   registerGenerationJobs(jobs, services);

@@ -8,8 +8,8 @@ type Dependencies = { metrics: Pick<Metrics, "genAi">; tracing: Tracing | null }
  * Creates an observer that records each attempt according to OpenTelemetry's GenAI conventions: in metrics, and as a span if
  * tracing is on. Message content and estimated token counts aren't recorded.
  */
-export function createObserveAttempts({ metrics, tracing }: Dependencies): NonNullable<ChainObserver["onAttempt"]> {
-  return (model, about) => {
+export function createAttemptObserver({ metrics, tracing }: Dependencies): NonNullable<ChainObserver["onAttempt"]> {
+  return (model, logContext) => {
     const slash = model.indexOf("/");
     const provider = model.slice(0, slash);
     const name = model.slice(slash + 1);
@@ -19,16 +19,16 @@ export function createObserveAttempts({ metrics, tracing }: Dependencies): NonNu
       gen_ai_request_model: name,
     } as const;
     const { genAi } = metrics;
-    const startedMs = performance.now();
-    let lastChunkMs = 0;
+    const startedAtMs = performance.now();
+    let lastChunkAtMs = 0;
     const span = tracing?.start(`chat ${name}`, {
       kind: SpanKind.CLIENT,
       attributes: {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": provider,
         "gen_ai.request.model": name,
-        ...(about?.conversation_id && { "gen_ai.conversation.id": about.conversation_id }),
-        ...(about?.task && { "parley.task": about.task }),
+        ...(logContext?.conversation_id && { "gen_ai.conversation.id": logContext.conversation_id }),
+        ...(logContext?.task && { "parley.task": logContext.task }),
       },
     });
     const observeChunkInterval = genAi.createChunkObserver(labels);
@@ -36,17 +36,17 @@ export function createObserveAttempts({ metrics, tracing }: Dependencies): NonNu
     const observer: AttemptObserver = {
       onChunk() {
         const nowMs = performance.now();
-        if (lastChunkMs > 0) observeChunkInterval((nowMs - lastChunkMs) / 1_000);
+        if (lastChunkAtMs > 0) observeChunkInterval((nowMs - lastChunkAtMs) / 1_000);
         else {
-          genAi.timeToFirstChunk.observe(labels, (nowMs - startedMs) / 1_000);
+          genAi.timeToFirstChunk.observe(labels, (nowMs - startedAtMs) / 1_000);
           span?.addEvent("gen_ai.first_chunk");
-          span?.setAttribute("gen_ai.response.time_to_first_chunk", (nowMs - startedMs) / 1_000);
+          span?.setAttribute("gen_ai.response.time_to_first_chunk", (nowMs - startedAtMs) / 1_000);
         }
-        lastChunkMs = nowMs;
+        lastChunkAtMs = nowMs;
       },
       onEnd(end) {
-        const failed = end.code === null ? {} : { error_type: end.code };
-        genAi.operationDuration.observe({ ...labels, ...failed }, (performance.now() - startedMs) / 1_000);
+        const errorLabel = end.code === null ? {} : { error_type: end.code };
+        genAi.operationDuration.observe({ ...labels, ...errorLabel }, (performance.now() - startedAtMs) / 1_000);
         if (end.usage && !end.usage.estimated) {
           genAi.tokenUsage.observe({ ...labels, gen_ai_token_type: "input" }, end.usage.input_tokens);
           genAi.tokenUsage.observe({ ...labels, gen_ai_token_type: "output" }, end.usage.output_tokens);

@@ -1,27 +1,27 @@
-import { createAnswers } from "./ai.ts";
-import { createBackups } from "./backups.ts";
-import { createCore, type ServiceDependencies } from "./core.ts";
-import { createConversations, createDocuments, createUserServices } from "./domain.ts";
-import { createEdge } from "./edge.ts";
-import { createModels } from "./models.ts";
-import { createWebhooks } from "./webhooks.ts";
+import { createAnswerServices } from "./ai.ts";
+import { createScheduledBackups } from "./backups.ts";
+import { createCoreServices, type ServiceDependencies } from "./core.ts";
+import { createConversationServices, createDocumentServices, createUserServices } from "./domain.ts";
+import { createConnectionServices } from "./edge.ts";
+import { createModelServices } from "./models.ts";
+import { createWebhookServices } from "./webhooks.ts";
 
 export type { ServiceDependencies } from "./core.ts";
 
 /** Creates all services in the order of their dependencies. */
 export function createServices(deps: ServiceDependencies) {
-  const core = createCore(deps);
-  const people = createUserServices(core);
-  const { webhooks, dispatcher } = createWebhooks(core, people);
-  const { documents } = createDocuments(core);
-  const models = createModels(core, documents);
-  const conversations = createConversations(core, people, models);
-  const answers = createAnswers(core, people, { documents }, models, conversations);
-  const backups = createBackups(core);
-  const edge = createEdge(core, people, models, conversations, answers, backups);
-  const { parts, bus, jobs, limits, events, reads, openStreams } = core;
+  const core = createCoreServices(deps);
+  const userServices = createUserServices(core);
+  const { webhooks, dispatcher } = createWebhookServices(core, userServices);
+  const { documents } = createDocumentServices(core);
+  const models = createModelServices(core, documents);
+  const conversations = createConversationServices(core, userServices, models);
+  const answers = createAnswerServices(core, userServices, { documents }, models, conversations);
+  const backups = createScheduledBackups(core);
+  const edge = createConnectionServices(core, userServices, models, conversations, answers, backups);
+  const { components, bus, jobs, limits, events, reads, openStreams } = core;
   return {
-    parts,
+    components,
     bus,
     jobs,
     limits,
@@ -30,7 +30,7 @@ export function createServices(deps: ServiceDependencies) {
     openStreams,
     chain: models.chain,
     backups,
-    ...people,
+    ...userServices,
     webhooks,
     dispatcher,
     documents,

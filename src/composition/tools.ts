@@ -3,16 +3,16 @@ import { propagateTrace } from "../lib/tracing/propagate-trace.ts";
 import type { DocumentService } from "../modules/documents/service.ts";
 import { createMcpServers } from "../modules/tools/mcp/servers.ts";
 import { findToolUser } from "../modules/tools/queries.ts";
-import { createSearchDocuments } from "../modules/tools/search-documents.ts";
+import { createDocumentSearchTool } from "../modules/tools/search-documents.ts";
 import { createToolService, type ToolService } from "../modules/tools/service.ts";
 import type { Core } from "./core.ts";
 
 /** Creates the service for the tools that models can call: the built-in one and those of MCP servers. */
-export function createTools(
-  { database, config, fetch, log, parts, tracing }: Core,
+export function createToolServices(
+  { database, config, fetch, log, components, tracing }: Core,
   { searchPassages }: Pick<DocumentService, "searchPassages">,
 ): ToolService {
-  const builtIn = [createSearchDocuments(searchPassages)];
+  const builtIn = [createDocumentSearchTool(searchPassages)];
   const mcpServers = createMcpServers({
     settings: listMcpServers(config),
     issuer: config.PUBLIC_URL?.replace(/\/+$/, "") ?? "parley",
@@ -20,8 +20,8 @@ export function createTools(
     fetch: tracing ? propagateTrace(fetch, tracing) : fetch,
     log,
   });
-  parts.add({ name: "mcp", after: ["generations", "completions"], stop: mcpServers.close });
-  mcpServers.start();
+  components.add({ name: "mcp", after: ["generations", "completions"], stop: mcpServers.close });
+  mcpServers.preloadTools();
   return createToolService({
     listTools: async (request) => [...builtIn, ...(await mcpServers.listTools(request))],
     log,

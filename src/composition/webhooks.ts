@@ -1,6 +1,6 @@
 import { ProxyError } from "../lib/http-client/errors.ts";
-import { addSkipped, createLineLimit } from "../lib/line-limit.ts";
-import { OutgoingError, RefusedAddressError } from "../lib/outgoing/errors.ts";
+import { addSkippedLineCount, createLogLineLimit } from "../lib/line-limit.ts";
+import { OutgoingError, RejectedAddressError } from "../lib/outgoing/errors.ts";
 import { createGuardedSender, type GuardedRequest } from "../lib/outgoing/send-guarded.ts";
 import { createDeliveryControl } from "../modules/webhooks/delivery/control.ts";
 import { createWebhookDispatcher } from "../modules/webhooks/delivery/dispatcher.ts";
@@ -10,18 +10,21 @@ import type { Core } from "./core.ts";
 import type { UserServices } from "./domain.ts";
 
 /** Creates the services for webhooks, which deliver events to other servers. */
-export function createWebhooks(core: Core, { audit, quotas }: UserServices) {
-  const { database, config, log, metrics, parts, jobs, events, instanceId, jwtSecret, findProxy, tracing } = core;
+export function createWebhookServices(core: Core, { audit, quotas }: UserServices) {
+  const { database, config, log, metrics, components, jobs, events, instanceId, jwtSecret, findProxy, tracing } = core;
   const secrets = createWebhookSecrets(jwtSecret);
-  const allowsPrivate = config.WEBHOOK_ALLOW_PRIVATE_NETWORKS === "true";
+  const allowPrivate = config.WEBHOOK_ALLOW_PRIVATE_NETWORKS === "true";
   const sendGuarded = createGuardedSender(undefined, findProxy);
-  const countLine = createLineLimit();
+  const admitLine = createLogLineLimit();
   /** Sends a request. Logs the proxy's errors for the administrator; the owner of the webhook doesn't see them. */
   const send = (request: GuardedRequest) =>
     sendGuarded(request).catch((error: Error) => {
-      const skipped = error.cause instanceof ProxyError ? countLine("proxy") : null;
-      if (skipped !== null)
-        log.warn(addSkipped({ err: error.cause, host: request.url.host }, skipped), "the proxy refused webhooks");
+      const skippedLines = error.cause instanceof ProxyError ? admitLine("proxy") : null;
+      if (skippedLines !== null)
+        log.warn(
+          addSkippedLineCount({ err: error.cause, host: request.url.host }, skippedLines),
+          "the proxy rejected webhooks",
+        );
       throw error;
     });
   const dispatcher = createWebhookDispatcher({
@@ -32,12 +35,12 @@ export function createWebhooks(core: Core, { audit, quotas }: UserServices) {
     instanceId,
     secrets,
     send,
-    hasUserMessage: (error): error is Error => error instanceof OutgoingError || error instanceof RefusedAddressError,
-    allowsPrivate,
+    hasUserMessage: (error): error is Error => error instanceof OutgoingError || error instanceof RejectedAddressError,
+    allowPrivate,
     tracing,
   });
   events.onAppended(dispatcher.nudge);
-  parts.add({ name: "webhooks", after: ["jobs"], stop: dispatcher.stop });
+  components.add({ name: "webhooks", after: ["jobs"], stop: dispatcher.stop });
   const deliveries = createDeliveryControl(dispatcher);
   const webhooks = createWebhookService({
     database,
@@ -46,7 +49,7 @@ export function createWebhooks(core: Core, { audit, quotas }: UserServices) {
     jobs,
     secrets,
     deliveries,
-    allowsPrivate: allowsPrivate,
+    allowPrivate,
   });
   return { webhooks, dispatcher };
 }

@@ -36,7 +36,7 @@ export const backupSettings = {
       minLength: 1,
       example: "/backups",
       description:
-        "Folder for scheduled backups, preferably on another disk. If unset, `backups` in `DATA_DIR` is used.",
+        "Folder for scheduled backups, preferably on a different disk. If unset, `backups` in `DATA_DIR` is used.",
     }),
   ),
   BACKUP_S3_BUCKET: Type.Optional(
@@ -53,13 +53,13 @@ export const backupSettings = {
       maxLength: 500,
       example: "parley/production",
       description:
-        "Folder in that bucket: letters, digits and `._-`, separated by slashes. If unset, backups are stored at the top level.",
+        "Folder in the bucket: letters, digits and `._-`, separated by slashes. If unset, backups are stored at the top level.",
     }),
   ),
   BACKUP_S3_REGION: Type.String({
     default: "us-east-1",
     pattern: "^[A-Za-z0-9-]{1,64}$",
-    description: "Region of that bucket.",
+    description: "Region of the bucket.",
   }),
   BACKUP_S3_ENDPOINT: Type.Optional(
     Type.String({
@@ -72,11 +72,11 @@ export const backupSettings = {
     Type.String({
       pattern: "^[\\x21-\\x7e]+$",
       secret: true,
-      description: "Id of an access key with permission to list, read, write and delete in that bucket.",
+      description: "Id of an access key with permission to list, read, write and delete objects in the bucket.",
     }),
   ),
   BACKUP_S3_SECRET_ACCESS_KEY: Type.Optional(
-    Type.String({ pattern: "^[\\x21-\\x7e]+$", secret: true, description: "Secret of that key." }),
+    Type.String({ pattern: "^[\\x21-\\x7e]+$", secret: true, description: "Secret of `BACKUP_S3_ACCESS_KEY_ID`." }),
   ),
   BACKUP_KEEP: backupCount({
     default: 7,
@@ -100,7 +100,7 @@ export const backupSettings = {
       minLength: 1,
       maxLength: 1_024,
       secret: true,
-      isGuard: true,
+      protectsAccess: true,
       description:
         "Passphrase that encrypts backups; `parley verify` and `parley restore` need it too. Encrypted backups can't be read " +
         "without it. If unset, backups are not encrypted, unless you run `parley backup --encrypt`.",
@@ -141,34 +141,34 @@ export function findBackupProblems(config: BackupConfig, findFolderProblem: (pat
   const folder = findBackupDir(config);
   if (config.DATABASE_URL === undefined && isInside(folder, join(config.DATA_DIR, "postgres")))
     return [
-      `BACKUP_DIR: ${folder} is inside the database's folder, which must not contain other files; choose another folder.`,
+      `BACKUP_DIR: ${folder} is inside the database's folder, which must not contain other files; choose a different folder.`,
     ];
   const problem = findFolderProblem(folder);
   return problem === null ? [] : [`BACKUP_DIR: ${problem}`];
 }
 
 function findBucketProblems(config: BackupConfig): string[] {
-  const missing = (["BACKUP_S3_ACCESS_KEY_ID", "BACKUP_S3_SECRET_ACCESS_KEY"] as const)
+  const problems = (["BACKUP_S3_ACCESS_KEY_ID", "BACKUP_S3_SECRET_ACCESS_KEY"] as const)
     .filter((name) => config[name] === undefined)
     .map((name) => `${name}: required with BACKUP_S3_BUCKET; use a key with write access to the bucket.`);
   if (config.BACKUP_DIR !== undefined)
-    missing.push("BACKUP_DIR and BACKUP_S3_BUCKET: only one of them is allowed; remove the other one.");
-  return missing;
+    problems.push("BACKUP_DIR and BACKUP_S3_BUCKET: only one of them is allowed; remove one.");
+  return problems;
 }
 
 /** Finds backup settings that are probably mistakes. */
 export function findBackupWarnings(config: BackupConfig): string[] {
-  const target = (["BACKUP_DIR", "BACKUP_S3_BUCKET"] as const).find((name) => config[name] !== undefined);
+  const targetSetting = (["BACKUP_DIR", "BACKUP_S3_BUCKET"] as const).find((name) => config[name] !== undefined);
   if (config.BACKUP_SCHEDULE === undefined)
-    return target === undefined
+    return targetSetting === undefined
       ? []
       : [
-          `${target} is set, but BACKUP_SCHEDULE is not, so no automatic backups are made; set BACKUP_SCHEDULE (for example 15 2 * * *).`,
+          `${targetSetting} is set, but BACKUP_SCHEDULE is not, so no automatic backups are made; set BACKUP_SCHEDULE (for example 15 2 * * *).`,
         ];
   const folder = findBackupDir(config);
   if (config.BACKUP_S3_BUCKET !== undefined || !isInside(folder, config.DATA_DIR)) return [];
   return [
-    `Scheduled backups are written to ${folder}, inside DATA_DIR, and would be lost together with it; set BACKUP_DIR to a folder on another disk.`,
+    `Scheduled backups are written to ${folder}, inside DATA_DIR, and would be lost together with it; set BACKUP_DIR to a folder on a different disk.`,
   ];
 }
 

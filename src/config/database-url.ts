@@ -29,7 +29,7 @@ const sslModes = ["disable", "allow", "prefer", "require", "verify-ca", "verify-
 const isSslMode = (value: string): value is SslMode => (sslModes as readonly string[]).includes(value);
 
 /** Supported query parameters, with patterns for their values. */
-const parameters: Record<string, RegExp> = {
+const parameterPatterns: Record<string, RegExp> = {
   host: /^[^,]*$/,
   port: /^\d*$/,
   user: /./,
@@ -51,7 +51,7 @@ const parameters: Record<string, RegExp> = {
   channel_binding: /^(disable|prefer)$/,
   gssencmode: /^(disable|prefer)$/,
 };
-/** Parameters whose values are not secret. */
+/** Parameters with values that may be shown in messages, because they are not secret. */
 const publicParameters = new Set([
   "sslmode",
   "ssl",
@@ -73,12 +73,12 @@ export function parseDatabaseUrl(url: string): { address: DatabaseAddress } | { 
   if (!match) return { problems: [MALFORMED] };
   const [, credentials = "", authority = "", path = "", query = ""] = match;
   if (authority.includes(",")) return { problems: [SEVERAL_HOSTS] };
-  const server = /^(\[[^\]]*\]|[^:]*)(?::(\d*))?$/.exec(authority);
+  const hostMatch = /^(\[[^\]]*\]|[^:]*)(?::(\d*))?$/.exec(authority);
   // A password with an unescaped slash looks like a path with an `@`.
-  if (!server || /[@/]/.test(path)) return { problems: [MALFORMED] };
-  const [, host = "", port = ""] = server;
+  if (!hostMatch || /[@/]/.test(path)) return { problems: [MALFORMED] };
+  const [, host = "", port = ""] = hostMatch;
   const colon = credentials.indexOf(":");
-  const beforeQuery = {
+  const valuesBeforeQuery = {
     user: colon < 0 ? credentials : credentials.slice(0, colon),
     password: colon < 0 ? "" : credentials.slice(colon + 1),
     host: host.replace(/^\[(.*)\]$/, "$1"),
@@ -88,11 +88,12 @@ export function parseDatabaseUrl(url: string): { address: DatabaseAddress } | { 
   const problems: string[] = [];
   const values = new Map<string, string>();
   try {
-    for (const [name, value] of Object.entries(beforeQuery)) if (value) values.set(name, decodeURIComponent(value));
+    for (const [name, value] of Object.entries(valuesBeforeQuery))
+      if (value) values.set(name, decodeURIComponent(value));
     for (const part of query.split("&").filter(Boolean)) {
       const equals = part.indexOf("=");
       const name = decodeURIComponent(equals < 0 ? part : part.slice(0, equals));
-      // The error doesn't quote the malformed name, because it may be the end of a password.
+      // The error doesn't quote the malformed name, because the name may be the end of a password.
       if (!/^\w+$/.test(name)) return { problems: [MALFORMED] };
       const value = equals < 0 ? "" : decodeURIComponent(part.slice(equals + 1));
       const problem = findParameterProblem(name, value);
@@ -112,7 +113,7 @@ const SEVERAL_HOSTS =
   "DATABASE_URL: it has several hosts, but Parley supports only one; use the primary, or a proxy in front of them.";
 
 function findParameterProblem(name: string, value: string): string | null {
-  const pattern = Object.hasOwn(parameters, name) ? parameters[name] : undefined;
+  const pattern = Object.hasOwn(parameterPatterns, name) ? parameterPatterns[name] : undefined;
   if (!pattern && name === "schema") return "DATABASE_URL: the parameter `schema` is not supported; use `search_path`.";
   if (!pattern) return `DATABASE_URL: unknown parameter ${JSON.stringify(name)}; remove it, or correct its name.`;
   if (name === "host" && value.includes(",")) return SEVERAL_HOSTS;
@@ -124,33 +125,34 @@ function findParameterProblem(name: string, value: string): string | null {
 }
 
 function mapParametersToAddress(values: Map<string, string>): DatabaseAddress {
-  const get = (name: string) => values.get(name) || undefined;
-  const host = get("host");
-  const port = get("port");
-  const timeout = get("connect_timeout");
+  const getParameter = (name: string) => values.get(name) || undefined;
+  const host = getParameter("host");
+  const port = getParameter("port");
+  const timeoutS = Number(getParameter("connect_timeout") ?? 0);
   const isSocket = host === undefined || host.startsWith("/");
-  const ssl = get("ssl")?.replace("true", "require").replace("false", "disable");
-  const isSystemTrusted = get("sslrootcert") === "system";
-  const sslmode = get("sslmode") ?? (isSystemTrusted ? "verify-full" : (ssl ?? "disable"));
-  const session: Record<string, string> = {};
-  for (const name of ["options", "search_path"]) if (get(name)) session[name] = get(name) ?? "";
+  const ssl = getParameter("ssl")?.replace("true", "require").replace("false", "disable");
+  const isSystemTrusted = getParameter("sslrootcert") === "system";
+  const sslmode = getParameter("sslmode") ?? (isSystemTrusted ? "verify-full" : (ssl ?? "disable"));
+  const sessionParameters: Record<string, string> = {};
+  for (const name of ["options", "search_path"])
+    if (getParameter(name)) sessionParameters[name] = getParameter(name) ?? "";
   return {
     host: isSocket ? undefined : host,
     socketDirectory: isSocket ? host : undefined,
     port: port ? Number(port) : undefined,
-    user: get("user"),
-    password: get("password"),
-    database: get("dbname"),
+    user: getParameter("user"),
+    password: getParameter("password"),
+    database: getParameter("dbname"),
     sslmode: isSslMode(sslmode) ? sslmode : "verify-full",
-    sslrootcert: get("sslrootcert"),
-    sslcert: get("sslcert"),
-    sslkey: get("sslkey"),
-    isTlsDirect: get("sslnegotiation") === "direct",
-    targetSessionAttrs: get("target_session_attrs")?.replace("any", "") || undefined,
-    // libpq: 0 waits indefinitely, and 1 means 2.
-    ...(timeout && Number(timeout) > 0 && { connectTimeoutS: Math.max(2, Number(timeout)) }),
-    ...(get("prepare") && { canPrepare: get("prepare") === "true" }),
-    session,
+    sslrootcert: getParameter("sslrootcert"),
+    sslcert: getParameter("sslcert"),
+    sslkey: getParameter("sslkey"),
+    isTlsDirect: getParameter("sslnegotiation") === "direct",
+    targetSessionAttrs: getParameter("target_session_attrs")?.replace("any", "") || undefined,
+    // In libpq, 0 means no timeout, and 1 is treated as 2.
+    ...(timeoutS > 0 && { connectTimeoutS: Math.max(2, timeoutS) }),
+    ...(getParameter("prepare") && { canPrepare: getParameter("prepare") === "true" }),
+    session: sessionParameters,
   };
 }
 

@@ -9,7 +9,7 @@ const PLACEHOLDER =
   /(?<![a-z])(?:change|replace)[-_ ]?(?:me|this)(?![a-z])|(?<![a-z])your[-_ ].*secret|^changeit$|^<.*>$/i;
 const secretNames = ["JWT_SECRET", "ADMIN_PASSWORD", "METRICS_TOKEN"] as const;
 
-/** Random 32-byte secrets have more than 12 distinct characters in every common encoding: hex, base64, UUIDs. */
+/** A random 32-byte secret has more than 12 distinct characters in every common encoding: hex, base64 or UUIDs. */
 const DISTINCT_CHARS_MIN = 10;
 
 /** Finds settings that are unsafe outside development. Returns an error message for each. */
@@ -54,7 +54,7 @@ const isLoopback = (url: string): boolean => /^https?:\/\/(localhost|127\.0\.0\.
 
 const isPlainHttp = (url: string): boolean => /^http:/i.test(url) && !isLoopback(url);
 
-/** Returns whether a network covers the internet: whether it contains both of two very different public IP addresses. */
+/** Returns whether a network covers the internet. It does if it contains two IP addresses that have little in common. */
 function coversInternet(network: string): boolean {
   const list = new BlockList();
   addNetwork(list, network);

@@ -7,7 +7,7 @@ import type { SettingOptions } from "./setting-options.ts";
 type Schema = TSchema & SettingOptions;
 
 /** Explains why a list entry is invalid. */
-export function explainItem(schema: Schema, value: string, quotedValue: string): string {
+export function explainListEntry(schema: Schema, value: string, quotedValue: string): string {
   const isSecret = schema.secret === true;
   if (value.includes(";")) {
     const parts = value.split(";").map((part) => part.trim());
@@ -91,7 +91,7 @@ function explainProvider(value: string): string {
   const hint = "write it as groq=https://api.groq.com/openai/v1";
   const { name, url } = splitProvider(value);
   if (/^https?:/i.test(value) || name === "") return `a server's name is missing before its URL; ${hint}.`;
-  if (isBuiltIn(name)) return `${name} is a built-in provider; choose another name for the server.`;
+  if (isBuiltIn(name)) return `${name} is a built-in provider; choose a different name for the server.`;
   if (isProviderName(name.toLowerCase().replaceAll(/[_.]/g, "-")) && !isProviderName(name))
     return `a server's name may contain only a-z, 0-9 and -; write ${name.toLowerCase().replaceAll(/[_.]/g, "-")}.`;
   if (!isProviderName(name))
@@ -118,7 +118,7 @@ export function explainString(name: string, schema: Schema, value: string, quote
     return `${quotedValue} contains a space or another invalid character; copy only the key (without \`Bearer\`).`;
   if (name === "ADMIN_EMAIL") return `${quotedValue} is not an email address; write it as admin@example.com.`;
   if (name === "METRICS_TOKEN")
-    return `${quotedValue} may contain only letters, digits and ._~+/=-; choose another one.`;
+    return `${quotedValue} may contain only letters, digits and ._~+/=-; choose a different one.`;
   const hint = schema.example ? `write it as ${schema.example}` : "correct it";
   return `${quotedValue} does not have the expected format; ${hint}.`;
 }

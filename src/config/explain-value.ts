@@ -2,7 +2,7 @@ import type { TSchema } from "@sinclair/typebox";
 import { findHeaderFieldProblem } from "../lib/header-fields.ts";
 import { maskAddress } from "../lib/mask-address.ts";
 import { findPriceProblem } from "../lib/parse-prices.ts";
-import { explainItem, explainString } from "./explain-text.ts";
+import { explainListEntry, explainString } from "./explain-text.ts";
 import { suggestNumber } from "./quantities.ts";
 import type { SettingOptions } from "./setting-options.ts";
 import { findClosest } from "./spelling.ts";
@@ -29,7 +29,7 @@ export function explainValue(name: string, schema: Schema, value: unknown): stri
   if (schema.type === "integer" || schema.type === "number") return explainNumber(name, schema, value, quotedValue);
   if (schema.enum)
     return `${quotedValue} is not one of ${schema.enum.join(", ")}; ${suggestChoice(schema.enum, String(value))}.`;
-  if (schema.type === "array") return explainItem(schema, String(value), quotedValue);
+  if (schema.type === "array") return explainListEntry(schema, String(value), quotedValue);
   return explainString(name, schema, String(value), quotedValue);
 }
 
@@ -46,8 +46,8 @@ function explainNumber(name: string, schema: Schema, value: unknown, quotedValue
     return `${problem}; set ${value > maximum ? `${maximum} or less` : `${minimum} or more`}.`;
   const isInRange = (number: number | null): number is number =>
     number !== null && number >= minimum && number <= maximum;
-  const suggested = suggestNumber(name, String(value), type === "integer");
-  if (isInRange(suggested)) return `${problem}; write ${suggested}${describeUnit(name)}.`;
+  const suggestion = suggestNumber(name, String(value), type === "integer");
+  if (isInRange(suggestion)) return `${problem}; write ${suggestion}${describeUnit(name)}.`;
   if (/^(off|none|no|unlimited|infinite|infinity|false|never|-1)$/i.test(String(value))) {
     if (/\b0 means no /.test(schema.description)) return `${problem}; write 0 for no limit.`;
     if (schema.default === undefined) return `${problem}; leave ${name} unset for no limit.`;
@@ -82,6 +82,7 @@ const synonyms: Record<string, string> = {
   none: "silent",
   quiet: "silent",
 };
+/** Maximum Levenshtein distance between an invalid value and the suggested one. */
 const EDITS_MAX = 2;
 
 function suggestChoice(choices: readonly string[], value: string): string {

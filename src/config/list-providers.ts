@@ -10,11 +10,11 @@ export type ProviderConfig = {
   baseUrl: string | undefined;
   apiKey: string | undefined;
   headers: HeaderFields;
-  /** Names of the settings. `urlDescription` describes the URL in messages, because AI_PROVIDERS can contain several. */
+  /** Names of the settings. `urlDescription` describes the URL in messages, because AI_PROVIDERS can contain several URLs. */
   settings: { baseUrl: string; urlDescription: string; apiKey: string; headers: string };
 };
 
-/** The settings, of which some may be missing. */
+/** The settings; some may be missing. */
 export type PartialSettings = Partial<Settings>;
 
 const networkProviders = ["openai", "anthropic", "compatible"] as const;

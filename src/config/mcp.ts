@@ -56,9 +56,9 @@ const listServerSettings = (NAME: string, server: string): McpEntry[] =>
         Type.String({
           minLength: 1,
           secret: true,
-          isGuard: true,
+          protectsAccess: true,
           description:
-            `Secret for signing the tokens that identify the user to ${server}; 32 bytes or more. If unset, no token is sent. ` +
+            `Secret (32 bytes or more) for signing the tokens that identify the user to ${server}. If unset, no tokens are sent. ` +
             "See `docs/tools.md`.",
         }),
       ),
@@ -72,12 +72,13 @@ export const listMcpSettings = (servers: readonly string[] = []): McpEntry[] =>
     .flatMap((name) => listServerSettings(toSettingName(name), `\`${name}\``));
 
 /** The documented settings of a server in MCP_SERVERS, with the placeholder `<NAME>`. */
-export const mcpSettingsInDocs: readonly McpEntry[] = listServerSettings("<NAME>", "the server `<name>`").map(
-  ([name, schema], index) => {
-    const prefix = "For a server in `MCP_SERVERS`: `<NAME>` is its name in uppercase, with `_` instead of `-`. ";
-    return [name, { ...schema, description: (index === 0 ? prefix : "") + schema.description }];
-  },
-);
+export const mcpSettingsInDocs: readonly McpEntry[] = listServerSettings(
+  "<NAME>",
+  "the server `<name>` in `MCP_SERVERS`",
+).map(([name, schema], index) => {
+  const note = " In the setting's name, `<NAME>` is the server's name in uppercase, with `_` instead of `-`.";
+  return [name, { ...schema, description: schema.description + (index === 0 ? note : "") }];
+});
 
 /** Returns the servers in MCP_SERVERS with their settings. The configuration must be valid. */
 export function listMcpServers(config: McpConfig): McpServerSetting[] {

@@ -39,8 +39,8 @@ export const networkSettings = {
       minLength: 1,
       example: "/etc/parley/company-ca.pem",
       description:
-        "File with certificates (PEM) of private CAs, which Parley trusts in addition to the public ones for all its TLS " +
-        "connections. Read at startup; it can't be set in `.env`.",
+        "File with certificates (PEM) of private CAs. Parley trusts them, in addition to the public CAs, for all its TLS " +
+        "connections. The file is read at startup. The setting is not allowed in `.env`.",
     }),
   ),
 };
@@ -104,10 +104,10 @@ export function explainProxy(value: string): string {
 export function explainNoProxy(value: string, quotedValue: string): string {
   const problem = `${quotedValue} is not a host name, an IP address or a network`;
   if (/:\/\//.test(value)) return `${problem}; write only the host.`;
-  const [, start = ""] = /^((?:\d{1,3}\.){1,3})\*$/.exec(value) ?? [];
-  if (start !== "") {
-    const parts = start.split(".").slice(0, -1);
-    return `${problem}; write ${[...parts, "0", "0", "0"].slice(0, 4).join(".")}/${parts.length * 8}.`;
+  const [, networkPrefix = ""] = /^((?:\d{1,3}\.){1,3})\*$/.exec(value) ?? [];
+  if (networkPrefix !== "") {
+    const octets = networkPrefix.split(".").slice(0, -1);
+    return `${problem}; write ${[...octets, "0", "0", "0"].slice(0, 4).join(".")}/${octets.length * 8}.`;
   }
   return `${problem}; write it as internal.example.com, .example.com, 10.1.2.3, 10.0.0.0/8 or *.`;
 }

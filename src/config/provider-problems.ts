@@ -15,8 +15,10 @@ export function findProviderProblems(config: Settings): string[] {
 
 function findNameProblems(entries: readonly string[]): string[] {
   const names = entries.map((entry) => splitProvider(entry).name).filter(isProviderName);
-  const repeated = new Set(names.filter((name, index) => names.indexOf(name) < index));
-  const problems = [...repeated].map((name) => `AI_PROVIDERS: two servers are named ${name}; rename one of them.`);
+  const duplicateNames = new Set(names.filter((name, index) => names.indexOf(name) < index));
+  const problems = [...duplicateNames].map(
+    (name) => `AI_PROVIDERS: two servers are named ${name}; rename one of them.`,
+  );
   if (new Set(names).size > PROVIDERS_MAX)
     problems.push(`AI_PROVIDERS: it has more than ${PROVIDERS_MAX} servers; remove some.`);
   return problems;
@@ -32,17 +34,17 @@ function findModelProblems(config: Settings): string[] {
   // Includes providers with an invalid URL, because the URL has already been reported.
   const configuredNames = config.AI_PROVIDERS.map((entry) => splitProvider(entry).name).filter(isProviderName);
   const knownProviders = [...builtInProviders, ...configuredNames];
-  const invalid = config.AI_MODELS.filter((model) => isWellFormed(model)).flatMap((model) => {
+  const modelProblems = config.AI_MODELS.filter((model) => isWellFormed(model)).flatMap((model) => {
     const problem = explainModel(model, knownProviders);
     return problem === null ? [] : [`AI_MODELS: ${problem}`];
   });
-  const missing = Object.entries(requiredSettings)
+  const missingSettings = Object.entries(requiredSettings)
     .filter(([provider, setting]) => isUsed(provider, config.AI_MODELS) && !config[setting])
     .map(
-      ([provider, needed]) =>
-        `AI_MODELS includes a model from ${provider}, but ${needed} is not set; set it, or remove the model.`,
+      ([provider, setting]) =>
+        `AI_MODELS includes a model from ${provider}, but ${setting} is not set; set it, or remove the model.`,
     );
-  return [...new Set(invalid), ...missing];
+  return [...new Set(modelProblems), ...missingSettings];
 }
 
 const isUsed = (provider: string, models: readonly string[]): boolean =>
@@ -51,23 +53,23 @@ const isUsed = (provider: string, models: readonly string[]): boolean =>
 /** Returns whether a model's name is well-formed. Malformed ones have already been reported. */
 const isWellFormed = (model: string): boolean => /^(?!\[)[^\s;"']+$/.test(model);
 
-const SHOWN_LENGTH_MAX = 100;
+const SHOWN_CHARS_MAX = 100;
 
 function explainModel(model: string, knownProviders: readonly string[]): string | null {
   // The URL may contain a password.
   if (/^[a-z]+:\/\//i.test(model))
-    return `${JSON.stringify(maskAddress(model).slice(0, SHOWN_LENGTH_MAX))} is a URL; add name=ITS_BASE_URL to AI_PROVIDERS, and name/ and a model here.`;
-  const [, first = model, separator, rest = ""] = /^([^/:]*)([/:])(.*)$/s.exec(model) ?? [];
-  const isKnown = knownProviders.includes(first.toLowerCase());
-  if (knownProviders.includes(first) && separator === "/" && rest !== "") return null;
-  const quotedModel = JSON.stringify(model.slice(0, SHOWN_LENGTH_MAX));
-  if (isKnown && rest === "")
-    return `${quotedModel} has no model name; write ${first.toLowerCase()}/ followed by the model's name.`;
-  if (isKnown) return `${quotedModel} is not a model; write ${first.toLowerCase()}/${rest}.`;
+    return `${JSON.stringify(maskAddress(model).slice(0, SHOWN_CHARS_MAX))} is a URL; add name=ITS_BASE_URL to AI_PROVIDERS, and name/ and a model here.`;
+  const [, provider = model, separator, name = ""] = /^([^/:]*)([/:])(.*)$/s.exec(model) ?? [];
+  const isKnown = knownProviders.includes(provider.toLowerCase());
+  if (knownProviders.includes(provider) && separator === "/" && name !== "") return null;
+  const quotedModel = JSON.stringify(model.slice(0, SHOWN_CHARS_MAX));
+  if (isKnown && name === "")
+    return `${quotedModel} has no model name; write ${provider.toLowerCase()}/ followed by the model's name.`;
+  if (isKnown) return `${quotedModel} is not a model; write ${provider.toLowerCase()}/${name}.`;
   if (separator !== "/") return `${quotedModel} has no provider; write ${guessProvider(model)}/${model}.`;
   return (
-    `${quotedModel} names the provider ${JSON.stringify(first)}, which is not one of ${knownProviders.join(", ")}; for another OpenAI-compatible ` +
-    `server add ${isProviderName(first) ? first : "name"}=ITS_BASE_URL to AI_PROVIDERS.`
+    `${quotedModel} specifies the provider ${JSON.stringify(provider)}, which is not one of ${knownProviders.join(", ")}; for another OpenAI-compatible ` +
+    `server add ${isProviderName(provider) ? provider : "name"}=ITS_BASE_URL to AI_PROVIDERS.`
   );
 }
 
@@ -76,7 +78,7 @@ function guessProvider(model: string): string {
   return /^claude/i.test(model) ? "anthropic" : "compatible";
 }
 
-/** Finds providers with more than one credential. A request can have only one. */
+/** Finds a provider with more than one credential. A request can have only one. */
 function findCredentialProblems({ baseUrl = "", apiKey, headers, settings }: ProviderConfig): string[] {
   if (!parseUserinfo(baseUrl)) return [];
   const url = describeUrl(settings);
@@ -86,14 +88,14 @@ function findCredentialProblems({ baseUrl = "", apiKey, headers, settings }: Pro
     : [`${url} has a user and password, but ${settings.headers} has authorization; remove one of them.`];
 }
 
-/** Finds URLs that end with the path of an endpoint. Requests would contain the path twice, because the SDKs append it. */
+/** Finds a URL that ends with the path of an endpoint. Requests would contain the path twice, because the SDKs append it. */
 function findUrlProblems({ baseUrl = "", settings }: ProviderConfig): string[] {
   if (!URL.canParse(baseUrl)) return [];
   const { pathname, search } = new URL(baseUrl);
-  const [, rest] = /(\/(?:chat\/completions|completions|responses|messages|models))\/?$/.exec(pathname) ?? [];
+  const [, endpointPath] = /(\/(?:chat\/completions|completions|responses|messages|models))\/?$/.exec(pathname) ?? [];
   // Azure serves other vendors' models under https://NAME.services.ai.azure.com/models?api-version=….
-  if (rest === undefined || (rest === "/models" && search !== "")) return [];
-  return [`${describeUrl(settings)} ends with ${rest}, which Parley adds itself; remove that part.`];
+  if (endpointPath === undefined || (endpointPath === "/models" && search !== "")) return [];
+  return [`${describeUrl(settings)} ends with ${endpointPath}, which Parley adds itself; remove that part.`];
 }
 
 const describeUrl = ({ baseUrl, urlDescription }: ProviderConfig["settings"]): string =>

@@ -6,7 +6,7 @@ const countFactors = { k: 1_000, m: 1_000_000 };
 
 const numberWithUnit = /^([\d][\d_ ,.']*)\s*([a-zµ]*)$/i;
 
-/** Guesses which number a string with a unit, separators or a comment means. Returns null if it is unclear. */
+/** Guesses which number a string with a unit, separators or a comment means. Returns null if the number is unclear. */
 export function suggestNumber(name: string, text: string, isInteger: boolean): number | null {
   const withoutComment = text.replace(/\s+#.*$/, "").trim();
   const isUsd = name.includes("_USD_");
@@ -40,6 +40,6 @@ function findFactor(name: string, unit: string): number | undefined {
         : countFactors;
   if (name.endsWith("_MS") && /^(?:ms|msecs?|millis|milliseconds?)$/.test(unit)) return 1;
   if (table === byteFactors) return /^(?:[kmgt]?(?:i?b)?|bytes?)$/.test(unit) ? table[unit[0] ?? "b"] : undefined;
-  const words = /^(?:s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|weeks?|y|years?|k)$/;
-  return words.test(unit) ? table[unit[0] ?? ""] : undefined;
+  const unitPattern = /^(?:s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?|w|weeks?|y|years?|k)$/;
+  return unitPattern.test(unit) ? table[unit[0] ?? ""] : undefined;
 }

@@ -2,7 +2,7 @@ import { Type } from "@sinclair/typebox";
 
 const QUOTA_MAX = 1e15;
 
-const quota = (defaultCount: number, description: string) =>
+const quotaSetting = (defaultCount: number, description: string) =>
   Type.Integer({
     default: defaultCount,
     minimum: 0,
@@ -10,30 +10,30 @@ const quota = (defaultCount: number, description: string) =>
     description: `${description} 0 means no limit.`,
   });
 
-/** Maximum amounts that a user may store; docs/limits.md explains the defaults. */
+/** Limits on what a user may store; docs/limits.md explains the defaults. */
 export const quotaSettings = {
-  QUOTA_STORED_BYTES: quota(
+  QUOTA_STORED_BYTES: quotaSetting(
     10 * 1024 ** 3,
     "Maximum bytes (UTF-8) of messages and prompts that a user may store. Answers from models don't count.",
   ),
-  QUOTA_CONVERSATIONS: quota(
+  QUOTA_CONVERSATIONS: quotaSetting(
     100_000,
     "Maximum number of conversations that a user has created and is still a member of.",
   ),
-  QUOTA_JOINED_CONVERSATIONS: quota(
+  QUOTA_JOINED_CONVERSATIONS: quotaSetting(
     50_000,
     "Maximum number of other users' conversations that a user may be a member of. At the limit, nobody can add the user to " +
-      "another one.",
+      "more conversations.",
   ),
-  QUOTA_PROMPTS: quota(1_000, "Maximum number of prompts per user."),
-  QUOTA_PROMPT_VERSIONS: quota(1_000, "Maximum number of versions per prompt."),
-  QUOTA_SESSIONS: quota(
+  QUOTA_PROMPTS: quotaSetting(1_000, "Maximum number of prompts per user."),
+  QUOTA_PROMPT_VERSIONS: quotaSetting(1_000, "Maximum number of versions per prompt."),
+  QUOTA_SESSIONS: quotaSetting(
     1_000,
     "Maximum number of sessions per user. At the limit, a login ends the least recently used session.",
   ),
-  QUOTA_FEEDBACK: quota(100_000, "Maximum number of answers from models that a user may rate."),
-  QUOTA_API_KEYS: quota(100, "Maximum number of API keys per user, including expired ones."),
-  QUOTA_WEBHOOKS: quota(20, "Maximum number of webhooks per user, including disabled ones."),
+  QUOTA_FEEDBACK: quotaSetting(100_000, "Maximum number of answers from models that a user may rate."),
+  QUOTA_API_KEYS: quotaSetting(100, "Maximum number of API keys per user, including expired ones."),
+  QUOTA_WEBHOOKS: quotaSetting(20, "Maximum number of webhooks per user, including disabled ones."),
 };
 
 /** Import limits. */

@@ -38,7 +38,7 @@ export const searchSettings = {
   SEARCH_LANGUAGE: OneOf(languages, {
     default: "english",
     description:
-      "Language of word forms in message search: in `english`, `running` also finds `runs`. `simple` finds only exact words. Exact " +
-      "words are found in any language. After a change, the index is rebuilt in the background.",
+      "Language for stemming in message search. With `english`, `running` also finds `runs`. `simple` turns stemming off. Exact " +
+      "words are found in every language. After a change, the index is rebuilt in the background.",
   }),
 };

@@ -7,20 +7,20 @@ import { settingEntries } from "./settings.ts";
 /** The name of a setting's environment variable, and its schema. */
 export type SettingEntry = readonly [name: string, schema: TSchema & SettingOptions];
 
-/** Settings that name servers. Each server has its own settings. */
+/** Settings that list servers. Each server has its own settings. */
 export type NamedServers = {
   readonly AI_PROVIDERS?: readonly string[] | undefined;
   readonly MCP_SERVERS?: readonly string[] | undefined;
 };
 
-/** Lists all settings. Each setting that names servers is followed by these servers' settings. */
+/** Lists all settings. Each setting that lists servers is followed by the settings of those servers. */
 export const listSettingEntries = ({ AI_PROVIDERS, MCP_SERVERS }: NamedServers): SettingEntry[] =>
-  withServerSettings(listProviderSettings(AI_PROVIDERS), listMcpSettings(MCP_SERVERS));
+  addServerSettings(listProviderSettings(AI_PROVIDERS), listMcpSettings(MCP_SERVERS));
 
 /** Lists all settings for the documentation, with the settings of a server called `<NAME>`. */
-export const listSettingsInDocs = (): SettingEntry[] => withServerSettings(providerSettingsInDocs, mcpSettingsInDocs);
+export const listSettingsInDocs = (): SettingEntry[] => addServerSettings(providerSettingsInDocs, mcpSettingsInDocs);
 
-function withServerSettings(
+function addServerSettings(
   providerEntries: readonly SettingEntry[],
   mcpEntries: readonly SettingEntry[],
 ): SettingEntry[] {

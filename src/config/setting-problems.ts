@@ -1,5 +1,5 @@
 import { parsePrices } from "../lib/parse-prices.ts";
-import { findWeakness } from "../lib/weak-passwords.ts";
+import { findPasswordWeakness } from "../lib/weak-passwords.ts";
 import { findUnsafeSettings } from "./environments.ts";
 import { findMcpProblems } from "./mcp.ts";
 import { findCertificatesProblem } from "./network.ts";
@@ -14,8 +14,9 @@ export type ReadFile = (path: string) => string;
 export type HasPrice = (model: string, configuredPrices: string | undefined) => boolean;
 
 const JWT_SECRET_BYTES_MIN = 32;
-/** The minimum is measured in characters, the maximum in UTF-16 code units. The schema can only check code units. */
+/** Measured in characters. The schema can check only UTF-16 code units. */
 const ADMIN_PASSWORD_CHARS_MIN = 8;
+/** Maximum length of `ADMIN_PASSWORD`, in UTF-16 code units. */
 const ADMIN_PASSWORD_CHARS_MAX = 128;
 
 /** Finds problems that the schema can't express, such as settings that contradict each other. Returns a message for each problem. */
@@ -43,10 +44,10 @@ function findPasswordProblems(password: string, email: string | null): string[] 
     return [`ADMIN_PASSWORD: the value is longer than ${ADMIN_PASSWORD_CHARS_MAX} characters.`];
   if (password.length >= ADMIN_PASSWORD_CHARS_MIN && [...password].length < ADMIN_PASSWORD_CHARS_MIN)
     return [`ADMIN_PASSWORD: the value is shorter than ${ADMIN_PASSWORD_CHARS_MIN} characters; set a longer one.`];
-  const weakness = findWeakness(password, email);
+  const weakness = findPasswordWeakness(password, email);
   if (weakness === null) return [];
   const reason = weakness === "common" ? "is one of the most common passwords" : "is the same as ADMIN_EMAIL";
-  return [`ADMIN_PASSWORD: the value ${reason}; set another one.`];
+  return [`ADMIN_PASSWORD: the value ${reason}; set a different one.`];
 }
 
 /** Finds problems with the OIDC settings. */

@@ -23,9 +23,10 @@ export function findTlsProblems({ cert, key }: Tls): string[] {
   }
   const privateKey = parseKey(key);
   if (privateKey === null) problems.push("TLS_KEY_FILE: the file contains no readable private key; PEM is expected.");
-  const [first, ...others] = chain ?? [];
-  if (privateKey === null || first === undefined || first.checkPrivateKey(privateKey)) return problems;
-  if (others.some((certificate) => certificate.checkPrivateKey(privateKey)))
+  const [serverCertificate, ...otherCertificates] = chain ?? [];
+  if (privateKey === null || serverCertificate === undefined || serverCertificate.checkPrivateKey(privateKey))
+    return problems;
+  if (otherCertificates.some((certificate) => certificate.checkPrivateKey(privateKey)))
     problems.push("TLS_CERT_FILE: the server's own certificate must come first, followed by those of its issuers.");
   else
     problems.push(
@@ -34,14 +35,14 @@ export function findTlsProblems({ cert, key }: Tls): string[] {
   return problems;
 }
 
-/** Returns the names and validity of the first certificate, the server's own. The chain must be valid. */
+/** Returns the names and validity of the server's own certificate, which is the first one in the chain. The chain must be valid. */
 export function describeCertificate(cert: string): CertificateSummary {
-  const [first] = parseChain(cert) ?? [];
-  if (!first) throw new Error("The certificate chain is empty.");
+  const [serverCertificate] = parseChain(cert) ?? [];
+  if (!serverCertificate) throw new Error("The certificate chain is empty.");
   return {
-    names: first.subjectAltName ?? first.subject,
-    validFromMs: Date.parse(first.validFrom),
-    expiresAtMs: Date.parse(first.validTo),
+    names: serverCertificate.subjectAltName ?? serverCertificate.subject,
+    validFromMs: Date.parse(serverCertificate.validFrom),
+    expiresAtMs: Date.parse(serverCertificate.validTo),
   };
 }
 

@@ -6,26 +6,26 @@ import type { SettingOptions } from "./setting-options.ts";
 FormatRegistry.Set("otel-pairs", (value) => parsePairs(value) !== null);
 FormatRegistry.Set("otel-headers", (value) => parseTracingHeaders(value) !== null);
 
-const text = (options: SettingOptions & { format?: "http-url" | "otel-pairs" | "otel-headers" }) =>
+const optionalString = (options: SettingOptions & { format?: "http-url" | "otel-pairs" | "otel-headers" }) =>
   Type.Optional(Type.String({ minLength: 1, ...options }));
 const integer = (options: SettingOptions & { default: number; minimum: number; maximum: number }) =>
   Type.Integer(options);
 
 /** Settings for traces, with the names that OpenTelemetry's SDKs use; see docs/monitoring.md. */
 export const tracingSettings = {
-  OTEL_EXPORTER_OTLP_ENDPOINT: text({
+  OTEL_EXPORTER_OTLP_ENDPOINT: optionalString({
     format: "http-url",
     example: "http://otel-collector:4318",
     description:
       "URL of the OpenTelemetry collector, without `/v1/traces`. It receives traces over OTLP/HTTP (protobuf). If unset, no " +
       "traces are sent. See `docs/monitoring.md`.",
   }),
-  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: text({
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: optionalString({
     format: "http-url",
     example: "http://otel-collector:4318/v1/traces",
     description: "Full URL that traces are sent to. Overrides `OTEL_EXPORTER_OTLP_ENDPOINT`.",
   }),
-  OTEL_EXPORTER_OTLP_HEADERS: text({
+  OTEL_EXPORTER_OTLP_HEADERS: optionalString({
     format: "otel-headers",
     secret: true,
     example: "authorization=Bearer%20token",
@@ -42,11 +42,12 @@ export const tracingSettings = {
     maximum: 60_000,
     description: "Timeout of a request to the collector, in milliseconds.",
   }),
-  OTEL_SERVICE_NAME: text({
+  OTEL_SERVICE_NAME: optionalString({
     example: "parley",
-    description: "`service.name` of the traces. If unset, the one in `OTEL_RESOURCE_ATTRIBUTES` is used, or `parley`.",
+    description:
+      "`service.name` of the traces. If unset, the `service.name` in `OTEL_RESOURCE_ATTRIBUTES` is used, or `parley`.",
   }),
-  OTEL_RESOURCE_ATTRIBUTES: text({
+  OTEL_RESOURCE_ATTRIBUTES: optionalString({
     format: "otel-pairs",
     example: "deployment.environment.name=production,service.namespace=chat",
     description:
@@ -124,9 +125,9 @@ export function listResourceAttributes(
   config: TracingSettings,
   defaults: Readonly<Record<string, string>>,
 ): Record<string, string> {
-  const configured = parsePairs(config.OTEL_RESOURCE_ATTRIBUTES ?? "") ?? {};
-  const name = config.OTEL_SERVICE_NAME ?? configured["service.name"] ?? "parley";
-  return { ...defaults, ...configured, "service.name": name };
+  const configuredAttributes = parsePairs(config.OTEL_RESOURCE_ATTRIBUTES ?? "") ?? {};
+  const serviceName = config.OTEL_SERVICE_NAME ?? configuredAttributes["service.name"] ?? "parley";
+  return { ...defaults, ...configuredAttributes, "service.name": serviceName };
 }
 
 /** Parses `name=value,name=value` with percent-encoded values. Returns null if it is malformed. */

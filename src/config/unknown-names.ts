@@ -3,12 +3,13 @@ import { findClosest } from "./spelling.ts";
 
 type Environment = Record<string, string | undefined>;
 
-/** Unknown names with these prefixes are assumed to be Parley settings. */
+/** Unknown names with these prefixes are assumed to be meant for Parley. */
 const parleyPrefixes = ["AI_", "RATE_LIMIT_", "OIDC_", "BUDGET_", "WEBHOOK_", "COMPATIBLE_", "QUOTA_"];
-/** Matches settings of MCP servers. Matches whole names, because other programs use the prefix too. */
+/** Matches settings of MCP servers. The whole name must match, because other programs also use the prefix `MCP_`. */
 const MCP_SETTING = /^MCP_([A-Z0-9_]+)_(?:TIMEOUT_MS|HEADERS|IDENTITY_SECRET)(?:_FILE)?$/;
 /** Shorter names are similar to too many others. */
 const NAME_LENGTH_MIN = 7;
+/** Maximum Levenshtein distance between a misspelled name and the suggested one. */
 const EDITS_MAX = 2;
 /** Maximum number of unknown names to log at startup; an environment may have thousands. */
 const UNKNOWN_LOGGED_MAX = 20;
@@ -17,7 +18,7 @@ const UNKNOWN_LOGGED_MAX = 20;
  * Variables of other programs that look like misspelled Parley settings. Some have an equivalent in Parley: for example,
  * `rediss://` is the equivalent of `REDIS_SSL`.
  */
-const foreignNames = new Set([
+const otherProgramNames = new Set([
   "ALL_PROXY",
   "API_KEY",
   "BASE_URL",
@@ -41,12 +42,15 @@ const foreignNames = new Set([
 ]);
 
 /**
- * Wrong names of settings, mapped to the right ones: names in the style of AI_PROVIDERS for built-in providers, and names that
- * the SDKs of OpenAI, Anthropic and OpenTelemetry read in other programs.
+ * Incorrect setting names, mapped to the correct ones. Some follow the pattern for servers in AI_PROVIDERS, which doesn't apply to
+ * built-in providers. The others are read by the SDKs of OpenAI, Anthropic and OpenTelemetry in other programs.
  */
 const correctNames = new Map([
   ...["OPENAI", "ANTHROPIC", "COMPATIBLE"].flatMap((NAME) =>
-    ["API_KEY", "API_KEY_FILE", "BASE_URL"].map((rest): [string, string] => [`AI_${NAME}_${rest}`, `${NAME}_${rest}`]),
+    ["API_KEY", "API_KEY_FILE", "BASE_URL"].map((suffix): [string, string] => [
+      `AI_${NAME}_${suffix}`,
+      `${NAME}_${suffix}`,
+    ]),
   ),
   ["OPENAI_CUSTOM_HEADERS", "AI_OPENAI_HEADERS"],
   ["ANTHROPIC_CUSTOM_HEADERS", "AI_ANTHROPIC_HEADERS"],
@@ -98,7 +102,7 @@ type UnknownName = { name: string; remedy: string };
 function listUnknownNames(environment: Environment, servers: NamedServers): UnknownName[] {
   const vocabulary = createVocabulary(servers);
   return Object.entries(environment).flatMap(([name, value = ""]) => {
-    if (vocabulary.knownNames.has(name) || isForeign(name, value)) return [];
+    if (vocabulary.knownNames.has(name) || belongsToOtherProgram(name, value)) return [];
     const remedy = findRemedy(name, vocabulary);
     return remedy === null ? [] : [{ name, remedy }];
   });
@@ -113,9 +117,9 @@ function findRemedy(name: string, { knownNames, longNames, shortenedNames }: Voc
   if (!parleyPrefixes.some((prefix) => name.startsWith(prefix))) return null;
   const [, provider, setting] =
     /^AI_([A-Z0-9_]+)_(API_KEY|HEADERS|BASE_URL|FIRST_TOKEN_TIMEOUT_MS|IDLE_TIMEOUT_MS)(?:_FILE)?$/.exec(name) ?? [];
-  if (provider === undefined) return "remove it, or find the right name in `parley config`.";
+  if (provider === undefined) return "remove it, or find the correct name in `parley config`.";
   if (knownNames.has(`AI_${provider}_API_KEY`) && setting !== "BASE_URL")
-    return "remove it, or find the right name in `parley config`.";
+    return "remove it, or find the correct name in `parley config`.";
   return `add the server to AI_PROVIDERS, as ${toServerName(provider)}=ITS_BASE_URL.`;
 }
 
@@ -124,13 +128,13 @@ const toServerName = (NAME: string): string => NAME.toLowerCase().replaceAll("_"
 const findSimilarName = (uppercaseName: string, longNames: readonly string[]): string | undefined =>
   uppercaseName.length >= NAME_LENGTH_MIN - EDITS_MAX ? findClosest(uppercaseName, longNames, EDITS_MAX) : undefined;
 
-function isForeign(name: string, value: string): boolean {
-  if (foreignNames.has(name.toUpperCase()) || SERVICE_NAME.test(name)) return true;
+function belongsToOtherProgram(name: string, value: string): boolean {
+  if (otherProgramNames.has(name.toUpperCase()) || SERVICE_NAME.test(name)) return true;
   return name.endsWith("_PORT") && SERVICE_URL.test(value);
 }
 
 /**
- * Returns a warning for each misspelled name, without its value.
+ * Returns a warning for each misspelled name. Values aren't included.
  * @param isFromFile whether a name comes from `.env`.
  * @param servers the configured servers, which have their own settings.
  */
@@ -139,14 +143,14 @@ export function findUnknownNames(
   isFromFile: (name: string) => boolean = () => false,
   servers: NamedServers = {},
 ): string[] {
-  const unknown = listUnknownNames(environment, servers);
-  const messages = unknown.slice(0, UNKNOWN_LOGGED_MAX).map(({ name, remedy }) => {
+  const unknownNames = listUnknownNames(environment, servers);
+  const messages = unknownNames.slice(0, UNKNOWN_LOGGED_MAX).map(({ name, remedy }) => {
     const origin = isFromFile(name) ? " in .env" : "";
     const printableName = JSON.stringify(name).slice(1, -1).slice(0, 100);
-    return `${printableName}${origin} is not a setting of Parley and has no effect; ${remedy}`;
+    return `${printableName}${origin} is not a Parley setting and has no effect; ${remedy}`;
   });
-  const omittedCount = unknown.length - messages.length;
+  const omittedCount = unknownNames.length - messages.length;
   return omittedCount > 0
-    ? [...messages, `${omittedCount} more variables are not settings of Parley either; correct or remove them.`]
+    ? [...messages, `${omittedCount} more variables are not Parley settings either; correct or remove them.`]
     : messages;
 }

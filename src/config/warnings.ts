@@ -21,7 +21,7 @@ type WarningContext = {
 export function findWarnings(config: Settings, { environment, isFromFile }: WarningContext): string[] {
   return [
     ...findUnknownNames(environment, isFromFile, config),
-    ...findUnusedServer(config),
+    ...findUnusedCompatibleServer(config),
     ...findUnusedProviders(config),
     ...findBackupWarnings(config),
     ...listEnvironmentWarnings(config),
@@ -29,8 +29,8 @@ export function findWarnings(config: Settings, { environment, isFromFile }: Warn
   ];
 }
 
-/** Finds a `compatible` server that is never used, because AI_MODELS names none of its models. */
-function findUnusedServer({ COMPATIBLE_BASE_URL, COMPATIBLE_API_KEY, AI_MODELS }: Settings): string[] {
+/** Finds a `compatible` server that is never used, because AI_MODELS lists none of its models. */
+function findUnusedCompatibleServer({ COMPATIBLE_BASE_URL, COMPATIBLE_API_KEY, AI_MODELS }: Settings): string[] {
   if (COMPATIBLE_BASE_URL === undefined)
     return COMPATIBLE_API_KEY === undefined
       ? []

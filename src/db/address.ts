@@ -5,7 +5,7 @@ import { checkServerIdentity, type PeerCertificate } from "node:tls";
 import { type DatabaseAddress, parseDatabaseUrl } from "../config/database-url.ts";
 import { ConfigError } from "../config.ts";
 
-const PORT = 5432;
+const DEFAULT_PORT = 5432;
 /** The usual socket directories: first that of Debian and other distributions, then Postgres's own default. */
 const socketDirectories = ["/var/run/postgresql", "/tmp"];
 
@@ -19,7 +19,7 @@ export function parseDatabaseAddress(url: string): DatabaseAddress {
   return parsed.address;
 }
 
-/** Maps an address to driver options. The driver never gets the URL, because it parses some parts of URLs differently from libpq. */
+/** Maps an address to driver options. The URL isn't passed to the driver, because it parses some parts of URLs differently from libpq. */
 export function mapAddressToOptions(address: DatabaseAddress) {
   const { user, password, database, connectTimeoutS, targetSessionAttrs } = address;
   return {
@@ -35,7 +35,7 @@ export function mapAddressToOptions(address: DatabaseAddress) {
 function mapServerOptions(address: DatabaseAddress) {
   const { host, port } = address;
   if (host === undefined) {
-    const name = `.s.PGSQL.${port ?? PORT}`;
+    const name = `.s.PGSQL.${port ?? DEFAULT_PORT}`;
     const directory =
       address.socketDirectory ?? socketDirectories.find((path) => existsSync(join(path, name))) ?? socketDirectories[0];
     // As in libpq, TLS is only used over TCP.
@@ -43,7 +43,7 @@ function mapServerOptions(address: DatabaseAddress) {
   }
   const tls = { ssl: mapTlsOptions(address, host), ...(address.isTlsDirect && { sslnegotiation: "direct" as const }) };
   // The host is in an array, because the driver would otherwise mistake part of an IPv6 address for a port.
-  if (isIP(host) === 6) return { host: [host], port: [port ?? PORT], ...tls };
+  if (isIP(host) === 6) return { host: [host], port: [port ?? DEFAULT_PORT], ...tls };
   return { host, ...(port && { port }), ...tls };
 }
 

@@ -2,7 +2,7 @@
 export { writeBackup } from "./archive/backup.ts";
 export type { ByteSource } from "./archive/byte-reader.ts";
 export { ArchiveError } from "./archive/error.ts";
-export { type BackupFile, createBackupFile, openBackupFile, STDIO as STREAM } from "./archive/file.ts";
+export { type BackupFile, createBackupFile, openBackupFile, STDIO } from "./archive/file.ts";
 export { restoreBackup } from "./archive/restore.ts";
 export { fingerprintSecret, type ServerSecret } from "./archive/secret.ts";
 export type { BackupSummary, Progress } from "./archive/summary.ts";

@@ -1,4 +1,4 @@
-import { createNotFound } from "../lib/problem.ts";
+import { createNotFoundProblem } from "../lib/problem.ts";
 import { SpanKind } from "../lib/tracing/tracing.ts";
 import {
   type ConnectionCounts,
@@ -31,7 +31,7 @@ const RESERVED_POOL_SIZE = 3;
 /** The maximum number of connections in addition to the main pool and group commits (group-commit.ts). */
 export const SIDE_CONNECTIONS_MAX = TRANSACTIONS_MAX + RESERVED_POOL_SIZE;
 
-/** A database's options, and its pools other than the main one. */
+/** A database's options, and all of its pools except the main pool. */
 type AttachedPools = {
   options: DatabaseOptions;
   pools: Set<SidePool>;
@@ -44,7 +44,7 @@ type SidePool = {
   open(): Database;
   close(): Promise<void>;
   /** Returns the pool, or undefined if it hasn't been used yet. */
-  find(): Database | undefined;
+  findOpenPool(): Database | undefined;
 };
 const attachedPools = new WeakMap<Database, AttachedPools>();
 
@@ -53,12 +53,12 @@ const attachedPools = new WeakMap<Database, AttachedPools>();
  * closes the side pools. `bigint` columns are returned as numbers, which are exact up to 2^53.
  */
 export function openDatabase(requestedOptions: DatabaseOptions): Database {
-  // All pools share this object, including those created later; see changeSession.
+  // All pools share this object, even pools that are created later. `changeSessionParameters` changes it.
   const options = { ...requestedOptions, session: { ...(requestedOptions.session ?? SESSION_PARAMETERS) } };
   const database = openPool(options);
   const pools = new Set<SidePool>();
   const addPool = (poolSize: number) => {
-    const pool = createPool(() => ({ ...options, idleTimeoutS: SIDE_IDLE_TIMEOUT_S }), poolSize);
+    const pool = createLazyPool(() => ({ ...options, idleTimeoutS: SIDE_IDLE_TIMEOUT_S }), poolSize);
     pools.add(pool);
     return pool;
   };
@@ -73,8 +73,8 @@ export function openDatabase(requestedOptions: DatabaseOptions): Database {
   return database;
 }
 
-/** @param getOptions called when the pool is first used. By then, it is known whether there is a pooler. */
-function createPool(getOptions: () => DatabaseOptions, poolSize: number): SidePool {
+/** Creates a pool that is opened when it is first used. @param getOptions called when the pool is opened, after the pooler was detected. */
+function createLazyPool(getOptions: () => DatabaseOptions, poolSize: number): SidePool {
   let pool: Database | undefined;
   return {
     poolSize,
@@ -85,7 +85,7 @@ function createPool(getOptions: () => DatabaseOptions, poolSize: number): SidePo
     async close() {
       await pool?.end({ timeout: getOptions().closeTimeoutS ?? 1 });
     },
-    find: () => pool,
+    findOpenPool: () => pool,
   };
 }
 
@@ -104,7 +104,7 @@ export function createSidePool(
   const attached = attachedPools.get(database);
   if (!attached) throw new Error("The pool was not opened by openDatabase.");
   const optionChanges = { idleTimeoutS: SIDE_IDLE_TIMEOUT_S, ...options };
-  const pool = createPool(() => ({ ...attached.options, ...optionChanges }), poolSize);
+  const pool = createLazyPool(() => ({ ...attached.options, ...optionChanges }), poolSize);
   const sidePool = {
     ...pool,
     async close() {
@@ -120,8 +120,8 @@ export function createSidePool(
 export const findDatabaseTarget = (database: Database): DatabaseOptions["target"] | undefined =>
   attachedPools.get(database)?.options.target;
 
-/** Changes the startup parameters of future connections in all pools. Parameters set to undefined are no longer sent. */
-export function changeSession(database: Database, change: SessionParameters): void {
+/** Changes the startup parameters of future connections in all pools. Parameters that are set to undefined aren't sent. */
+export function changeSessionParameters(database: Database, change: SessionParameters): void {
   const session = attachedPools.get(database)?.options.session;
   if (session) Object.assign(session, change);
   // The driver reads these whenever it opens a connection.
@@ -130,9 +130,9 @@ export function changeSession(database: Database, change: SessionParameters): vo
 
 /**
  * Adapts all of this database's pools to the pooler in front of it.
- * @param isKnown whether the pooler was detected. False if it is only assumed for now.
+ * @param isKnown whether the pooler was detected. False if it is only assumed.
  */
-export function changePooling(database: Database, pooling: Pooling, isKnown: boolean): void {
+export function setPooling(database: Database, pooling: Pooling, isKnown: boolean): void {
   const attached = attachedPools.get(database);
   if (!attached) return;
   const { options } = attached;
@@ -142,7 +142,7 @@ export function changePooling(database: Database, pooling: Pooling, isKnown: boo
   for (const pool of listPools(database)) pool.options.prepare = canPrepare(options.target, pooling);
 }
 
-/** Returns the kind of pooler in front of this database, once detected (pooler-check.ts). */
+/** Returns the kind of pooler in front of this database. Before it is detected (pooler-check.ts), returns an assumption. */
 export const getPooling = (database: Database): Pooling => attachedPools.get(database)?.options.pooling ?? "none";
 
 /** Returns whether the pooler may use a different connection for each transaction. */
@@ -159,7 +159,7 @@ export function openProbePool(database: Database): Database {
 /** Returns the open pools of this database. */
 const listPools = (database: Database): Database[] => [
   database,
-  ...[...(attachedPools.get(database)?.pools ?? [])].flatMap((pool) => pool.find() ?? []),
+  ...[...(attachedPools.get(database)?.pools ?? [])].flatMap((pool) => pool.findOpenPool() ?? []),
 ];
 
 /** Counts the connections in all of this database's pools, and the statements that wait for one. Also returns the maximum. */
@@ -195,7 +195,7 @@ export const getReservedPool = (database: Database): Database =>
 export async function withTransaction<T>(database: Database, work: (sql: Sql) => Promise<T>, key?: string): Promise<T> {
   const attached = attachedPools.get(database);
   if (!attached) return (await database.begin(work)) as T;
-  return traceDatabase(attached.options, "transaction", () => attached.transactions.run(work, key));
+  return traceWork(attached.options, "transaction", () => attached.transactions.run(work, key));
 }
 
 /**
@@ -206,18 +206,18 @@ export async function withTransaction<T>(database: Database, work: (sql: Sql) =>
 export async function withStatement<T>(database: Database, statement: Statement<T>, key?: string): Promise<T> {
   const attached = attachedPools.get(database);
   if (!attached) return statement(database, LOCK_TIMEOUT_MS);
-  return traceDatabase(attached.options, "statement", () => attached.transactions.runStatement(statement, key));
+  return traceWork(attached.options, "statement", () => attached.transactions.runStatement(statement, key));
 }
 
 /** Records a span for database work, including waits for connections and locks, and retries. */
-function traceDatabase<T>({ tracing }: DatabaseOptions, name: string, work: () => Promise<T>): Promise<T> {
-  if (!tracing?.recording()) return work();
+function traceWork<T>({ tracing }: DatabaseOptions, name: string, work: () => Promise<T>): Promise<T> {
+  if (!tracing?.getRecordingSpan()) return work();
   const attributes = { "db.system.name": "postgresql", "db.query.summary": name };
   return tracing.run(name, { kind: SpanKind.CLIENT, attributes }, work);
 }
 
-/** Returns the row. @throws `not_found` if it is undefined, because it doesn't exist or the caller has no access to it. */
+/** Returns the row. @throws `not_found` if it is undefined, which means that it doesn't exist or the caller has no access to it. */
 export function requireRow<T>(row: T | undefined, resource: string): T {
-  if (row === undefined) throw createNotFound(resource);
+  if (row === undefined) throw createNotFoundProblem(resource);
   return row;
 }

@@ -20,7 +20,8 @@ const SLOW_PAUSE_MS = 100;
 /** The maximum number of attempts per second for all slow lanes together. */
 const SLOW_ATTEMPTS_PER_S = 1_000;
 /**
- * The delay before retrying an item that waits for another lock during its commit. While the item waits, it keeps its conversation locked.
+ * The retry delay of an item whose commit waits for a lock other than its conversation's. While the commit waits, the conversation
+ * stays locked.
  */
 const UNBATCHED_PAUSE_MS = 500;
 
@@ -53,7 +54,7 @@ export function createCommitAttempts<Item, Result>(deps: Dependencies<Item, Resu
 
   function finishAttempts(): void {
     for (const lane of lanes.attempting) {
-      if (lane.inFlight > 0) continue;
+      if (lane.inFlightCount > 0) continue;
       lanes.attempting.delete(lane);
       if (lane.isLocked) pause(lane);
       else close(lane);
@@ -79,10 +80,10 @@ export function createCommitAttempts<Item, Result>(deps: Dependencies<Item, Resu
       queueForConnection(lane);
       return;
     }
-    const entries = lanes.takeFrom(lane, isSlow(lane) ? 1 : BATCH_ITEMS_MAX);
+    const entries = lanes.extractBatch(lane, isSlow(lane) ? 1 : BATCH_ITEMS_MAX);
     lane.state = "attempting";
     lane.isLocked = false;
-    lane.inFlight = entries.length;
+    lane.inFlightCount = entries.length;
     lanes.attempting.add(lane);
     for (const entry of entries) entry.lane = lane;
     queue.unshift(...entries);
@@ -114,7 +115,7 @@ export function createCommitAttempts<Item, Result>(deps: Dependencies<Item, Resu
     lane.state = "waiting";
     lane.hasWaited = true;
     freeConnections -= 1;
-    const batch = lanes.takeFrom(lane, lane.isUnbatched ? 1 : BATCH_ITEMS_MAX);
+    const batch = lanes.extractBatch(lane, lane.isUnbatched ? 1 : BATCH_ITEMS_MAX);
     await commitBatch(lane, batch);
     freeConnections += 1;
     // Settling the batch may have opened lanes for single senders.

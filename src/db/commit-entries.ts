@@ -4,7 +4,7 @@ import { Problem } from "../lib/problem.ts";
 export const BATCH_ITEMS_MAX = 500;
 /** The maximum number of bytes per commit. A larger item is committed alone. */
 const BATCH_BYTES_MAX = 4 * 1024 * 1024;
-/** The maximum number of items that wait for their commit. If it is reached, the database is too slow for the load. */
+/** The maximum number of items that wait for their commit. If this limit is reached, the database is too slow for the load. */
 export const WAITING_ITEMS_MAX = 20_000;
 /** The maximum total size of all waiting items. */
 export const WAITING_BYTES_MAX = 64 * 1024 * 1024;
@@ -47,17 +47,17 @@ export type Lane<Item, Result> = {
   entries: Entry<Item, Result>[];
   bytes: number;
   /** The number of items in the queue or in a batch. */
-  inFlight: number;
+  inFlightCount: number;
   /** Whether any of the items in flight was locked. */
   isLocked: boolean;
   openedAtMs: number;
   pauseMs: number;
   timer: ReturnType<typeof setTimeout> | undefined;
-  /** Whether the lane can wait in the database. Lanes of single senders can't, nor can lanes whose lock is held for a long time. */
+  /** Whether the lane can wait in the database. Single senders' lanes can't. Neither can lanes whose lock is held for a long time. */
   canWaitInDatabase: boolean;
   hasWaited: boolean;
   isAwaitingConnection: boolean;
-  /** Whether the first item must not be batched with others, because it waits for another lock during its commit. */
+  /** Whether the first item must not be batched with other items, because it waits for an additional lock during its commit. */
   isUnbatched: boolean;
 };
 
@@ -65,7 +65,7 @@ export type Lane<Item, Result> = {
 export const createLaneId = (key: string, sender: string): string => `${key} ${sender}`;
 
 /** Removes and returns as many entries as fit in a batch, but at least one. */
-export function takeBatch<E extends { bytes: number }>(entries: E[], itemsMax = BATCH_ITEMS_MAX): E[] {
+export function extractBatch<E extends { bytes: number }>(entries: E[], itemsMax = BATCH_ITEMS_MAX): E[] {
   let bytes = 0;
   let count = 0;
   for (const entry of entries) {

@@ -2,10 +2,10 @@ import {
   createLaneFullProblem,
   createLaneId,
   type Entry,
+  extractBatch,
   LANE_BYTES_MAX,
   LANE_ITEMS_MAX,
   type Lane,
-  takeBatch,
 } from "./commit-entries.ts";
 import type { CommitQueue } from "./commit-queue.ts";
 
@@ -26,8 +26,8 @@ export interface CommitLanes<Item, Result> {
   /** Finds or opens a sender's lane in a conversation. The sender's items move from the conversation's lane to a new lane. */
   findOrOpenForSender(entry: Entry<Item, Result>): Lane<Item, Result>;
   addTo(lane: Lane<Item, Result>, entries: Entry<Item, Result>[]): void;
-  takeFrom(lane: Lane<Item, Result>, itemsMax: number): Entry<Item, Result>[];
-  extract(lane: Lane<Item, Result>, isExtracted: (entry: Entry<Item, Result>) => boolean): Entry<Item, Result>[];
+  extractBatch(lane: Lane<Item, Result>, itemsMax: number): Entry<Item, Result>[];
+  extract(lane: Lane<Item, Result>, shouldExtract: (entry: Entry<Item, Result>) => boolean): Entry<Item, Result>[];
   /** Puts entries back at the front of their lanes, followed by the same lanes' entries that are still in the queue. */
   putBack(locked: Map<Lane<Item, Result>, Entry<Item, Result>[]>): void;
   /** Records that an item is no longer in the queue or in a batch. */
@@ -36,10 +36,10 @@ export interface CommitLanes<Item, Result> {
   remove(lane: Lane<Item, Result>): void;
 }
 
-/** Creates the lanes. @param refuse called for items that don't fit in a lane. */
+/** Creates the lanes. @param reject called for items that don't fit in a lane. */
 export function createCommitLanes<Item, Result>(
   queue: CommitQueue<Entry<Item, Result>>,
-  refuse: (entry: Entry<Item, Result>, error: unknown) => void,
+  reject: (entry: Entry<Item, Result>, error: unknown) => void,
 ): CommitLanes<Item, Result> {
   type AnyEntry = Entry<Item, Result>;
   type AnyLane = Lane<Item, Result>;
@@ -56,7 +56,7 @@ export function createCommitLanes<Item, Result>(
       state: "attempting",
       entries: [],
       bytes: 0,
-      inFlight: 0,
+      inFlightCount: 0,
       isLocked: true,
       openedAtMs: performance.now(),
       pauseMs: PAUSE_MIN_MS,
@@ -78,17 +78,17 @@ export function createCommitLanes<Item, Result>(
     }
   }
 
-  function extract(lane: AnyLane, isExtracted: (entry: AnyEntry) => boolean): AnyEntry[] {
-    const extracted = lane.entries.filter(isExtracted);
+  function extract(lane: AnyLane, shouldExtract: (entry: AnyEntry) => boolean): AnyEntry[] {
+    const extracted = lane.entries.filter(shouldExtract);
     if (extracted.length > 0) {
-      lane.entries = lane.entries.filter((entry) => !isExtracted(entry));
+      lane.entries = lane.entries.filter((entry) => !shouldExtract(entry));
       for (const { bytes } of extracted) lane.bytes -= bytes;
     }
     return extracted;
   }
 
   function removeFromAttempt(entry: AnyEntry): void {
-    if (entry.lane) entry.lane.inFlight -= 1;
+    if (entry.lane) entry.lane.inFlightCount -= 1;
     entry.lane = null;
   }
 
@@ -119,8 +119,8 @@ export function createCommitLanes<Item, Result>(
     addTo,
     extract,
 
-    takeFrom(lane, itemsMax) {
-      const entries = takeBatch(lane.entries, itemsMax);
+    extractBatch(lane, itemsMax) {
+      const entries = extractBatch(lane.entries, itemsMax);
       for (const { bytes } of entries) lane.bytes -= bytes;
       return entries;
     },
@@ -143,7 +143,7 @@ export function createCommitLanes<Item, Result>(
         while (lane.entries.length > LANE_ITEMS_MAX || lane.bytes > LANE_BYTES_MAX) {
           const entry = lane.entries.pop() as AnyEntry;
           lane.bytes -= entry.bytes;
-          refuse(entry, createLaneFullProblem());
+          reject(entry, createLaneFullProblem());
         }
       }
     },

@@ -1,4 +1,4 @@
-import { takeBatch } from "./commit-entries.ts";
+import { extractBatch } from "./commit-entries.ts";
 
 /** The entries for the next batches, in order. */
 export interface CommitQueue<E> {
@@ -7,7 +7,7 @@ export interface CommitQueue<E> {
   /** Adds entries at the front. */
   unshift(...entries: E[]): void;
   /** Removes and returns the matching entries. The remaining entries keep their order. */
-  extract(isExtracted: (entry: E) => boolean): E[];
+  extract(shouldExtract: (entry: E) => boolean): E[];
   /** Returns all entries, read-only. */
   list(): readonly E[];
   /** Writes batches until the queue is empty, unless that is already in progress. */
@@ -23,7 +23,7 @@ export function createCommitQueue<E extends { bytes: number }>(write: (batch: E[
   let isRunning = false;
 
   async function run(): Promise<void> {
-    while (queue.length > 0) await write(takeBatch(queue));
+    while (queue.length > 0) await write(extractBatch(queue));
     isRunning = false;
   }
 
@@ -35,10 +35,10 @@ export function createCommitQueue<E extends { bytes: number }>(write: (batch: E[
     unshift: (...entries) => void queue.unshift(...entries),
     list: () => queue,
 
-    extract(isExtracted) {
+    extract(shouldExtract) {
       if (queue.length === 0) return [];
-      const extracted = queue.filter(isExtracted);
-      if (extracted.length > 0) queue = queue.filter((entry) => !isExtracted(entry));
+      const extracted = queue.filter(shouldExtract);
+      if (extracted.length > 0) queue = queue.filter((entry) => !shouldExtract(entry));
       return extracted;
     },
 

@@ -47,7 +47,7 @@ const RETRY_DELAY_MAX_MS = 5_000;
 
 export type DatabaseConnection = {
   database: Database;
-  /** `embedded` is the Postgres bundled with Parley, `server` the one in `DATABASE_URL`. */
+  /** `embedded` is the Postgres bundled with Parley. `server` is the server in `DATABASE_URL`. */
   kind: "embedded" | "server";
   /** Closes the pool within 5 seconds, and stops the embedded Postgres if this process started it. Idempotent. */
   close(): Promise<void>;
@@ -58,7 +58,7 @@ type DatabaseConfig = Pick<Config, "DATABASE_URL" | "DATABASE_POOL_SIZE" | "DATA
 
 export type ConnectOptions = {
   /** Whether a running Parley's embedded Postgres can be used. Short-lived commands set this. */
-  canUseRunning?: boolean;
+  canUseRunningPostgres?: boolean;
   /** Called with the time that each statement waited for a connection. */
   onWait?(waitMs: number): void;
   /** If absent or null, statements aren't traced. */
@@ -66,10 +66,10 @@ export type ConnectOptions = {
 };
 
 /**
- * Opens the database in `DATABASE_URL`, or starts the embedded Postgres if that isn't set. Doesn't wait until the server is
+ * Opens the database in `DATABASE_URL`, or starts the embedded Postgres if `DATABASE_URL` isn't set. Doesn't wait until the server is
  * available (see `waitForDatabase`).
  * @throws ConfigError if `DATABASE_URL` is malformed.
- * @throws DataDirectoryInUseError if another Parley uses `DATA_DIR` and `canUseRunning` is false.
+ * @throws DataDirectoryInUseError if another Parley uses `DATA_DIR` and `canUseRunningPostgres` is false.
  * @throws EmbeddedPostgresError if the embedded Postgres can't start.
  */
 export async function connectDatabase(
@@ -78,21 +78,26 @@ export async function connectDatabase(
   options: ConnectOptions = {},
 ): Promise<DatabaseConnection> {
   const poolSize = config.DATABASE_POOL_SIZE;
-  const { add } = createSlowStatementLog(log, config.DATABASE_SLOW_QUERY_MS ?? 0);
-  const observer = { onStatement: add, onWait: options.onWait ?? (() => {}) };
+  const slowStatementLog = createSlowStatementLog(log, config.DATABASE_SLOW_QUERY_MS ?? 0);
+  const observer = { onStatement: slowStatementLog.add, onWait: options.onWait ?? (() => {}) };
   const commonOptions = { poolSize, observer, tracing: options.tracing };
   if (config.DATABASE_URL) return connect("server", { target: { url: config.DATABASE_URL }, ...commonOptions });
-  const { stop, ...target } = await startOrFindRunning(config, log, options);
+  const { stop, ...target } = await startOrFindEmbedded(config, log, options);
   return connect("embedded", { target, ...commonOptions }, stop);
 }
 
-async function startOrFindRunning(config: DatabaseConfig, log: Log, { canUseRunning = false }: ConnectOptions) {
+async function startOrFindEmbedded(
+  config: DatabaseConfig,
+  log: Log,
+  { canUseRunningPostgres = false }: ConnectOptions,
+) {
   const dataDir = config.DATA_DIR;
   try {
     const poolSize = config.DATABASE_POOL_SIZE + EXTRA_CONNECTIONS_MAX;
     return await startEmbeddedPostgres({ dataDir, poolSize, log });
   } catch (error) {
-    const running = canUseRunning && error instanceof DataDirectoryInUseError ? findRunningPostgres(dataDir) : null;
+    const running =
+      canUseRunningPostgres && error instanceof DataDirectoryInUseError ? findRunningPostgres(dataDir) : null;
     if (running === null) throw error;
     return running;
   }
@@ -104,7 +109,7 @@ function connect(
   stop?: () => Promise<void>,
 ): DatabaseConnection {
   const database = openDatabase(options);
-  let closing: Promise<void> | undefined;
+  let closePromise: Promise<void> | undefined;
   const close = async () => {
     await database.end({ timeout: CLOSE_TIMEOUT_S });
     await stop?.();
@@ -113,8 +118,8 @@ function connect(
     database,
     kind,
     close() {
-      closing ??= close();
-      return closing;
+      closePromise ??= close();
+      return closePromise;
     },
   };
 }
@@ -122,7 +127,7 @@ function connect(
 /**
  * Waits until the database is ready, and then runs `work`. Starts over if the database fails during `work`. Logs why each attempt
  * failed. There is no timeout.
- * @throws UnsuitableDatabaseError if waiting doesn't help. Also throws errors of `work` that aren't temporary, and the signal's
+ * @throws UnsuitableDatabaseError if waiting would not help. Also throws errors of `work` that aren't temporary, and the signal's
  * reason.
  */
 export async function waitForDatabase(
@@ -135,7 +140,7 @@ export async function waitForDatabase(
     signal.throwIfAborted();
     let isPrepared = false;
     try {
-      await abortable(prepare(database, log), signal);
+      await abortable(prepareDatabase(database, log), signal);
       isPrepared = true;
       await work();
       return;
@@ -149,7 +154,7 @@ export async function waitForDatabase(
   }
 }
 
-async function prepare(database: Database, log: Log): Promise<void> {
+async function prepareDatabase(database: Database, log: Log): Promise<void> {
   await prepareSession(database, log);
   await checkServer(database);
   try {

@@ -29,15 +29,15 @@ export type EmbeddedPostgres = SocketAddress & {
 /** The socket directory, and the role to connect as. The role owns the database `parley`, but is not a superuser. */
 type SocketAddress = { socketDirectory: string; user: string };
 
-const POOL_SIZE = 80;
-/** The folder into which PostgreSQL is unpacked if Parley runs as root. The server runs as another user, who must have access. */
+const DEFAULT_POOL_SIZE = 80;
+/** The folder into which PostgreSQL is unpacked if Parley runs as root. The server runs as a different user, who must have access. */
 export const SHARED_PROGRAMS_DIR = "/var/cache/parley";
 /** The maximum length of a path in a Unix socket address. */
 const SOCKET_PATH_BYTES_MAX = process.platform === "linux" ? 107 : 103;
 
 /**
  * Starts the PostgreSQL bundled with the executable, with its data in `DATA_DIR/postgres` and its log in
- * `DATA_DIR/postgres.log`. It is reachable only over a Unix socket, and contains the database `parley`. If the server exits
+ * `DATA_DIR/postgres.log`. The server is reachable only over a Unix socket, and contains the database `parley`. If it exits
  * unexpectedly, it is restarted.
  * @throws DataDirectoryInUseError if a running Parley uses this `DATA_DIR`.
  * @throws EmbeddedPostgresError if the server can't start.
@@ -52,11 +52,11 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
     for (const step of undoSteps.splice(0).reverse()) await step();
   };
   try {
-    const address = await start(options, undoSteps);
-    let stopping: Promise<void> | undefined;
+    const address = await runStartupSteps(options, undoSteps);
+    let stopPromise: Promise<void> | undefined;
     const stop = () => {
-      stopping ??= undoAll();
-      return stopping;
+      stopPromise ??= undoAll();
+      return stopPromise;
     };
     return { ...address, stop };
   } catch (error) {
@@ -65,32 +65,35 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   }
 }
 
-/** Runs the startup steps. For each step, adds a function to `undo` that reverts it. */
-async function start(options: EmbeddedPostgresOptions, undo: (() => Promise<void> | void)[]): Promise<SocketAddress> {
-  const { poolSize = POOL_SIZE, log } = options;
+/** Runs the startup steps. For each step, adds a function to `undoSteps` that reverts it. */
+async function runStartupSteps(
+  options: EmbeddedPostgresOptions,
+  undoSteps: (() => Promise<void> | void)[],
+): Promise<SocketAddress> {
+  const { poolSize = DEFAULT_POOL_SIZE, log } = options;
   const startedAtMs = performance.now();
   const dataDir = openDataDir(options.dataDir);
   const lock = lockDirectory(dataDir);
-  undo.push(lock.release);
+  undoSteps.push(lock.release);
 
   const clusterDir = join(dataDir, "postgres");
   const owner = findOwner(clusterDir);
-  const home = await unpackPostgres(chooseProgramsDir(dataDir, owner));
+  const installDir = await unpackPostgres(chooseProgramsDir(dataDir, owner));
   removeOtherVersions(dataDir);
   const launch = createLauncher(owner, clusterDir, log);
-  const isNew = await ensureCluster(clusterDir, home, owner, launch);
+  const isNew = await ensureCluster(clusterDir, installDir, owner, launch);
   await stopLeftoverServer(clusterDir, log);
 
   const serverLog = openServerLog(join(dataDir, "postgres.log"));
-  undo.push(serverLog.close);
-  const server = await runServer({ clusterDir, home, poolSize, launch, serverLog, log });
-  undo.push(server.stop);
+  undoSteps.push(serverLog.close);
+  const server = await runServer({ clusterDir, installDir, poolSize, launch, serverLog, log });
+  undoSteps.push(server.stop);
 
   const { address, release } = openSocketDirectory(clusterDir);
-  undo.push(release);
+  undoSteps.push(release);
   await prepareDatabase(address.socketDirectory, isNew);
-  const tookMs = Math.round(performance.now() - startedAtMs);
-  log.debug({ version: payloadVersion, directory: clusterDir, took_ms: tookMs }, "embedded Postgres started");
+  const durationMs = Math.round(performance.now() - startedAtMs);
+  log.debug({ version: payloadVersion, directory: clusterDir, took_ms: durationMs }, "embedded Postgres started");
   return address;
 }
 
@@ -115,8 +118,8 @@ function isSharedDirSafe(): boolean {
 }
 
 /**
- * Returns the server's socket directory, which is its data folder. Only its owner can enter it. If the path is too long for a socket
- * address, returns a path through an open file descriptor, which works only on Linux.
+ * Returns the server's socket directory, which is its data folder. Only the folder's owner can enter it. If the path is too long for a
+ * socket address, returns a path through an open file descriptor, which works only on Linux.
  */
 function openSocketDirectory(clusterDir: string): { address: SocketAddress; release(): void } {
   if (Buffer.byteLength(join(clusterDir, ".s.PGSQL.5432")) <= SOCKET_PATH_BYTES_MAX)
@@ -148,13 +151,13 @@ function explainError(error: unknown, dataDir: string): unknown {
 }
 
 const noAccessMessage =
-  "This user has no access to DATA_DIR; start Parley as the user that created it, or set another one.";
-const noFolderMessage = "DATA_DIR is a file, not a folder; set another one.";
+  "This user has no access to DATA_DIR; start Parley as the user that created it, or set a different one.";
+const noFolderMessage = "DATA_DIR is a file, not a folder; set a different one.";
 const errorMessages: Record<string, string> = {
   EACCES: noAccessMessage,
   EPERM: noAccessMessage,
   EEXIST: noFolderMessage,
   ENOTDIR: noFolderMessage,
   ENOSPC: "The disk of DATA_DIR is full; free some space and start again.",
-  EROFS: "DATA_DIR is read-only; mount it writable, or set another one.",
+  EROFS: "DATA_DIR is read-only; mount it writable, or set a different one.",
 };

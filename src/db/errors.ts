@@ -30,7 +30,7 @@ const unavailableStates = new Set([
 /** The driver's own codes for a closed connection. */
 const driverCodes = new Set(["CONNECTION_CLOSED", "CONNECTION_ENDED", "CONNECTION_DESTROYED", "CONNECT_TIMEOUT"]);
 
-/** Socket error codes. Files and providers' connections have the same codes, so they count only in database errors. */
+/** Socket error codes. They count only in database errors, because errors from files and providers' connections have the same codes. */
 const socketCodes = new Set([
   "EAGAIN",
   "EAI_AGAIN",
@@ -81,17 +81,19 @@ function isOutOfSpace(error: unknown): boolean {
 /** Returns whether the server has failed, so that other statements would fail too. */
 export const isServerFailure = (error: unknown): boolean => isDatabaseUnavailable(error) || isOutOfSpace(error);
 
-/** Returns whether Postgres refused a row because of this unique index or constraint. */
+/** Returns whether Postgres rejected a row because of this unique index or constraint. */
 export function isUniqueViolation(error: unknown, constraint: string): boolean {
   return error instanceof postgres.PostgresError && error.code === "23505" && error.constraint_name === constraint;
 }
 
-/** Returns whether a transaction was rolled back because of another one: a deadlock (40P01) or a serialization failure (40001). */
+/**
+ * Returns whether a transaction was rolled back because of another transaction: a deadlock (40P01) or a serialization failure (40001).
+ */
 export function isCollision(error: unknown): boolean {
   return error instanceof postgres.PostgresError && (error.code === "40P01" || error.code === "40001");
 }
 
-/** Returns whether a lock timed out (55P03) or a transaction collided with another one. A retry may succeed. */
+/** Returns whether a lock timed out (55P03) or a transaction collided with another transaction. A retry may succeed. */
 export function isLockConflict(error: unknown): boolean {
   return (error instanceof postgres.PostgresError && error.code === "55P03") || isCollision(error);
 }
@@ -101,7 +103,7 @@ export function isStatementTimeout(error: unknown): boolean {
   return error instanceof postgres.PostgresError && error.code === "57014";
 }
 
-/** Returns whether a pool refused a statement because too many are waiting for a connection (patches/postgres/waits-bounded.patch). */
+/** Returns whether a pool rejected a statement because too many are waiting for a connection (patches/postgres/waits-bounded.patch). */
 const isPoolFull = (error: unknown): boolean =>
   error instanceof Error && "code" in error && error.code === "TOO_MANY_WAITING";
 

@@ -28,7 +28,7 @@ export function explainDatabaseError(error: unknown): string | null {
   if (/^28...$/.test(code))
     return `Postgres rejected the login (${text}); correct the user and the password in DATABASE_URL.`;
   if (code === "42501")
-    return `The user of DATABASE_URL lacks permission (${text}); make it the owner of the database.`;
+    return `The user in DATABASE_URL lacks permission (${text}); make it the owner of the database.`;
   // object_not_in_prerequisite_state: the database doesn't accept connections.
   if (code === "55000")
     return `The database accepts no connections (${text}); see \`alter database … allow_connections\`.`;

@@ -37,7 +37,7 @@ const EXPIRY_CHECK_MS = 250;
 export interface GroupCommit<Item, Result> {
   /**
    * Adds an item, and resolves when it is committed. A conversation's items are committed in the order of these calls.
-   * @throws Problem `overloaded` if too many items are waiting or this one timed out. Also throws the commit's errors.
+   * @throws Problem `overloaded` if too many items are waiting or this item timed out. Also throws the commit's errors.
    */
   submit(item: Item): Promise<Result>;
   /** Returns the number of items that wait for a commit. */
@@ -45,11 +45,11 @@ export interface GroupCommit<Item, Result> {
 }
 
 export type GroupCommitOptions<Item, Result> = {
-  /** Returns an item's conversation. */
-  keyOf(item: Item): string;
+  /** Returns an item's key, which is usually the id of its conversation. */
+  getKey(item: Item): string;
   /** Returns an item's sender. A sender's items keep their order within a conversation. */
-  senderOf(item: Item): string;
-  bytesOf(item: Item): number;
+  getSender(item: Item): string;
+  getBytes(item: Item): number;
   /**
    * Writes a batch in one transaction, and returns the outcome of each item, in order. Never waits for locks: the outcome of a
    * locked item, and of its sender's later items in the same conversation, is `LOCKED` or `ITEM_LOCKED`.
@@ -64,7 +64,7 @@ export type GroupCommitOptions<Item, Result> = {
 };
 
 export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item, Result>): GroupCommit<Item, Result> {
-  const { keyOf, senderOf, bytesOf, commit, waitAndCommit, laneTimeoutMs = LANE_TIMEOUT_MS } = options;
+  const { getKey, getSender, getBytes, commit, waitAndCommit, laneTimeoutMs = LANE_TIMEOUT_MS } = options;
   type AnyEntry = Entry<Item, Result>;
   const queue = createCommitQueue<AnyEntry>(write);
   const lanes = createCommitLanes<Item, Result>(queue, reject);
@@ -78,7 +78,7 @@ export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item
   /** The number of items that have no result yet. */
   let waitingCount = 0;
   let waitingBytes = 0;
-  let expiry: ReturnType<typeof setInterval> | undefined;
+  let expiryTimer: ReturnType<typeof setInterval> | undefined;
 
   async function write(batch: AnyEntry[]): Promise<void> {
     try {
@@ -87,7 +87,7 @@ export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item
     } catch (error) {
       const [first] = batch;
       if (batch.length > 1 && !isServerFailure(error)) {
-        // A single item may be the cause, so the halves are written separately. The second half returns to the front of the queue.
+        // One item may have caused the error, so the two halves are written separately. The second half returns to the front of the queue.
         queue.unshift(...batch.splice(batch.length >> 1));
         await write(batch);
       } else if (first && isLockConflict(error)) {
@@ -118,21 +118,21 @@ export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item
     if (locked.size > 0) lanes.putBack(locked);
   }
 
-  /** Fails items. After a temporary failure, their senders' later items fail too, so that a retry keeps the order. */
+  /** Rejects items. After a temporary failure, their senders' later items are rejected too, so that a retry keeps the order. */
   function fail(entries: AnyEntry[], error: unknown): void {
     for (const entry of entries) reject(entry, error);
     if (isServerFailure(error) || isStatementTimeout(error) || isLockConflict(error))
-      refuseLaterItems(new Set(entries.map(({ key, sender }) => createLaneId(key, sender))), error);
+      rejectLaterItems(new Set(entries.map(({ key, sender }) => createLaneId(key, sender))), error);
   }
 
-  function refuseLaterItems(senders: Set<string>, error: unknown): void {
+  function rejectLaterItems(senders: Set<string>, error: unknown): void {
     const isLater = ({ key, sender }: AnyEntry) => senders.has(createLaneId(key, sender));
     const laterEntries = queue.extract(isLater);
     for (const lane of lanes.list()) laterEntries.push(...lanes.extract(lane, isLater));
     for (const entry of laterEntries) reject(entry, error);
   }
 
-  /** Fails items that timed out, and their senders' later items. */
+  /** Rejects items that timed out, and their senders' later items. */
   function failExpired(): void {
     const oldestMs = performance.now() - laneTimeoutMs;
     const expiredSenders = new Set<string>();
@@ -140,7 +140,10 @@ export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item
       for (const { submittedAtMs, key, sender } of entries)
         if (submittedAtMs <= oldestMs) expiredSenders.add(createLaneId(key, sender));
     if (expiredSenders.size === 0) return;
-    refuseLaterItems(expiredSenders, createOverloadedProblem("The database did not store it in time. Try again."));
+    rejectLaterItems(
+      expiredSenders,
+      createOverloadedProblem("The database did not store the message in time. Try again."),
+    );
     attempts.finishAttempts();
   }
 
@@ -154,14 +157,14 @@ export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item
     waitingCount -= 1;
     waitingBytes -= entry.bytes;
     if (waitingCount > 0) return;
-    clearInterval(expiry);
-    expiry = undefined;
+    clearInterval(expiryTimer);
+    expiryTimer = undefined;
   }
 
   return {
     submit(item) {
       return new Promise((resolve, reject) => {
-        const [key, sender, bytes] = [keyOf(item), senderOf(item), bytesOf(item)];
+        const [key, sender, bytes] = [getKey(item), getSender(item), getBytes(item)];
         if (waitingCount >= WAITING_ITEMS_MAX || waitingBytes >= WAITING_BYTES_MAX)
           return reject(createOverloadedProblem("Too many messages are waiting to be stored."));
         const lane = lanes.find(key, sender);
@@ -179,7 +182,7 @@ export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item
         };
         waitingCount += 1;
         waitingBytes += bytes;
-        expiry ??= setInterval(failExpired, Math.min(EXPIRY_CHECK_MS, laneTimeoutMs / 10));
+        expiryTimer ??= setInterval(failExpired, Math.min(EXPIRY_CHECK_MS, laneTimeoutMs / 10));
         if (lane) return lanes.addTo(lane, [entry]);
         queue.push(entry);
         queue.start();

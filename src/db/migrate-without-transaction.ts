@@ -7,7 +7,7 @@ export class MigrationError extends Error {}
 
 /**
  * Runs a migration outside a transaction: on a separate connection, statement by statement, while an idle transaction holds the migration
- * lock. Migrations must use `create index concurrently if not exists`, because they are run again after a crash. A crash may leave an
+ * lock. Such migrations must use `create index concurrently if not exists`, because they are run again after a crash. A crash may leave an
  * invalid index, which is dropped first.
  * @throws MigrationError if the migration needs a transaction, or takes too long behind a pooler. Also throws the errors of its statements.
  */
@@ -51,9 +51,9 @@ async function runWithTimeouts(connection: Sql, { name, text }: SqlFile): Promis
 
 async function runStatements(connection: Sql, text: string): Promise<void> {
   for (const [, index = ""] of text.matchAll(CONCURRENT_INDEX)) {
-    const [invalid] = await connection`
+    const [invalidIndex] = await connection`
       select 1 from pg_index where indexrelid = to_regclass(${index}) and not indisvalid`;
-    if (invalid) await connection`drop index concurrently ${connection(index)}`;
+    if (invalidIndex) await connection`drop index concurrently ${connection(index)}`;
   }
   for (const statement of text.split(/;[ \t]*(?:\n|$)/)) await connection.unsafe(statement);
 }

@@ -57,7 +57,7 @@ type AppliedState = {
 
 /** The maximum number of attempts per step, if it is blocked by other sessions' locks or deadlocks with them. */
 const ATTEMPTS_MAX = 30;
-const RETRY_MS = 500;
+const RETRY_DELAY_MS = 500;
 
 export type MigrateOptions = {
   sources?: SqlSources;
@@ -66,8 +66,8 @@ export type MigrateOptions = {
 };
 
 /**
- * Migrates the database: applies pending migrations, and then changed functions. Several instances may do this at the same time,
- * and older ones may be running. After an error, the steps that were already applied remain.
+ * Migrates the database: applies pending migrations, and then changed functions. Several instances may call this at the same time, while
+ * instances of older versions are running. After an error, the steps that were already applied remain.
  * @returns the names of the migrations that were applied.
  * @throws MigrationError if the database has a migration that this build doesn't know, or that differs from this build's.
  * @throws UnsuitableDatabaseError if the database is unsuitable, before anything is changed. Also throws the signal's reason.
@@ -82,16 +82,16 @@ export async function migrate(
   const appliedNames: string[] = [];
   let attempts = 0;
   // Checks without the lock first, so that an instance doesn't wait if the database is up to date.
-  while (!isUpToDate(sources, await readApplied(database))) {
+  while (!isUpToDate(sources, await readAppliedState(database))) {
     try {
-      const name = await withMigrationLock(database, (sql) => applyNext(database, sql, log, sources), signal);
+      const name = await withMigrationLock(database, (sql) => applyNextMigration(database, sql, log, sources), signal);
       if (name) appliedNames.push(name);
       attempts = 0;
     } catch (error) {
       attempts += 1;
       if (!isLockConflict(error) || attempts >= ATTEMPTS_MAX) throw error;
       log.warn({ err: error }, "a migration was blocked by locks of other sessions; retrying");
-      await Bun.sleep(RETRY_MS * (1 + Math.random()));
+      await Bun.sleep(RETRY_DELAY_MS * (1 + Math.random()));
     }
   }
   return appliedNames;
@@ -104,14 +104,14 @@ export async function migrate(
 export async function checkMigratable(sql: Sql, sources: SqlSources = bundledSql): Promise<void> {
   await checkServer(sql);
   await checkMigrationTables(sql);
-  const { migrations } = await readApplied(sql);
+  const { migrations } = await readAppliedState(sql);
   requireKnownMigrations([...migrations.values()], sources.migrations);
   await checkTablesCanBeCreated(sql, migrations.size === 0 ? listTables(sources) : []);
 }
 
 /** Applies the next migration, or all functions if there is none. @returns the migration's name, or null. */
-async function applyNext(database: Database, sql: Sql, log: Log, sources: SqlSources): Promise<string | null> {
-  const applied = await readApplied(sql);
+async function applyNextMigration(database: Database, sql: Sql, log: Log, sources: SqlSources): Promise<string | null> {
+  const applied = await readAppliedState(sql);
   await checkTablesCanBeCreated(sql, applied.migrations.size === 0 ? listTables(sources) : []);
   await createMigrationTables(sql);
   // Another instance may have migrated the database in the meantime, possibly to a newer version.
@@ -148,24 +148,25 @@ function isUpToDate({ migrations, functions, functionsRevision }: SqlSources, ap
 
 /**
  * Checks that this build knows all applied migrations.
+ * @param subject what the migrations were applied to, for the error message.
  * @throws MigrationError if one of them is unknown, or differs from this build's.
  */
 export function requireKnownMigrations(
   applied: readonly Omit<AppliedMigration, "applied_at">[],
   migrations: readonly ChecksummedFile[] = bundledSql.migrations,
-  what = "database",
+  subject = "database",
 ): void {
-  const known = new Map(migrations.map(({ name, checksum }) => [name, checksum]));
+  const knownChecksums = new Map(migrations.map(({ name, checksum }) => [name, checksum]));
   for (const { name, checksum, version } of applied) {
     const appliedBy = version === null ? "" : ` (applied by Parley ${version})`;
     const remedy = version === null ? "the version that applied it" : `Parley ${version}`;
-    if (!known.has(name))
+    if (!knownChecksums.has(name))
       throw new MigrationError(
-        `The ${what} has a migration that Parley ${build.version} does not know: ${name}${appliedBy}. Use ${remedy}, or a newer version.`,
+        `The ${subject} has a migration that Parley ${build.version} does not know: ${name}${appliedBy}. Use ${remedy}, or a newer version.`,
       );
-    if (known.get(name) !== checksum)
+    if (knownChecksums.get(name) !== checksum)
       throw new MigrationError(
-        `${name} differs from the migration that this ${what} already has${appliedBy}. Use ${remedy}, or another ${what}.`,
+        `${name} differs from the migration that this ${subject} already has${appliedBy}. Use ${remedy}, or a different ${subject}.`,
       );
   }
 }
@@ -176,7 +177,7 @@ async function applyFunctions(
   { functions, functionsRevision }: SqlSources,
   applied: Map<string, string>,
 ): Promise<void> {
-  // Functions may refer to others that are created later.
+  // Functions may refer to functions that are created later.
   await sql`set local check_function_bodies = off`;
   for (const { name, text, checksum } of functions) {
     if (applied.get(name) === checksum) continue;
@@ -203,10 +204,10 @@ export async function createMigrationTables(sql: Sql): Promise<void> {
 
 /** Reads the rows of `migrations`, ordered by name. Returns an empty list if the table is missing. */
 export const readAppliedMigrations = async (sql: Sql): Promise<AppliedMigration[]> => [
-  ...(await readApplied(sql)).migrations.values(),
+  ...(await readAppliedState(sql)).migrations.values(),
 ];
 
-async function readApplied(sql: Sql): Promise<AppliedState> {
+async function readAppliedState(sql: Sql): Promise<AppliedState> {
   const [state] = await sql<{ migrations: boolean; functions: boolean }[]>`
     select to_regclass('migrations') is not null as migrations, to_regclass('sql_functions') is not null as functions`;
   // Reads the version through JSON, because tables created by early builds lack this column.
@@ -227,7 +228,7 @@ async function readApplied(sql: Sql): Promise<AppliedState> {
 
 /** Lists every migration that this build or the database knows, with its state. Changes nothing. */
 export async function listMigrations(sql: Sql, { migrations }: SqlSources = bundledSql): Promise<MigrationStatus[]> {
-  const applied = (await readApplied(sql)).migrations;
+  const applied = (await readAppliedState(sql)).migrations;
   const known = migrations.map(({ name, checksum }): MigrationStatus => {
     const row = applied.get(name);
     if (!row) return { name, applied_at: null, state: "pending" };

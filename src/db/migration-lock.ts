@@ -3,7 +3,7 @@ import { ISOLATION } from "./pool.ts";
 
 /** The id of the advisory lock for migrations. It is arbitrary, but the same on every instance. */
 export const MIGRATION_LOCK = 7_275_539;
-const POLL_MS = 100;
+const POLL_INTERVAL_MS = 100;
 /**
  * The maximum time that a schema change waits for a table lock. All later queries on that table wait behind it, so this is half of
  * their lock timeout (pool.ts).
@@ -35,6 +35,6 @@ export async function withMigrationLock<T>(
       return { value: await work(sql) };
     });
     if (result) return result.value;
-    await Bun.sleep(POLL_MS * (1 + Math.random()));
+    await Bun.sleep(POLL_INTERVAL_MS * (1 + Math.random()));
   }
 }

@@ -14,7 +14,7 @@ export type Database = postgres.Sql<{ bigint: number }> & {
   countConnections?(): ConnectionCounts;
 };
 
-/** The numbers of a pool's connections by state, and of statements that wait for a connection. */
+/** The number of a pool's connections in each state, and the number of statements that wait for a connection. */
 export type ConnectionCounts = { idle: number; active: number; waiting: number };
 
 /**
@@ -77,12 +77,12 @@ const KEEPALIVE_INTERVAL_S = 5;
 const KEEPALIVE_COUNT = 4;
 /**
  * The idle timeout of the main pool. It closes connections that were opened for a peak. Each of them needs a server process, and
- * all instances share `max_connections`. The most recently used connection gets the next query
+ * all instances share `max_connections`. The most recently used connection receives the next query
  * (patches/postgres/speed-warmest-connection.patch), so surplus connections become idle. Connections that are reserved or in a
  * transaction aren't idle.
  */
 const MAIN_IDLE_TIMEOUT_S = 300;
-/** The maximum number of a pool's unpipelined statements that wait for a connection. Further statements are refused. */
+/** The maximum number of a pool's unpipelined statements that wait for a connection. Further statements are rejected. */
 const WAITING_STATEMENTS_MAX = 2_000;
 /** The isolation level of all transactions. Set explicitly, because behind a pooler, the role's or database's default would apply. */
 export const ISOLATION = "isolation level read committed";
@@ -151,14 +151,14 @@ export function openPool({
   const undeclaredOptions = {
     ...server,
     prepare: canPrepare(target, pooling),
-    onstatement: observer && createListener(observer),
+    onstatement: observer && createStatementListener(observer),
     max_waiting: WAITING_STATEMENTS_MAX,
     ...(onNotification && { onnotify: onNotification }),
     ...(onClosed && { onclose: onClosed }),
   };
   const pool: Database = postgres({ ...options, ...undeclaredOptions } as typeof options);
   const begin: (options: string, work: (sql: postgres.TransactionSql) => unknown) => Promise<unknown> = pool.begin;
-  // Otherwise, the role's isolation level would apply behind a pooler.
+  // Sets the isolation level explicitly. Otherwise, the role's isolation level would apply behind a pooler.
   const beginIsolated = (...args: Parameters<typeof begin> | [Parameters<typeof begin>[1]]) =>
     args.length === 1 ? begin(ISOLATION, args[0]) : begin(...args);
   pool.begin = beginIsolated as typeof pool.begin;
@@ -174,7 +174,7 @@ export function openPool({
   return tracing ? traceStatements(pool, tracing) : pool;
 }
 
-const createListener =
+const createStatementListener =
   (observer: DatabaseObserver): StatementListener =>
   (text, submittedAtMs, startedAtMs) => {
     if (submittedAtMs !== undefined) observer.onWait(startedAtMs - submittedAtMs);
@@ -193,7 +193,7 @@ function mapTarget(target: DatabaseOptions["target"]) {
   return { server: mapAddressToOptions(address), parameters: address.session };
 }
 
-/** Sets every option explicitly, because the driver takes missing ones from PGHOST, PGPORT and similar variables. */
+/** Sets every option explicitly, because the driver reads missing options from PGHOST, PGPORT and similar variables. */
 const mapToSocket = ({ socketDirectory, user, database = "parley" }: SocketTarget) => ({
   path: join(socketDirectory, ".s.PGSQL.5432"),
   user,

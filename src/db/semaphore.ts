@@ -1,11 +1,11 @@
 import { Problem } from "../lib/problem.ts";
 
-/** The longest time that work may wait for a slot. */
-const WAIT_MS_MAX = 10_000;
+/** The maximum time that work waits for a slot. */
+const WAIT_TIMEOUT_MS = 10_000;
 /** The minimum retry delay. Jitter may double it. */
 const RETRY_AFTER_MS = 1_000;
 
-const createOverloaded = (): Problem =>
+const createOverloadedProblem = (): Problem =>
   new Problem("overloaded", "Too many changes are waiting. Try again.", {
     retryAfterMs: Math.round(RETRY_AFTER_MS * (1 + Math.random())),
   });
@@ -15,7 +15,7 @@ type QueuedWork = { begin(): void; fail(error: unknown): void };
 /** A semaphore with a first-in, first-out queue. */
 export interface Semaphore {
   /**
-   * Runs `work` once a slot is free.
+   * Runs `work` as soon as a slot is free.
    * @throws Problem `overloaded` if the queue is full or `work` has waited too long, and the errors of `work`.
    */
   run<T>(work: () => Promise<T>): Promise<T>;
@@ -30,10 +30,10 @@ type SemaphoreOptions = {
 };
 
 export function createSemaphore(
-  count: number,
+  slotCount: number,
   { waitingMax = Number.POSITIVE_INFINITY, onWait }: SemaphoreOptions = {},
 ): Semaphore {
-  let freeSlots = count;
+  let freeSlots = slotCount;
   const waiting = new Set<QueuedWork>();
 
   function acquire(): Promise<void> {
@@ -41,7 +41,7 @@ export function createSemaphore(
       freeSlots -= 1;
       return Promise.resolve();
     }
-    if (waiting.size >= waitingMax) throw createOverloaded();
+    if (waiting.size >= waitingMax) throw createOverloadedProblem();
     return new Promise((resolve, reject) => {
       const dequeue = () => {
         clearTimeout(timer);
@@ -59,7 +59,7 @@ export function createSemaphore(
           reject(error);
         },
       };
-      const timer = setTimeout(() => entry.fail(createOverloaded()), WAIT_MS_MAX);
+      const timer = setTimeout(() => entry.fail(createOverloadedProblem()), WAIT_TIMEOUT_MS);
       waiting.add(entry);
     });
   }
@@ -80,26 +80,26 @@ export function createSemaphore(
       }
     },
 
-    isIdle: () => freeSlots === count,
+    isIdle: () => freeSlots === slotCount,
     countWaiting: () => waiting.size,
   };
 }
 
 type Entry = { semaphore: Semaphore; wasLocked: boolean };
 
-/** Runs work with the same key one after another, in order. */
+/** A queue in which tasks with the same key run one after another, in order. */
 export interface KeyedQueue {
   /**
-   * Runs `work` after all earlier work with the same key.
-   * @param work receives whether the previous work failed because of a row lock. `work` may not need the same row, so it must still
-   * try, but with a short timeout.
+   * Runs `work` after all earlier tasks with the same key.
+   * @param work receives whether the previous task failed because of a row lock. Even then, `work` must try to acquire its locks,
+   * because it might not need the same row. `work` must use a short lock timeout.
    * @param isLockError returns whether an error was caused by a lock.
    * @throws Problem `overloaded`, and the errors of `work`.
    */
   run<T>(key: string, work: (wasLocked: boolean) => Promise<T>, isLockError: (error: unknown) => boolean): Promise<T>;
 }
 
-/** @param waitingMax the limit on waiting work per key. */
+/** Creates a queue with one slot per key. @param waitingMax the maximum number of waiting tasks per key. */
 export function createKeyedQueue(waitingMax: number): KeyedQueue {
   const entries = new Map<string, Entry>();
 

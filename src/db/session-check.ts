@@ -1,6 +1,6 @@
 import postgres from "postgres";
 import type { Log } from "../lib/log.ts";
-import { changeSession, type Database, type Sql } from "./client.ts";
+import { changeSessionParameters, type Database, type Sql } from "./client.ts";
 import { CLIENT_TIMEOUTS, LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS } from "./pool.ts";
 import { checkPooler } from "./pooler-check.ts";
 import {
@@ -11,8 +11,8 @@ import {
   TIMEOUT_PARAMETERS,
 } from "./session.ts";
 
-/** Parameters that are no longer sent once a pooler refuses one of them. */
-const refusableParameters = [
+/** The parameters that a pooler might reject. Once it rejects one of them, none of them is sent. */
+const rejectableParameters = [
   ...Object.keys({ ...DIRECT_PARAMETERS, ...SPEED_PARAMETERS }),
   ...TIMEOUT_PARAMETERS,
   ...TCP_PARAMETERS,
@@ -25,10 +25,10 @@ const roleTimeouts: Record<(typeof TIMEOUT_PARAMETERS)[number], number> = {
   idle_in_transaction_session_timeout: CLIENT_TIMEOUTS.idleInTransactionMs,
 };
 
-/** SQLSTATEs with which poolers refuse a parameter: protocol_violation (PgBouncer), feature_not_supported (others). */
-const refusalStates = new Set(["08P01", "0A000"]);
+/** SQLSTATEs with which poolers reject a parameter: protocol_violation (PgBouncer), feature_not_supported (other poolers). */
+const rejectionStates = new Set(["08P01", "0A000"]);
 
-/** The schema that Parley uses if the search path is wrong. */
+/** The schema that Parley uses if the search path is unusable. */
 const SCHEMA = "public";
 
 type SchemaLookup = { schema: string | null; path: string; is_in_current: boolean; is_in_public: boolean };
@@ -40,31 +40,31 @@ type SchemaLookup = { schema: string | null; path: string; is_in_current: boolea
  */
 export async function prepareSession(database: Database, log: Log): Promise<void> {
   const pooling = await checkPooler(database).catch((error) => {
-    if (!isParameterRefused(error)) throw error;
-    changeSession(database, Object.fromEntries(refusableParameters.map((name) => [name, undefined])));
-    log.info("the pooler refuses some startup parameters; continuing without them");
+    if (!isParameterRejected(error)) throw error;
+    changeSessionParameters(database, Object.fromEntries(rejectableParameters.map((name) => [name, undefined])));
+    log.info("the pooler rejects some startup parameters; continuing without them");
     return checkPooler(database);
   });
   if (pooling !== "none") log.info({ pool_mode: pooling }, "connected through a pooler");
   await fixSearchPath(database, log);
-  for (const warning of await describeWrongSettings(database)) log.warn(warning);
+  for (const warning of await describeIncorrectSettings(database)) log.warn(warning);
   if (pooling !== "none") for (const warning of await describeMissingTimeouts(database)) log.warn(warning);
 }
 
-/** Returns whether a pooler has refused a parameter; the error names the first one. Postgres itself accepts all of them. */
-function isParameterRefused(error: unknown): boolean {
-  if (!(error instanceof postgres.PostgresError) || !refusalStates.has(error.code)) return false;
+/** Returns whether a pooler has rejected a parameter. The error mentions the first such parameter. Postgres itself accepts all of them. */
+function isParameterRejected(error: unknown): boolean {
+  if (!(error instanceof postgres.PostgresError) || !rejectionStates.has(error.code)) return false;
   const text = error.message.toLowerCase();
-  return [...refusableParameters, "search_path"].some((name) => text.includes(name.toLowerCase()));
+  return [...rejectableParameters, "search_path"].some((name) => text.includes(name.toLowerCase()));
 }
 
 /** Replaces the search path if none of its schemas exists or contains Parley's tables. */
 async function fixSearchPath(database: Database, log: Log): Promise<void> {
   const lookup = await readSchemaLookup(database);
-  if (!isWrongSchema(lookup)) return;
-  changeSession(database, { search_path: SCHEMA });
+  if (!isSearchPathUnusable(lookup)) return;
+  changeSessionParameters(database, { search_path: SCHEMA });
   await terminateSessions(database);
-  const isFixed = await hasRightSchema(database);
+  const isFixed = await isSearchPathFixed(database);
   const problem = `search_path is ${JSON.stringify(lookup.path)}, which does not contain Parley's tables`;
   log.warn(
     isFixed
@@ -73,18 +73,18 @@ async function fixSearchPath(database: Database, log: Log): Promise<void> {
   );
 }
 
-/** Returns whether Parley's tables are now in the search path. If a pooler refuses the parameter, it is no longer sent. */
-async function hasRightSchema(database: Database): Promise<boolean> {
+/** Returns whether the search path contains Parley's tables. If a pooler rejects `search_path`, stops sending it. */
+async function isSearchPathFixed(database: Database): Promise<boolean> {
   try {
-    return !isWrongSchema(await readSchemaLookup(database));
+    return !isSearchPathUnusable(await readSchemaLookup(database));
   } catch (error) {
-    if (!isParameterRefused(error)) throw error;
-    changeSession(database, { search_path: undefined });
+    if (!isParameterRejected(error)) throw error;
+    changeSessionParameters(database, { search_path: undefined });
     return false;
   }
 }
 
-const isWrongSchema = ({ schema, is_in_current, is_in_public }: SchemaLookup): boolean =>
+const isSearchPathUnusable = ({ schema, is_in_current, is_in_public }: SchemaLookup): boolean =>
   schema === null || schema === "pg_catalog" || schema === "information_schema" || (!is_in_current && is_in_public);
 
 async function readSchemaLookup(sql: Sql): Promise<SchemaLookup> {
@@ -98,8 +98,8 @@ async function readSchemaLookup(sql: Sql): Promise<SchemaLookup> {
   return lookup;
 }
 
-/** Returns a warning for each setting that a pooler didn't pass on. */
-async function describeWrongSettings(sql: Sql): Promise<string[]> {
+/** Returns a warning for each setting with an unexpected value, because a pooler didn't pass it on. */
+async function describeIncorrectSettings(sql: Sql): Promise<string[]> {
   const expectedValues = new Map<string, string>(Object.entries({ ...PORTABLE_PARAMETERS, ...DIRECT_PARAMETERS }));
   const rows = await sql<{ name: string; value: string; role: string }[]>`
     select name, current_setting(name) as value, current_user as role from pg_settings

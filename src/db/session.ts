@@ -1,4 +1,4 @@
-/** Session parameters by name. Undefined ones aren't sent. */
+/** Session parameters by name. Undefined parameters aren't sent. */
 export type SessionParameters = Record<string, string | undefined>;
 
 /**
@@ -13,7 +13,7 @@ export const PORTABLE_PARAMETERS = {
 } as const;
 
 /**
- * More settings that determine how values are formatted and parsed. They are sent unless a pooler refuses them (session-check.ts). With any
+ * More settings that determine how values are formatted and parsed. They are sent unless a pooler rejects them (session-check.ts). With any
  * value of `extra_float_digits` above 0, numbers are formatted exactly.
  */
 export const DIRECT_PARAMETERS = {
@@ -26,8 +26,8 @@ export const DIRECT_PARAMETERS = {
 } as const;
 
 /**
- * Optional settings for better performance. They turn off parallel queries and JIT compilation. (If sequential scans are disabled,
- * cost estimates are so high that Postgres would compile short queries, which takes longer than running them.)
+ * Optional settings for better performance. They turn off parallel queries and JIT compilation. (Some of Parley's functions disable
+ * sequential scans. Cost estimates are then so high that Postgres would compile even short queries, which takes longer than running them.)
  */
 export const SPEED_PARAMETERS = { jit: "off", max_parallel_workers_per_gather: "0" } as const;
 

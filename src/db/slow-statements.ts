@@ -2,11 +2,11 @@ import type { Log } from "../lib/log.ts";
 
 /** The maximum number of characters of a statement to log. */
 const TEXT_CHARS_MAX = 1_000;
-/** The maximum number of lines per time window, so that a slow database doesn't flood the log. */
+/** The maximum number of log lines about slow statements per time window, so that a slow database doesn't flood the log. */
 const LINES_MAX = 10;
 const WINDOW_MS = 10_000;
 
-export type SlowStatements = {
+export type SlowStatementLog = {
   /** Logs a completed statement if it was slow. @param text the statement with placeholders instead of parameters. */
   add(text: string, durationMs: number): void;
 };
@@ -16,7 +16,7 @@ export type SlowStatements = {
  * next line includes the count.
  * @param slowMs the threshold. If 0, nothing is logged.
  */
-export function createSlowStatementLog(log: Log, slowMs: number, now = () => performance.now()): SlowStatements {
+export function createSlowStatementLog(log: Log, slowMs: number, now = () => performance.now()): SlowStatementLog {
   let windowEndsAtMs = Number.NEGATIVE_INFINITY;
   let lines = 0;
   let omittedCount = 0;

@@ -3,15 +3,15 @@ import type { Sql } from "./client.ts";
 /** Statistics are gathered if a table has more than `PAGES_MIN` pages and has grown by this factor. */
 const GROWTH_FACTOR = 4;
 const PAGES_MIN = 2;
-/** Statistics are also gathered if they are missing this many rows, regardless of the table's size. */
+/** Statistics are also gathered if a table has at least this many rows, and far more than its statistics say (`GROWTH_FACTOR`). */
 const UNKNOWN_ROWS_MIN = 1_000;
-/** Above this size (80 MB), autovacuum is fast enough. */
+/** Maximum number of pages (80 MB) of a table whose statistics Parley gathers. For larger tables, autovacuum is fast enough. */
 const PAGES_MAX = 10_000;
 
 /**
  * Gathers statistics on tables that have grown a lot since the last time, for example after an import or a restore. Functions cache
  * their query plans, and a plan made while a table was nearly empty may use a sequential scan. New statistics make all connections
- * plan again. Autovacuum also gathers them, but runs only once a minute.
+ * create new plans. Autovacuum also gathers them, but runs only once a minute.
  * @returns the names of the tables.
  */
 export async function gatherStatistics(sql: Sql): Promise<string[]> {

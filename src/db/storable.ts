@@ -3,7 +3,7 @@ const INTEGER_MAX = 2 ** 31 - 1;
 /** The largest cost in US dollars that a `numeric(14, 8)` column can store. */
 const USD_MAX = 999_999;
 
-/** Limits a token count to what a column can store. Sums over many attempts may be larger. */
+/** Limits a count, such as a number of tokens, to what a column can store. Sums over many attempts may be larger. */
 export const fitCount = (count: number): number =>
   Number.isFinite(count) ? Math.min(INTEGER_MAX, Math.max(0, Math.round(count))) : 0;
 

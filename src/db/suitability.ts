@@ -2,10 +2,10 @@ import type { Sql } from "./client.ts";
 
 const SERVER_VERSION_MIN = 150_000;
 
-/** Thrown if the database is unsuitable and waiting doesn't help. The message says in one sentence how to fix it. */
+/** Thrown if the database is unsuitable and waiting doesn't help. The message explains in one sentence how to fix it. */
 export class UnsuitableDatabaseError extends Error {}
 
-/** Thrown if the database isn't ready yet. The message says why in one sentence. */
+/** Thrown if the database isn't ready yet. The message explains the reason in one sentence. */
 export class DatabaseNotReadyError extends Error {}
 
 /** Checks the server. @throws UnsuitableDatabaseError if it is too old, or the encoding isn't UTF8. */
@@ -57,24 +57,24 @@ export async function checkTablesCanBeCreated(sql: Sql, tables: string[]): Promi
       `The role "${schemaState.role}" has no permission to create tables in the schema "${schemaState.schema}"; ` +
         `run \`grant create on schema ${schemaState.schema} to ${schemaState.role}\`, or make it the owner of the database.`,
     );
-  const foreignTables = await sql<{ name: string }[]>`
+  const unrelatedTables = await sql<{ name: string }[]>`
     select relname as name from pg_class
     where relnamespace = current_schema()::regnamespace and relname = any(${tables}::text[]) order by relname`;
-  if (foreignTables.length > 0) throw createForeignError(foreignTables[0]?.name ?? "", schemaState.schema);
+  if (unrelatedTables.length > 0) throw createUnrelatedTableError(unrelatedTables[0]?.name ?? "", schemaState.schema);
 }
 
 /** Checks the tables that record migrations. @throws UnsuitableDatabaseError if another application created them. */
 export async function checkMigrationTables(sql: Sql): Promise<void> {
-  const foreign = await sql<{ name: string; schema: string }[]>`
+  const unrelatedTables = await sql<{ name: string; schema: string }[]>`
     select c.relname as name, c.relnamespace::regnamespace::text as schema from pg_class c
     where c.relnamespace = current_schema()::regnamespace and c.relname in ('migrations', 'sql_functions')
       and (select count(*) from pg_attribute a where a.attrelid = c.oid
            and a.attname in ('name', 'checksum', 'applied_at')) < 3
     order by 1`;
-  if (foreign[0]) throw createForeignError(foreign[0].name, foreign[0].schema);
+  if (unrelatedTables[0]) throw createUnrelatedTableError(unrelatedTables[0].name, unrelatedTables[0].schema);
 }
 
-const createForeignError = (name: string, schema: string) =>
+const createUnrelatedTableError = (name: string, schema: string) =>
   new UnsuitableDatabaseError(
     `The schema "${schema}" has a table "${name}" that doesn't belong to Parley; use a separate database for Parley.`,
   );

@@ -2,7 +2,8 @@ import type { DatabaseAddress } from "../config/database-url.ts";
 
 /** The protocol's SSLRequest message: length 8, code 80877103. */
 const SSL_REQUEST = new Uint8Array([0, 0, 0, 8, 4, 210, 22, 47]);
-const TLS_REFUSED_BYTE = 78;
+/** The server's response `N`, which means that it doesn't support TLS. */
+const TLS_REJECTED_BYTE = 78;
 const RESPONSE_TIMEOUT_MS = 2_000;
 const DEFAULT_PORT = 5432;
 
@@ -13,7 +14,7 @@ const DEFAULT_PORT = 5432;
 export async function findMissingTls(address: DatabaseAddress): Promise<string | null> {
   const { host, port = DEFAULT_PORT, sslmode, isTlsDirect } = address;
   if (host === undefined || isTlsDirect || ["disable", "allow", "prefer"].includes(sslmode)) return null;
-  if ((await requestTls(host, port)) !== TLS_REFUSED_BYTE) return null;
+  if ((await requestTls(host, port)) !== TLS_REJECTED_BYTE) return null;
   return `The server in DATABASE_URL (${host}:${port}) has no TLS, but sslmode=${sslmode} requires it; set \`ssl = on\` there, or sslmode=disable.`;
 }
 

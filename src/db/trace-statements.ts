@@ -1,6 +1,6 @@
 import { failSpan, getErrorType, SpanKind, type Tracing } from "../lib/tracing/tracing.ts";
 
-/** The part of the driver's query object that is used here. Calling `handler` sends it, and `resolve` or `reject` settles it. */
+/** The part of the driver's query object that is used here. Calling `handler` sends the query, and `resolve` or `reject` settles it. */
 type Query = {
   handler(query: unknown): unknown;
   resolve(result: unknown): unknown;
@@ -22,7 +22,7 @@ export function traceStatements<Pool extends object>(pool: Pool, tracing: Tracin
     const tracedQuery = query as Query;
     const { handler } = tracedQuery;
     tracedQuery.handler = (sent) => {
-      if (tracing.recording()) traceQuery(tracedQuery, summarize(first as readonly string[]), tracing);
+      if (tracing.getRecordingSpan()) traceQuery(tracedQuery, summarize(first as readonly string[]), tracing);
       return handler(sent);
     };
     return query;
@@ -49,7 +49,7 @@ function traceQuery(query: Query, summary: string, tracing: Tracing): void {
 
 /** Matches the table or function that a statement reads from or changes. */
 const tablePattern = /\b(?:from|into|update)\s+(?!unnest\b|only\b)([a-z_]{3,})\b(?!\.)/;
-/** Matches the function that a statement calls if it doesn't name a table. */
+/** Matches the function that a statement calls. Used if the statement contains no table name. */
 const functionPattern = /^\s*select\s+([a-z_]{3,})\s*\(/;
 /** Summaries by the strings array of a template, which is the same object on every call. */
 const summaries = new WeakMap<readonly string[], string>();

@@ -13,12 +13,13 @@ import { createKeyedQueue, createSemaphore } from "./semaphore.ts";
 
 /** The lock timeout of a first attempt. Most transactions release their locks sooner. */
 const FIRST_LOCK_TIMEOUT_MS = 50;
-/** Limits on concurrent transactions: first attempts, and later attempts, which wait for locked rows. */
+/** The maximum number of concurrent first attempts of transactions, which wait only briefly for locked rows. */
 const FIRST_ATTEMPTS_MAX = 4;
+/** The maximum number of concurrent second attempts of transactions, which wait longer for locked rows. */
 const LOCKED_ATTEMPTS_MAX = 3;
 /** The maximum number of queued transactions per key. */
 const KEY_WAITING_MAX = 1_000;
-/** The maximum number of transactions that wait for a connection. Further transactions are refused. */
+/** The maximum number of transactions that wait for a connection. Further transactions are rejected. */
 const TRANSACTIONS_WAITING_MAX = 2_000;
 /** The number of connections that transactions need. */
 export const TRANSACTIONS_MAX = FIRST_ATTEMPTS_MAX + LOCKED_ATTEMPTS_MAX;
@@ -43,7 +44,7 @@ type Options = {
 
 /**
  * Creates the queue of transactions. A first attempt waits only briefly for locks. If a row stays locked, the next attempt waits
- * for it on one of a few connections reserved for that, so that locked rows don't delay other transactions.
+ * for it on one of a few connections that are reserved for such attempts. Therefore, locked rows don't delay other transactions.
  */
 export function createTransactions(pool: { open(): Database }, { getPooling, onWait }: Options): Transactions {
   const queueOptions = { waitingMax: TRANSACTIONS_WAITING_MAX, onWait };
@@ -51,32 +52,32 @@ export function createTransactions(pool: { open(): Database }, { getPooling, onW
   const lockedAttempts = createSemaphore(LOCKED_ATTEMPTS_MAX, queueOptions);
   const keyedQueue = createKeyedQueue(KEY_WAITING_MAX);
 
-  async function begin<T>(work: (sql: Sql) => Promise<T>, lockTimeoutMs: number): Promise<T> {
+  async function runTransaction<T>(work: (sql: Sql) => Promise<T>, lockTimeoutMs: number): Promise<T> {
     const result = await pool.open().begin(ISOLATION, async (sql) => {
       // Not awaited first, so that it is pipelined with the first statement of `work`.
-      const timeoutsSet = setTimeouts(sql, lockTimeoutMs, getPooling()).execute();
-      const [result] = await Promise.all([work(sql), timeoutsSet]);
-      return result;
+      const timeoutStatement = setTimeouts(sql, lockTimeoutMs, getPooling()).execute();
+      const [workResult] = await Promise.all([work(sql), timeoutStatement]);
+      return workResult;
     });
     return result as T;
   }
 
-  async function runAttempts<T>(begin: (lockTimeoutMs: number) => Promise<T>, wasLocked: boolean): Promise<T> {
+  async function runAttempts<T>(runAttempt: (lockTimeoutMs: number) => Promise<T>, wasLocked: boolean): Promise<T> {
     try {
-      return await firstAttempts.run(() => retryCollisions(() => begin(FIRST_LOCK_TIMEOUT_MS)));
+      return await firstAttempts.run(() => retryCollisions(() => runAttempt(FIRST_LOCK_TIMEOUT_MS)));
     } catch (error) {
       if (wasLocked || !isLockConflict(error)) throw error;
     }
-    return lockedAttempts.run(() => retryCollisions(() => begin(LOCK_TIMEOUT_MS)));
+    return lockedAttempts.run(() => retryCollisions(() => runAttempt(LOCK_TIMEOUT_MS)));
   }
 
-  function runInOrder<T>(begin: (lockTimeoutMs: number) => Promise<T>, key: string | undefined): Promise<T> {
-    if (key === undefined) return runAttempts(begin, false);
-    return keyedQueue.run(key, (wasLocked) => runAttempts(begin, wasLocked), isLockConflict);
+  function runInOrder<T>(runAttempt: (lockTimeoutMs: number) => Promise<T>, key: string | undefined): Promise<T> {
+    if (key === undefined) return runAttempts(runAttempt, false);
+    return keyedQueue.run(key, (wasLocked) => runAttempts(runAttempt, wasLocked), isLockConflict);
   }
 
   return {
-    run: (work, key) => runInOrder((lockTimeoutMs) => begin(work, lockTimeoutMs), key),
+    run: (work, key) => runInOrder((lockTimeoutMs) => runTransaction(work, lockTimeoutMs), key),
     runStatement: (statement, key) => runInOrder((lockTimeoutMs) => statement(pool.open(), lockTimeoutMs), key),
     countWaiting: () => firstAttempts.countWaiting() + lockedAttempts.countWaiting(),
   };

@@ -12,7 +12,7 @@ type PendingLookup = { resolve(seq: number): void; reject(error: unknown): void 
  * Creates a function that returns the sequence number of a conversation's newest event, or 0 if the conversation no longer
  * exists. Concurrent lookups share a statement, because all of an instance's conversations are looked up after a gap.
  */
-export function createFindLastSeq(sql: Sql): (conversationId: string) => Promise<number> {
+export function createLastSeqLookup(sql: Sql): (conversationId: string) => Promise<number> {
   const pendingLookups = new Map<string, PendingLookup[]>();
   let isScheduled = false;
 

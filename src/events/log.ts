@@ -1,4 +1,4 @@
-import type { Changes } from "../db/changes.ts";
+import type { ChangeRunner } from "../db/changes.ts";
 import type { Database, Sql } from "../db/client.ts";
 import {
   createEvent,
@@ -40,13 +40,13 @@ export type EventTransaction = {
  * Creates the event log, which contains the durable events of all conversations. A conversation's sequence numbers have no gaps.
  * No other code allocates sequence numbers or publishes events. Events are published after their commit.
  */
-export function createEventLog({ database, changes, bus }: { database: Database; changes: Changes; bus: Bus }) {
-  let onAppended = () => {};
+export function createEventLog({ database, changes, bus }: { database: Database; changes: ChangeRunner; bus: Bus }) {
+  let notifyAppended = () => {};
   /** Publishes events. The first message invalidates caches, so that a read after a push returns the new state. */
-  const publishTo = (conversationId: string, create: () => Iterable<DurableEvent>): void => {
+  const publishTo = (conversationId: string, createEvents: () => Iterable<DurableEvent>): void => {
     let events: DurableEvent[] | undefined;
     const createOnce = () => {
-      events ??= [...create()];
+      events ??= [...createEvents()];
       return events;
     };
     bus.publish("conversations", () => createOnce().map(mapEventToChange));
@@ -54,7 +54,7 @@ export function createEventLog({ database, changes, bus }: { database: Database;
   };
   const publish = (events: Iterable<DurableEvent>): void => {
     for (const event of events) publishTo(event.conversation_id, () => [event]);
-    onAppended();
+    notifyAppended();
   };
 
   return {
@@ -78,10 +78,10 @@ export function createEventLog({ database, changes, bus }: { database: Database;
      * @throws Problem `overloaded` if too many changes are waiting, or the errors of `work`.
      */
     async write<T>(conversationId: string, work: (transaction: EventTransaction) => Promise<T>): Promise<T> {
-      let appended: DurableEvent[] = [];
+      let appendedEvents: DurableEvent[] = [];
       const result = await changes.run(conversationId, (sql) => {
         // Discards the events of an earlier attempt.
-        appended = [];
+        appendedEvents = [];
         return work({
           sql,
           async append(type, conversationId, change) {
@@ -89,15 +89,15 @@ export function createEventLog({ database, changes, bus }: { database: Database;
             const data = await change(position);
             const event = createEvent(type, conversationId, position, data) as DurableEvent;
             await appendEvent(sql, event);
-            appended.push(event);
+            appendedEvents.push(event);
             return data;
           },
           republish(type, conversationId, position, data) {
-            appended.push(createEvent(type, conversationId, position, data) as DurableEvent);
+            appendedEvents.push(createEvent(type, conversationId, position, data) as DurableEvent);
           },
         });
       });
-      publish(appended);
+      publish(appendedEvents);
       return result;
     },
 
@@ -107,12 +107,12 @@ export function createEventLog({ database, changes, bus }: { database: Database;
     /** Like `publish`, but cheaper for frequent calls: creates the events only if the conversation may have subscribers. */
     publishIfSubscribed(conversationId: string, create: () => Iterable<DurableEvent>): void {
       publishTo(conversationId, create);
-      onAppended();
+      notifyAppended();
     },
 
     /** Sets a function that is called after this instance has committed events. It must be fast and not throw. */
     onAppended(listener: () => void): void {
-      onAppended = listener;
+      notifyAppended = listener;
     },
   };
 }

@@ -25,7 +25,7 @@ export async function loadEventSlice(
   untilSeq: number,
   limit: number,
 ): Promise<Slice<DurableEvent>> {
-  const found = await sql<(EventRow & MeasuredRow)[]>`
+  const measuredRows = await sql<(EventRow & MeasuredRow)[]>`
     select x.event_seq, x.type, x.data, x.at, ${messageColumns(sql)}, x.bytes_before from (
       select x.*, ${selectTextSizes(sql, sql`x.event_seq`)} from (
         (select x.seq as event_seq, null as type, null::jsonb as data, null::timestamptz as at, ${messageColumns(sql)}
@@ -44,10 +44,10 @@ export async function loadEventSlice(
       ) x
     ) x
     where x.bytes_before_last <= ${READ_BYTES_MAX} order by x.event_seq`;
-  const { rows: measured, fittingCount } = createSlice(found);
-  const hasSettingsEvent = measured.some(({ type }) => type === "conversation.updated");
-  const shared = hasSettingsEvent ? await findSharedConversation(sql, conversationId) : undefined;
-  return { rows: measured.map((row) => mapRowToEvent(row, conversationId, shared)), fittingCount };
+  const { rows, fittingCount } = createSlice(measuredRows);
+  const hasSettingsEvent = rows.some(({ type }) => type === "conversation.updated");
+  const sharedConversation = hasSettingsEvent ? await findSharedConversation(sql, conversationId) : undefined;
+  return { rows: rows.map((row) => mapRowToEvent(row, conversationId, sharedConversation)), fittingCount };
 }
 
 /** Loads events like `loadEventSlice`, but only those that are within the size limit of one read. */
@@ -74,7 +74,7 @@ export async function loadEventRanges(
   ranges: readonly EventRange[],
   limitPerRange: number,
 ): Promise<DurableEvent[][]> {
-  const found = await sql<(EventRow & MeasuredRow & { range_number: number; range_conversation_id: string })[]>`
+  const measuredRows = await sql<(EventRow & MeasuredRow & { range_number: number; range_conversation_id: string })[]>`
     select x.* from (
       select r.range_number, r.id as range_conversation_id, x.*, ${selectTextSizes(sql, sql`r.range_number, x.event_seq`)}
       from unnest(
@@ -98,11 +98,11 @@ export async function loadEventRanges(
     ) x
     where x.bytes_before <= ${READ_BYTES_MAX} order by x.range_number, x.event_seq`;
   const conversations = new Map<string, SharedConversation | undefined>();
-  for (const { type, range_conversation_id: id } of found)
+  for (const { type, range_conversation_id: id } of measuredRows)
     if (type === "conversation.updated" && !conversations.has(id))
       conversations.set(id, await findSharedConversation(sql, id));
   const events: DurableEvent[][] = ranges.map(() => []);
-  for (const row of found) {
+  for (const row of measuredRows) {
     const { range_number, range_conversation_id: id } = row;
     events[range_number - 1]?.push(mapRowToEvent(row, id, conversations.get(id)));
   }

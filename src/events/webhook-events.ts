@@ -11,7 +11,7 @@ export type SystemEvent = {
 
 /**
  * Emits a webhook event. Must be called in the transaction of the change. Conversation events are emitted by the event log
- * (sql/functions/on_events_appended.sql), and database functions emit events about failed answers and used-up budgets.
+ * (sql/functions/on_events_appended.sql). Database functions emit events about failed answers and exhausted budgets.
  */
 export async function emitWebhookEvent(sql: Sql, { type, userId, data }: SystemEvent): Promise<void> {
   await sql`select add_webhook_event(${type}, ${userId}, null, ${data === null ? null : sql.json(data)}::jsonb)`;

@@ -17,8 +17,8 @@ function parseRange(text: string): MediaRange {
 
 /** Returns a media type's weight from the most specific matching range, or 0 if it isn't acceptable. */
 export function findQuality(mediaType: string, ranges: readonly MediaRange[]): number {
-  const family = `${mediaType.slice(0, mediaType.indexOf("/"))}/*`;
-  for (const pattern of [mediaType, family, "*/*"]) {
+  const typeWildcard = `${mediaType.slice(0, mediaType.indexOf("/"))}/*`;
+  for (const pattern of [mediaType, typeWildcard, "*/*"]) {
     const range = ranges.find(({ type }) => type === pattern);
     if (range) return range.quality;
   }

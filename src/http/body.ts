@@ -2,7 +2,7 @@ import { parseJson } from "../lib/json.ts";
 import { Problem } from "../lib/problem.ts";
 import { isOpenAiPath } from "./openai-error.ts";
 
-/** Maximum body size on routes that accept large bodies. Larger bodies get 413. */
+/** Maximum body size on routes that accept large bodies. Larger bodies are rejected with 413. */
 export const BODY_BYTES_MAX = 1024 * 1024;
 /** Maximum body size on all other routes. */
 export const SMALL_BODY_BYTES_MAX = 64 * 1024;
@@ -16,12 +16,12 @@ const rawBodies = new WeakMap<Request, RawBody>();
 
 /** Returns a request's body, for handlers that parse the body themselves (`rawBody`). */
 export const getRawBody = (request: Request): RawBody =>
-  rawBodies.get(request) ?? { ...decode(new Uint8Array()), type: "" };
+  rawBodies.get(request) ?? { ...decodeUtf8(new Uint8Array()), type: "" };
 
 /** Stores a body for `getRawBody`. @throws Problem `unsupported_media_type`, `malformed` (invalid UTF-8). */
 export function storeRawBody(request: Request, { chunks }: ReceivedBody): void {
-  const type = readMediaType(request.headers);
-  rawBodies.set(request, { ...decode(Buffer.concat(chunks)), type });
+  const type = parseMediaType(request.headers);
+  rawBodies.set(request, { ...decodeUtf8(Buffer.concat(chunks)), type });
 }
 
 /**
@@ -32,14 +32,14 @@ export function storeRawBody(request: Request, { chunks }: ReceivedBody): void {
  */
 export function parseBody({ chunks, bytes }: ReceivedBody, headers: Headers, path: string): unknown {
   if (bytes === 0) return null;
-  checkType(headers);
-  const [first] = chunks;
-  const joined = first && chunks.length === 1 ? first : Buffer.concat(chunks);
-  const { text } = decode(joined);
-  // Otherwise, the chunks would stay in memory until the response is sent, because the request object refers to them.
-  if (bytes > SMALL_BODY_BYTES_MAX) for (const part of new Set([...chunks, joined])) freeMemory(part);
+  requireJsonType(headers);
+  const [firstChunk] = chunks;
+  const joinedBytes = firstChunk && chunks.length === 1 ? firstChunk : Buffer.concat(chunks);
+  const { text } = decodeUtf8(joinedBytes);
+  // The request object refers to the chunks, so they would otherwise stay in memory until the response is sent.
+  if (bytes > SMALL_BODY_BYTES_MAX) for (const part of new Set([...chunks, joinedBytes])) freeMemory(part);
   chunks.length = 0;
-  return parseJson(text, { skipsNormalization: isOpenAiPath(path) });
+  return parseJson(text, { skipNormalization: isOpenAiPath(path) });
 }
 
 /** Frees memory without waiting for the garbage collector, which rarely collects objects as old as a queued body. */
@@ -53,13 +53,13 @@ const jsonType = /^application\/(?:json|[\w.-]+\+json)$/;
 export const isJsonType = (type: string): boolean => jsonType.test(type);
 
 /** @throws Problem `unsupported_media_type` if the body isn't JSON. */
-function checkType(headers: Headers): void {
-  const type = readMediaType(headers);
+function requireJsonType(headers: Headers): void {
+  const type = parseMediaType(headers);
   if (!isJsonType(type)) throw new Problem("unsupported_media_type", "Send the body as application/json.");
 }
 
 /** Returns the media type without its parameters. @throws Problem `unsupported_media_type` unless it is plain UTF-8. */
-function readMediaType(headers: Headers): string {
+function parseMediaType(headers: Headers): string {
   const fail = (detail: string) => {
     throw new Problem("unsupported_media_type", detail);
   };
@@ -82,23 +82,23 @@ export async function receiveBody(
   bytesMax: number,
   onBytes: (bytes: number) => Promise<never> | undefined,
 ): Promise<ReceivedBody> {
-  const createTooLarge = () =>
+  const createTooLargeError = () =>
     new Problem("too_large", `The request body is too large: the limit is ${bytesMax} bytes.`);
   const contentLength = Number(request.headers.get("content-length") ?? 0) || 0;
   const chunks: Uint8Array[] = [];
   if (!request.body) return { chunks, bytes: 0 };
   if (contentLength > bytesMax) {
-    await discard(request.body);
-    throw createTooLarge();
+    await discardBody(request.body);
+    throw createTooLargeError();
   }
   let bytes = 0;
   let rejection = onBytes(contentLength);
-  if (rejection) await discard(request.body);
+  if (rejection) await discardBody(request.body);
   else {
     try {
       for await (const chunk of request.body) {
         bytes += chunk.byteLength;
-        if (bytes > bytesMax) throw createTooLarge();
+        if (bytes > bytesMax) throw createTooLargeError();
         if (bytes > contentLength) rejection = onBytes(bytes);
         if (rejection) break;
         chunks.push(chunk);
@@ -114,16 +114,16 @@ export async function receiveBody(
 
 /** Discards a request's unread body. */
 export function discardUnread({ body }: Request): undefined {
-  if (body && !body.locked) void discard(body);
+  if (body && !body.locked) void discardBody(body);
 }
 
 /** Discards a body. Otherwise, Bun would buffer it. */
-async function discard(body: ReadableStream): Promise<void> {
+async function discardBody(body: ReadableStream): Promise<void> {
   await body.cancel().catch(() => {});
 }
 
 /** @throws Problem `malformed`. */
-function decode(bytes: Uint8Array): { text: string; bytes: Uint8Array } {
+function decodeUtf8(bytes: Uint8Array): { text: string; bytes: Uint8Array } {
   try {
     return { text: new TextDecoder("utf-8", { fatal: true }).decode(bytes), bytes };
   } catch {

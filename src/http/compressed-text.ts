@@ -1,13 +1,13 @@
 import { promisify } from "node:util";
 import { gzip } from "node:zlib";
-import { hashTag, respondWithTag } from "./etag.ts";
+import { computeTag, respondWithTag } from "./etag.ts";
 
-/** A text with its entity tag and its gzip-compressed bytes. */
+/** Text with its entity tag and its gzip-compressed bytes. */
 export type CompressedText = { text: string; tag: string; compressed: Uint8Array<ArrayBuffer> };
 
-/** Creates a compressed text, for use in many responses. */
+/** Compresses text that is sent in many responses. */
 export async function createCompressedText(text: string): Promise<CompressedText> {
-  return { text, tag: hashTag(text), compressed: await compress(Buffer.from(text)) };
+  return { text, tag: computeTag(text), compressed: await compressGzip(Buffer.from(text)) };
 }
 
 /** Responds with the text, compressed if the client accepts gzip, or with 304 if the client already has it. */
@@ -23,9 +23,9 @@ export function respondWithText(
 }
 
 /** Compresses bytes without blocking other requests. */
-export const compress = async (bytes: Uint8Array<ArrayBuffer>) => new Uint8Array(await promisify(gzip)(bytes));
+export const compressGzip = async (bytes: Uint8Array<ArrayBuffer>) => new Uint8Array(await promisify(gzip)(bytes));
 
-/** Whether the client accepts gzip, by its name or as `*`, and not with the weight 0 (RFC 9110). */
+/** Whether `Accept-Encoding` lists `gzip`, or otherwise `*`, with a weight other than 0 (RFC 9110). */
 export function acceptsGzip(request: Request): boolean {
   const codings = (request.headers.get("accept-encoding") ?? "").split(",").map((part) => part.trim().toLowerCase());
   const findCoding = (name: string) => codings.find((coding) => coding.split(";")[0]?.trim() === name);

@@ -6,14 +6,14 @@ const ALLOWED_HEADERS =
   "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, X-API-Key, X-On-Behalf-Of, X-Request-Id";
 const EXPOSED_HEADERS =
   "ETag, Idempotent-Replayed, Link, Location, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Request-Id";
-/** Time for which browsers may cache a preflight response. Chromium's maximum is two hours. */
+/** How long browsers may cache a preflight response. Chromium's maximum is two hours. */
 const PREFLIGHT_MAX_AGE_S = 7_200;
 
 /**
  * Creates the CORS plugin. Credentials are never sent in cookies, so `Allow-Credentials` isn't needed. Responses to origins that
  * aren't allowed lack the CORS headers, so browsers hide them from the page.
  */
-export function createCors(isAllowedOrigin: IsAllowedOrigin) {
+export function createCorsPlugin(isAllowedOrigin: IsAllowedOrigin) {
   return new Elysia({ name: "cors" }).onRequest(({ request, set }) => {
     set.headers.vary = "Origin";
     const origin = request.headers.get("origin");

@@ -6,7 +6,7 @@ import { escapeHtml } from "../lib/html.ts";
 import {
   acceptsGzip,
   type CompressedText,
-  compress,
+  compressGzip,
   createCompressedText,
   respondWithText,
 } from "./compressed-text.ts";
@@ -36,7 +36,7 @@ const scalarSettings = {
   authentication: { preferredSecurityScheme: "bearer" },
 } as const;
 
-/** The page's policy. Scalar needs inline styles. The page can only connect to this server. */
+/** The page's content security policy. Scalar needs inline styles. The page can only connect to this server. */
 const pagePolicy = createPagePolicy({
   "script-src": "'self'",
   "style-src": "'self' 'unsafe-inline'",
@@ -63,13 +63,13 @@ const page = `<!doctype html>
 `;
 
 /**
- * Creates the routes of the OpenAPI 3.0.3 document (`/swagger/json`), its page (`/swagger`), which needs no internet access,
- * and its Markdown version (`/swagger.md`).
+ * Creates the routes of the OpenAPI 3.0.3 document (`/swagger/json`), its page (`/swagger`) and its Markdown version
+ * (`/swagger.md`). The page needs no internet access.
  */
-export function createDocs(documentedRoutes: readonly Route[]): Route[] {
+export function createDocsRoutes(documentedRoutes: readonly Route[]): Route[] {
   let document: Promise<CompressedText> | undefined;
-  const readScript = createCompressed(scalarPath);
-  const shared = { method: "GET", tag: "operations", public: true, isHidden: true } as const;
+  const getCompressedScript = createFileCompressor(scalarPath);
+  const commonOptions = { method: "GET", tag: "operations", public: true, isHidden: true } as const;
 
   let markdown: Promise<CompressedText> | undefined;
 
@@ -85,7 +85,7 @@ export function createDocs(documentedRoutes: readonly Route[]): Route[] {
 
   return [
     route({
-      ...shared,
+      ...commonOptions,
       path: DOCUMENT_PATH,
       operationId: "getOpenApi",
       summary: "The OpenAPI document",
@@ -97,7 +97,7 @@ export function createDocs(documentedRoutes: readonly Route[]): Route[] {
       },
     }),
     route({
-      ...shared,
+      ...commonOptions,
       path: PAGE_PATH,
       operationId: "showOpenApi",
       summary: "The OpenAPI document as a page",
@@ -106,7 +106,7 @@ export function createDocs(documentedRoutes: readonly Route[]): Route[] {
         prefersMarkdown(request) ? respondWithMarkdown(request) : new Response(page, { headers: pageHeaders }),
     }),
     route({
-      ...shared,
+      ...commonOptions,
       path: MARKDOWN_PATH,
       operationId: "getOpenApiMarkdown",
       summary: "The OpenAPI document as markdown",
@@ -115,7 +115,7 @@ export function createDocs(documentedRoutes: readonly Route[]): Route[] {
       handle: ({ request }) => respondWithMarkdown(request),
     }),
     route({
-      ...shared,
+      ...commonOptions,
       path: SCRIPT_PATH,
       operationId: "getOpenApiScript",
       summary: "The page's script",
@@ -127,19 +127,19 @@ export function createDocs(documentedRoutes: readonly Route[]): Route[] {
           vary: "Accept-Encoding, Origin",
         };
         if (!acceptsGzip(request)) return new Response(Bun.file(scalarPath), { headers });
-        return new Response(await readScript(), { headers: { ...headers, "content-encoding": "gzip" } });
+        return new Response(await getCompressedScript(), { headers: { ...headers, "content-encoding": "gzip" } });
       },
     }),
   ];
 }
 
 /** Creates a function that returns a file's gzip-compressed bytes. The file is compressed on the first call. */
-function createCompressed(path: string): () => Promise<Uint8Array<ArrayBuffer>> {
+function createFileCompressor(path: string): () => Promise<Uint8Array<ArrayBuffer>> {
   let compressed: Promise<Uint8Array<ArrayBuffer>> | undefined;
   return () => {
     compressed ??= Bun.file(path)
       .arrayBuffer()
-      .then((bytes) => compress(new Uint8Array(bytes)));
+      .then((bytes) => compressGzip(new Uint8Array(bytes)));
     return compressed;
   };
 }

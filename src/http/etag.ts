@@ -24,16 +24,16 @@ export function respondWithTag(
  * Checks `If-Match`. Must be called while the resource is locked, with its current state as GET would return it.
  * @throws Problem `precondition_failed` if the state has changed.
  */
-export type Precondition = (current: object) => void;
+export type Precondition = (currentState: object) => void;
 
 /** Returns a request's precondition, or undefined if there is no `If-Match`. */
-export function readPrecondition(request: Request): Precondition | undefined {
+export function parsePrecondition(request: Request): Precondition | undefined {
   const header = request.headers.get("if-match");
   if (header === null) return undefined;
   const tags = [...header.matchAll(entityTag)].map(([tag]) => tag);
-  return (current) => {
+  return (currentState) => {
     // RFC 9110 requires strong comparison, so a weak tag (`W/"…"`) never matches.
-    if (header.trim() === "*" || tags.includes(`"${createStateTag(current)}"`)) return;
+    if (header.trim() === "*" || tags.includes(`"${createStateTag(currentState)}"`)) return;
     throw new Problem(
       "precondition_failed",
       "The resource has changed since the version in If-Match. Nothing was changed. Read it again and send the new ETag.",
@@ -45,7 +45,7 @@ export function readPrecondition(request: Request): Precondition | undefined {
 const entityTag = /(?:W\/)?"[\x21\x23-\x7e\x80-\xff]*"/gi;
 
 /** Returns the tag of a state that is sent as JSON. */
-const createStateTag = (state: object): string => hashTag(JSON.stringify(state));
+const createStateTag = (state: object): string => computeTag(JSON.stringify(state));
 
 /** Sets the `ETag` of a changed resource, so that clients needn't read the resource again before the next change. */
 export function setETag<T extends object>(headers: Record<string, string | number | undefined>, state: T): T {
@@ -53,8 +53,8 @@ export function setETag<T extends object>(headers: Record<string, string | numbe
   return state;
 }
 
-/** Returns a short hash of a text: 128 bits of its SHA-256. */
-export function hashTag(text: string | Uint8Array): string {
+/** Returns a short hash of text: 128 bits of its SHA-256. */
+export function computeTag(text: string | Uint8Array): string {
   return new Bun.CryptoHasher("sha256").update(text).digest("base64url").slice(0, 22);
 }
 

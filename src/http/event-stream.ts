@@ -11,13 +11,13 @@ export const STREAM_SLOW_BYTES = 1024 * 1024;
 export const STREAM_SLOW_MS = 2_000;
 /** Maximum unsent data of a stream. If it is exceeded, the stream is closed immediately. */
 export const STREAM_BUFFER_BYTES_MAX = 16 * 1024 * 1024;
-/** Timeout for sending the remaining data after a stream has ended. Restarts whenever the client receives data. */
+/** Timeout for sending the remaining data after a stream has ended. The timeout restarts whenever the client receives data. */
 const STREAM_END_TIMEOUT_S = 10;
 /** Maximum amount of data that Bun buffers before sending. */
 const READ_AHEAD_BYTES = 64 * 1024;
 
 /**
- * Whether the client requests an event stream: `Accept` must contain its exact type, with at least the weight of JSON.
+ * Whether the client requests an event stream: `Accept` must contain `text/event-stream` with at least the weight of JSON.
  */
 export function acceptsEventStream(request: Request): boolean {
   const accept = request.headers.get("accept");
@@ -51,7 +51,8 @@ export type EventStream = {
 /**
  * Creates a response with server-sent events (WHATWG HTML).
  * @param onEnd called once, when the stream has ended or the client has disconnected.
- * @param heartbeat the interval between comments. With `onlyWhenIdle`, a comment is sent only if no event was sent for that long.
+ * @param options.intervalMs the interval between keep-alive comments.
+ * @param options.onlyWhenIdle whether a keep-alive comment is sent only if no event was sent during the interval.
  */
 export function createEventStream(
   request: Request,
@@ -66,7 +67,7 @@ export function createEventStream(
   let hasEnded = false;
   let slowSinceMs: number | null = null;
   let lastWriteMs = performance.now();
-  let heartbeat = setTimeout(sendKeepAlive, intervalMs);
+  let heartbeatTimer = setTimeout(sendKeepAlive, intervalMs);
 
   /** Checks the time when it runs, so that writing an event doesn't need to reset the timer. */
   function sendKeepAlive(): void {
@@ -76,13 +77,13 @@ export function createEventStream(
       write(": keep-alive\n\n");
       lastWriteMs = nowMs;
     }
-    if (!hasEnded) heartbeat = setTimeout(sendKeepAlive, remainingMs <= 0 ? intervalMs : remainingMs);
+    if (!hasEnded) heartbeatTimer = setTimeout(sendKeepAlive, remainingMs <= 0 ? intervalMs : remainingMs);
   }
 
   function end(): void {
     if (hasEnded) return;
     hasEnded = true;
-    clearTimeout(heartbeat);
+    clearTimeout(heartbeatTimer);
     try {
       controller?.close();
       server?.timeout(request, STREAM_END_TIMEOUT_S);
@@ -116,10 +117,10 @@ export function createEventStream(
 
   const body = new ReadableStream<Uint8Array>(
     {
-      start(created) {
-        controller = created;
+      start(streamController) {
+        controller = streamController;
         // Bun sends the headers with the first bytes. Without this comment, clients of an idle stream would wait for the headers.
-        created.enqueue(encoder.encode(": connected\n\n"));
+        streamController.enqueue(encoder.encode(": connected\n\n"));
       },
       cancel: end,
     },

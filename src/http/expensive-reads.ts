@@ -2,23 +2,23 @@ import type { Caller } from "../access/caller.ts";
 import type { OpenStreams } from "../access/open-streams.ts";
 import type { Slots } from "../limits/slots.ts";
 import type { RoutePlugin } from "./mount.ts";
-import { readUrl } from "./request-url.ts";
+import { parseRequestUrl } from "./request-url.ts";
 import type { ExpensiveRead } from "./route.ts";
 
 type Dependencies = { limits: { expensiveReads: Slots; exports: Slots }; openStreams: Pick<OpenStreams, "add"> };
 
 /** Downloads below this path are aborted when the caller is removed from the conversation. */
-const CONVERSATION = "/api/v1/conversations/:id/";
+const CONVERSATION_PATH_PREFIX = "/api/v1/conversations/:id/";
 
 /**
  * Creates the plugin that limits how many expensive reads a user may run concurrently on this instance. A slot is acquired
  * after validation and released with the response. A download's slot is released when its stream ends or the client
  * disconnects. If the caller loses access, the download fails with an error, so that clients notice that it is incomplete.
  */
-export function createExpensiveReads({ limits, openStreams }: Dependencies): RoutePlugin {
-  const releases = new WeakMap<Request, () => void>();
+export function createExpensiveReadLimiter({ limits, openStreams }: Dependencies): RoutePlugin {
+  const releaseCallbacks = new WeakMap<Request, () => void>();
 
-  function acquireBoth(userId: string): () => void {
+  function acquireBothSlots(userId: string): () => void {
     const releaseExport = limits.exports.acquire(userId);
     try {
       const release = limits.expensiveReads.acquire(userId);
@@ -32,13 +32,13 @@ export function createExpensiveReads({ limits, openStreams }: Dependencies): Rou
     }
   }
 
-  function acquire(request: Request, userId: string, isDownload: boolean): undefined {
-    releases.set(request, isDownload ? acquireBoth(userId) : limits.expensiveReads.acquire(userId));
+  function acquireSlot(request: Request, userId: string, isDownload: boolean): undefined {
+    releaseCallbacks.set(request, isDownload ? acquireBothSlots(userId) : limits.expensiveReads.acquire(userId));
   }
 
-  function release(request: Request): void {
-    releases.get(request)?.();
-    releases.delete(request);
+  function releaseSlot(request: Request): void {
+    releaseCallbacks.get(request)?.();
+    releaseCallbacks.delete(request);
   }
 
   /** Releases the slot when the download ends. @param conversationId null if the download doesn't belong to a conversation. */
@@ -50,25 +50,25 @@ export function createExpensiveReads({ limits, openStreams }: Dependencies): Rou
   ): Response {
     if (!response.body) return response;
     const download = wrapBody(response, response.body, request, () => {
-      release(request);
-      remove();
+      releaseSlot(request);
+      removeStream();
     });
-    const remove = openStreams.add({ caller, conversationId, end: download.abort });
+    const removeStream = openStreams.add({ caller, conversationId, end: download.abort });
     return download.response;
   }
 
   return ({ expensive, path }) => {
     if (!expensive) return undefined;
     const isDownload = expensive === "download";
-    const belongsToConversation = path.startsWith(CONVERSATION);
+    const belongsToConversation = path.startsWith(CONVERSATION_PATH_PREFIX);
     // Elysia reads the source text of these two functions to see which context fields they use.
     return {
       beforeHandle: ({ request, caller }) => {
         if (!isExpensive(expensive, request)) return;
-        acquire(request, caller.user.id, isDownload);
+        acquireSlot(request, caller.user.id, isDownload);
       },
       mapResponse: ({ request, caller, params, responseValue }) => {
-        if (!releases.has(request)) return;
+        if (!releaseCallbacks.has(request)) return;
         if (isDownload && responseValue instanceof Response && responseValue.body)
           return Promise.resolve(
             trackDownload(
@@ -78,7 +78,7 @@ export function createExpensiveReads({ limits, openStreams }: Dependencies): Rou
               belongsToConversation ? (params.id?.toLowerCase() ?? null) : null,
             ),
           );
-        release(request);
+        releaseSlot(request);
         return;
       },
     };
@@ -86,10 +86,10 @@ export function createExpensiveReads({ limits, openStreams }: Dependencies): Rou
 }
 
 /** Whether a request to a route with this declaration is expensive. A search is expensive if a `q` parameter is set. */
-export const isExpensive = (declared: ExpensiveRead | undefined, request: Request): boolean =>
-  declared === "search"
-    ? new URLSearchParams(readUrl(request).search).getAll("q").some((q) => q.trim() !== "")
-    : declared !== undefined;
+export const isExpensive = (declaration: ExpensiveRead | undefined, request: Request): boolean =>
+  declaration === "search"
+    ? new URLSearchParams(parseRequestUrl(request).search).getAll("q").some((q) => q.trim() !== "")
+    : declaration !== undefined;
 
 /**
  * Wraps a response's body.
@@ -102,19 +102,19 @@ function wrapBody(response: Response, body: ReadableStream<Uint8Array>, request:
   // Deferred, so that the caller has the return value before `onEnd` runs.
   if (request.signal.aborted) queueMicrotask(onEnd);
   const trackedBody = new ReadableStream<Uint8Array>({
-    start(created) {
-      controller = created;
+    start(streamController) {
+      controller = streamController;
     },
-    async pull(current) {
+    async pull(streamController) {
       try {
         const { value, done } = await reader.read();
-        if (!done) return current.enqueue(value);
+        if (!done) return streamController.enqueue(value);
         onEnd();
-        current.close();
+        streamController.close();
       } catch {
         onEnd();
-        // Without an argument, because Bun would print the error.
-        current.error();
+        // The error isn't passed on, because Bun would print it.
+        streamController.error();
       }
     },
     async cancel(reason) {

@@ -3,8 +3,8 @@ import { Problem } from "../lib/problem.ts";
 /** Maximum length of a key without its quotes. */
 export const IDEMPOTENCY_KEY_CHARS_MAX = 255;
 
-const unquoted = /^[!#-~]+$/;
-const quoted = /^"((?:[!#-[\]-~]|\\["\\])+)"$/;
+const unquotedKeyPattern = /^[!#-~]+$/;
+const quotedKeyPattern = /^"((?:[!#-[\]-~]|\\["\\])+)"$/;
 
 /**
  * Parses `Idempotency-Key`. The draft (draft-ietf-httpapi-idempotency-key-header) requires a quoted string (RFC 9651), but most
@@ -12,8 +12,8 @@ const quoted = /^"((?:[!#-[\]-~]|\\["\\])+)"$/;
  * @throws Problem `malformed`.
  */
 export function parseIdempotencyKey(header: string): string {
-  const quotedKey = quoted.exec(header)?.[1]?.replaceAll(/\\(.)/g, "$1");
-  const key = quotedKey ?? (unquoted.test(header) ? header : "");
+  const quotedKey = quotedKeyPattern.exec(header)?.[1]?.replaceAll(/\\(.)/g, "$1");
+  const key = quotedKey ?? (unquotedKeyPattern.test(header) ? header : "");
   if (key.length < 1 || key.length > IDEMPOTENCY_KEY_CHARS_MAX)
     throw new Problem(
       "malformed",

@@ -1,14 +1,14 @@
 import { createHmac } from "node:crypto";
 import { type Database, getReservedPool, type Sql, withTransaction } from "../db/client.ts";
-import { claimLease, isFree, isHeld, type LeasedTable, leaseExpiry, renewLeases } from "../db/leases.ts";
+import { claimLease, freeCondition, heldCondition, type LeasedTable, leaseExpiry, renewLeases } from "../db/leases.ts";
 import { repeatUntilDone } from "../lib/batches.ts";
 import { formatCanonicalJson } from "../lib/canonical-json.ts";
 import { createSeal, deriveKey } from "../lib/seal.ts";
 import { decodeResponse, encodeResponse, type StoredResponse } from "./stored-response.ts";
 
-/** Time for which a key is stored after its first use. */
+/** How long a key is stored after its first use. */
 export const IDEMPOTENCY_RETENTION_S = 24 * 60 * 60;
-/** Duration of an attempt's lease. If the lease expires, the attempt counts as abandoned: its instance has probably failed. */
+/** Duration of an attempt's lease. If it expires, the attempt counts as abandoned, because its instance has probably failed. */
 export const IDEMPOTENCY_LEASE_MS = 30_000;
 /** Maximum size of a stored response. If a response is larger, only the request's completion is recorded. */
 export const STORED_RESPONSE_BYTES_MAX = 256 * 1024;
@@ -37,10 +37,10 @@ export type ClaimResult =
   | { state: "claimed"; claim: Claim }
   /** Another attempt is executing the request. */
   | { state: "running" }
-  /** The key was used with another payload. */
+  /** The key was used with a different payload. */
   | { state: "reused" }
-  /** The request has completed. `answer` is null if the response wasn't stored. */
-  | { state: "ended"; answer: StoredResponse | null };
+  /** The request has completed. `response` is null if it wasn't stored. */
+  | { state: "ended"; response: StoredResponse | null };
 
 /** Creates the store of idempotency keys, which is in Postgres and shared by all instances. */
 export function createIdempotencyStore({
@@ -54,10 +54,10 @@ export function createIdempotencyStore({
 }) {
   const macKey = deriveKey(jwtSecret, "idempotency names");
   const seal = createSeal(deriveKey(jwtSecret, "idempotency answers"));
-  /** The attempts of this instance. */
-  const running = new Set<Claim>();
+  /** The claims of the attempts that are running on this instance. */
+  const runningClaims = new Set<Claim>();
 
-  const mac = (...parts: (string | Uint8Array)[]): Buffer => {
+  const computeMac = (...parts: (string | Uint8Array)[]): Buffer => {
     const hmac = createHmac("sha256", macKey);
     // The lengths ensure that different lists of parts never result in the same bytes.
     for (const part of parts) hmac.update(`${Buffer.byteLength(part)}:`).update(part);
@@ -71,10 +71,10 @@ export function createIdempotencyStore({
 
   return {
     /**
-     * Returns the identity of a request. A key belongs to its user, or to the API key that it was sent with, because an API
-     * key may act for several users.
+     * Returns the identity of a request. An idempotency key is valid only for the same user and, if the request was sent with
+     * an API key, only for the same API key. Both matter, because an API key may act for several users.
      */
-    describe(
+    createIdentity(
       caller: IdempotencyCaller,
       method: string,
       address: { path: string; query: string },
@@ -82,86 +82,88 @@ export function createIdempotencyStore({
       body: unknown,
     ): IdempotentRequest {
       const credential = caller.scopes === null ? "" : caller.credentialId;
-      const name = mac("name", caller.user.id, credential, method, address.path, key);
-      const fingerprint = mac("payload", name, address.query, formatCanonicalJson(body));
-      const operationId = `idempotency-key:${mac("operation", name, fingerprint).toString("base64url")}`;
+      const name = computeMac("name", caller.user.id, credential, method, address.path, key);
+      const fingerprint = computeMac("payload", name, address.query, formatCanonicalJson(body));
+      const operationId = `idempotency-key:${computeMac("operation", name, fingerprint).toString("base64url")}`;
       return { userId: caller.user.id, name, fingerprint, operationId };
     },
 
     /** Tries to claim a key. A single statement decides between concurrent requests on all instances. */
-    async claim(call: IdempotentRequest): Promise<ClaimResult> {
-      const insertClaim = (sql: Sql) => claimKey(sql, call, instanceId);
+    async claim(identity: IdempotentRequest): Promise<ClaimResult> {
+      const insertClaim = (sql: Sql) => claimKey(sql, identity, instanceId);
       // The statement may have to wait for a lock on the user's row, which the key's row references.
-      const [row] = await withTransaction(database, insertClaim, `idempotency:${call.userId}`);
+      const [row] = await withTransaction(database, insertClaim, `idempotency:${identity.userId}`);
       // No row is visible if another request is claiming the key at the same time.
       if (row === undefined || row.state === "running") return { state: "running" };
       if (row.state === "reused") return { state: "reused" };
-      if (row.state === "ended") return { state: "ended", answer: decryptResponse(row.answer, call.name) };
-      const claim = { name: call.name, fence: row.fence, startedAtMs: performance.now() };
-      running.add(claim);
+      if (row.state === "ended") return { state: "ended", response: decryptResponse(row.answer, identity.name) };
+      const claim = { name: identity.name, fence: row.fence, startedAtMs: performance.now() };
+      runningClaims.add(claim);
       return { state: "claimed", claim };
     },
 
-    /** Stores an attempt's response, unless another instance has taken over. @param answer null if it can't be stored. */
-    async keep(claim: Claim, answer: StoredResponse | null): Promise<void> {
-      const shouldStore = answer !== null && answer.body.length <= STORED_RESPONSE_BYTES_MAX;
-      const sealed = shouldStore ? seal.seal(encodeResponse(answer), claim.name) : null;
+    /** Stores an attempt's response, unless another instance has taken over. @param response null if it can't be stored. */
+    async storeResponse(claim: Claim, response: StoredResponse | null): Promise<void> {
+      const shouldStore = response !== null && response.body.length <= STORED_RESPONSE_BYTES_MAX;
+      const sealedResponse = shouldStore ? seal.seal(encodeResponse(response), claim.name) : null;
       await database`
-        update idempotency_keys x set ended_at = now(), answer = ${sealed}
-        from ${leased.selectHeld(database, [claim])} where ${isHeld(database, leased, instanceId)}`;
+        update idempotency_keys x set ended_at = now(), answer = ${sealedResponse}
+        from ${leased.selectHeldRows(database, [claim])} where ${heldCondition(database, leased, instanceId)}`;
     },
 
     /** Deletes a failed attempt, so that the next request is executed. */
     async release(claim: Claim): Promise<void> {
       await database`
-        delete from idempotency_keys x using ${leased.selectHeld(database, [claim])}
-        where ${isHeld(database, leased, instanceId)}`;
+        delete from idempotency_keys x using ${leased.selectHeldRows(database, [claim])}
+        where ${heldCondition(database, leased, instanceId)}`;
     },
 
     /** Stops renewing an attempt's lease. */
-    forget(claim: Claim): void {
-      running.delete(claim);
+    stopRenewing(claim: Claim): void {
+      runningClaims.delete(claim);
     },
 
     /** Renews the leases of this instance's attempts. Must be called several times per lease duration. */
-    async renew(): Promise<void> {
+    async renewAttempts(): Promise<void> {
       const oldestMs = performance.now() - ATTEMPT_MS_MAX;
-      for (const claim of running) if (claim.startedAtMs < oldestMs) running.delete(claim);
+      for (const claim of runningClaims) if (claim.startedAtMs < oldestMs) runningClaims.delete(claim);
       const times = { leaseMs: IDEMPOTENCY_LEASE_MS, renewBelowMs: IDEMPOTENCY_LEASE_MS };
-      if (running.size > 0) await renewLeases(getReservedPool(database), leased, instanceId, [...running], times);
+      if (runningClaims.size > 0)
+        await renewLeases(getReservedPool(database), leased, instanceId, [...runningClaims], times);
     },
 
     /** Deletes expired keys in batches, until none are left or the signal aborts. */
-    sweep: (signal: AbortSignal): Promise<number> => repeatUntilDone(() => deleteOldKeys(database), signal),
+    deleteExpiredKeys: (signal: AbortSignal): Promise<number> =>
+      repeatUntilDone(() => deleteExpiredBatch(database), signal),
   };
 }
 
 export type IdempotencyStore = ReturnType<typeof createIdempotencyStore>;
 
-const inSeconds = (sql: Sql, seconds: number) => sql`make_interval(secs => ${seconds}::float8)`;
+const createSecondsInterval = (sql: Sql, seconds: number) => sql`make_interval(secs => ${seconds}::float8)`;
 
 const leased: LeasedTable<Claim> = {
   name: "idempotency_keys",
   key: ["name"],
-  selectHeld: (sql, held) => sql`(
+  selectHeldRows: (sql, held) => sql`(
     select decode(name, 'hex') as name, fence
     from unnest(${held.map(({ name }) => name.toString("hex"))}::text[], ${held.map(({ fence }) => fence)}::int[])
       as named (name, fence)) h`,
-  isInProgress: (sql) => sql`x.ended_at is null`,
+  inProgressCondition: (sql) => sql`x.ended_at is null`,
 };
 
 type KeyRow = { state: "claimed" | "running" | "reused" | "ended"; fence: number; answer: Uint8Array | null };
 
 async function claimKey(sql: Sql, { name, userId, fingerprint }: IdempotentRequest, owner: string): Promise<KeyRow[]> {
-  // An expired row counts as absent. An abandoned attempt can be taken over only with the same payload.
+  // An expired row is treated as missing. An abandoned attempt can be taken over only with the same payload.
   return await sql<KeyRow[]>`
     with claimed as (
       insert into idempotency_keys as x (name, user_id, fingerprint, owner, fence, lease_until)
       values (${name}, ${userId}, ${fingerprint}, ${owner}, default, ${leaseExpiry(sql, IDEMPOTENCY_LEASE_MS)})
       on conflict (name) do update set fingerprint = excluded.fingerprint, ${claimLease(sql, owner, IDEMPOTENCY_LEASE_MS)},
         ended_at = null, answer = null, created_at = now()
-      where x.created_at < now() - ${inSeconds(sql, IDEMPOTENCY_RETENTION_S)}
-        or (x.ended_at is null and ${isFree(sql)} and x.fingerprint = excluded.fingerprint)
+      where x.created_at < now() - ${createSecondsInterval(sql, IDEMPOTENCY_RETENTION_S)}
+        or (x.ended_at is null and ${freeCondition(sql)} and x.fingerprint = excluded.fingerprint)
       returning fence
     )
     select 'claimed' as state, fence, null::bytea as answer from claimed
@@ -171,11 +173,11 @@ async function claimKey(sql: Sql, { name, userId, fingerprint }: IdempotentReque
     from idempotency_keys where name = ${name} and not exists (select from claimed)`;
 }
 
-async function deleteOldKeys(sql: Sql): Promise<number> {
+async function deleteExpiredBatch(sql: Sql): Promise<number> {
   // Skips the rows that another instance is deleting.
   const { count } = await sql`
     delete from idempotency_keys where ctid = any (array(
-      select ctid from idempotency_keys where created_at < now() - ${inSeconds(sql, IDEMPOTENCY_RETENTION_S)}
+      select ctid from idempotency_keys where created_at < now() - ${createSecondsInterval(sql, IDEMPOTENCY_RETENTION_S)}
       order by created_at limit ${IDEMPOTENCY_SWEEP_BATCH} for update skip locked))`;
   return count;
 }

@@ -6,14 +6,15 @@ import type { RoutePlugin } from "./mount.ts";
 
 /** Maximum number of large bodies that are parsed concurrently. Each belongs to a different user. */
 const PARSING_MAX = 4;
-/** Maximum memory for large bodies, from their arrival to the response: per user and in total. */
+/** Maximum memory for a user's large request bodies, from their arrival to the response. */
 const USER_BYTES_MAX = 16 * 1024 * 1024;
+/** Maximum memory for all users' large request bodies, from their arrival to the response. */
 const BYTES_MAX = 128 * 1024 * 1024;
 const RETRY_AFTER_MS = 1_000;
 /** Delay before a rejection, so that clients that retry immediately don't send too many bodies. */
 const REJECTION_DELAY_MS = 1_000;
 
-async function createRejection(code: "rate_limited" | "overloaded", detail: string): Promise<never> {
+async function rejectAfterDelay(code: "rate_limited" | "overloaded", detail: string): Promise<never> {
   await Bun.sleep(REJECTION_DELAY_MS);
   throw new Problem(code, detail, { retryAfterMs: RETRY_AFTER_MS });
 }
@@ -31,7 +32,7 @@ type Body = { user: User; bytes: number; hasSlot: boolean; isParsed: boolean };
  * A body counts towards the memory limits as soon as it starts to arrive. A user may use at most as much memory as remains free
  * (see `FairQueue`), so a single user can use at most half of it.
  */
-export function createLargeBodies(): RoutePlugin {
+export function createLargeBodyScheduler(): RoutePlugin {
   const users = new Map<string, User>();
   const bodies = new WeakMap<Request, Body>();
   /** Users with waiting bodies but no active one, in queue order. */
@@ -40,18 +41,18 @@ export function createLargeBodies(): RoutePlugin {
   let reservedBytes = 0;
 
   /** Reserves memory. Returns a rejection if this user (`rate_limited`) or all users (`overloaded`) use too much. */
-  function reserve(request: Request, userId: string, bytes: number): Promise<never> | undefined {
-    const existing = bodies.get(request);
-    const user = existing?.user ?? users.get(userId) ?? { id: userId, bytes: 0, isActive: false, waiting: [] };
-    const addedBytes = bytes - (existing?.bytes ?? 0);
+  function reserveMemory(request: Request, userId: string, bytes: number): Promise<never> | undefined {
+    const existingBody = bodies.get(request);
+    const user = existingBody?.user ?? users.get(userId) ?? { id: userId, bytes: 0, isActive: false, waiting: [] };
+    const addedBytes = bytes - (existingBody?.bytes ?? 0);
     if (user.bytes + addedBytes > USER_BYTES_MAX)
-      return createRejection("rate_limited", "Too many of your large requests are in progress. Send fewer at a time.");
+      return rejectAfterDelay("rate_limited", "Too many of your large requests are in progress. Send fewer at a time.");
     if (user.bytes + addedBytes > BYTES_MAX - reservedBytes)
-      return createRejection("overloaded", "Too many large requests are in progress. Try again.");
+      return rejectAfterDelay("overloaded", "Too many large requests are in progress. Try again.");
     users.set(user.id, user);
     user.bytes += addedBytes;
     reservedBytes += addedBytes;
-    if (existing) existing.bytes = bytes;
+    if (existingBody) existingBody.bytes = bytes;
     else bodies.set(request, { user, bytes, hasSlot: false, isParsed: false });
     return undefined;
   }
@@ -86,7 +87,7 @@ export function createLargeBodies(): RoutePlugin {
     setImmediate(startNext);
   }
 
-  function finish(request: Request): void {
+  function finishRequest(request: Request): void {
     const body = bodies.get(request);
     if (!body) return;
     bodies.delete(request);
@@ -104,25 +105,25 @@ export function createLargeBodies(): RoutePlugin {
     setImmediate(edenGC);
   }
 
-  return ({ takesLargeBody, waitsForModel }) => {
-    if (!takesLargeBody) return undefined;
+  return ({ acceptsLargeBody, waitsForModel }) => {
+    if (!acceptsLargeBody) return undefined;
     return {
       onBytes(request, caller, bytes) {
         // Public routes, which have no caller, don't accept large bodies.
-        return bytes > SMALL_BODY_BYTES_MAX && caller ? reserve(request, caller.user.id, bytes) : undefined;
+        return bytes > SMALL_BODY_BYTES_MAX && caller ? reserveMemory(request, caller.user.id, bytes) : undefined;
       },
       onBody(request) {
         const body = bodies.get(request);
         return body && waitForSlot(body);
       },
       beforeHandle: ({ request }) => {
-        if (waitsForModel) finish(request);
+        if (waitsForModel) finishRequest(request);
         else releaseSlot(bodies.get(request));
         return undefined;
       },
       // Runs for error responses too.
       mapResponse: ({ request }) => {
-        finish(request);
+        finishRequest(request);
         return undefined;
       },
     };

@@ -30,11 +30,11 @@ type RouteHooks = {
   onBytes?(request: Request, caller: Caller | undefined, bytes: number): Promise<never> | undefined;
   /** Runs when the whole body has arrived, before it is parsed. */
   onBody?(request: Request): Promise<void> | undefined;
-  /** Runs after `onBody` if the body took longer than `afterMs` to arrive and wait in the queue. */
+  /** Runs after `onBody` if receiving the body and waiting in the queue took longer than `afterMs`. */
   onSlowBody?: { afterMs: number; check(caller: Caller): Promise<void> };
   /** Runs after validation. A returned response replaces the handler's. */
   beforeHandle?: (context: HandleContext) => Promise<Response | undefined> | undefined;
-  /** Runs with the response from the handler or for an error. */
+  /** Runs with the handler's response, or with the response for an error. */
   mapResponse?: (context: HandleContext & { responseValue: unknown }) => Promise<Response> | undefined;
 };
 
@@ -51,40 +51,43 @@ export function mount(routes: readonly Route[], plugins: readonly RoutePlugin[])
         `The handler of ${route.method} ${route.path} must be an arrow function that destructures its context.`,
       );
     // The types can't be inferred from a path that isn't a literal. `route()` has checked them.
-    app.route(route.method, route.path, route.handle as never, createHooks(route, plugins) as never);
+    app.route(route.method, route.path, route.handle as never, createRouteHooks(route, plugins) as never);
   }
   return app;
 }
 
 /** Checks that all routes are declared. @throws Error if the app has an undeclared route, which would be unprotected. */
-export function requireDeclared(
+export function requireDeclaredRoutes(
   app: { routes: readonly { method: string; path: string }[] },
   routes: readonly Route[],
 ) {
-  const declared = new Set(routes.map(({ method, path }) => `${method} ${path}`));
-  if (declared.size !== routes.length) throw new Error("Two routes have the same method and path.");
+  const declaredRoutes = new Set(routes.map(({ method, path }) => `${method} ${path}`));
+  if (declaredRoutes.size !== routes.length) throw new Error("Two routes have the same method and path.");
   for (const { method, path } of app.routes)
-    if (!declared.has(`${method} ${path}`)) throw new Error(`${method} ${path} was mounted without a declaration.`);
+    if (!declaredRoutes.has(`${method} ${path}`))
+      throw new Error(`${method} ${path} was mounted without a declaration.`);
 }
 
-/** Checks that resources with an `ETag` support `If-Match`. @throws Error if a route that changes one doesn't. */
+/** Checks that each route that changes a resource with an `ETag` supports `If-Match`. @throws Error if a route doesn't. */
 export function requirePreconditions(routes: readonly Route[]) {
-  const tagged = new Set(routes.filter(({ method, isTagged }) => method === "GET" && isTagged).map(({ path }) => path));
-  for (const { method, path, takesIfMatch } of routes)
-    if (["PATCH", "PUT", "DELETE"].includes(method) && tagged.has(path) && !takesIfMatch)
-      throw new Error(`${method} ${path} changes a resource with an ETag, so it must set takesIfMatch.`);
+  const taggedPaths = new Set(
+    routes.filter(({ method, isTagged }) => method === "GET" && isTagged).map(({ path }) => path),
+  );
+  for (const { method, path, supportsIfMatch } of routes)
+    if (["PATCH", "PUT", "DELETE"].includes(method) && taggedPaths.has(path) && !supportsIfMatch)
+      throw new Error(`${method} ${path} changes a resource with an ETag, so it must set supportsIfMatch.`);
 }
 
-function createHooks(route: Route, plugins: readonly RoutePlugin[]) {
+function createRouteHooks(route: Route, plugins: readonly RoutePlugin[]) {
   const hooks = plugins.flatMap((plugin) => plugin(route) ?? []);
   const enterSteps = hooks.flatMap(({ onEnter }) => onEnter ?? []);
   const byteSteps = hooks.flatMap(({ onBytes }) => onBytes ?? []);
   const bodySteps = hooks.flatMap(({ onBody }) => onBody ?? []);
   const slowSteps = hooks.flatMap(({ onSlowBody }) => onSlowBody ?? []);
-  const bodyBytesMax = route.takesLargeBody ? BODY_BYTES_MAX : SMALL_BODY_BYTES_MAX;
+  const bodyBytesMax = route.acceptsLargeBody ? BODY_BYTES_MAX : SMALL_BODY_BYTES_MAX;
   const status = getSuccessStatus(route);
 
-  /** Runs the hooks that precede the body. Takes single fields, because passing the context makes Elysia fill all of it. */
+  /** Runs the `onEnter` hooks. Accepts individual fields, because Elysia would fill in all fields of a context that is passed. */
   async function enter(request: Request, server: Server<unknown> | null, set: Context["set"]) {
     set.status = status;
     const state: RequestState = { request, server, headers: set.headers, caller: undefined };
@@ -107,7 +110,7 @@ function createHooks(route: Route, plugins: readonly RoutePlugin[]) {
             const caller = await enter(request, server, set);
             if (route.streamsBody) return { caller, body: null };
             const enteredAtMs = performance.now();
-            const received = await receiveBody(request, bodyBytesMax, (bytes) => {
+            const receivedBody = await receiveBody(request, bodyBytesMax, (bytes) => {
               for (const step of byteSteps) {
                 const rejection = step(request, caller, bytes);
                 if (rejection) return rejection;
@@ -122,10 +125,10 @@ function createHooks(route: Route, plugins: readonly RoutePlugin[]) {
               for (const { afterMs, check } of slowSteps)
                 if (performance.now() - enteredAtMs > afterMs) await check(caller);
             if (route.rawBody) {
-              storeRawBody(request, received);
+              storeRawBody(request, receivedBody);
               return { caller, body: null };
             }
-            const body = parseBody(received, request.headers, path);
+            const body = parseBody(receivedBody, request.headers, path);
             route.prepareBody?.(body);
             return { caller, body };
           },

@@ -33,16 +33,16 @@ export function createOpenAiError(
   message: string,
   { param = null, retryAfterMs = null }: Partial<Pick<OpenAiError, "param" | "retryAfterMs">> = {},
 ): OpenAiError {
-  return { status, message, type: findType(status), code, param, retryAfterMs };
+  return { status, message, type: findErrorType(status), code, param, retryAfterMs };
 }
 
-function findType(status: number): string {
+function findErrorType(status: number): string {
   if (status >= 500) return "server_error";
   if (status === 429) return "rate_limit_error";
   return status === 403 ? "permission_error" : "invalid_request_error";
 }
 
-/** Maps a problem to OpenAI's format, in which validation errors have the status 400, and an unknown model has 404. */
+/** Maps a problem to OpenAI's format. There, validation errors have the status 400, and an unknown model has 404. */
 export function mapProblemToOpenAiError({ code, openAiCode, message, errors, retryAfterMs }: Problem): OpenAiError {
   const pointer = errors?.[0]?.pointer;
   const param = code === "unknown_model" ? "model" : pointer === undefined ? null : formatPointer(pointer);

@@ -46,14 +46,14 @@ export async function createOpenApiDocument(routes: readonly Route[], version: s
 const mapToTemplate = (path: string): string => path.replace(/\*$/, ":path");
 
 function listTags(routes: readonly Route[]) {
-  const used = new Set<string>(routes.map(({ tag }) => tag));
-  return Object.entries(tags).flatMap(([name, description]) => (used.has(name) ? [{ name, description }] : []));
+  const usedTags = new Set<string>(routes.map(({ tag }) => tag));
+  return Object.entries(tags).flatMap(([name, description]) => (usedTags.has(name) ? [{ name, description }] : []));
 }
 
 /** Creates the components that operations refer to. All operations must already be described. */
 function createComponents(components: Components): object {
-  const map = (schema: object) => components.map(JSON.parse(JSON.stringify(schema)), "out");
-  const content = (type: string, schema: object) => ({ [type]: { schema: map(schema) } });
+  const mapSchema = (schema: object) => components.map(JSON.parse(JSON.stringify(schema)), "out");
+  const createContent = (type: string, schema: object) => ({ [type]: { schema: mapSchema(schema) } });
   const problems = Object.entries(problemStatuses).map(([status, description]) => {
     const headers = {
       "X-Request-Id": refToHeader("X-Request-Id"),
@@ -62,13 +62,13 @@ function createComponents(components: Components): object {
     };
     return [
       `Problem${status}`,
-      { description, headers, content: content("application/problem+json", ProblemDetails) },
+      { description, headers, content: createContent("application/problem+json", ProblemDetails) },
     ] as const;
   });
   const openAiError = {
     description: "An error in OpenAI's format.",
     headers: { "X-Request-Id": refToHeader("X-Request-Id") },
-    content: content("application/json", OpenAiErrorBody),
+    content: createContent("application/json", OpenAiErrorBody),
   };
   return {
     securitySchemes: {

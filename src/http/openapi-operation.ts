@@ -45,13 +45,13 @@ function listStreams({ stream, expensive, streamsBody, waitsForModel }: Route): 
 }
 
 function listParameters(route: Route, components: Components): JsonObject[] {
-  const { scope, isTagged, takesIfMatch, stream, method } = route;
+  const { scope, isTagged, supportsIfMatch, stream, method } = route;
   const path = route.path.includes("*")
     ? [{ in: "path", name: "path", required: true, schema: { type: "string" } }]
     : describeProperties("path", route.params, components);
   const headers: (keyof typeof requestHeaders)[] = [
     ...(getIdempotencyMode(route) ? (["IdempotencyKey"] as const) : []),
-    ...(takesIfMatch ? (["IfMatch"] as const) : []),
+    ...(supportsIfMatch ? (["IfMatch"] as const) : []),
     ...(isTagged ? (["IfNoneMatch"] as const) : []),
     ...(stream && method === "GET" ? (["LastEventId"] as const) : []),
     ...(scope && scope !== "session" ? (["OnBehalfOf"] as const) : []),
@@ -67,21 +67,22 @@ function describeProperties(location: "path" | "query", schema: TSchema | undefi
   if (!schema) return [];
   const { properties, required } = toJson(schema) as { properties: Record<string, JsonObject>; required?: string[] };
   return Object.entries(properties).map(([name, property]) => {
-    const { description, ...rest } = components.map(property, "in") as JsonObject;
+    const { description, ...propertySchema } = components.map(property, "in") as JsonObject;
     const isRequired = location === "path" || (required?.includes(name) ?? false);
     return {
       in: location,
       name,
       required: isRequired,
       ...(description !== undefined && { description }),
-      schema: rest,
+      schema: propertySchema,
     };
   });
 }
 
 function describeBody(body: TSchema, components: Components): JsonObject {
   const schema = toJson(body);
-  const isNullable = Array.isArray(schema.anyOf) && schema.anyOf.some((one) => (one as JsonObject).type === "null");
+  const isNullable =
+    Array.isArray(schema.anyOf) && schema.anyOf.some((branch) => (branch as JsonObject).type === "null");
   return {
     required: !isNullable,
     content: { "application/json": { schema: components.map(schema, "in") } },
@@ -93,8 +94,8 @@ function describeRawBody(
   components: Components,
 ): JsonObject {
   const content = describeContent(schema, mediaTypes, components, "in");
-  const asForm = form && { "multipart/form-data": { schema: components.map(toJson(form), "in") } };
-  return { required: true, content: { ...content, ...asForm } };
+  const formContent = form && { "multipart/form-data": { schema: components.map(toJson(form), "in") } };
+  return { required: true, content: { ...content, ...formContent } };
 }
 
 function describeResponses(route: Route, components: Components): JsonObject {
@@ -140,11 +141,11 @@ function describeContent(
 }
 
 function describeHeaders(route: Route): JsonObject {
-  const { isTagged, takesIfMatch, ok } = route;
+  const { isTagged, supportsIfMatch, ok } = route;
   const names: (keyof typeof responseHeaders)[] = [
     "X-Request-Id",
     ...(isLimitedPath(route.path) ? (["RateLimit-Policy", "RateLimit"] as const) : []),
-    ...(isTagged || (takesIfMatch && ok) ? (["ETag"] as const) : []),
+    ...(isTagged || (supportsIfMatch && ok) ? (["ETag"] as const) : []),
     ...(route.query?.properties?.cursor ? (["Link"] as const) : []),
     ...(getIdempotencyMode(route) ? (["Idempotent-Replayed"] as const) : []),
     ...(route.responseHeaders ?? []),
@@ -152,7 +153,7 @@ function describeHeaders(route: Route): JsonObject {
   return Object.fromEntries(names.map((name) => [name, refTo("headers", name)]));
 }
 
-/** Describes errors by references to shared responses. Below `/v1`, there are no 422 responses. */
+/** Describes errors with references to shared responses. Under `/v1`, there are no 422 responses. */
 function describeErrors(route: Route): JsonObject {
   const isOpenAi = isOpenAiPath(route.path);
   const statuses = [...listErrorStatuses(route)].sort((a, b) => a - b);
@@ -177,7 +178,7 @@ function listErrorStatuses(route: Route): Set<ProblemStatus> {
     ...(hasPathParameter ? ([404, 422] as const) : []),
     ...(route.query ? ([422] as const) : []),
     ...(getIdempotencyMode(route) ? ([409, 422] as const) : []),
-    ...(route.takesIfMatch ? ([412] as const) : []),
+    ...(route.supportsIfMatch ? ([412] as const) : []),
     ...(route.problems ?? []),
     500,
     503,

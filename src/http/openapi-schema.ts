@@ -21,7 +21,8 @@ export class Components {
   /**
    * Maps a JSON Schema from TypeBox to OpenAPI 3.0, which has no `const`, no type `null`, no `patternProperties`, and only
    * boolean exclusive bounds.
-   * @param direction `in` for requests. For responses (`out`), additional fields are allowed, since later versions may add some.
+   * @param direction `in` for requests, `out` for responses. Responses may have additional fields, because later versions of
+   * Parley may add some.
    * @throws Error if two different schemas have the same name.
    */
   map(schema: Json, direction: "in" | "out"): Json {
@@ -34,8 +35,8 @@ export class Components {
   }
 
   #add(name: string, schema: JsonObject): void {
-    const existing = this.#schemas.get(name);
-    if (existing && JSON.stringify(existing) !== JSON.stringify(schema))
+    const existingSchema = this.#schemas.get(name);
+    if (existingSchema && JSON.stringify(existingSchema) !== JSON.stringify(schema))
       throw new Error(`Two different schemas are named ${name}.`);
     this.#schemas.set(name, schema);
   }
@@ -72,19 +73,20 @@ export class Components {
     const { anyOf: _, ...outer } = schema;
     const isNullable = branches.some(({ type }) => type === "null");
     const actualBranches = branches.filter((branch) => branch.type !== "null" && !isCoerced(branch, branches));
-    const rest = { ...outer, ...(isNullable && { nullable: true }) };
+    const outerFields = { ...outer, ...(isNullable && { nullable: true }) };
     const constants = actualBranches.map((branch) => branch.const);
     if (constants.length > 0 && constants.every((constant) => typeof constant === "string"))
-      return this.#mapUnnamed({ ...rest, type: "string", enum: constants as string[] }, direction);
+      return this.#mapUnnamed({ ...outerFields, type: "string", enum: constants as string[] }, direction);
     if (constants.length > 0 && constants.every((constant) => typeof constant === "number"))
-      return this.#mapUnnamed({ ...rest, type: "number", enum: constants as number[] }, direction);
-    const [only] = actualBranches;
+      return this.#mapUnnamed({ ...outerFields, type: "number", enum: constants as number[] }, direction);
+    const [onlyBranch] = actualBranches;
     // OpenAPI 3.0 ignores siblings of `$ref`, so the `$ref` is wrapped in `allOf`. `nullable` requires a `type`.
-    if (actualBranches.length === 1 && only?.title !== undefined)
-      return { ...rest, type: only.type ?? "object", allOf: [this.map(only, direction)] };
-    if (actualBranches.length === 1 && only) return this.#mapUnnamed({ ...only, ...rest }, direction);
+    if (actualBranches.length === 1 && onlyBranch?.title !== undefined)
+      return { ...outerFields, type: onlyBranch.type ?? "object", allOf: [this.map(onlyBranch, direction)] };
+    if (actualBranches.length === 1 && onlyBranch)
+      return this.#mapUnnamed({ ...onlyBranch, ...outerFields }, direction);
     return {
-      ...(this.#mapUnnamed(rest, direction) as JsonObject),
+      ...(this.#mapUnnamed(outerFields, direction) as JsonObject),
       anyOf: actualBranches.map((branch) => this.map(branch, direction)),
     };
   }

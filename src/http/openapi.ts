@@ -48,7 +48,7 @@ export const ProblemDetails = Named(
   ),
 );
 
-/** The body of error responses below `/v1`, in OpenAI's format. */
+/** The body of error responses under `/v1`, in OpenAI's format. */
 export const OpenAiErrorBody = Named(
   "OpenAiError",
   Type.Object({
@@ -110,14 +110,15 @@ export const requestHeaders = {
     required: false,
     description:
       "1 to 255 visible ASCII characters, with or without quotes. For 24 hours, the same key with the same payload returns the same " +
-      "response, with `Idempotent-Replayed: true`. Another payload returns 422; if the first request is still running, 409.",
+      "response, with `Idempotent-Replayed: true`. A different payload returns 422. While the first request is still running, the " +
+      "response is 409.",
     schema: text,
   },
   IfMatch: {
     in: "header",
     name: "If-Match",
     required: false,
-    description: "The `ETag` of the version to change. If the resource has changed since, the response is 412.",
+    description: "The `ETag` of the version to change. If the resource has changed since then, the response is 412.",
     schema: text,
   },
   IfNoneMatch: {

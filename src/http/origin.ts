@@ -6,7 +6,7 @@ export type IsAllowedOrigin = (origin: string, request: Request) => boolean;
 type Settings = Pick<Config, "APP_ENV" | "CORS_ORIGINS" | "PUBLIC_URL" | "TLS_CERT_FILE">;
 
 /** Matches origins on the developer's own machine. */
-const localOrigin = /^https?:\/\/(?:localhost|[\w-]+\.localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?$/;
+const localOriginPattern = /^https?:\/\/(?:localhost|[\w-]+\.localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?$/;
 
 /**
  * Creates the origin policy. The origin of `PUBLIC_URL` and the origin that matches the `Host` header are always allowed. Other
@@ -29,5 +29,5 @@ export function createOriginPolicy(settings: Settings): IsAllowedOrigin {
   }
 
   return (origin, request) =>
-    allowedOrigins.has(origin) || (allowsLocalOrigins && localOrigin.test(origin)) || isOwnHost(origin, request);
+    allowedOrigins.has(origin) || (allowsLocalOrigins && localOriginPattern.test(origin)) || isOwnHost(origin, request);
 }

@@ -1,7 +1,7 @@
 import { type TSchema, Type } from "@sinclair/typebox";
 import { Problem } from "../lib/problem.ts";
 import { isUuid, Named, Nullable, QueryInteger } from "../lib/schema.ts";
-import { readUrl } from "./request-url.ts";
+import { parseRequestUrl } from "./request-url.ts";
 
 const PAGE_LIMIT_DEFAULT = 50;
 const PAGE_LIMIT_MAX = 200;
@@ -40,27 +40,27 @@ export type PageRequest = { limit: number; after: string[] | null };
  * @param columns the number of values in the sort key.
  * @throws Problem `bad_cursor`.
  */
-export function readPage(query: { limit?: number; cursor?: string }, columns: number): PageRequest {
+export function parsePageQuery(query: { limit?: number; cursor?: string }, columns: number): PageRequest {
   const limit = Math.min(query.limit ?? PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX);
   if (query.cursor === undefined) return { limit, after: null };
   const after = decodeCursor(query.cursor);
-  if (after?.length !== columns) throw createBadCursor();
+  if (after?.length !== columns) throw createBadCursorProblem();
   return { limit, after };
 }
 
-export const createBadCursor = (): Problem =>
+export const createBadCursorProblem = (): Problem =>
   new Problem("bad_cursor", "The cursor is invalid. Use `next_cursor` of this list, unchanged.");
 
 /** Returns the id after which a list sorted by id continues, or null for the first page. @throws Problem `bad_cursor`. */
-export function readIdCursor(after: string[] | null): string | null {
+export function parseIdCursor(after: string[] | null): string | null {
   const [id = null] = after ?? [];
-  if (id !== null && !isUuid(id)) throw createBadCursor();
+  if (id !== null && !isUuid(id)) throw createBadCursorProblem();
   return id;
 }
 
 /**
  * Creates a page from up to `limit + 1` rows. If there are more rows than `limit`, the page links to the next one.
- * @param getSortKey returns the row's values by which the list is sorted.
+ * @param getSortKey returns the values of the row that determine its position in the list.
  */
 export function createPage<Row, Item>(
   rows: readonly Row[],
@@ -70,12 +70,12 @@ export function createPage<Row, Item>(
   { request, headers }: { request: Request; headers: Record<string, string | number | undefined> },
 ): { data: Item[]; next_cursor: string | null } {
   const pageRows = rows.slice(0, limit);
-  const last = pageRows.at(-1);
-  const next_cursor = rows.length > limit && last !== undefined ? encodeCursor(getSortKey(last)) : null;
+  const lastRow = pageRows.at(-1);
+  const next_cursor = rows.length > limit && lastRow !== undefined ? encodeCursor(getSortKey(lastRow)) : null;
   if (next_cursor !== null) {
-    const next = readUrl(request);
-    next.searchParams.set("cursor", next_cursor);
-    headers.link = `<${next.pathname}${next.search}>; rel="next"`;
+    const nextUrl = parseRequestUrl(request);
+    nextUrl.searchParams.set("cursor", next_cursor);
+    headers.link = `<${nextUrl.pathname}${nextUrl.search}>; rel="next"`;
   }
   return { data: pageRows.map(mapRow), next_cursor };
 }

@@ -48,8 +48,8 @@ export const unwrapError = (error: unknown): unknown =>
 export function mapErrorToProblem(error: unknown, elysiaCode: unknown): { problem: Problem; isInternalError: boolean } {
   if (error instanceof Problem) return { problem: error, isInternalError: error.code === "internal" };
   if (error instanceof ValidationError) return mapValidationError(error);
-  const temporary = findTemporaryProblem(error);
-  if (temporary) return { problem: temporary, isInternalError: true };
+  const temporaryProblem = findTemporaryProblem(error);
+  if (temporaryProblem) return { problem: temporaryProblem, isInternalError: true };
   if (elysiaCode === "NOT_FOUND")
     return { problem: new Problem("not_found", "No route matches this path."), isInternalError: false };
   if (elysiaCode === "PARSE")

@@ -86,12 +86,12 @@ const createPage = (code: ErrorCode, explanation: ErrorExplanation): ProblemPage
 });
 
 const cacheHeaders = { "cache-control": "public, max-age=3600", vary: "Accept, Origin" };
-const policy = createLayoutPolicy();
+const pagePolicy = createLayoutPolicy();
 
 function respond(request: Request, page: ProblemPage): Response {
   if (prefersMarkdown(request)) return respondWithMarkdown(page);
   if (prefersJson(request.headers.get("accept"))) return Response.json(page.json, { headers: cacheHeaders });
-  const headers = { ...createHtmlHeaders(`${page.path}.md`, policy), ...cacheHeaders };
+  const headers = { ...createHtmlHeaders(`${page.path}.md`, pagePolicy), ...cacheHeaders };
   return new Response(page.renderHtml(), { headers });
 }
 
@@ -102,14 +102,14 @@ function isErrorCode(code: string): code is ErrorCode {
   return Object.hasOwn(errorCodes, code);
 }
 
-/** Whether `Accept` contains JSON with at least the weight of HTML. Browsers never do that. */
+/** Whether `Accept` contains JSON with at least the weight of HTML. Browsers never send such a header. */
 function prefersJson(accept: string | null): boolean {
   const ranges = parseAccept(accept);
-  const json = Math.max(0, ...ranges.filter(({ type }) => isJson.test(type)).map(({ quality }) => quality));
+  const json = Math.max(0, ...ranges.filter(({ type }) => jsonTypePattern.test(type)).map(({ quality }) => quality));
   return json > 0 && json >= (ranges.find(({ type }) => type === "text/html")?.quality ?? 0);
 }
 
-const isJson = /^application\/(?:[\w.-]+\+)?json$/;
+const jsonTypePattern = /^application\/(?:[\w.-]+\+)?json$/;
 
 function renderIndex(): string {
   const tables = errorGroups.map(
@@ -154,7 +154,9 @@ const renderMarkdown = (code: string, { status, temporary, meaning, remedy }: Er
 
 function renderMarkdownIndex(): string {
   const groups = errorGroups.map(({ title, codes }) => {
-    const parts = Object.entries(codes).map(([code, one]) => `### ${one.title}\n\n${renderMarkdown(code, one)}`);
+    const parts = Object.entries(codes).map(
+      ([code, explanation]) => `### ${explanation.title}\n\n${renderMarkdown(code, explanation)}`,
+    );
     return [`## ${title}`, ...parts].join("\n\n");
   });
   return `${["# Error codes", ...groups].join("\n\n")}\n`;

@@ -1,6 +1,6 @@
 import { Elysia } from "elysia";
 import type { AddressClass, CallerClass, LimitOutcome, Limits, RouteClass } from "../limits/limits.ts";
-import type { ReadClientAddress } from "./client-address.ts";
+import type { GetClientAddress } from "./client-address.ts";
 import type { RequestState, RoutePlugin } from "./mount.ts";
 import type { Route } from "./route.ts";
 
@@ -11,22 +11,22 @@ export const isLimitedPath = (path: string): boolean => limitedUrl.test(path);
 
 type Dependencies = {
   limits: Pick<Limits, "isLocal" | "countAddress" | "countCaller">;
-  readClientAddress: ReadClientAddress;
+  getClientAddress: GetClientAddress;
 };
 
-/** Creates the rate limits for HTTP requests. */
-export function createRateLimit({ limits, readClientAddress }: Dependencies) {
+/** Creates the plugins that rate-limit HTTP requests. */
+export function createRateLimitPlugins({ limits, getClientAddress }: Dependencies) {
   const countAddress = (limit: AddressClass, { request, server, headers }: RequestState) =>
-    addLimitHeaders(limits.countAddress(limit, readClientAddress(request, server)), headers);
+    addLimitHeaders(limits.countAddress(limit, getClientAddress(request, server)), headers);
 
   /** Limits requests by client address, on routes used before authentication, such as login. */
-  const byRoute: RoutePlugin = (route) => {
+  const limitByRoute: RoutePlugin = (route) => {
     const limit = getLimitClass(route);
-    return isAddressClass(limit) ? { onEnter: (visit) => countAddress(limit, visit) } : undefined;
+    return isAddressClass(limit) ? { onEnter: (requestState) => countAddress(limit, requestState) } : undefined;
   };
 
   /** Limits requests by caller. Runs before access is checked, so that rejected requests count too. */
-  const byCaller: RoutePlugin = (route) => {
+  const limitByCaller: RoutePlugin = (route) => {
     const limit = getLimitClass(route);
     if (route.public || isAddressClass(limit)) return undefined;
     return { onEnter: ({ caller, headers }) => caller && addLimitHeaders(limits.countCaller(limit, caller), headers) };
@@ -34,16 +34,16 @@ export function createRateLimit({ limits, readClientAddress }: Dependencies) {
 
   return {
     /** Limits all requests by client address, before anything else runs. */
-    byAddress: limits.isLocal
+    limitByAddress: limits.isLocal
       ? new Elysia({ name: "rate-limit" }).onRequest(({ request, server }) => {
           // A local counter throws synchronously, so there is no promise to await.
-          if (limitedUrl.test(request.url)) void limits.countAddress("address", readClientAddress(request, server));
+          if (limitedUrl.test(request.url)) void limits.countAddress("address", getClientAddress(request, server));
         })
       : new Elysia({ name: "rate-limit" }).onRequest(async ({ request, server }) => {
-          if (limitedUrl.test(request.url)) await limits.countAddress("address", readClientAddress(request, server));
+          if (limitedUrl.test(request.url)) await limits.countAddress("address", getClientAddress(request, server));
         }),
-    byRoute,
-    byCaller,
+    byRoute: limitByRoute,
+    byCaller: limitByCaller,
   };
 }
 
@@ -59,7 +59,7 @@ export function addLimitHeaders(
   outcome: LimitOutcome | Promise<LimitOutcome>,
   headers: RequestState["headers"],
 ): Promise<void> | void {
-  if (outcome instanceof Promise) return outcome.then((later) => addLimitHeaders(later, headers));
+  if (outcome instanceof Promise) return outcome.then((resolvedOutcome) => addLimitHeaders(resolvedOutcome, headers));
   if (!outcome) return;
   headers["ratelimit-policy"] = outcome.policy;
   headers.ratelimit = outcome.state;

@@ -1,7 +1,7 @@
-import { type Loaded, TaggedCache } from "../cache/tagged-cache.ts";
+import { type LoadedValue, TaggedCache } from "../cache/tagged-cache.ts";
 import type { Metrics } from "../lib/metrics.ts";
-import { hashTag, respondWithTag } from "./etag.ts";
-import { readSearch } from "./request-url.ts";
+import { computeTag, respondWithTag } from "./etag.ts";
+import { getRawQuery } from "./request-url.ts";
 
 /** Maximum age of an entry. If an invalidation message is lost, the entry is outdated for at most this time. */
 const TTL_MS = 1_000;
@@ -10,7 +10,7 @@ const BYTES_MAX = 8 * 1024 * 1024;
 /** Maximum size of a cached response. */
 export const CACHED_BODY_BYTES_MAX = 64 * 1024;
 /** Maximum length of a query whose response is cached. Clients rarely repeat longer queries. */
-export const SEARCH_CHARS_MAX = 256;
+export const CACHED_QUERY_CHARS_MAX = 256;
 /** Memory used by a UTF-16 code unit. */
 const BYTES_PER_CHAR = 2;
 
@@ -30,14 +30,15 @@ export type TaggedBody = { text: string; tag: string; link: string | undefined }
 
 export function createTaggedBody(value: unknown, link?: string): TaggedBody {
   const text = JSON.stringify(value);
-  return { text, tag: hashTag(text), link };
+  return { text, tag: computeTag(text), link };
 }
 
 /** Returns the cache tag of a user's prompts. */
 export const createPromptsTag = (userId: string): string => `prompts ${userId}`;
 export const DOCUMENTS_TAG = "documents";
 
-export const measureBody = ({ text, link = "" }: TaggedBody): number => BYTES_PER_CHAR * (text.length + link.length);
+export const getBodySizeBytes = ({ text, link = "" }: TaggedBody): number =>
+  BYTES_PER_CHAR * (text.length + link.length);
 
 /** Responds with the body, or with 304 if the client already has it. */
 export function respondWithBody(request: Request, { text, tag, link }: TaggedBody): Response {
@@ -53,45 +54,45 @@ type CachedRead = {
   subject: string;
   tags: readonly string[];
   /** Whether `load` may return additional tags. */
-  mayAddTags?: boolean;
-  load(willBeCached: boolean): Promise<Loaded<TaggedBody>>;
+  canAddTags?: boolean;
+  load(willBeCached: boolean): Promise<LoadedValue<TaggedBody>>;
 };
 
 /** A cache of responses to frequent reads. */
 export interface ReadCache {
-  /** Responds from the cache, or with the loaded body. @throws the errors of `load`. */
+  /** Responds from the cache, or with the loaded body. @throws any error thrown by `load`. */
   respond(request: Request, read: CachedRead): Promise<Response>;
   /** Removes all entries with this tag. */
-  forget(tag: string): void;
-  forgetAll(): void;
+  invalidate(tag: string): void;
+  invalidateAll(): void;
 }
 
-/** Creates the cache. @param receivesChanges whether this instance currently receives all invalidation messages. */
+/** Creates the cache. @param isReceivingChanges whether this instance currently receives all invalidation messages. */
 export function createReadCache({
   metrics,
-  receivesChanges,
+  isReceivingChanges,
 }: {
   metrics: Metrics;
-  receivesChanges: () => boolean;
+  isReceivingChanges: () => boolean;
 }): ReadCache {
   const bodies = new TaggedCache<TaggedBody>({
     bytesMax: BYTES_MAX,
     entryBytesMax: CACHED_BODY_BYTES_MAX,
     ttlMs: TTL_MS,
-    bytesOf: measureBody,
-    receivesChanges,
+    getSizeBytes: getBodySizeBytes,
+    isReceivingChanges,
   });
 
   return {
     async respond(request, { cache, subject, load, ...read }) {
-      const search = readSearch(request);
-      if (search.length > SEARCH_CHARS_MAX) return respondWithBody(request, (await load(false)).value);
+      const search = getRawQuery(request);
+      if (search.length > CACHED_QUERY_CHARS_MAX) return respondWithBody(request, (await load(false)).value);
       const { isHit, value } = await bodies.find({ ...read, key: `${cache} ${subject} ${search}`, load });
       metrics.cacheRequests.inc({ cache, result: isHit ? "hit" : "miss" });
       if (!isHit) metrics.cacheBytes.set({ cache: "responses" }, bodies.size.bytes);
       return respondWithBody(request, value);
     },
-    forget: (tag) => bodies.invalidate(tag),
-    forgetAll: () => bodies.invalidateAll(),
+    invalidate: (tag) => bodies.invalidate(tag),
+    invalidateAll: () => bodies.invalidateAll(),
   };
 }

@@ -8,17 +8,17 @@ import type { RoutePlugin } from "./mount.ts";
  * (expensive-reads.ts), so they don't block the user's other reads.
  */
 export function createReadQueue({ limits }: { limits: { reads: ReadQueue } }): RoutePlugin {
-  const started = new WeakSet<Request>();
+  const startedRequests = new WeakSet<Request>();
 
-  function begin(request: Request, userId: string): Promise<undefined> | undefined {
-    const waiting = limits.reads.begin(userId);
-    if (waiting) return waiting.then(() => void started.add(request)) as Promise<undefined>;
-    started.add(request);
+  function startRead(request: Request, userId: string): Promise<undefined> | undefined {
+    const turn = limits.reads.start(userId);
+    if (turn) return turn.then(() => void startedRequests.add(request)) as Promise<undefined>;
+    startedRequests.add(request);
     return undefined;
   }
 
-  function end(request: Request, caller: Caller): undefined {
-    if (started.delete(request)) limits.reads.end(caller.user.id);
+  function finishRead(request: Request, caller: Caller): undefined {
+    if (startedRequests.delete(request)) limits.reads.finish(caller.user.id);
   }
 
   return ({ method, public: isPublic, expensive }) => {
@@ -26,8 +26,8 @@ export function createReadQueue({ limits }: { limits: { reads: ReadQueue } }): R
     // Elysia reads the source text of these two functions to see which context fields they use.
     return {
       beforeHandle: ({ request, caller }) =>
-        isExpensive(expensive, request) ? undefined : begin(request, caller.user.id),
-      mapResponse: ({ request, caller }) => end(request, caller),
+        isExpensive(expensive, request) ? undefined : startRead(request, caller.user.id),
+      mapResponse: ({ request, caller }) => finishRead(request, caller),
     };
   };
 }

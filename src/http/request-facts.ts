@@ -5,10 +5,10 @@ type Facts = { userId?: string; isUpgraded?: boolean; span?: Span };
 
 const facts = new WeakMap<Request, Facts>();
 
-export function addFacts(request: Request, newFacts: Facts): void {
-  const existing = facts.get(request);
-  if (existing) Object.assign(existing, newFacts);
+export function addRequestFacts(request: Request, newFacts: Facts): void {
+  const existingFacts = facts.get(request);
+  if (existingFacts) Object.assign(existingFacts, newFacts);
   else facts.set(request, newFacts);
 }
 
-export const readFacts = (request: Request): Readonly<Facts> => facts.get(request) ?? {};
+export const getRequestFacts = (request: Request): Readonly<Facts> => facts.get(request) ?? {};

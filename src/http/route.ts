@@ -51,7 +51,7 @@ type Documentation = {
   status?: 200 | 201 | 202 | 204;
   /** Media types of a successful response. The default is JSON. `ok` describes the JSON response; other types are text. */
   mediaTypes?: readonly string[];
-  /** Describes the event stream for `Accept: text/event-stream` (below `/v1`: for the field `stream`). */
+  /** Describes the event stream for `Accept: text/event-stream` (under `/v1`: for the field `stream`). */
   stream?: string;
   /** Schema of a stream's events, if they aren't in the AsyncAPI document. */
   streamEvent?: TSchema;
@@ -61,7 +61,7 @@ type Documentation = {
    * Whether `If-Match` is supported. Required on routes that change a resource with an `ETag`. The service checks the tag
    * while the resource is locked (etag.ts).
    */
-  takesIfMatch?: true;
+  supportsIfMatch?: true;
   responseHeaders?: readonly ResponseHeader[];
   /**
    * Error statuses in addition to those that the other properties imply (`listErrorStatuses` in openapi-operation.ts).
@@ -84,10 +84,10 @@ type Rules = {
    */
   idempotencyKey?: "exact" | "ignored";
   /** Whether the body may be as large as 1 MiB instead of 64 KiB. Large bodies are queued (large-bodies.ts). */
-  takesLargeBody?: true;
+  acceptsLargeBody?: true;
   /** Whether the handler reads `request.body` itself, without a size limit. */
   streamsBody?: true;
-  /** Whether the response may take minutes. A large body then counts only until the handler starts. */
+  /** Whether the response may take minutes. A large body then counts towards the memory limit only until the handler starts. */
   waitsForModel?: true;
 };
 
@@ -106,7 +106,7 @@ type Schemas<P, Q, B, Ok> = {
   };
   /** Changes the body before validation. */
   prepareBody?(body: unknown): void;
-  /** The body of a successful response. Absent if the response has no body. */
+  /** The body of a successful response. Undefined if the response has no body. */
   ok?: Ok;
 };
 

@@ -3,7 +3,7 @@ import type { Config } from "../config.ts";
 
 /** Policy of API responses. Pages have their own policies. */
 const API_CONTENT_SECURITY_POLICY = "default-src 'none'; frame-ancestors 'none'";
-/** Time for which browsers use only HTTPS after a visit. */
+/** How long browsers use only HTTPS after a visit. */
 const HSTS_MAX_AGE_S = 365 * 24 * 60 * 60;
 
 /** The applicable headers from OWASP's Secure Headers Project. */
@@ -23,11 +23,11 @@ const headers = {
 type Settings = Partial<Pick<Config, "PUBLIC_URL" | "TLS_CERT_FILE">>;
 
 /** Creates the plugin that adds the security headers to all responses, including HSTS (RFC 6797) if clients use TLS. */
-export function createSecurityHeaders(settings: Settings) {
+export function createSecurityHeadersPlugin(settings: Settings) {
   const hasTls = settings.TLS_CERT_FILE !== undefined || (settings.PUBLIC_URL?.startsWith("https:") ?? false);
-  const all = { ...headers, ...(hasTls && { "strict-transport-security": `max-age=${HSTS_MAX_AGE_S}` }) };
+  const allHeaders = { ...headers, ...(hasTls && { "strict-transport-security": `max-age=${HSTS_MAX_AGE_S}` }) };
   return new Elysia({ name: "security-headers" }).onRequest(({ set }) => {
-    Object.assign(set.headers, all);
+    Object.assign(set.headers, allHeaders);
   });
 }
 

@@ -11,7 +11,7 @@ type Dependencies = { hasAccess(caller: Caller): Promise<boolean> };
  * Creates the plugin that checks the credential again after a slow body. The caller is authenticated before the body is
  * received, so the credential may have been revoked while the body arrived or waited in a queue.
  */
-export const createSlowBodies =
+export const createSlowBodyCheck =
   ({ hasAccess }: Dependencies): RoutePlugin =>
   ({ public: isPublic }) => {
     if (isPublic) return undefined;
@@ -28,5 +28,5 @@ export const createSlowBodies =
 const createRevokedProblem = () =>
   new Problem(
     "unauthorized",
-    "The session or API key was revoked or expired while the request was being sent. Log in again, or use another key.",
+    "The session or API key was revoked or expired while the request was being sent. Log in again, or use a different key.",
   );

@@ -14,8 +14,8 @@ export function createResponse(value: unknown, set: ResponseSettings): Response 
   return typeof value === "string" ? new Response(value, { status }) : Response.json(value, { status });
 }
 
-/** Reads a complete response. */
-export async function readResponse(response: Response, set: ResponseSettings): Promise<StoredResponse> {
+/** Reads a response completely, including its body. */
+export async function bufferResponse(response: Response, set: ResponseSettings): Promise<StoredResponse> {
   const headers = storedHeaders.flatMap((name) => {
     const value = response.headers.get(name) ?? set.headers[name];
     return value === undefined ? [] : [[name, String(value)]];
@@ -39,7 +39,7 @@ export function encodeResponse({ status, headers, body }: StoredResponse): Buffe
 }
 
 export function decodeResponse(bytes: Buffer): StoredResponse {
-  const end = bytes.indexOf(NEWLINE);
-  const head = JSON.parse(bytes.toString("utf8", 0, end)) as Omit<StoredResponse, "body">;
-  return { ...head, body: bytes.subarray(end + 1) };
+  const headEnd = bytes.indexOf(NEWLINE);
+  const head = JSON.parse(bytes.toString("utf8", 0, headEnd)) as Omit<StoredResponse, "body">;
+  return { ...head, body: bytes.subarray(headEnd + 1) };
 }

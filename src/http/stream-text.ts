@@ -1,9 +1,9 @@
 /**
- * Creates a body from generated chunks. A chunk is generated only when the client has received the previous one. None is
- * generated after the client has disconnected.
+ * Creates a body from generated chunks. A chunk is generated only when the client has received the previous one. No
+ * chunk is generated after the client has disconnected.
  * @param onError called if the generator throws. The connection is then aborted, because the status has already been sent.
  */
-export function streamText(
+export function createTextStream(
   chunks: AsyncGenerator<string>,
   onError: (error: unknown) => void,
 ): ReadableStream<Uint8Array> {
@@ -13,14 +13,14 @@ export function streamText(
     async pull(controller) {
       try {
         const { value, done } = await chunks.next();
-        // The client has disconnected while the chunk was being generated.
+        // The client disconnected while the chunk was being generated.
         if (isCancelled) return;
         if (done) controller.close();
         else controller.enqueue(encoder.encode(value));
       } catch (error) {
         if (isCancelled) return;
         onError(error);
-        // Without an argument, because Bun would print the error.
+        // The error isn't passed on, because Bun would print it.
         controller.error();
       }
     },

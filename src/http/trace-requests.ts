@@ -1,9 +1,9 @@
 import { Elysia } from "elysia";
 import { parseTraceparent } from "../lib/tracing/traceparent.ts";
 import { failSpan, type Span, SpanKind, type Tracing } from "../lib/tracing/tracing.ts";
-import { addFacts, readFacts } from "./request-facts.ts";
-import { readRequestId } from "./request-id.ts";
-import { readStatus } from "./response-status.ts";
+import { addRequestFacts, getRequestFacts } from "./request-facts.ts";
+import { getRequestId } from "./request-id.ts";
+import { getResponseStatus } from "./response-status.ts";
 
 /** Matches URLs that monitoring polls every few seconds. They aren't traced. */
 const untracedUrl = /^[^/]*\/\/[^/]+\/(?:livez|readyz|healthz|metrics)(?:\?|$)/;
@@ -12,7 +12,7 @@ const knownMethods = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "
 type Options = {
   tracing: Tracing | null;
   /** Whether a client's trace is continued. Otherwise, the new trace links to it. */
-  continuesTraces: boolean;
+  shouldContinueTraces: boolean;
 };
 
 /**
@@ -20,18 +20,18 @@ type Options = {
  * the request are its descendants. Paths, queries, headers, addresses and bodies are not recorded. Adds no hooks if `tracing` is
  * null.
  */
-export function createTraceRequests({ tracing, continuesTraces }: Options) {
+export function createTracingPlugin({ tracing, shouldContinueTraces }: Options) {
   const plugin = new Elysia({ name: "trace-requests" });
   if (!tracing) return plugin;
 
-  function start(request: Request, tracing: Tracing): Span {
+  function startSpan(request: Request, tracing: Tracing): Span {
     const method = knownMethods.has(request.method) ? request.method : "_OTHER";
-    const caller = parseTraceparent(request.headers.get("traceparent"));
+    const clientSpan = parseTraceparent(request.headers.get("traceparent"));
     const options = {
       kind: SpanKind.SERVER,
       attributes: { "http.request.method": method, "url.scheme": request.url.startsWith("https") ? "https" : "http" },
-      parent: continuesTraces && caller ? caller : null,
-      ...(!continuesTraces && caller && { links: [caller] }),
+      parent: shouldContinueTraces && clientSpan ? clientSpan : null,
+      ...(!shouldContinueTraces && clientSpan && { links: [clientSpan] }),
     };
     return tracing.start(method === "_OTHER" ? "HTTP" : method, options);
   }
@@ -39,20 +39,20 @@ export function createTraceRequests({ tracing, continuesTraces }: Options) {
   return plugin
     .wrap((handle, request) => {
       if (untracedUrl.test(request.url)) return handle;
-      const span = start(request, tracing);
-      addFacts(request, { span });
+      const span = startSpan(request, tracing);
+      addRequestFacts(request, { span });
       return ((...args: Parameters<typeof handle>) => tracing.within(span, () => handle(...args))) as typeof handle;
     })
     .onAfterResponse({ as: "global" }, ({ request, route, set, response }) => {
-      const { span } = readFacts(request);
+      const { span } = getRequestFacts(request);
       if (!span) return;
-      const status = readStatus(request, response, set.status);
+      const status = getResponseStatus(request, response, set.status);
       if (route) {
         span.updateName(`${request.method} ${route}`);
         span.setAttribute("http.route", route);
       }
-      span.setAttributes({ "http.response.status_code": status, "parley.request_id": readRequestId(set) });
-      // By OpenTelemetry's conventions for HTTP servers, only 5xx responses are errors.
+      span.setAttributes({ "http.response.status_code": status, "parley.request_id": getRequestId(set) });
+      // According to OpenTelemetry's conventions for HTTP servers, only 5xx responses are errors.
       if (status >= 500) failSpan(span, String(status));
       span.end();
     });

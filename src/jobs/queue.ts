@@ -1,12 +1,12 @@
 import type { Sql } from "../db/client.ts";
 import {
   claimLease,
-  isFree,
-  isHeld,
+  freeCondition,
+  heldCondition,
   type LeasedTable,
   leaseExpiry,
   releaseLeases,
-  renewLeases as renew,
+  renewLeases,
 } from "../db/leases.ts";
 
 /** A job of a queue, leased by an instance. */
@@ -23,13 +23,13 @@ const INTERVALS = "intervals";
 /** Maximum length of a stored error. */
 const ERROR_CHARS_MAX = 1_000;
 
-const leased: LeasedTable<QueuedJob> = {
+const leasedTable: LeasedTable<QueuedJob> = {
   name: "jobs",
   key: ["queue", "key"],
-  selectHeld: (sql, held) => sql`
+  selectHeldRows: (sql, held) => sql`
     unnest(${held.map(({ queue }) => queue)}::text[], ${held.map(({ key }) => key)}::text[],
       ${held.map(({ fence }) => fence)}::int[]) as h (queue, key, fence)`,
-  isInProgress: (sql) => sql`true`,
+  inProgressCondition: (sql) => sql`true`,
 };
 
 /**
@@ -43,8 +43,8 @@ export async function enqueue(sql: Sql, queue: string, keys: readonly string[]):
     on conflict do nothing`;
 }
 
-/** Claims due jobs, the most overdue first. */
-export async function claimDue(
+/** Claims due jobs, most overdue first. */
+export async function claimDueJobs(
   sql: Sql,
   queue: string,
   owner: string,
@@ -52,7 +52,7 @@ export async function claimDue(
 ): Promise<QueuedJob[]> {
   return sql<QueuedJob[]>`
     with due as materialized (
-      select x.queue, x.key from jobs x where x.queue = ${queue} and ${isFree(sql)}
+      select x.queue, x.key from jobs x where x.queue = ${queue} and ${freeCondition(sql)}
       order by x.lease_until limit ${rows} for no key update skip locked
     )
     update jobs x set ${claimLease(sql, owner, leaseMs)}, attempts = x.attempts + 1
@@ -70,31 +70,31 @@ export async function claimInterval(
   const [job] = await sql<QueuedJob[]>`
     insert into jobs as x (queue, key, owner, lease_until)
     values (${INTERVALS}, ${name}, ${owner}, ${leaseExpiry(sql, leaseMs)})
-    on conflict (queue, key) do update set ${claimLease(sql, owner, leaseMs)} where ${isFree(sql)}
+    on conflict (queue, key) do update set ${claimLease(sql, owner, leaseMs)} where ${freeCondition(sql)}
     returning queue, key, attempts, fence`;
   return job;
 }
 
 export const renewJobLeases = async (sql: Sql, owner: string, held: QueuedJob[], leaseMs: number): Promise<void> => {
-  await renew(sql, leased, owner, held, { leaseMs, renewBelowMs: leaseMs });
+  await renewLeases(sql, leasedTable, owner, held, { leaseMs, renewBelowMs: leaseMs });
 };
 
 /** Returns the jobs whose leases this instance has lost, because they expired and another instance claimed the jobs. */
 export async function findLostLeases(sql: Sql, owner: string, held: QueuedJob[]): Promise<QueuedJob[]> {
-  const kept = await sql<{ queue: string; key: string }[]>`
-    select x.queue, x.key from ${leased.selectHeld(sql, held)} join jobs x on ${isHeld(sql, leased, owner)}`;
-  const names = new Set(kept.map(formatName));
-  return held.filter((job) => !names.has(formatName(job)));
+  const keptJobs = await sql<{ queue: string; key: string }[]>`
+    select x.queue, x.key from ${leasedTable.selectHeldRows(sql, held)} join jobs x on ${heldCondition(sql, leasedTable, owner)}`;
+  const keptNames = new Set(keptJobs.map(formatJobName));
+  return held.filter((job) => !keptNames.has(formatJobName(job)));
 }
 
 /** Deletes a completed job. */
-export async function complete(sql: Sql, owner: string, job: QueuedJob): Promise<void> {
+export async function completeJob(sql: Sql, owner: string, job: QueuedJob): Promise<void> {
   await sql`
-    delete from jobs x using ${leased.selectHeld(sql, [job])} where ${isHeld(sql, leased, owner)}`;
+    delete from jobs x using ${leasedTable.selectHeldRows(sql, [job])} where ${heldCondition(sql, leasedTable, owner)}`;
 }
 
 /** Reschedules a job to run in `delayMs`. @param error the error of a failed attempt, otherwise null. */
-export async function postpone(
+export async function postponeJob(
   sql: Sql,
   owner: string,
   job: QueuedJob,
@@ -103,12 +103,12 @@ export async function postpone(
 ): Promise<void> {
   await sql`
     update jobs x set lease_until = ${leaseExpiry(sql, delayMs)}, error = ${error?.slice(0, ERROR_CHARS_MAX) ?? null}
-    from ${leased.selectHeld(sql, [job])} where ${isHeld(sql, leased, owner)}`;
+    from ${leasedTable.selectHeldRows(sql, [job])} where ${heldCondition(sql, leasedTable, owner)}`;
 }
 
 /** Releases interrupted jobs, so that another instance can claim them immediately. */
-export async function release(sql: Sql, owner: string, held: QueuedJob[]): Promise<void> {
-  await releaseLeases(sql, leased, owner, held);
+export async function releaseJobs(sql: Sql, owner: string, held: QueuedJob[]): Promise<void> {
+  await releaseLeases(sql, leasedTable, owner, held);
 }
 
-export const formatName = ({ queue, key }: { queue: string; key: string }): string => `${queue} ${key}`;
+export const formatJobName = ({ queue, key }: { queue: string; key: string }): string => `${queue} ${key}`;

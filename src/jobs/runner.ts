@@ -25,7 +25,7 @@ type QueueOptions = {
 type Queue = QueueOptions & {
   name: string;
   work: QueueWork;
-  running: Set<string>;
+  runningKeys: Set<string>;
   /** Whether another poll was requested during the current one. */
   isNudged: boolean;
 };
@@ -43,50 +43,50 @@ type Dependencies = { database: Database; log: Log; instanceId: string };
  * at a time. Nothing runs before `start`. The interval of a recurring job starts when a run ends, so runs never overlap. Errors
  * are logged.
  */
-export function createJobs({ database, log, instanceId }: Dependencies) {
+export function createJobRunner({ database, log, instanceId }: Dependencies) {
   /** Leases use reserved connections, so that slow queries don't let them expire. */
-  const leases = () => getReservedPool(database);
-  const stopping = new AbortController();
+  const getLeasePool = () => getReservedPool(database);
+  const stopController = new AbortController();
   const starters = new Map<string, () => void>();
   const timers = new Map<string, Timer>();
-  const running = new Map<string, Promise<void>>();
-  const failing = new Set<string>();
+  const runningJobs = new Map<string, Promise<void>>();
+  const failingJobs = new Set<string>();
   const queues = new Map<string, Queue>();
   /** The jobs leased by this instance, with a controller that aborts the work if the lease is lost. */
-  const held = new Map<string, { job: QueuedJob; leaseLost: AbortController }>();
+  const heldJobs = new Map<string, { job: QueuedJob; leaseController: AbortController }>();
   let hasStarted = false;
 
   async function runOnce(name: string, job: Job): Promise<void> {
     try {
-      await job(stopping.signal);
-      failing.delete(name);
+      await job(stopController.signal);
+      failingJobs.delete(name);
     } catch (error) {
-      if (stopping.signal.aborted) return;
+      if (stopController.signal.aborted) return;
       // Only the first failure is logged until a run succeeds again.
-      log[failing.has(name) ? "debug" : "error"]({ job: name, err: error }, "job failed");
-      failing.add(name);
+      log[failingJobs.has(name) ? "debug" : "error"]({ job: name, err: error }, "job failed");
+      failingJobs.add(name);
     }
   }
 
   function schedule(name: string, intervalMs: number, job: Job, delayMs = intervalMs): void {
-    if (stopping.signal.aborted) return;
+    if (stopController.signal.aborted) return;
     clearTimeout(timers.get(name));
     const run = () => {
       timers.delete(name);
-      const done = runOnce(name, job).finally(() => {
-        running.delete(name);
+      const finished = runOnce(name, job).finally(() => {
+        runningJobs.delete(name);
         schedule(name, intervalMs, job);
       });
-      running.set(name, done);
+      runningJobs.set(name, finished);
     };
     timers.set(name, setTimeout(run, delayMs));
   }
 
-  function add(name: string, intervalMs: number, job: Job): void {
+  function addJob(name: string, intervalMs: number, job: Job): void {
     if (starters.has(name)) throw new Error(`A job named ${name} already exists.`);
-    const begin = () => schedule(name, intervalMs, job);
-    starters.set(name, begin);
-    if (hasStarted) begin();
+    const startJob = () => schedule(name, intervalMs, job);
+    starters.set(name, startJob);
+    if (hasStarted) startJob();
   }
 
   /**
@@ -94,33 +94,33 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
    * @returns the job as it was last claimed, and the error of `work`, if any.
    */
   async function runWithLease(job: QueuedJob, work: Job): Promise<{ job: QueuedJob; error?: unknown }> {
-    const name = queries.formatName(job);
-    const claim = { job, leaseLost: new AbortController() };
-    held.set(name, claim);
+    const name = queries.formatJobName(job);
+    const heldJob = { job, leaseController: new AbortController() };
+    heldJobs.set(name, heldJob);
     try {
-      await work(AbortSignal.any([stopping.signal, claim.leaseLost.signal]));
-      return { job: claim.job };
+      await work(AbortSignal.any([stopController.signal, heldJob.leaseController.signal]));
+      return { job: heldJob.job };
     } catch (error) {
-      return { job: claim.job, error };
+      return { job: heldJob.job, error };
     } finally {
-      held.delete(name);
+      heldJobs.delete(name);
     }
   }
 
   /** Assigns a new claim to running work, if its lease has expired and this instance claimed the job again. */
-  function adopt(job: QueuedJob): boolean {
-    const heldJob = held.get(queries.formatName(job));
+  function adoptClaim(job: QueuedJob): boolean {
+    const heldJob = heldJobs.get(queries.formatJobName(job));
     if (heldJob) heldJob.job = job;
     return heldJob !== undefined;
   }
 
   async function renewLeases(): Promise<void> {
-    const jobs = [...held.values()].map(({ job }) => job);
+    const jobs = [...heldJobs.values()].map(({ job }) => job);
     if (jobs.length === 0) return;
-    await queries.renewJobLeases(leases(), instanceId, jobs, LEASE_MS);
-    for (const job of await queries.findLostLeases(leases(), instanceId, jobs)) {
-      const heldJob = held.get(queries.formatName(job));
-      if (heldJob?.job === job) heldJob.leaseLost.abort();
+    await queries.renewJobLeases(getLeasePool(), instanceId, jobs, LEASE_MS);
+    for (const job of await queries.findLostLeases(getLeasePool(), instanceId, jobs)) {
+      const heldJob = heldJobs.get(queries.formatJobName(job));
+      if (heldJob?.job === job) heldJob.leaseController.abort();
     }
   }
 
@@ -133,12 +133,12 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
     if (!(await isDue())) return;
     const startedAtMs = performance.now();
     // Behind a pooler, the role's isolation level applies, so claims of several instances may conflict.
-    const claimed = await retryCollisions(() => queries.claimInterval(database, name, instanceId, LEASE_MS));
-    if (!claimed) return;
-    const { job, error } = await runWithLease(claimed, work);
-    // Less than the interval, so that the job is due at the next poll even if clocks and timers are inexact.
+    const claimedJob = await retryCollisions(() => queries.claimInterval(database, name, instanceId, LEASE_MS));
+    if (!claimedJob) return;
+    const { job, error } = await runWithLease(claimedJob, work);
+    // The delay is shorter than the interval, so that the job is due at the next poll even if clocks and timers are inexact.
     const nextMs = Math.max(0, intervalMs * 0.9 - (performance.now() - startedAtMs));
-    await queries.postpone(leases(), instanceId, job, nextMs, error === undefined ? null : String(error));
+    await queries.postponeJob(getLeasePool(), instanceId, job, nextMs, error === undefined ? null : String(error));
     if (error !== undefined) throw error;
   }
 
@@ -146,37 +146,37 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
     do {
       queue.isNudged = false;
       await claimJobs(queue);
-    } while (queue.isNudged && !stopping.signal.aborted);
+    } while (queue.isNudged && !stopController.signal.aborted);
   }
 
   async function claimJobs(queue: Queue): Promise<void> {
-    const rows = queue.concurrency - queue.running.size;
+    const rows = queue.concurrency - queue.runningKeys.size;
     if (rows <= 0) return;
-    const claim = () => queries.claimDue(database, queue.name, instanceId, { leaseMs: LEASE_MS, rows });
+    const claim = () => queries.claimDueJobs(database, queue.name, instanceId, { leaseMs: LEASE_MS, rows });
     for (const job of await retryCollisions(claim)) {
-      if (adopt(job)) continue;
-      const name = queries.formatName(job);
-      queue.running.add(job.key);
-      const done = runQueued(queue, job).finally(() => {
-        queue.running.delete(job.key);
-        running.delete(name);
+      if (adoptClaim(job)) continue;
+      const name = queries.formatJobName(job);
+      queue.runningKeys.add(job.key);
+      const finished = runQueuedJob(queue, job).finally(() => {
+        queue.runningKeys.delete(job.key);
+        runningJobs.delete(name);
         // Polls again, because there may be more jobs for the free slot.
         nudge(queue.name);
       });
-      running.set(name, done);
+      runningJobs.set(name, finished);
     }
   }
 
   /** Runs a queued job. Never throws. If the outcome can't be stored, the job is claimed again after the lease has expired. */
-  async function runQueued({ work }: Queue, claimed: QueuedJob): Promise<void> {
-    const { job, error } = await runWithLease(claimed, (signal) => work(claimed.key, signal));
+  async function runQueuedJob({ work }: Queue, claimedJob: QueuedJob): Promise<void> {
+    const { job, error } = await runWithLease(claimedJob, (signal) => work(claimedJob.key, signal));
     const logFields = { queue: job.queue, key: job.key, attempts: job.attempts };
     try {
-      if (error === undefined) await queries.complete(leases(), instanceId, job);
-      else if (stopping.signal.aborted) await queries.release(leases(), instanceId, [job]);
+      if (error === undefined) await queries.completeJob(getLeasePool(), instanceId, job);
+      else if (stopController.signal.aborted) await queries.releaseJobs(getLeasePool(), instanceId, [job]);
       else {
         log.error({ ...logFields, err: error }, "a queued job failed; it will be retried");
-        await queries.postpone(leases(), instanceId, job, calculateRetryMs(job.attempts), String(error));
+        await queries.postponeJob(getLeasePool(), instanceId, job, calculateRetryMs(job.attempts), String(error));
       }
     } catch (err) {
       log.warn({ ...logFields, err }, "the outcome of a queued job could not be stored");
@@ -193,21 +193,26 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
 
   return {
     /** Runs `job` on each instance at this interval. The first run is after one interval. */
-    everyOnEach: add,
+    scheduleOnEachInstance: addJob,
 
     /**
      * Runs `job` at this interval on the instance that claims it first.
      * @param isDue returns whether to claim the job. Useful if it is cheaper than claiming, which needs two writes.
      */
-    everyOnOne(name: string, intervalMs: number, job: Job, isDue: () => Promise<boolean> = async () => true): void {
-      add(name, intervalMs, () => runOnOneInstance(name, intervalMs, job, isDue));
+    scheduleOnOneInstance(
+      name: string,
+      intervalMs: number,
+      job: Job,
+      isDue: () => Promise<boolean> = async () => true,
+    ): void {
+      addJob(name, intervalMs, () => runOnOneInstance(name, intervalMs, job, isDue));
     },
 
     /** Registers the function that runs the jobs of a queue. */
-    queue(name: string, work: QueueWork, options: QueueOptions): void {
-      const queue: Queue = { ...options, name, work, running: new Set(), isNudged: false };
+    registerQueue(name: string, work: QueueWork, options: QueueOptions): void {
+      const queue: Queue = { ...options, name, work, runningKeys: new Set(), isNudged: false };
       queues.set(name, queue);
-      add(formatQueueJob(name), POLL_MS, () => poll(queue));
+      addJob(formatQueueJob(name), POLL_MS, () => poll(queue));
     },
 
     /** Polls a queue immediately, for callers that have enqueued a job. */
@@ -215,21 +220,24 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
 
     start(): void {
       hasStarted = true;
-      for (const begin of starters.values()) begin();
+      for (const startJob of starters.values()) startJob();
       schedule("leases of jobs", RENEWAL_MS, renewLeases);
     },
 
-    /** Stops starting jobs and waits for running ones until `deadlineMs` (in milliseconds since 1970). */
+    /** Starts no further jobs, and waits for running ones until `deadlineMs` (in milliseconds since 1970). */
     async stop(deadlineMs: number): Promise<void> {
-      stopping.abort();
+      stopController.abort();
       for (const timer of timers.values()) clearTimeout(timer);
-      if (running.size === 0) return;
-      const names = [...running.keys()];
-      const ended = Promise.all(running.values()).then(() => true);
-      const isDone = await Promise.race([ended, Bun.sleep(Math.max(0, deadlineMs - Date.now())).then(() => false)]);
-      if (!isDone) log.warn({ jobs: names }, "jobs did not end in time");
+      if (runningJobs.size === 0) return;
+      const names = [...runningJobs.keys()];
+      const allFinished = Promise.all(runningJobs.values()).then(() => true);
+      const isDone = await Promise.race([
+        allFinished,
+        Bun.sleep(Math.max(0, deadlineMs - Date.now())).then(() => false),
+      ]);
+      if (!isDone) log.warn({ jobs: names }, "jobs did not finish in time");
     },
   };
 }
 
-export type Jobs = ReturnType<typeof createJobs>;
+export type Jobs = ReturnType<typeof createJobRunner>;

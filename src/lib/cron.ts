@@ -6,7 +6,7 @@ import { Cron } from "croner";
  */
 export const parseSchedule = (pattern: string, timezone: string): Cron => new Cron(pattern, { timezone, paused: true });
 
-/** Explains what is wrong with a cron expression, as the end of a sentence. Returns null if it is valid. */
+/** Explains why a cron expression is invalid, as the end of a sentence. Returns null if it is valid. */
 export function findScheduleProblem(pattern: string): string | null {
   try {
     if (parseSchedule(pattern, "UTC").nextRun() !== null) return null;

@@ -2,8 +2,9 @@ import { accessSync, chmodSync, constants, mkdirSync, realpathSync, type Stats, 
 import { dirname, resolve } from "node:path";
 
 /**
- * Creates `DATA_DIR` if it is missing, without access for other users. If root creates it, other users can enter it and new
- * parent folders (but not list them), because the embedded Postgres runs as another user. Existing folders aren't changed.
+ * Creates `DATA_DIR` if it is missing, without access for other users. If root creates it, other users can enter it, but not
+ * list its files, because the embedded Postgres runs as a different user. The same applies to parent folders that are created
+ * too. Existing folders aren't changed.
  * @returns the path of the folder without symbolic links.
  */
 export function openDataDir(dataDir: string): string {
@@ -38,11 +39,11 @@ export function findDataDirProblem(dataDir: string): string | null {
   if (stats && !stats.isDirectory()) return null;
   const owner = stats?.uid;
   if (owner === undefined)
-    return `User ${uid} can't enter the parent folders of DATA_DIR ${path}; open them (chmod o+x), or set another DATA_DIR.`;
+    return `User ${uid} can't enter the parent folders of DATA_DIR ${path}; open them (chmod o+x), or set a different DATA_DIR.`;
   if (owner === uid) return `User ${uid} owns DATA_DIR ${path}, but can't write to it; run \`chmod u+rwx ${path}\`.`;
   // Never recommends running as root.
   const asOwner = owner === 0 ? "" : ` start Parley as user ${owner},`;
-  return `User ${uid} can't use DATA_DIR ${path}, which belongs to user ${owner}; run \`chown -R ${uid}:${gid}\` on that folder or volume,${asOwner} or set another DATA_DIR.`;
+  return `User ${uid} can't use DATA_DIR ${path}, which belongs to user ${owner}; run \`chown -R ${uid}:${gid}\` on that folder or volume,${asOwner} or set a different DATA_DIR.`;
 }
 
 function findStats(path: string): Stats | null {

@@ -12,14 +12,14 @@ export type ErrorExplanation = {
   remedy: string;
 };
 
-/** Errors of models, in `error.code` of a message and in errors below `/v1`. */
+/** Errors of models, in `error.code` of a message and in errors under `/v1`. */
 export const providerCodes = {
   provider_unavailable: {
     status: 503,
     title: "The model can't be reached",
     temporary: true,
-    meaning: "The model's provider didn't respond, reported an error of its own (408, 409, 5xx), or its stream broke.",
-    remedy: "Regenerate the response later. An administrator finds the cause in the log, under the message id.",
+    meaning: "The model's provider didn't respond, returned an error (408, 409, 5xx), or its stream broke.",
+    remedy: "Regenerate the response later. An administrator can find the cause in the log, under the message id.",
   },
   provider_rate_limited: {
     status: 429,
@@ -38,30 +38,31 @@ export const providerCodes = {
   },
   provider_refused: {
     status: 400,
-    title: "The model refused the request",
+    title: "The model rejected the request",
     temporary: false,
-    meaning: "The model's provider refused the request (400, 404, 422), for instance because the model doesn't exist.",
-    remedy: "Change the message or choose another model. An administrator finds the reason in the log.",
+    meaning: "The model's provider rejected the request (400, 404, 422), for instance because the model doesn't exist.",
+    remedy: "Change the message or choose a different model. An administrator can find the reason in the log.",
   },
   provider_unauthorized: {
     status: 503,
-    title: "The provider refused this server's key",
+    title: "The provider rejected this server's key",
     temporary: false,
     meaning:
-      "The key that this server sends to the model's provider is missing, wrong or not allowed to use the model.",
-    remedy: "Tell an administrator: the log names the setting to correct, such as `OPENAI_API_KEY`.",
+      "The key that this server sends to the model's provider is missing, invalid or not allowed to use the model.",
+    remedy: "Tell an administrator: the log mentions the setting to correct, such as `OPENAI_API_KEY`.",
   },
 } as const satisfies Record<string, ErrorExplanation>;
 
-/** Errors of responses in the wrong format, in `error.code` of a message and in errors below `/v1`. */
+/** Errors of responses in the wrong format, in `error.code` of a message and in errors under `/v1`. */
 const answerCodes = {
   invalid_output: {
     status: 502,
     title: "The response doesn't have the requested format",
     temporary: true,
     meaning:
-      "The model's text isn't JSON, doesn't match the schema of `reply_format` or `response_format`, or was cut off. The model was asked once to correct it, unless the text was cut off or already streamed below `/v1`. The message keeps the text.",
-    remedy: "Ask again, use another model, or simplify the schema. If the text was cut off, allow a longer response.",
+      "The model's text isn't JSON, doesn't match the schema of `reply_format` or `response_format`, or was cut off. The model was asked once to correct it, unless the text was cut off or already streamed under `/v1`. The message keeps the text.",
+    remedy:
+      "Ask again, use a different model, or simplify the schema. If the text was cut off, allow a longer response.",
   },
 } as const satisfies Record<string, ErrorExplanation>;
 
@@ -69,10 +70,10 @@ const answerCodes = {
 const importCodes = {
   wrong_source: {
     status: null,
-    title: "The file comes from another source",
+    title: "The file is from a different source",
     temporary: false,
-    meaning: "The uploaded file isn't an export of the application that `source` names.",
-    remedy: "Send the file again with the right `source`: `chatgpt` or `claude`.",
+    meaning: "The uploaded file isn't an export of the application in `source`.",
+    remedy: "Send the file again with the correct `source`: `chatgpt` or `claude`.",
   },
   expired: {
     status: null,
@@ -83,7 +84,7 @@ const importCodes = {
   },
 } as const satisfies Record<string, ErrorExplanation>;
 
-/** OpenAI's own codes, used only below `/v1`. */
+/** OpenAI's own codes, used only under `/v1`. */
 const openAiCodes = {
   invalid_api_key: {
     status: 401,
@@ -130,30 +131,30 @@ const openAiCodes = {
   },
   string_above_max_length: {
     status: 400,
-    title: "A text is too long for the provider",
+    title: "A string is too long for the provider",
     temporary: false,
     meaning: "A string in the request is longer than the model's provider accepts.",
-    remedy: "Shorten the string that `param` names.",
+    remedy: "Shorten the string in `param`.",
   },
   array_above_max_length: {
     status: 400,
     title: "A list is too long for the provider",
     temporary: false,
     meaning: "A list in the request is longer than the model's provider accepts.",
-    remedy: "Shorten the list that `param` names.",
+    remedy: "Shorten the list in `param`.",
   },
   content_policy_violation: {
     status: 400,
-    title: "The provider refused the content",
+    title: "The provider rejected the content",
     temporary: false,
-    meaning: "The model's provider refused the content of the request under its content policy.",
+    meaning: "The model's provider rejected the content of the request under its content policy.",
     remedy: "Change the content, or choose a model from another provider.",
   },
   content_filter: {
     status: 400,
     title: "The provider filtered the content",
     temporary: false,
-    meaning: "The model's provider refused the content of the request under its content policy.",
+    meaning: "The model's provider rejected the content of the request under its content policy.",
     remedy: "Change the content, or choose a model from another provider.",
   },
   invalid_function_parameters: {
@@ -168,49 +169,49 @@ const openAiCodes = {
     title: "A JSON schema wasn't accepted",
     temporary: false,
     meaning: "The model's provider rejected a JSON schema in the request.",
-    remedy: "Correct the schema that `param` names; each provider supports only part of JSON Schema.",
+    remedy: "Correct the schema in `param`; each provider supports only part of JSON Schema.",
   },
   unsupported_parameter: {
     status: 400,
     title: "The model doesn't support a parameter",
     temporary: false,
     meaning: "This server, or the model, does not support a parameter of the request.",
-    remedy: "Leave out the parameter that `param` names.",
+    remedy: "Leave out the parameter in `param`.",
   },
   unknown_parameter: {
     status: 400,
     title: "The model doesn't know a parameter",
     temporary: false,
     meaning: "This server, or the model, does not know a parameter of the request.",
-    remedy: "Leave out the parameter that `param` names.",
+    remedy: "Leave out the parameter in `param`.",
   },
   unsupported_value: {
     status: 400,
     title: "The model doesn't support a value",
     temporary: false,
     meaning: "This server, or the model, does not support the value of a parameter of the request.",
-    remedy: "Change or leave out the parameter that `param` names.",
+    remedy: "Change or leave out the parameter in `param`.",
   },
   invalid_value: {
     status: 400,
     title: "The model didn't accept a value",
     temporary: false,
     meaning: "The model rejected the value of a parameter of the request.",
-    remedy: "Change or leave out the parameter that `param` names.",
+    remedy: "Change or leave out the parameter in `param`.",
   },
   invalid_type: {
     status: 400,
     title: "A parameter has the wrong type",
     temporary: false,
     meaning: "A parameter of the request has the wrong type for the model.",
-    remedy: "Correct the type of the parameter that `param` names.",
+    remedy: "Correct the type of the parameter in `param`.",
   },
   missing_required_parameter: {
     status: 400,
     title: "A parameter is missing",
     temporary: false,
     meaning: "The model needs a parameter that is missing from the request.",
-    remedy: "Add the parameter that `param` names.",
+    remedy: "Add the parameter in `param`.",
   },
 } as const satisfies Record<string, ErrorExplanation>;
 
@@ -221,10 +222,10 @@ export type ErrorCode = keyof typeof errorCodes;
 /** The stored error of a message or an import. */
 export type StoredError = { code: ErrorCode; detail: string };
 
-/** The groups of the index page in order. */
+/** The groups of the index page, in order. */
 export const errorGroups: readonly { title: string; codes: Readonly<Record<string, ErrorExplanation>> }[] = [
   { title: "Responses and frames", codes: problemCodes },
   { title: "Responses of models", codes: { ...providerCodes, ...answerCodes } },
   { title: "Imports", codes: importCodes },
-  { title: "Below /v1 only", codes: openAiCodes },
+  { title: "Only under /v1", codes: openAiCodes },
 ];

@@ -6,11 +6,11 @@ const PROBE_INTERVAL_MS = 500;
  * @returns a function that stops measuring.
  */
 export function watchEventLoopLag(observe: (lagS: number) => void): () => void {
-  let dueAt = performance.now() + PROBE_INTERVAL_MS;
+  let dueAtMs = performance.now() + PROBE_INTERVAL_MS;
   const timer = setInterval(() => {
-    const now = performance.now();
-    observe(Math.max(0, now - dueAt) / 1000);
-    dueAt = now + PROBE_INTERVAL_MS;
+    const nowMs = performance.now();
+    observe(Math.max(0, nowMs - dueAtMs) / 1000);
+    dueAtMs = nowMs + PROBE_INTERVAL_MS;
   }, PROBE_INTERVAL_MS);
   timer.unref();
   return () => clearInterval(timer);

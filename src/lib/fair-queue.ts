@@ -23,8 +23,8 @@ type Source<T> = { key: string; size: number; owners: Ring<string, Owner<T>> };
  * A fair queue of jobs. Jobs are taken from the sources in rotation, so each source waits for at most one job of every other
  * source. Within a source, jobs are taken from its owners in rotation. One owner's jobs stay in order.
  *
- * A source may add a job only if it has fewer jobs than there are free slots: one source can use half of the queue, two sources
- * a third each. Therefore, a few sources can't fill the queue. The same applies to the owners within a source.
+ * A source may add a job only if it has fewer jobs than there are free slots. A single source can use half of the queue, and
+ * two sources can use a third each. Therefore, a few sources can't fill the queue. The same applies to the owners within a source.
  *
  * Each operation takes constant time. Only sources and owners with jobs use memory.
  */
@@ -41,7 +41,10 @@ export class FairQueue<T> {
     return this.#size;
   }
 
-  /** Returns what has no capacity for another job: the source (or its owner), or the queue. Null means that both have. */
+  /**
+   * Returns `source` if the source or its owner has no capacity for another job, or `queue` if the queue has none. Returns null
+   * if the job can be added.
+   */
   findFullPart({ source: sourceKey, owner: ownerKey }: JobKey): "source" | "queue" | null {
     const { jobsMax, jobsPerSourceMax } = this.#options;
     const source = this.#sources.get(sourceKey);
@@ -62,7 +65,7 @@ export class FairQueue<T> {
     return {
       remove: () => {
         const wasQueued = owner.jobs.delete(id);
-        if (wasQueued) this.#forget(source, owner);
+        if (wasQueued) this.#recordRemoval(source, owner);
         return wasQueued;
       },
     };
@@ -76,7 +79,7 @@ export class FairQueue<T> {
     const job = owner.jobs.shift();
     this.#sources.rotate();
     source.owners.rotate();
-    this.#forget(source, owner);
+    this.#recordRemoval(source, owner);
     return job;
   }
 
@@ -86,8 +89,8 @@ export class FairQueue<T> {
     return source;
   }
 
-  /** Removes the source and the owner if they have no jobs. */
-  #forget(source: Source<T>, owner: Owner<T>): void {
+  /** Records the removal of a job. Removes its source and owner if they have no more jobs. */
+  #recordRemoval(source: Source<T>, owner: Owner<T>): void {
     source.size -= 1;
     this.#size -= 1;
     if (owner.jobs.size === 0) source.owners.delete(owner.key);
@@ -96,8 +99,8 @@ export class FairQueue<T> {
 }
 
 function getOwner<T>(source: Source<T>, key: string): Owner<T> {
-  const found = source.owners.get(key);
-  if (found) return found;
+  const existingOwner = source.owners.get(key);
+  if (existingOwner) return existingOwner;
   const owner = { key, jobs: new Ring<symbol, T>() };
   source.owners.add(key, owner);
   return owner;

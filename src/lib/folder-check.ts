@@ -8,17 +8,18 @@ import { dirname, resolve } from "node:path";
 export function findFolderProblem(path: string): string | null {
   const folder = resolve(path);
   const uid = process.getuid?.();
-  let nearest = folder;
+  let nearestExisting = folder;
   try {
-    while (!statSync(nearest, { throwIfNoEntry: false }) && dirname(nearest) !== nearest) nearest = dirname(nearest);
-    if (!statSync(nearest).isDirectory()) return `${nearest} is not a folder; use one.`;
-    accessSync(nearest, constants.W_OK | constants.X_OK);
+    while (!statSync(nearestExisting, { throwIfNoEntry: false }) && dirname(nearestExisting) !== nearestExisting)
+      nearestExisting = dirname(nearestExisting);
+    if (!statSync(nearestExisting).isDirectory()) return `${nearestExisting} is not a folder; use a folder.`;
+    accessSync(nearestExisting, constants.W_OK | constants.X_OK);
     return null;
   } catch (error) {
     const code = error instanceof Error && "code" in error ? error.code : "";
     if (code === "ENOTDIR") return `a part of ${folder} is a file; use a folder.`;
-    if (code === "EROFS") return `${nearest} is read-only; use another folder, or mount it writable.`;
-    const missing = nearest === folder ? "" : ` (${folder} doesn't exist yet)`;
-    return `user ${uid} can't write to ${nearest}${missing}; change its owner (chown ${uid}), or use another folder.`;
+    if (code === "EROFS") return `${nearestExisting} is read-only; use a different folder, or mount it writable.`;
+    const missing = nearestExisting === folder ? "" : ` (${folder} doesn't exist yet)`;
+    return `user ${uid} can't write to ${nearestExisting}${missing}; change its owner (chown ${uid}), or use a different folder.`;
   }
 }

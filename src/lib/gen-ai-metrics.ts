@@ -17,9 +17,9 @@ export type RequestLabels = Record<(typeof requestLabels)[number], string>;
  */
 export function createGenAiMetrics(registry: Registry) {
   const registers = [registry];
-  const histogram = <L extends string>(name: string, help: string, buckets: number[], labelNames: readonly L[]) =>
+  const createHistogram = <L extends string>(name: string, help: string, buckets: number[], labelNames: readonly L[]) =>
     new Histogram<L>({ name: `gen_ai_client_${name}`, help, labelNames, buckets, registers });
-  const timePerOutputChunk = histogram(
+  const timePerOutputChunk = createHistogram(
     "operation_time_per_output_chunk_seconds",
     "Time between two chunks of a response.",
     modelBuckets,
@@ -27,17 +27,17 @@ export function createGenAiMetrics(registry: Registry) {
   );
 
   return {
-    operationDuration: histogram("operation_duration_seconds", "Duration of model requests.", modelBuckets, [
+    operationDuration: createHistogram("operation_duration_seconds", "Duration of model requests.", modelBuckets, [
       ...requestLabels,
       "error_type",
     ]),
-    tokenUsage: histogram(
+    tokenUsage: createHistogram(
       "token_usage",
       "Tokens used by model requests, as reported by the provider; `gen_ai_token_type` is `input` or `output`.",
       tokenBuckets,
       [...requestLabels, "gen_ai_token_type"],
     ),
-    timeToFirstChunk: histogram(
+    timeToFirstChunk: createHistogram(
       "operation_time_to_first_chunk_seconds",
       "Time from a request to the first chunk of its response: text, reasoning or a tool call.",
       modelBuckets,

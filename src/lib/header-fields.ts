@@ -1,8 +1,9 @@
 /** Header fields for requests to another server, with lowercase names. */
 export type HeaderFields = Readonly<Record<string, string>>;
 
-/** Maximum number of fields and maximum length of a value. Servers usually accept about 16 KiB of headers. */
+/** Maximum number of configured header fields. */
 const FIELDS_MAX = 50;
+/** Maximum length of a configured header field's value. Servers usually accept about 16 KiB of headers. */
 const VALUE_LENGTH_MAX = 8_192;
 
 /** Matches the name of a field (RFC 9110, 5.6.2). */
@@ -34,23 +35,23 @@ export function parseHeaderFields(text: string): HeaderFields | null {
   return findHeaderFieldProblem(text) === null ? lowercaseNames(parseObject(text) ?? {}) : null;
 }
 
-/** Explains what is wrong with header fields and how to fix it, without showing a value. Returns null if they are valid. */
+/** Explains why header fields are invalid and how to fix them, without showing a value. Returns null if they are valid. */
 export function findHeaderFieldProblem(text: string): string | null {
   const fields = parseObject(text);
   if (fields === null) return 'the value is not a JSON object; write it as {"api-key": "…"}.';
   const names = Object.keys(fields);
   if (names.length > FIELDS_MAX) return `the value has more than ${FIELDS_MAX} header fields; remove some.`;
-  const seen = new Set<string>();
+  const seenNames = new Set<string>();
   for (const name of names) {
-    const problem = findProblem(name, fields[name]);
+    const problem = findFieldProblem(name, fields[name]);
     if (problem) return problem;
-    if (seen.has(name.toLowerCase())) return `the header field ${name} appears twice; keep one of them.`;
-    seen.add(name.toLowerCase());
+    if (seenNames.has(name.toLowerCase())) return `the header field ${name} appears twice; keep one of them.`;
+    seenNames.add(name.toLowerCase());
   }
   return null;
 }
 
-function findProblem(name: string, value: unknown): string | null {
+function findFieldProblem(name: string, value: unknown): string | null {
   if (!namePattern.test(name)) {
     // The name isn't shown, because it may be a misplaced value.
     return "the name of a header field may only have letters, digits and -; correct it.";
@@ -71,14 +72,14 @@ const nonSecretNames = new Set([
   ...["anthropic-version", "anthropic-beta", "openai-beta", "openai-organization", "openai-project"],
 ]);
 
-/** Minimum length of a masked secret, in UTF-16 code units. Shorter ones appear in too many unrelated texts. */
+/** Minimum length of a masked secret, in UTF-16 code units. Shorter secrets appear in too many unrelated strings. */
 const SECRET_CHARS_MIN = 4;
 
 /** Lists the secret values. A value with a scheme (`Bearer …`) is listed with and without it. */
 export function listHeaderSecrets(fields: HeaderFields): string[] {
   const values = Object.entries(fields).flatMap(([name, value]) => (nonSecretNames.has(name) ? [] : [value]));
-  const all = values.flatMap((value) => [value, value.slice(value.lastIndexOf(" ") + 1)]);
-  return [...new Set(all)].filter((secret) => secret.length >= SECRET_CHARS_MIN);
+  const secrets = values.flatMap((value) => [value, value.slice(value.lastIndexOf(" ") + 1)]);
+  return [...new Set(secrets)].filter((secret) => secret.length >= SECRET_CHARS_MIN);
 }
 
 function parseObject(text: string): Record<string, unknown> | null {

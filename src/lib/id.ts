@@ -1,5 +1,8 @@
 import { randomBytes } from "node:crypto";
 
+/** The Nil UUID (RFC 9562). Lists that are read in the order of their ids start after it. */
+export const NIL_UUID = "00000000-0000-0000-0000-000000000000";
+
 /** Creates a UUIDv7 (RFC 9562). These ids sort by creation time, so that new entries are appended at the end of B-tree indexes. */
 export function createId(): string {
   return Bun.randomUUIDv7();

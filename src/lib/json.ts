@@ -1,4 +1,4 @@
-import { createInvalid, Problem } from "./problem.ts";
+import { createInvalidProblem, Problem } from "./problem.ts";
 import { COMBINING_MARKS_MAX, hasMarkRun, isNormalized, isStorableText, normalizeText } from "./text.ts";
 
 export type Json = null | boolean | number | string | Json[] | JsonObject;
@@ -12,13 +12,13 @@ const NAME_CHARS_MAX = 100;
 /** Maximum nesting depth of JSON input. Deeper documents could overflow the stack. */
 export const JSON_DEPTH_MAX = 32;
 
-// Valid UTF-8 can contain forbidden characters only as escapes. Most texts contain none and are in NFC, so they need no
+// Valid UTF-8 can contain forbidden characters only as escapes. Most documents contain none and are in NFC, so they need no
 // recursive check.
-const isSuspicious = (text: string) => text.includes("\\u") || text.includes("\0") || text.includes("__proto__");
+const mayNeedCleaning = (text: string) => text.includes("\\u") || text.includes("\0") || text.includes("__proto__");
 
 type Options = {
   /** Whether to skip NFC normalization, for text that must not be changed. */
-  skipsNormalization?: boolean;
+  skipNormalization?: boolean;
 };
 
 /**
@@ -42,21 +42,21 @@ export function parseUncheckedJson(text: string): unknown {
 
 /** Checks a value parsed from `text` and normalizes it in place. @throws Problem `malformed` (nested too deeply) or `invalid`. */
 export function cleanJson(value: unknown, text: string, options: Options = {}): unknown {
-  if (!hasExactNumbers(value, 0)) throw createNumberTooLarge(findTooLargeNumber(value, "#") ?? "#");
-  if (!isSuspicious(text) && (options.skipsNormalization ? !hasMarkRun(text) : isNormalized(text))) return value;
-  return cleanValue(value, "#", options.skipsNormalization ? (text) => text : normalizeText);
+  if (!hasExactNumbers(value, 0)) throw createNumberTooLargeProblem(findTooLargeNumber(value, "#") ?? "#");
+  if (!mayNeedCleaning(text) && (options.skipNormalization ? !hasMarkRun(text) : isNormalized(text))) return value;
+  return cleanValue(value, "#", options.skipNormalization ? (text) => text : normalizeText);
 }
 
-const describe = (pointer: string): string => formatPointer(pointer) || "The body";
+const describeLocation = (pointer: string): string => formatPointer(pointer) || "The body";
 
-const createNumberTooLarge = (pointer: string): Problem =>
-  createInvalid(
+const createNumberTooLargeProblem = (pointer: string): Problem =>
+  createInvalidProblem(
     pointer,
-    `${describe(pointer)} must be a number between -${Number.MAX_SAFE_INTEGER} and ${Number.MAX_SAFE_INTEGER}: larger numbers lose digits. Send it as a string.`,
+    `${describeLocation(pointer)} must be a number between -${Number.MAX_SAFE_INTEGER} and ${Number.MAX_SAFE_INTEGER}: larger numbers lose digits. Send it as a string.`,
   );
 
 /**
- * Whether all numbers are in the range in which integers are exact (RFC 8259, section 6). Otherwise, 2^53+1 would become 2^53,
+ * Whether all numbers are in the range where integers are exact (RFC 8259, section 6). Otherwise, 2^53+1 would become 2^53,
  * and 1e999 would be stored as null.
  * @throws Problem `malformed` if the value is nested too deeply.
  */
@@ -81,7 +81,7 @@ function findTooLargeNumber(value: unknown, pointer: string): string | null {
 }
 
 function cleanValue(value: unknown, pointer: string, normalize: (text: string) => string): unknown {
-  if (typeof value === "string") return cleanText(value, pointer, normalize);
+  if (typeof value === "string") return cleanString(value, pointer, normalize);
   if (typeof value !== "object" || value === null) return value;
   if (Array.isArray(value)) {
     for (const [index, child] of value.entries()) value[index] = cleanValue(child, `${pointer}/${index}`, normalize);
@@ -89,22 +89,25 @@ function cleanValue(value: unknown, pointer: string, normalize: (text: string) =
   }
   const record = value as Record<string, unknown>;
   for (const [key, child] of Object.entries(record)) {
-    const name = cleanText(key, pointer, normalize);
+    const name = cleanString(key, pointer, normalize);
     const childPointer = `${pointer}/${escapePointer(name)}`;
-    if (name === "__proto__") throw createInvalid(childPointer, "A field must not be named __proto__.");
+    if (name === "__proto__") throw createInvalidProblem(childPointer, "A field must not be named __proto__.");
     if (name !== key) delete record[key];
     record[name] = cleanValue(child, childPointer, normalize);
   }
   return record;
 }
 
-function cleanText(text: string, pointer: string, normalize: (text: string) => string): string {
+function cleanString(text: string, pointer: string, normalize: (text: string) => string): string {
   if (!isStorableText(text))
-    throw createInvalid(pointer, `${describe(pointer)} must not contain NUL characters or lone surrogates.`);
-  if (hasMarkRun(text))
-    throw createInvalid(
+    throw createInvalidProblem(
       pointer,
-      `${describe(pointer)} may have at most ${COMBINING_MARKS_MAX} combining marks in a row.`,
+      `${describeLocation(pointer)} must not contain NUL characters or lone surrogates.`,
+    );
+  if (hasMarkRun(text))
+    throw createInvalidProblem(
+      pointer,
+      `${describeLocation(pointer)} may have at most ${COMBINING_MARKS_MAX} combining marks in a row.`,
     );
   return normalize(text);
 }
@@ -122,9 +125,9 @@ export function formatPointer(pointer: string): string {
   const tokens = pointer.replace(/^#/, "").split("/").slice(1);
   const name = tokens
     .map((token) => token.replaceAll("~1", "/").replaceAll("~0", "~"))
-    .map((token, at) => (at === 0 ? token : /^\d+$/.test(token) ? `[${token}]` : `.${token}`))
+    .map((token, index) => (index === 0 ? token : /^\d+$/.test(token) ? `[${token}]` : `.${token}`))
     .join("");
   if (tokens.length === 0 || /^[\w.[\]-]+$/.test(name)) return name.slice(0, NAME_CHARS_MAX);
   const truncated = [...name].slice(0, NAME_CHARS_MAX).join("");
-  return JSON.stringify(truncated).replace(/\p{C}/gu, (hidden) => `\\u{${hidden.codePointAt(0)?.toString(16)}}`);
+  return JSON.stringify(truncated).replace(/\p{C}/gu, (character) => `\\u{${character.codePointAt(0)?.toString(16)}}`);
 }

@@ -1,4 +1,4 @@
-/** Maximum number of lines of one kind per WINDOW_MS. */
+/** Maximum number of log lines of one kind per WINDOW_MS. */
 const LINES_MAX = 20;
 const WINDOW_MS = 10_000;
 
@@ -6,15 +6,15 @@ type Window = { startedMs: number; lines: number; skipped: number };
 
 /**
  * Creates a limit for log lines that external failures could repeat endlessly.
- * @returns a function to call before a line is logged. It returns the number of skipped lines of this kind, or null if this line
- *   must be skipped too. Clients must not be able to choose the kind.
+ * @returns a function to call before a line is logged. It returns the number of lines of this kind that were skipped, or null if
+ *   this line must be skipped too. Clients must not be able to choose the kind.
  */
-export function createLineLimit(now: () => number = () => performance.now()): (kind: string) => number | null {
+export function createLogLineLimit(now: () => number = () => performance.now()): (kind: string) => number | null {
   const windows = new Map<string, Window>();
   return (kind) => {
-    const previous = windows.get(kind);
-    const isOpen = previous !== undefined && now() - previous.startedMs < WINDOW_MS;
-    const window = isOpen ? previous : { startedMs: now(), lines: 0, skipped: previous?.skipped ?? 0 };
+    const previousWindow = windows.get(kind);
+    const isOpen = previousWindow !== undefined && now() - previousWindow.startedMs < WINDOW_MS;
+    const window = isOpen ? previousWindow : { startedMs: now(), lines: 0, skipped: previousWindow?.skipped ?? 0 };
     windows.set(kind, window);
     if (window.lines >= LINES_MAX) {
       window.skipped += 1;
@@ -28,5 +28,5 @@ export function createLineLimit(now: () => number = () => performance.now()): (k
 }
 
 /** Adds the number of skipped lines to a line's fields, if there were any. */
-export const addSkipped = (fields: object, skipped: number): object =>
+export const addSkippedLineCount = (fields: object, skipped: number): object =>
   skipped > 0 ? { ...fields, lines_left_out: skipped } : fields;

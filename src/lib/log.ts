@@ -4,7 +4,16 @@ import pretty from "pino-pretty";
 export type Log = Logger;
 
 /** Names of fields whose values are never logged. */
-const secretPaths = ["password", "token", "access_token", "refresh_token", "authorization", "ticket", "key", "secret"];
+const secretFieldNames = [
+  "password",
+  "token",
+  "access_token",
+  "refresh_token",
+  "authorization",
+  "ticket",
+  "key",
+  "secret",
+];
 
 export type LogOptions = {
   /** Whether human-readable lines are colored. */
@@ -29,7 +38,7 @@ export function createLog(
     base: undefined,
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
-    redact: { paths: secretPaths.flatMap((name) => [name, `*.${name}`]), censor: "[redacted]" },
+    redact: { paths: secretFieldNames.flatMap((name) => [name, `*.${name}`]), censor: "[redacted]" },
     hooks: { streamWrite: maskSecrets },
     ...(getExtraFields && { mixin: getExtraFields }),
   };
@@ -45,21 +54,23 @@ export function createLog(
 }
 
 /** Fields that a human-readable line shows before or below the message. */
-const shownSeparately = new Set(["level", "time", "err"]);
+const separateFields = new Set(["level", "time", "err"]);
 
 /** Formats the message of a human-readable line with its fields. Requests have a short format, because they are frequent. */
 function formatMessage(line: Record<string, unknown>, messageKey: string): string {
   const message = String(line[messageKey] ?? "");
   if (message === "request" && typeof line.status === "number") return formatRequest(line);
-  const fields = Object.entries(line).filter(([name]) => name !== messageKey && !shownSeparately.has(name));
-  return clean(fields.length === 0 ? message : `${message} ${JSON.stringify(Object.fromEntries(fields))}`);
+  const fields = Object.entries(line).filter(([name]) => name !== messageKey && !separateFields.has(name));
+  return escapeControlCharacters(
+    fields.length === 0 ? message : `${message} ${JSON.stringify(Object.fromEntries(fields))}`,
+  );
 }
 
 function formatRequest({ method, path, route, status, ms, user_id, address }: Record<string, unknown>): string {
-  const from = [address, user_id && `user ${user_id}`].filter(Boolean).join(" ");
-  return clean(`${method} ${path ?? route} ${status} ${ms} ms${from && ` (${from})`}`);
+  const origin = [address, user_id && `user ${user_id}`].filter(Boolean).join(" ");
+  return escapeControlCharacters(`${method} ${path ?? route} ${status} ${ms} ms${origin && ` (${origin})`}`);
 }
 
 /** Prevents fields from starting a new line or sending terminal escape codes. */
-const clean = (text: string): string =>
+const escapeControlCharacters = (text: string): string =>
   text.replaceAll(/\p{Cc}/gu, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`);

@@ -20,7 +20,7 @@ const nonSecretParameters = new Set([
 /** Matches path segments that are probably keys: long ones with digits and letters. */
 const keySegment = /^(?=[^/]*\d)(?=[^/]*[a-z])[\w.~%+=-]{20,}$/i;
 
-/** Minimum length of a masked secret, in UTF-16 code units. Shorter ones appear in too many unrelated texts. */
+/** Minimum length of a masked secret, in UTF-16 code units. Shorter secrets appear in too many unrelated strings. */
 const SECRET_CHARS_MIN = 4;
 
 /**
@@ -50,19 +50,19 @@ export function maskAddress(text: string): string {
 /** Masks a URL in a secret setting, even if it is invalid because of an unencoded `/`, `?` or `#` in its password. */
 export function maskSecretAddress(text: string): string {
   const scheme = text.indexOf("://");
-  const at = text.lastIndexOf("@");
+  const userinfoEnd = text.lastIndexOf("@");
   if (scheme < 0) return MASK;
-  return maskAddress(at < 0 ? text : `${text.slice(0, scheme)}://${MASK}${text.slice(at)}`);
+  return maskAddress(userinfoEnd < 0 ? text : `${text.slice(0, scheme)}://${MASK}${text.slice(userinfoEnd)}`);
 }
 
-/** Lists the secrets that `maskAddress` masks in a URL, in all encodings in which they may appear in an error. */
+/** Lists the secrets that `maskAddress` masks in a URL, in every encoding that an error message may contain. */
 export function listAddressSecrets(address: string): string[] {
   if (!URL.canParse(address)) return [];
   const { searchParams, search, pathname, hash } = new URL(address);
-  const named = [...searchParams]
+  const parameterValues = [...searchParams]
     .filter(([name]) => !nonSecretParameters.has(name.toLowerCase()))
     .map(([, value]) => value);
-  const written = search
+  const encodedValues = search
     .slice(1)
     .split("&")
     .flatMap((parameter) => {
@@ -70,6 +70,12 @@ export function listAddressSecrets(address: string): string[] {
       return nonSecretParameters.has(name.toLowerCase()) ? [] : [value];
     });
   const segments = pathname.split("/").filter((segment) => keySegment.test(segment));
-  const all = [...(parseUserinfo(address)?.secrets ?? []), ...named, ...written, ...segments, hash.slice(1)];
-  return [...new Set(all)].filter((secret) => secret.length >= SECRET_CHARS_MIN);
+  const secrets = [
+    ...(parseUserinfo(address)?.secrets ?? []),
+    ...parameterValues,
+    ...encodedValues,
+    ...segments,
+    hash.slice(1),
+  ];
+  return [...new Set(secrets)].filter((secret) => secret.length >= SECRET_CHARS_MIN);
 }

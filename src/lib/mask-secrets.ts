@@ -9,16 +9,16 @@ export const isWorthMasking = (secret: string): boolean =>
   secret.length >= WORD_CHARS_MIN || (secret.length >= SECRET_CHARS_MIN && !/^[a-z]*$/.test(secret));
 
 /**
- * Creates a function that masks these secrets in a text, even if they are JSON- or URL-encoded. It is the last line of defense,
- * since library errors may contain secrets.
+ * Creates a function that masks these secrets in a string, even if they are JSON- or URL-encoded. It is the last line of
+ * defense, because library errors may contain secrets.
  */
-export function createMask(secrets: readonly string[]): (text: string) => string {
-  const forms = secrets
+export function createSecretMasker(secrets: readonly string[]): (text: string) => string {
+  const encodedSecrets = secrets
     .filter(isWorthMasking)
     .flatMap((secret) => [secret, JSON.stringify(secret).slice(1, -1), encodeURIComponent(secret.toWellFormed())]);
-  if (forms.length === 0) return (text) => text;
-  // Longest first, because one may contain another.
-  const sorted = [...new Set(forms)].sort((one, other) => other.length - one.length);
+  if (encodedSecrets.length === 0) return (text) => text;
+  // The longest is first, because one secret may contain another.
+  const sorted = [...new Set(encodedSecrets)].sort((a, b) => b.length - a.length);
   const pattern = new RegExp(sorted.map((form) => form.replaceAll(/[\\^$.*+?()[\]{}|/-]/g, "\\$&")).join("|"), "g");
   return (text) => text.replaceAll(pattern, MASK);
 }

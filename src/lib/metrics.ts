@@ -32,15 +32,15 @@ export function createMetrics(build: { version: string; commit: string }) {
   backupLastSuccess.remove();
   const backupSize = gauge("backup_size_bytes", "Size of the last scheduled backup; no value before the first one.");
   backupSize.remove();
-  const pushed = new Map<string, number>();
+  const pushedFrames = new Map<string, number>();
   const wsFrames = new Counter({
     name: "parley_ws_frames_total",
     help: "WebSocket frames.",
     labelNames: ["direction", "type"] as const,
     registers,
     collect() {
-      for (const [type, frames] of pushed) this.inc({ direction: "out", type }, frames);
-      pushed.clear();
+      for (const [type, frames] of pushedFrames) this.inc({ direction: "out", type }, frames);
+      pushedFrames.clear();
     },
   });
 
@@ -55,7 +55,7 @@ export function createMetrics(build: { version: string; commit: string }) {
     wsFrames,
     /** Counts frames sent to listeners. Called for each delta, so it only adds to a map, which is exported at the next scrape. */
     countPushes(type: string, listeners: number): void {
-      pushed.set(type, (pushed.get(type) ?? 0) + listeners);
+      pushedFrames.set(type, (pushedFrames.get(type) ?? 0) + listeners);
     },
     messages: counter("messages_total", "Messages stored.", ["role"]),
     messageCommitDuration: histogram(
@@ -83,10 +83,12 @@ export function createMetrics(build: { version: string; commit: string }) {
       "Requests sent again because the provider had closed the reused connection without a response.",
       ["provider"],
     ),
-    aiCostUsd: counter("ai_cost_usd_total", "Cost of replies in US dollars, as far as prices are known.", ["model"]),
+    aiCostUsd: counter("ai_cost_usd_total", "Cost of replies in US dollars, except for models with an unknown price.", [
+      "model",
+    ]),
     aiModelAvailable: gauge("ai_model_available", "1, or 0 while the model's circuit breaker is open.", ["model"]),
-    budgetRejections: counter("budget_rejections_total", "Replies refused because a budget is used up.", ["period"]),
-    quotaRejections: counter("quota_rejections_total", "Requests and frames refused because a quota is exceeded.", [
+    budgetRejections: counter("budget_rejections_total", "Answers rejected because a budget is used up.", ["period"]),
+    quotaRejections: counter("quota_rejections_total", "Requests and frames rejected because a quota is exceeded.", [
       "quota",
     ]),
     cacheRequests: counter("cache_requests_total", "Cache lookups.", ["cache", "result"]),
@@ -101,7 +103,7 @@ export function createMetrics(build: { version: string; commit: string }) {
       "Time that statements and transactions waited for a database connection.",
       [0.0001, ...fastBuckets],
     ),
-    rateLimited: counter("rate_limited_total", "Requests and frames refused by a rate limit.", ["limit"]),
+    rateLimited: counter("rate_limited_total", "Requests and frames rejected by a rate limit.", ["limit"]),
     analyticsRefreshDuration: histogram(
       "analytics_refresh_duration_seconds",
       "Duration of one step of counting new and changed messages for analytics.",

@@ -5,9 +5,10 @@ import { BlockList, isIP } from "node:net";
  * @throws Error if `network` is neither.
  */
 export function addNetwork(list: BlockList, network: string): void {
-  const [address = "", bits, rest] = network.split("/");
+  const [address = "", bits, extraPart] = network.split("/");
   const version = isIP(address);
-  if (version === 0 || rest !== undefined || (bits !== undefined && !/^\d{1,3}$/.test(bits))) throw new Error(network);
+  if (version === 0 || extraPart !== undefined || (bits !== undefined && !/^\d{1,3}$/.test(bits)))
+    throw new Error(network);
   const family = version === 6 ? "ipv6" : "ipv4";
   if (bits === undefined) list.addAddress(address, family);
   else list.addSubnet(address, Number(bits), family);

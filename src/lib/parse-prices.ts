@@ -11,8 +11,8 @@ const isPrice = (value: unknown): value is number =>
 
 const isColumn = (name: string): name is Column => (columns as readonly string[]).includes(name);
 
-const number = String.raw`\d+(?:\.\d+)?`;
-const pair = new RegExp(String.raw`^([^\s=,]+/[^\s=,]+)=(${number}(?:/${number}){1,3})$`);
+const numberPattern = String.raw`\d+(?:\.\d+)?`;
+const pairPattern = new RegExp(String.raw`^([^\s=,]+/[^\s=,]+)=(${numberPattern}(?:/${numberPattern}){1,3})$`);
 
 /** An entry of the setting. `price` is null if it is invalid, and `originalText` is the operator's text. */
 type Entry = { model: string; price: Price | null; originalText: string };
@@ -24,16 +24,16 @@ type Entry = { model: string; price: Price | null; originalText: string };
  */
 export function parsePrices(text: string): PriceTable | null {
   const prices: Record<string, Price> = {};
-  for (const { model, price } of listEntries(text)) {
+  for (const { model, price } of parseEntries(text)) {
     if (!price) return null;
     prices[model] = price;
   }
   return prices;
 }
 
-/** Explains in a sentence what is wrong with configured prices. Returns null if they are valid. */
+/** Explains in a sentence why configured prices are invalid. Returns null if they are valid. */
 export function findPriceProblem(text: string): string | null {
-  const invalid = listEntries(text).find(({ price }) => !price);
+  const invalid = parseEntries(text).find(({ price }) => !price);
   if (!invalid) return null;
   return (
     `${JSON.stringify(invalid.originalText)} is not a price; write model=input/output[/cached_input[/cache_write]] in USD per million ` +
@@ -41,20 +41,21 @@ export function findPriceProblem(text: string): string | null {
   );
 }
 
-const listEntries = (text: string): Entry[] => (text.trimStart().startsWith("{") ? listJson(text) : listPairs(text));
+const parseEntries = (text: string): Entry[] =>
+  text.trimStart().startsWith("{") ? parseJsonEntries(text) : parsePairs(text);
 
-function listPairs(text: string): Entry[] {
+function parsePairs(text: string): Entry[] {
   const parts = text.split(",").map((part) => part.trim());
   return parts
     .filter((part) => part !== "")
     .map((originalText) => {
-      const [, model = "", numbers = ""] = pair.exec(originalText) ?? [];
-      const named = numbers.split("/").map((value, index) => [columns[index], Number(value)]);
-      return { model, price: model === "" ? null : toPrice(Object.fromEntries(named)), originalText };
+      const [, model = "", numbers = ""] = pairPattern.exec(originalText) ?? [];
+      const namedPrices = numbers.split("/").map((value, index) => [columns[index], Number(value)]);
+      return { model, price: model === "" ? null : toPrice(Object.fromEntries(namedPrices)), originalText };
     });
 }
 
-function listJson(text: string): Entry[] {
+function parseJsonEntries(text: string): Entry[] {
   let parsed: Record<string, unknown>;
   try {
     parsed = JSON.parse(text) as Record<string, unknown>;
@@ -68,7 +69,7 @@ function listJson(text: string): Entry[] {
   }));
 }
 
-/** Converts a value to a price, or null if it isn't one. Unknown columns are invalid, since they may be misspelled. */
+/** Converts a value to a price, or null if it isn't one. Unknown columns are invalid, because they may be misspelled. */
 function toPrice(value: unknown): Price | null {
   if (typeof value !== "object" || value === null) return null;
   const numbers = Object.entries(value);

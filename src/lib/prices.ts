@@ -29,14 +29,14 @@ export const findPrice = (model: string, prices: PriceTable): Price | undefined 
 
 const normalFactors = { input_factor: 1, output_factor: 1 };
 
-const findFactors = ({ long_prompt: long }: Price, promptTokens: number) =>
-  long && promptTokens > long.above_tokens ? long : normalFactors;
+const findPriceFactors = ({ long_prompt: longPrompt }: Price, promptTokens: number) =>
+  longPrompt && promptTokens > longPrompt.above_tokens ? longPrompt : normalFactors;
 
 /** Calculates the cost of one request, in US dollars. */
 export function calculateRequestCostUsd(price: Price, tokens: PricedTokens): number {
   const { input, output, cached_input = input, cache_write = input } = price;
   const { input_tokens, output_tokens, cached_input_tokens, cache_write_tokens } = tokens;
-  const { input_factor, output_factor } = findFactors(price, input_tokens);
+  const { input_factor, output_factor } = findPriceFactors(price, input_tokens);
   const prompt =
     (input_tokens - cached_input_tokens - cache_write_tokens) * input +
     cached_input_tokens * cached_input +
@@ -50,6 +50,6 @@ export function calculateRequestCostUsd(price: Price, tokens: PricedTokens): num
  */
 export function findHighestPrices(price: Price, promptTokensMax: number): { input: number; output: number } {
   const { input, output, cached_input = input, cache_write = input } = price;
-  const { input_factor, output_factor } = findFactors(price, promptTokensMax);
+  const { input_factor, output_factor } = findPriceFactors(price, promptTokensMax);
   return { input: Math.max(input, cached_input, cache_write) * input_factor, output: output * output_factor };
 }

@@ -8,13 +8,13 @@ export const problemCodes = {
     title: "The request could not be read",
     temporary: false,
     meaning: "The body, a header or a parameter doesn't have the form that the protocol requires.",
-    remedy: "Send valid JSON in UTF-8, nested at most 32 levels deep. `detail` says what could not be read.",
+    remedy: "Send valid JSON in UTF-8, nested at most 32 levels deep. `detail` explains what could not be read.",
   },
   bad_cursor: {
     status: 400,
     title: "The cursor is invalid",
     temporary: false,
-    meaning: "The `cursor` doesn't come from this list, or it was changed.",
+    meaning: "The `cursor` is from a different list, or it was changed.",
     remedy: "Start again without `cursor`, and pass `next_cursor` unchanged.",
   },
   unauthorized: {
@@ -26,7 +26,7 @@ export const problemCodes = {
   },
   invalid_credentials: {
     status: 401,
-    title: "Email address or password is wrong",
+    title: "The email address or password is incorrect",
     temporary: false,
     meaning: "No account has this email address with this password, or the account is disabled.",
     remedy: "Check both, or ask an administrator.",
@@ -60,7 +60,7 @@ export const problemCodes = {
     title: "The quota is exceeded",
     temporary: false,
     meaning:
-      "Storage per user is limited: messages, conversations, prompts, ratings, API keys, webhooks. `violated_policies` names the full quota. Nothing was changed.",
+      "Storage per user is limited: messages, conversations, prompts, ratings, API keys, webhooks. `violated_policies` contains the quota that is used up. Nothing was changed.",
     remedy:
       "Delete what you no longer need, or ask the operator for a larger quota. `GET /api/v1/me/usage` shows quotas and usage.",
   },
@@ -104,7 +104,7 @@ export const problemCodes = {
     title: "The first request with this key is still in progress",
     temporary: true,
     meaning: "A request with the same `Idempotency-Key` is still in progress, so its response can't be replayed yet.",
-    remedy: "Send the same request again after `Retry-After`; it gets the response of the first one.",
+    remedy: "Send the same request again after `Retry-After`; it receives the response to the first request.",
   },
   idempotency_answer_not_kept: {
     status: 409,
@@ -118,7 +118,7 @@ export const problemCodes = {
     status: 412,
     title: "The resource has changed since it was read",
     temporary: false,
-    meaning: "`If-Match` names an older state: the resource has changed since. Nothing was changed.",
+    meaning: "The resource has changed since the state in `If-Match`. Nothing was changed.",
     remedy: "Read it again, apply your change to the current state, and send the new `ETag` as `If-Match`.",
   },
   too_large: {
@@ -144,16 +144,16 @@ export const problemCodes = {
   },
   idempotency_key_reused: {
     status: 422,
-    title: "The key was already used for another request",
+    title: "The key was already used for a different request",
     temporary: false,
-    meaning: "The `Idempotency-Key` was sent before with another body or query. Each key identifies one request.",
+    meaning: "The `Idempotency-Key` was sent before with a different body or query. Each key identifies one request.",
     remedy: "Use a new key for each request. Reuse a key only to repeat a request unchanged.",
   },
   unknown_model: {
     status: 422,
     title: "The model is not configured",
     temporary: false,
-    meaning: "The request names a model that isn't configured on this server.",
+    meaning: "The request specifies a model that isn't configured on this server.",
     remedy: "Choose a model from `GET /api/v1/models`, or leave out the model.",
   },
   rate_limited: {
@@ -199,7 +199,7 @@ export const problemCodes = {
     title: "This instance is shutting down",
     temporary: true,
     meaning: "This instance is shutting down and accepts no new work.",
-    remedy: "Try again immediately: another instance, or the restarted one, responds.",
+    remedy: "Try again immediately: another instance, or this one after its restart, will respond.",
   },
 } as const;
 
@@ -248,17 +248,17 @@ type ProblemExtra = {
   openAiCode?: string;
 };
 
-/** Creates the problem for one invalid field. `detail` must be a sentence that names the field. */
-export function createInvalid(pointer: string, detail: string): Problem {
+/** Creates the problem for one invalid field. `detail` must be a sentence that mentions the field. */
+export function createInvalidProblem(pointer: string, detail: string): Problem {
   return new Problem("invalid", detail, { errors: [{ pointer, detail }] });
 }
 
 /** Creates the problem for a requested model that isn't configured. */
-export function createUnknownModel(model: string): Problem {
+export function createUnknownModelProblem(model: string): Problem {
   const detail = `The model ${model} is not configured here.`;
   return new Problem("unknown_model", detail, { errors: [{ pointer: "#/model", detail }] });
 }
 
 /** Creates the problem for a resource, such as `message`, that doesn't exist or that the caller can't access. */
-export const createNotFound = (resource: string): Problem =>
+export const createNotFoundProblem = (resource: string): Problem =>
   new Problem("not_found", `${resource.charAt(0).toUpperCase()}${resource.slice(1)} not found.`);

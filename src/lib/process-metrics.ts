@@ -7,7 +7,7 @@ import { Counter, Gauge, type Registry } from "prom-client";
  */
 export function registerProcessMetrics(registry: Registry): void {
   const registers = [registry];
-  const gauge = (name: string, help: string, read: () => number | null) =>
+  const createGauge = (name: string, help: string, read: () => number | null) =>
     new Gauge({
       name,
       help,
@@ -18,7 +18,7 @@ export function registerProcessMetrics(registry: Registry): void {
         else this.set(value);
       },
     });
-  const cpu = (name: string, help: string, readMicros: (usage: NodeJS.CpuUsage) => number) =>
+  const createCpuCounter = (name: string, help: string, readMicros: (usage: NodeJS.CpuUsage) => number) =>
     new Counter({
       name,
       help,
@@ -29,15 +29,21 @@ export function registerProcessMetrics(registry: Registry): void {
       },
     });
 
-  cpu("process_cpu_user_seconds_total", "CPU time in user mode.", ({ user }) => user);
-  cpu("process_cpu_system_seconds_total", "CPU time in system mode.", ({ system }) => system);
-  cpu("process_cpu_seconds_total", "CPU time in user and system mode.", ({ user, system }) => user + system);
+  createCpuCounter("process_cpu_user_seconds_total", "CPU time in user mode.", ({ user }) => user);
+  createCpuCounter("process_cpu_system_seconds_total", "CPU time in system mode.", ({ system }) => system);
+  createCpuCounter(
+    "process_cpu_seconds_total",
+    "CPU time in user and system mode.",
+    ({ user, system }) => user + system,
+  );
   const startTimeS = Date.now() / 1000 - process.uptime();
-  gauge("process_start_time_seconds", "Start of the process, in seconds since 1970.", () => startTimeS);
-  gauge("process_resident_memory_bytes", "Resident memory.", () => process.memoryUsage.rss());
-  gauge("process_heap_bytes", "Size of the JavaScript heap.", () => process.memoryUsage().heapTotal);
-  gauge("process_open_fds", "Open file descriptors.", () => attempt(() => readdirSync("/proc/self/fd").length - 1));
-  gauge("process_max_fds", "Maximum number of open file descriptors.", () => attempt(readMaxFiles));
+  createGauge("process_start_time_seconds", "Start of the process, in seconds since 1970.", () => startTimeS);
+  createGauge("process_resident_memory_bytes", "Resident memory.", () => process.memoryUsage.rss());
+  createGauge("process_heap_bytes", "Size of the JavaScript heap.", () => process.memoryUsage().heapTotal);
+  createGauge("process_open_fds", "Open file descriptors.", () =>
+    readOrNull(() => readdirSync("/proc/self/fd").length - 1),
+  );
+  createGauge("process_max_fds", "Maximum number of open file descriptors.", () => readOrNull(readMaxFiles));
 }
 
 function readMaxFiles(): number {
@@ -46,7 +52,7 @@ function readMaxFiles(): number {
 }
 
 /** Returns the value, or null on systems without /proc. */
-function attempt(read: () => number): number | null {
+function readOrNull(read: () => number): number | null {
   try {
     const value = read();
     return Number.isFinite(value) ? value : null;

@@ -10,22 +10,22 @@ const ERRORS_SHOWN_MAX = 20;
 export type InputSource = "body" | "query" | "params";
 
 /**
- * Lists the invalid fields of an input. The sentences name the field ("content is required."), but never contain its value. The
+ * Lists the invalid fields of an input. Each sentence mentions the field ("content is required."), but never its value. The
  * pointers of query and path parameters begin with `#/query` and `#/params`.
  * @param schemaErrors the errors of the schema check, at least one for each invalid field.
  */
 export function listSchemaErrors(schemaErrors: Iterable<ValueError>, source: InputSource): InvalidField[] {
   const prefix = source === "body" ? "#" : `#/${escapePointer(source)}`;
-  const byPointer = new Map<string, string>();
+  const sentencesByPointer = new Map<string, string>();
   for (const error of schemaErrors) {
     for (const { path, sentence } of describeError(error)) {
       const pointer = `${prefix}${path}`;
       // Only a field's first error is useful. For example, a missing field is also reported as having the wrong type.
-      if (!byPointer.has(pointer)) byPointer.set(pointer, sentence);
+      if (!sentencesByPointer.has(pointer)) sentencesByPointer.set(pointer, sentence);
     }
-    if (byPointer.size >= ERRORS_SHOWN_MAX) break;
+    if (sentencesByPointer.size >= ERRORS_SHOWN_MAX) break;
   }
-  return [...byPointer].slice(0, ERRORS_SHOWN_MAX).map(([pointer, detail]) => ({ pointer, detail }));
+  return [...sentencesByPointer].slice(0, ERRORS_SHOWN_MAX).map(([pointer, detail]) => ({ pointer, detail }));
 }
 
 type FieldError = { path: string; sentence: string };
@@ -34,9 +34,9 @@ function describeError(error: ValueError): FieldError[] {
   const branch = error.type === ValueErrorType.Union ? findIntendedBranch(error) : null;
   if (branch) return branch.flatMap(describeError).map((fieldError) => allowNull(fieldError, error));
   const { path } = error;
-  if (path !== "") return [{ path, sentence: `${formatPointer(path)} ${findRule(error)}.` }];
+  if (path !== "") return [{ path, sentence: `${formatPointer(path)} ${findViolatedRule(error)}.` }];
   const isMissing = error.value === null || error.value === undefined;
-  return [{ path, sentence: isMissing ? "Send a JSON body." : `The body ${findRule(error)}.` }];
+  return [{ path, sentence: isMissing ? "Send a JSON body." : `The body ${findViolatedRule(error)}.` }];
 }
 
 /** Adds "or null" to a sentence about the type if null is allowed. */
@@ -49,35 +49,37 @@ function allowNull(fieldError: FieldError, { schema, path }: ValueError): FieldE
 }
 
 /**
- * Returns the errors of the union branch that a value was probably meant to match: the only branch besides null, the only one of
- * the value's type, or the one that matched deepest. Returns null if the intended branch is unclear.
+ * Returns the errors of the union branch that a value was probably meant to match: the only branch except null, the only branch
+ * with the value's type, or the branch that matched deepest. Returns null if the intended branch is unclear.
  */
 function findIntendedBranch({ schema, errors, path, value }: ValueError): ValueError[] | null {
   const branches = (schema.anyOf as TSchema[]).map((branch, index) => ({
     branch,
-    errors: listFirst(errors[index] ?? []),
+    errors: takeFirstErrors(errors[index] ?? []),
   }));
   const candidates = branches.filter(({ branch }) => branch.type !== "null");
   if (candidates.every(({ branch }) => branch.const !== undefined)) return null;
   if (candidates.length === 1) return candidates[0]?.errors ?? null;
-  const sameType = candidates.filter(({ branch }) => branch.type === typeOf(value));
-  if (sameType.length === 1) return sameType[0]?.errors ?? null;
-  const deeper = candidates.filter(({ errors }) => errors.length > 0 && errors.every((error) => error.path !== path));
-  deeper.sort((one, other) => one.errors.length - other.errors.length);
-  return deeper[0]?.errors ?? null;
+  const sameTypeCandidates = candidates.filter(({ branch }) => branch.type === getJsonType(value));
+  if (sameTypeCandidates.length === 1) return sameTypeCandidates[0]?.errors ?? null;
+  const deeperCandidates = candidates.filter(
+    ({ errors }) => errors.length > 0 && errors.every((error) => error.path !== path),
+  );
+  deeperCandidates.sort((a, b) => a.errors.length - b.errors.length);
+  return deeperCandidates[0]?.errors ?? null;
 }
 
-const typeOf = (value: unknown): string => (Array.isArray(value) ? "array" : typeof value);
+const getJsonType = (value: unknown): string => (Array.isArray(value) ? "array" : typeof value);
 
 /** Returns only as many errors as are shown, because a value can have an error for each entry. */
-function listFirst(errors: Iterable<ValueError>): ValueError[] {
+function takeFirstErrors(errors: Iterable<ValueError>): ValueError[] {
   const firstErrors: ValueError[] = [];
   for (const error of errors) if (firstErrors.push(error) >= ERRORS_SHOWN_MAX) break;
   return firstErrors;
 }
 
 /** Returns the violated rule as the end of a sentence that begins with the field's name. */
-function findRule({ type, schema, value }: ValueError): string {
+function findViolatedRule({ type, schema, value }: ValueError): string {
   switch (type) {
     case ValueErrorType.ObjectRequiredProperty:
       return "is required";
@@ -115,7 +117,7 @@ const namePattern = /^\^\[a-zA-Z0-9_-\]\{1,(\d+)\}\$$/;
 
 function describePattern(pattern: string): string {
   const [, charsMax] = namePattern.exec(pattern) ?? [];
-  if (charsMax === undefined) return "does not have the right form";
+  if (charsMax === undefined) return "has an invalid format";
   return `must have 1 to ${charsMax} letters (a-z, A-Z), digits, _ and -`;
 }
 

@@ -7,7 +7,7 @@ import {
   Type,
   TypeRegistry,
 } from "@sinclair/typebox";
-import { isPlainText, isSingleLine, isStorableText, isVisible, normalizeText } from "./text.ts";
+import { hasVisibleCharacter, isPlainText, isSingleLine, isStorableText, normalizeText } from "./text.ts";
 
 const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 const emailPattern = /^[^\s@<>()[\]\\,;:"]+@[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*$/i;
@@ -18,8 +18,8 @@ FormatRegistry.Set("email", (value) => emailPattern.test(value) && isStorableTex
 FormatRegistry.Set("text", isPlainText);
 FormatRegistry.Set("line", isSingleLine);
 // Whether empty text is allowed depends on `minLength`.
-FormatRegistry.Set("visible-text", (value) => isPlainText(value) && (value === "" || isVisible(value)));
-FormatRegistry.Set("visible-line", (value) => isSingleLine(value) && (value === "" || isVisible(value)));
+FormatRegistry.Set("visible-text", (value) => isPlainText(value) && (value === "" || hasVisibleCharacter(value)));
+FormatRegistry.Set("visible-line", (value) => isSingleLine(value) && (value === "" || hasVisibleCharacter(value)));
 FormatRegistry.Set("date-time", (value) => timePattern.test(value) && !Number.isNaN(Date.parse(value)));
 
 /** Parley's own formats. They are omitted from the OpenAPI and AsyncAPI documents. */
@@ -50,7 +50,7 @@ export const UuidParam = () =>
     .Decode((id) => id.toLowerCase())
     .Encode((id) => id);
 
-/** Free text without control characters (except tab and line breaks) and lone surrogates. Lengths are in UTF-16 code units. */
+/** Free text without control characters (except tab and line breaks) or lone surrogates. Lengths are in UTF-16 code units. */
 export const Text = (options: StringOptions & { maxLength: number }) => Type.String({ ...options, format: "text" });
 
 /** Free text that contains at least one visible character. */
@@ -90,16 +90,16 @@ export const OneOf = <const T extends string>(values: readonly T[], options: Sch
  */
 export const Named = <T extends TSchema>(name: string, schema: T): T => ({ ...schema, title: name });
 
-const wholeNumber = /^-?\d{1,15}$/;
+const wholeNumberPattern = /^-?\d{1,15}$/;
 
 TypeRegistry.Set<{ minimum: number; maximum: number }>("QueryInteger", (schema, value) => {
-  if (typeof value !== "string" || !wholeNumber.test(value)) return false;
+  if (typeof value !== "string" || !wholeNumberPattern.test(value)) return false;
   return Number(value) >= schema.minimum && Number(value) <= schema.maximum;
 });
 
 /**
  * An integer in a query, which is received as a string. Elysia's own type checks the range while decoding, so its error doesn't
- * name the invalid parameter.
+ * mention the invalid parameter.
  */
 export const QueryInteger = (
   options: SchemaOptions & {

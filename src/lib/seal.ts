@@ -17,8 +17,9 @@ export interface Seal {
 }
 
 /**
- * Creates a seal, which encrypts bytes for storage in the database. It uses AES-256-GCM. The result is nonce, ciphertext and tag.
- * `context` identifies the owner of the bytes, so that they can't be decrypted if they are copied to another owner.
+ * Creates a seal, which encrypts bytes with AES-256-GCM for storage in the database. The result consists of the nonce, the
+ * ciphertext and the tag. `context` identifies the owner of the bytes, so that they can't be decrypted if they are copied to a
+ * different owner.
  */
 export function createSeal(key: Uint8Array): Seal {
   return {

@@ -9,7 +9,7 @@ const SOCK_CLOEXEC = 0o2000000;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 
-const calls = {
+const libcFunctions = {
   socket: { args: ["i32", "i32", "i32"], returns: "i32" },
   sendto: { args: ["i32", "buffer", "usize", "i32", "buffer", "u32"], returns: "i64" },
   close: { args: ["i32"], returns: "i32" },
@@ -21,15 +21,15 @@ const PINGS_PER_INTERVAL = 3;
 const REPEAT_MS = 5_000;
 
 export type ServiceManager = {
-  ready(status: string): void;
+  notifyReady(status: string): void;
   /** Notifies the manager of the shutdown. @param timeoutMs the time after which the manager kills the service. */
-  stopping(timeoutMs: number): void;
+  notifyStopping(timeoutMs: number): void;
 };
 
 type Environment = Record<string, string | undefined>;
 
 /**
- * Creates a client of systemd (`Type=notify`, see sd_notify(3)). It notifies systemd when the service is ready and when it stops,
+ * Creates a client for systemd (`Type=notify`, see sd_notify(3)). It notifies systemd when the service is ready and when it stops,
  * and pings the watchdog from the event loop, so that a hung process is restarted. Without systemd, it does nothing.
  * @param onFailure called once if the manager can't be reached.
  */
@@ -38,7 +38,7 @@ export function createServiceManager(
   onFailure: (reason: string) => void = () => {},
 ): ServiceManager {
   const path = environment.NOTIFY_SOCKET;
-  if (!path || process.platform !== "linux") return { ready() {}, stopping() {} };
+  if (!path || process.platform !== "linux") return { notifyReady() {}, notifyStopping() {} };
   const intervalMs = findWatchdogMs(environment);
   let timer: NodeJS.Timeout | undefined;
   let hasFailed = false;
@@ -51,20 +51,20 @@ export function createServiceManager(
   }
 
   return {
-    ready(status) {
+    notifyReady(status) {
       const lines = ["READY=1", `STATUS=${status}`, "WATCHDOG=1"];
       notify(lines);
       timer = setInterval(() => notify(lines), intervalMs === null ? REPEAT_MS : intervalMs / PINGS_PER_INTERVAL);
       timer.unref();
     },
-    stopping(timeoutMs) {
+    notifyStopping(timeoutMs) {
       clearInterval(timer);
       notify(["STOPPING=1", "STATUS=Stopping", `EXTEND_TIMEOUT_USEC=${timeoutMs * 1_000}`]);
     },
   };
 }
 
-/** Returns the interval within which the manager expects a ping from this process, or null if there is no watchdog. */
+/** Returns how often the manager expects a ping from this process, or null if there is no watchdog. */
 function findWatchdogMs({ WATCHDOG_USEC, WATCHDOG_PID }: Environment): number | null {
   if (WATCHDOG_PID && Number(WATCHDOG_PID) !== process.pid) return null;
   const intervalMs = Number(WATCHDOG_USEC) / 1_000;
@@ -72,7 +72,7 @@ function findWatchdogMs({ WATCHDOG_USEC, WATCHDOG_PID }: Environment): number | 
 }
 
 /**
- * Sends one datagram to a Unix socket, for which Bun has no API. Never blocks.
+ * Sends one datagram to a Unix socket. Calls the C library, because Bun has no API for this. Never blocks.
  * @param path the socket's path; begins with `@` for a name in the abstract namespace.
  * @returns the reason why the datagram couldn't be sent, or null.
  */
@@ -88,9 +88,16 @@ function sendDatagram(path: string, text: string): string | null {
   try {
     const socket = libc.symbols.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (socket < 0) return "no socket can be created";
-    const sent = libc.symbols.sendto(socket, data, data.length, MSG_DONTWAIT | MSG_NOSIGNAL, address, address.length);
+    const sentBytes = libc.symbols.sendto(
+      socket,
+      data,
+      data.length,
+      MSG_DONTWAIT | MSG_NOSIGNAL,
+      address,
+      address.length,
+    );
     libc.symbols.close(socket);
-    return Number(sent) === data.length ? null : `nothing can be sent to ${path}`;
+    return Number(sentBytes) === data.length ? null : `nothing can be sent to ${path}`;
   } finally {
     libc.close();
   }
@@ -99,7 +106,7 @@ function sendDatagram(path: string, text: string): string | null {
 function openLibc() {
   for (const name of ["libc.so.6", `libc.musl-${process.arch === "arm64" ? "aarch64" : "x86_64"}.so.1`])
     try {
-      return dlopen(name, calls);
+      return dlopen(name, libcFunctions);
     } catch {
       // Tries the next C library.
     }

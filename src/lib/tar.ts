@@ -7,7 +7,7 @@ const NAME_BYTES_MAX = 100;
 const NUMBER_MAX = 8 ** 11 - 1;
 
 /** Returns the size of a member with its header and padding. */
-const tarEntryBytes = (contentBytes: number): number =>
+const getTarEntryBytes = (contentBytes: number): number =>
   BLOCK_BYTES + contentBytes + (-contentBytes & (BLOCK_BYTES - 1));
 
 /** The end marker of an archive. */
@@ -16,16 +16,16 @@ export const TAR_END: Uint8Array = new Uint8Array(2 * BLOCK_BYTES);
 /** Encodes a member with its header and padding. An archive is a sequence of members followed by TAR_END. */
 export function encodeTarEntry({ path, content }: TarEntry, { mode, modifiedAtS }: TarOptions): Buffer {
   if (Buffer.byteLength(path) > NAME_BYTES_MAX) throw new Error(`The name is too long for a tar header: ${path}`);
-  const entry = Buffer.alloc(tarEntryBytes(content.length));
+  const entry = Buffer.alloc(getTarEntryBytes(content.length));
   entry.write(path, 0);
-  entry.write(octal(mode, 7), 100);
-  entry.write(octal(0, 7), 108);
-  entry.write(octal(0, 7), 116);
-  entry.write(octal(content.length, 11), 124);
-  entry.write(octal(Math.min(NUMBER_MAX, modifiedAtS), 11), 136);
+  entry.write(formatOctal(mode, 7), 100);
+  entry.write(formatOctal(0, 7), 108);
+  entry.write(formatOctal(0, 7), 116);
+  entry.write(formatOctal(content.length, 11), 124);
+  entry.write(formatOctal(Math.min(NUMBER_MAX, modifiedAtS), 11), 136);
   entry.write("0", 156);
   entry.write("ustar\u000000", 257);
-  entry.write(`${octal(calculateChecksum(entry), 6)}\0 `, 148);
+  entry.write(`${formatOctal(calculateChecksum(entry), 6)}\0 `, 148);
   entry.set(content, BLOCK_BYTES);
   return entry;
 }
@@ -36,7 +36,7 @@ type TarOptions = { mode: number; modifiedAtS: number };
 export function decodeTarEntry(entry: Buffer): TarEntry | null {
   if (entry.length < BLOCK_BYTES || entry.toString("latin1", 257, 262) !== "ustar") return null;
   const size = parseOctal(entry, 124, 12);
-  if (parseOctal(entry, 148, 8) !== calculateChecksum(entry) || tarEntryBytes(size) !== entry.length) return null;
+  if (parseOctal(entry, 148, 8) !== calculateChecksum(entry) || getTarEntryBytes(size) !== entry.length) return null;
   const end = entry.indexOf(0);
   const path = entry.toString("utf8", 0, Math.min(end, NAME_BYTES_MAX));
   return { path, content: entry.subarray(BLOCK_BYTES, BLOCK_BYTES + size) };
@@ -49,7 +49,7 @@ function calculateChecksum(entry: Buffer): number {
   return sum;
 }
 
-const octal = (value: number, digits: number) => value.toString(8).padStart(digits, "0");
+const formatOctal = (value: number, digits: number) => value.toString(8).padStart(digits, "0");
 
 function parseOctal(entry: Buffer, at: number, length: number): number {
   const text = entry.toString("latin1", at, at + length).replace(/[\0 ]+$/, "");

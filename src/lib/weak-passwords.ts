@@ -1,19 +1,26 @@
-import list from "./common-passwords.txt" with { type: "text" };
+import passwordList from "./common-passwords.txt" with { type: "text" };
 
 /** The 10,000 most common passwords, without those that are too short (scripts/common-passwords.ts). */
-const common = new Set(list.split("\n").filter((line) => line !== "" && !line.startsWith("#")));
-/** Dates among the 10,000 most common passwords, which the list omits. */
-for (const date of ["01012009", "01022010"]) common.add(date);
+const commonPasswords = new Set(passwordList.split("\n").filter((line) => line !== "" && !line.startsWith("#")));
+/** The file omits dates. These two are among the 10,000 most common passwords. */
+for (const date of ["01012009", "01022010"]) commonPasswords.add(date);
 
 /** Maximum length of a simple pattern. The list omits patterns: repeated characters, keyboard and alphabet sequences. */
 const PATTERN_CHARS_MAX = 12;
-const repeated = /^(.{1,6}?)\1+$/u;
-const rows = ["1234567890", "1234567890-=", "abcdefghijklmnopqrstuvwxyz", "qwertyuiop[]", "asdfghjkl;'", "zxcvbnm,./"];
-const runs = rows.flatMap((row) => [row.repeat(2), [...row.repeat(2)].reverse().join("")]);
+const repeatedPattern = /^(.{1,6}?)\1+$/u;
+const keyboardRows = [
+  "1234567890",
+  "1234567890-=",
+  "abcdefghijklmnopqrstuvwxyz",
+  "qwertyuiop[]",
+  "asdfghjkl;'",
+  "zxcvbnm,./",
+];
+const keySequences = keyboardRows.flatMap((row) => [row.repeat(2), [...row.repeat(2)].reverse().join("")]);
 
 function isPattern(text: string): boolean {
   if (text.length > PATTERN_CHARS_MAX) return false;
-  return repeated.test(text) || runs.some((run) => run.includes(text));
+  return repeatedPattern.test(text) || keySequences.some((run) => run.includes(text));
 }
 
 /**
@@ -21,12 +28,12 @@ function isPattern(text: string): boolean {
  * case and surrounding whitespace. Returns null if neither applies.
  * @param email null if unknown.
  */
-export function findWeakness(password: string, email: string | null): "common" | "address" | null {
-  const text = fold(password);
-  if (common.has(text) || isPattern(text)) return "common";
+export function findPasswordWeakness(password: string, email: string | null): "common" | "address" | null {
+  const text = normalizeForComparison(password);
+  if (commonPasswords.has(text) || isPattern(text)) return "common";
   if (email === null) return null;
-  const address = fold(email);
+  const address = normalizeForComparison(email);
   return text === address || text === address.slice(0, address.lastIndexOf("@")) ? "address" : null;
 }
 
-const fold = (text: string): string => text.normalize("NFKC").trim().toLowerCase();
+const normalizeForComparison = (text: string): string => text.normalize("NFKC").trim().toLowerCase();

@@ -1,17 +1,17 @@
 /**
- * Returns the key under which a client's IP address is counted. For IPv6 it is the /64 network, since a client usually has a
- * whole one (RFC 6177, RFC 7421).
- * @param address an address from `readClientAddress`.
+ * Returns the key under which a client's IP address is counted. For IPv6 it is the /64 network, because a client usually has
+ * a whole /64 network (RFC 6177, RFC 7421).
+ * @param address an address from `getClientAddress`.
  */
 export function createAddressKey(address: string): string {
   if (!address.includes(":")) return address;
-  const groups = expand(address);
-  const mapped = findMappedAddress(groups);
-  return mapped ?? `${groups.slice(0, 4).join(":")}::/64`;
+  const groups = expandIpv6(address);
+  const mappedAddress = findMappedAddress(groups);
+  return mappedAddress ?? `${groups.slice(0, 4).join(":")}::/64`;
 }
 
 /** Expands an IPv6 address in any notation to its eight groups. */
-function expand(address: string): string[] {
+function expandIpv6(address: string): string[] {
   const [left = "", right] = address.split("::");
   const head = splitGroups(left);
   const tail = right === undefined ? [] : splitGroups(right);

@@ -9,7 +9,7 @@ type Options = {
   /** Maximum number of answers in progress per user, or 0 for no limit. */
   answersMax: number;
   /** Counts a user's stored answers in progress on all instances. */
-  countStored(userId: string): Promise<number>;
+  countStoredAnswers(userId: string): Promise<number>;
   onRejected(): void;
 };
 
@@ -19,11 +19,11 @@ export interface AnswerLimit {
   store<T>(userId: string, store: () => Promise<T>): Promise<T>;
 
   /**
-   * Checks the limit for a message that a model may answer. If a model does, call `count`. Usually synchronous.
+   * Checks the limit for a message that a model may answer. If a model answers it, call `countAnswer`. Usually synchronous.
    * @throws Problem `rate_limited`.
    */
-  check(userId: string): Promise<void> | undefined;
-  count(userId: string): void;
+  checkLimit(userId: string): Promise<void> | undefined;
+  countAnswer(userId: string): void;
 
   /** Counts an answer that isn't stored. Returns a function to call when it ends. @throws Problem `rate_limited`. */
   reserve(userId: string): Promise<() => void>;
@@ -34,38 +34,39 @@ export interface AnswerLimit {
  * answers started on this instance since then. The count is queried again only if the bound reaches the limit, so most answers
  * start without a query.
  */
-export function createAnswerLimit({ answersMax, countStored, onRejected }: Options): AnswerLimit {
+export function createAnswerLimit({ answersMax, countStoredAnswers, onRejected }: Options): AnswerLimit {
   /** Answers for OpenAI clients, which aren't stored. */
-  const ephemeral = new Slots({ slotsMax: 0, resources: "answers", onRejected });
+  const ephemeralAnswers = new Slots({ slotsMax: 0, resources: "answers", onRejected });
   const storedLimit = new Slots({ slotsMax: answersMax, resources: "model answers in progress", onRejected });
-  const upperBounds = new BoundedCache<number>({ max: USERS_MAX });
+  const upperBounds = new BoundedCache<number>({ maxSize: USERS_MAX });
   const pendingCounts = new Map<string, Promise<void>>();
   /** Answers that are being stored and that the database doesn't count yet. */
-  const storing = new Map<string, Set<Promise<unknown>>>();
+  const storesInProgress = new Map<string, Set<Promise<unknown>>>();
 
-  const isBelowLimit = (userId: string) => (upperBounds.get(userId) ?? 0) + ephemeral.count(userId) < answersMax;
+  const isBelowLimit = (userId: string) =>
+    (upperBounds.get(userId) ?? 0) + ephemeralAnswers.countSlots(userId) < answersMax;
 
   /** Queries the count again. Concurrent callers share one query. */
   function refreshCount(userId: string): Promise<void> {
-    const running = pendingCounts.get(userId);
-    if (running) return running;
-    const started = countAll(userId).finally(() => pendingCounts.delete(userId));
-    pendingCounts.set(userId, started);
-    return started;
+    const runningQuery = pendingCounts.get(userId);
+    if (runningQuery) return runningQuery;
+    const query = queryCount(userId).finally(() => pendingCounts.delete(userId));
+    pendingCounts.set(userId, query);
+    return query;
   }
 
-  async function countAll(userId: string): Promise<void> {
+  async function queryCount(userId: string): Promise<void> {
     // The bound is at the limit, so no answers start during the query.
-    await Promise.allSettled(storing.get(userId) ?? []);
-    upperBounds.set(userId, await countStored(userId));
+    await Promise.allSettled(storesInProgress.get(userId) ?? []);
+    upperBounds.set(userId, await countStoredAnswers(userId));
   }
 
-  function trackStoring(userId: string, stored: Promise<unknown>): void {
-    const all = storing.get(userId) ?? new Set();
-    storing.set(userId, all.add(stored));
+  function trackStore(userId: string, stored: Promise<unknown>): void {
+    const userStores = storesInProgress.get(userId) ?? new Set();
+    storesInProgress.set(userId, userStores.add(stored));
     const remove = () => {
-      all.delete(stored);
-      if (all.size === 0) storing.delete(userId);
+      userStores.delete(stored);
+      if (userStores.size === 0) storesInProgress.delete(userId);
     };
     stored.then(remove, remove);
   }
@@ -76,8 +77,8 @@ export function createAnswerLimit({ answersMax, countStored, onRejected }: Optio
     acquire();
   }
 
-  const createRejection = (): Problem => storedLimit.createRejection();
-  const countOne = (userId: string) => void upperBounds.set(userId, (upperBounds.get(userId) ?? 0) + 1);
+  const createRejection = (): Problem => storedLimit.countRejection();
+  const incrementBound = (userId: string) => void upperBounds.set(userId, (upperBounds.get(userId) ?? 0) + 1);
 
   /** Calls `acquire` if the limit allows it. Synchronous, unless the user may have reached the limit. */
   function admit(userId: string, acquire: () => void): Promise<void> | undefined {
@@ -88,20 +89,20 @@ export function createAnswerLimit({ answersMax, countStored, onRejected }: Optio
 
   return {
     async store(userId, store) {
-      const pending = admit(userId, () => countOne(userId));
+      const pending = admit(userId, () => incrementBound(userId));
       if (pending) await pending;
       const stored = store();
-      trackStoring(userId, stored);
+      trackStore(userId, stored);
       return stored;
     },
 
-    check: (userId) => admit(userId, () => {}),
-    count: countOne,
+    checkLimit: (userId) => admit(userId, () => {}),
+    countAnswer: incrementBound,
 
     async reserve(userId) {
       let release = () => {};
       const pending = admit(userId, () => {
-        release = ephemeral.acquire(userId);
+        release = ephemeralAnswers.acquire(userId);
       });
       if (pending) await pending;
       return () => release();

@@ -1,32 +1,32 @@
 import { BURST_S, type Rate, SUSTAINED_S } from "./limiter.ts";
-import { MemoryWindow, type Use } from "./memory-window.ts";
+import { MemoryWindow, type WindowUsage } from "./memory-window.ts";
 
-/** The cost of frames. A `typing` frame costs a tenth of another one, because it is frequent and cheap. */
+/** The cost of a frame. A `typing` frame costs a tenth of any other frame, because it is frequent and cheap. */
 const FRAME_POINTS = 10;
 const TYPING_POINTS = 1;
-/** Maximum number of rejected frames in 10 seconds. After more, the socket is closed. */
+/** Maximum number of rejected frames in 10 seconds. If there are more, the socket is closed. */
 export const REJECTED_FRAMES_MAX = 200;
 const REJECTED_WINDOW_MS = 10_000;
 
 /** The counters of one socket. */
 export class FrameMeter {
-  readonly burst: Use = { points: 0, endsAtMs: 0 };
-  readonly sustained: Use = { points: 0, endsAtMs: 0 };
-  #rejected: Use = { points: 0, endsAtMs: 0 };
+  readonly burst: WindowUsage = { points: 0, endsAtMs: 0 };
+  readonly sustained: WindowUsage = { points: 0, endsAtMs: 0 };
+  #rejected: WindowUsage = { points: 0, endsAtMs: 0 };
 
   /** Counts a rejected frame. Returns whether the socket must be closed. */
   reject(nowMs: number): boolean {
-    count(this.#rejected, 1, REJECTED_WINDOW_MS, nowMs);
+    countPoints(this.#rejected, 1, REJECTED_WINDOW_MS, nowMs);
     return this.#rejected.points > REJECTED_FRAMES_MAX;
   }
 }
 
-function count(use: Use, points: number, durationMs: number, nowMs: number): void {
-  if (use.endsAtMs <= nowMs) {
-    use.points = 0;
-    use.endsAtMs = nowMs + durationMs;
+function countPoints(usage: WindowUsage, points: number, durationMs: number, nowMs: number): void {
+  if (usage.endsAtMs <= nowMs) {
+    usage.points = 0;
+    usage.endsAtMs = nowMs + durationMs;
   }
-  use.points += points;
+  usage.points += points;
 }
 
 export type FrameLimit = {
@@ -51,9 +51,9 @@ export function createFrameLimit(rates: { socket: Rate; user: Rate }): FrameLimi
     count(meter, userId, type) {
       const nowMs = Date.now();
       const points = type.startsWith("typing.") ? TYPING_POINTS : FRAME_POINTS;
-      count(meter.burst, points, BURST_S * 1_000, nowMs);
+      countPoints(meter.burst, points, BURST_S * 1_000, nowMs);
       if (meter.burst.points > socket.burst) return getWaitMs(meter.burst, nowMs);
-      count(meter.sustained, points, SUSTAINED_S * 1_000, nowMs);
+      countPoints(meter.sustained, points, SUSTAINED_S * 1_000, nowMs);
       if (meter.sustained.points > socket.sustained) return getWaitMs(meter.sustained, nowMs);
       if (userId === null) return 0;
       const burst = users.burst.hit(userId, points);
@@ -69,4 +69,4 @@ const toPoints = ({ burst, sustained }: Rate): Rate => ({
   sustained: sustained * FRAME_POINTS,
 });
 
-const getWaitMs = ({ endsAtMs }: Use, nowMs: number): number => Math.max(1, endsAtMs - nowMs);
+const getWaitMs = ({ endsAtMs }: WindowUsage, nowMs: number): number => Math.max(1, endsAtMs - nowMs);

@@ -13,7 +13,7 @@ const RETRY_AFTER_MS = 2_000;
 export type Requester = {
   /** Null for the command line, and for clients without an address. */
   ipAddress: string | null;
-  /** Identifies the account, which may not exist. */
+  /** Identifies the account, which might not exist. */
   account: string;
   knownBy: KnownBy;
   /** Aborted when the client disconnects. */
@@ -38,7 +38,7 @@ type Options = {
 
 export function createHashQueue({ parallelMax, onRejected }: Options): HashQueue {
   const limits = { jobsMax: HASHES_WAITING_MAX, jobsPerSourceMax: HASHES_WAITING_PER_ADDRESS_MAX };
-  // Each lane has its own capacity and gets every third slot, so unknown clients can't delay known ones.
+  // Each lane has its own capacity and receives every third slot, so unknown clients can't delay known ones.
   const createLane = () => new FairQueue<() => void>(limits);
   const lanes: Record<KnownBy, FairQueue<() => void>> = {
     account: createLane(),
@@ -46,7 +46,7 @@ export function createHashQueue({ parallelMax, onRejected }: Options): HashQueue
     nothing: createLane(),
   };
   const laneOrder = Object.values(lanes);
-  let running = 0;
+  let runningCount = 0;
   let lastLane = 0;
 
   function createRejection(fullPart: "source" | "queue"): Problem {
@@ -67,19 +67,19 @@ export function createHashQueue({ parallelMax, onRejected }: Options): HashQueue
     if (fullPart) throw createRejection(fullPart);
     return new Promise((resolve, reject) => {
       const start = () => {
-        signal?.removeEventListener("abort", leave);
+        signal?.removeEventListener("abort", cancel);
         resolve();
       };
-      const leave = () => {
+      const cancel = () => {
         if (job.remove()) reject(new Problem("overloaded", "The client disconnected before its password was checked."));
       };
       const job = lane.add(key, start);
-      signal?.addEventListener("abort", leave, { once: true });
-      if (signal?.aborted) leave();
+      signal?.addEventListener("abort", cancel, { once: true });
+      if (signal?.aborted) cancel();
     });
   }
 
-  function shiftNext(): (() => void) | undefined {
+  function shiftNextJob(): (() => void) | undefined {
     for (const _ of laneOrder) {
       lastLane = (lastLane + 1) % laneOrder.length;
       const start = laneOrder[lastLane]?.shift();
@@ -89,20 +89,20 @@ export function createHashQueue({ parallelMax, onRejected }: Options): HashQueue
   }
 
   /** Passes the slot of a finished job directly to the next job. */
-  function release(): void {
-    const start = shiftNext();
+  function releaseSlot(): void {
+    const start = shiftNextJob();
     if (start) start();
-    else running -= 1;
+    else runningCount -= 1;
   }
 
   return {
     async run(requester, work) {
-      if (running < parallelMax) running += 1;
+      if (runningCount < parallelMax) runningCount += 1;
       else await waitForSlot(requester);
       try {
         return await work();
       } finally {
-        release();
+        releaseSlot();
       }
     },
   };

@@ -2,7 +2,7 @@ import { Problem } from "../lib/problem.ts";
 import type { LimitResult } from "./limiter.ts";
 
 /** Returns the rate-limit headers for a result. */
-function createHeaders({ policy, state }: LimitResult): Record<string, string> {
+function createRateLimitHeaders({ policy, state }: LimitResult): Record<string, string> {
   return { "ratelimit-policy": policy, ratelimit: state };
 }
 
@@ -29,7 +29,7 @@ export function createRateLimitProblem(result: LimitResult, label: string): Prob
   const waitS = Math.ceil(result.retryAfterMs / 1_000);
   return new Problem("rate_limited", `Too many ${label}; try again in ${waitS} s.`, {
     retryAfterMs: result.retryAfterMs,
-    headers: createHeaders(result),
-    violatedPolicies: result.violated,
+    headers: createRateLimitHeaders(result),
+    violatedPolicies: result.violatedWindows,
   });
 }

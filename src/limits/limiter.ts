@@ -1,7 +1,7 @@
 import { type RateLimiterLike, RateLimiterRedis, RateLimiterRes } from "rate-limiter-flexible";
 import { BoundedCache } from "../cache/bounded-cache.ts";
 import type { RedisLink } from "../redis/link.ts";
-import { KEYS_MAX, MemoryWindow, type Use } from "./memory-window.ts";
+import { KEYS_MAX, MemoryWindow, type WindowUsage } from "./memory-window.ts";
 
 /** Durations of the two windows of each rate limit: a short one for bursts and a longer one for sustained load. */
 export const BURST_S = 10;
@@ -29,7 +29,7 @@ export class LimitResult {
   }
 
   /** The names of the exhausted windows. */
-  get violated(): WindowName[] {
+  get violatedWindows(): WindowName[] {
     const names: WindowName[] = [];
     if (this.burst.remaining < 0) names.push("burst");
     if (this.sustained.remaining < 0) names.push("sustained");
@@ -39,8 +39,8 @@ export class LimitResult {
   /** Milliseconds until a request will be allowed, or 0 if this one is. */
   get retryAfterMs(): number {
     if (this.isAllowed) return 0;
-    const waits = [this.burst, this.sustained].map(({ remaining, endsInMs }) => (remaining < 0 ? endsInMs : 0));
-    return Math.max(1, ...waits);
+    const waitsMs = [this.burst, this.sustained].map(({ remaining, endsInMs }) => (remaining < 0 ? endsInMs : 0));
+    return Math.max(1, ...waitsMs);
   }
 
   /** The value of `RateLimit`, which reports the remaining quota. Formatted only when it is needed. */
@@ -67,7 +67,8 @@ type Options = { name: string; rate: Rate; redis: RedisLink | null; keysMax?: nu
 
 /**
  * Creates a rate limit that is counted separately for each key. Uses rejected by the burst window don't count in the sustained
- * window, so that a short burst doesn't block a caller for the rest of the minute.
+ * window, so that a short burst doesn't block a caller for the rest of the minute. With Redis, the first rejected use does count,
+ * because both windows are counted at the same time.
  */
 export function createLimiter({ name, rate, redis, keysMax = KEYS_MAX }: Options): Limiter {
   const windows = {
@@ -77,11 +78,11 @@ export function createLimiter({ name, rate, redis, keysMax = KEYS_MAX }: Options
   const policy = `"burst";q=${rate.burst};w=${BURST_S}, "sustained";q=${rate.sustained};w=${SUSTAINED_S}`;
 
   /** @param cost 1 if the use has not been counted, otherwise 0. */
-  function createResult(burst: Use | undefined, sustained: Use | undefined, cost: 0 | 1): LimitResult {
+  function createResult(burst: WindowUsage | undefined, sustained: WindowUsage | undefined, cost: 0 | 1): LimitResult {
     const nowMs = Date.now();
-    const getState = (use: Use | undefined, points: number, durationS: number): WindowState => ({
-      remaining: points - (use?.points ?? 0) - cost,
-      endsInMs: use ? Math.max(0, use.endsAtMs - nowMs) : durationS * 1_000,
+    const getState = (usage: WindowUsage | undefined, points: number, durationS: number): WindowState => ({
+      remaining: points - (usage?.points ?? 0) - cost,
+      endsInMs: usage ? Math.max(0, usage.endsAtMs - nowMs) : durationS * 1_000,
     });
     return new LimitResult(
       policy,
@@ -98,14 +99,20 @@ export function createLimiter({ name, rate, redis, keysMax = KEYS_MAX }: Options
   const peekLocally = (key: string) => createResult(windows.burst.peek(key), windows.sustained.peek(key), 1);
   if (redis === null) return { consume: consumeLocally, peek: peekLocally };
 
-  const shared = createSharedWindows(name, rate, redis, windows);
+  const sharedWindows = createSharedWindows(name, rate, redis, windows);
   /** Keys that the burst window rejects. Until it ends, their uses are rejected without a request to Redis. */
-  const rejectedKeys = new BoundedCache<{ burst: Use; sustained: Use }>({ max: keysMax, ttlMs: BURST_S * 1_000 });
+  const rejectedKeys = new BoundedCache<{ burst: WindowUsage; sustained: WindowUsage }>({
+    maxSize: keysMax,
+    ttlMs: BURST_S * 1_000,
+  });
 
   async function consumeShared(key: string): Promise<LimitResult> {
     const rejected = rejectedKeys.get(key);
     if (rejected && rejected.burst.endsAtMs > Date.now()) return createResult(rejected.burst, rejected.sustained, 0);
-    const [burst, sustained] = await Promise.all([use(shared.burst, key), use(shared.sustained, key)]);
+    const [burst, sustained] = await Promise.all([
+      countUse(sharedWindows.burst, key),
+      countUse(sharedWindows.sustained, key),
+    ]);
     if (burst.points > rate.burst) rejectedKeys.set(key, { burst, sustained });
     return createResult(burst, sustained, 0);
   }
@@ -114,8 +121,8 @@ export function createLimiter({ name, rate, redis, keysMax = KEYS_MAX }: Options
     consume: (key) => (redis.isAvailable() ? consumeShared(key) : consumeLocally(key)),
     async peek(key) {
       if (!redis.isAvailable()) return peekLocally(key);
-      const [burst, sustained] = await Promise.all([shared.burst.get(key), shared.sustained.get(key)]);
-      return createResult(toOptionalUse(burst), toOptionalUse(sustained), 1);
+      const [burst, sustained] = await Promise.all([sharedWindows.burst.get(key), sharedWindows.sustained.get(key)]);
+      return createResult(toOptionalUsage(burst), toOptionalUsage(sustained), 1);
     },
   };
 }
@@ -137,18 +144,19 @@ function createSharedWindows(name: string, rate: Rate, redis: RedisLink, windows
 }
 
 /** Counts a use. The library throws its result if the limit is exceeded. */
-async function use(limiter: RateLimiterLike, key: string): Promise<Use> {
+async function countUse(limiter: RateLimiterLike, key: string): Promise<WindowUsage> {
   try {
-    return toUse(await limiter.consume(key));
+    return toUsage(await limiter.consume(key));
   } catch (error) {
-    if (error instanceof RateLimiterRes) return toUse(error);
+    if (error instanceof RateLimiterRes) return toUsage(error);
     throw error;
   }
 }
 
-const toUse = ({ consumedPoints, msBeforeNext }: RateLimiterRes): Use => ({
+const toUsage = ({ consumedPoints, msBeforeNext }: RateLimiterRes): WindowUsage => ({
   points: consumedPoints,
   endsAtMs: Date.now() + Math.max(0, msBeforeNext),
 });
 
-const toOptionalUse = (result: RateLimiterRes | null): Use | undefined => (result ? toUse(result) : undefined);
+const toOptionalUsage = (result: RateLimiterRes | null): WindowUsage | undefined =>
+  result ? toUsage(result) : undefined;

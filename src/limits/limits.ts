@@ -40,18 +40,19 @@ export type Limits = {
   /** Stores a message that a model will answer. @throws Problem `rate_limited`, or the errors of `store`. */
   storeAnsweredMessage<T>(subject: Subject, store: () => Promise<T>): Promise<T>;
   /**
-   * Checks the limit for a message that a model may answer. If a model does, call `countAnswer`. Concurrent messages may
-   * slightly exceed the limit. Usually synchronous.
+   * Checks the limit for a message that a model may answer. If a model answers it, call `countAnswer`. Concurrent messages
+   * may slightly exceed the limit. Usually synchronous.
    * @throws Problem `rate_limited`.
    */
   checkAnswerLimit(subject: Subject): Promise<void> | undefined;
   countAnswer(subject: Subject): void;
   /**
-   * Counts a member who is about to be added. Above the added user's limit, only callers whom that user knows can add them.
-   * @param isKnown returns whether the added user knows the caller. Called only above the limit.
+   * Counts a new member. Call it before adding the member. Above the added user's limit, only callers whom that user knows can
+   * add them.
+   * @param isCallerKnown returns whether the added user knows the caller. Called only above the limit.
    * @throws Problem `rate_limited`.
    */
-  countAddedMember(subject: Subject, addedId: string, isKnown: () => Promise<boolean>): Promise<void>;
+  countAddedMember(subject: Subject, addedId: string, isCallerKnown: () => Promise<boolean>): Promise<void>;
   /** Limits concurrent answers. */
   answers: Pick<AnswerLimit, "store" | "reserve">;
   frames: FrameLimit;
@@ -62,9 +63,9 @@ export type Limits = {
   exports: Slots;
   logins: LoginGuard;
   /** Limits lookups of users by email address. Unknown email addresses are counted as failures. */
-  lookups: Pick<LoginGuard, "begin">;
+  lookups: Pick<LoginGuard, "startAttempt">;
   passwordChecks: Slots;
-  /** Null without REDIS_URL. */
+  /** Null if REDIS_URL isn't set. */
   redis: RedisLink | null;
   /** Whether all limits are counted in this process, so that `countAddress` is synchronous. */
   isLocal: boolean;
@@ -79,7 +80,7 @@ type Dependencies = {
   log: Log;
   metrics: Metrics;
   /** Counts a user's stored answers in progress. */
-  countStored(userId: string): Promise<number>;
+  countStoredAnswers(userId: string): Promise<number>;
 };
 
 type CountedClass = AddressClass | CallerClass | MemberClass | HookClass;
@@ -100,43 +101,43 @@ const limitNames: Record<CountedClass, string> = {
 const EXPORTS_PER_USER = 1;
 
 /** Creates this instance's limits. */
-export function createLimits({ config, deployment, log, metrics, countStored }: Dependencies): Limits {
+export function createLimits({ config, deployment, log, metrics, countStoredAnswers }: Dependencies): Limits {
   const redis = config.REDIS_URL === undefined ? null : connectRedis(config.REDIS_URL, deployment, log);
   const isEnabled = config.RATE_LIMIT_ENABLED === "true";
-  const slots = (limit: string, slotsMax: number, resources: string, policy?: string) =>
+  const createSlots = (limit: string, slotsMax: number, resources: string, policy?: string) =>
     new Slots({
       slotsMax: isEnabled ? slotsMax : 0,
       resources,
       onRejected: () => metrics.rateLimited.inc({ limit }),
       ...(policy !== undefined && { policy }),
     });
-  const sockets = slots("sockets", config.RATE_LIMIT_SOCKETS_PER_USER, "sockets open here");
-  const feeds = slots("feeds", config.RATE_LIMIT_FEEDS_PER_USER, "live feeds open here");
+  const sockets = createSlots("sockets", config.RATE_LIMIT_SOCKETS_PER_USER, "open sockets on this instance");
+  const feeds = createSlots("feeds", config.RATE_LIMIT_FEEDS_PER_USER, "open live feeds on this instance");
   const answers = createAnswerLimit({
     answersMax: isEnabled ? config.RATE_LIMIT_GENERATIONS_PER_USER : 0,
-    countStored,
+    countStoredAnswers,
     onRejected: () => metrics.rateLimited.inc({ limit: "generations" }),
   });
-  const passwordChecks = slots(
+  const passwordChecks = createSlots(
     "password_checks",
     PASSWORD_CHECKS_PER_USER,
-    "passwords checked at once",
+    "concurrent password checks",
     "password_checks",
   );
   const reads = new ReadQueue({
     concurrentMax: isEnabled ? config.RATE_LIMIT_READS_AT_ONCE_PER_USER : 0,
     onRejected: () => metrics.rateLimited.inc({ limit: "reads_waiting" }),
   });
-  const expensiveReads = slots(
+  const expensiveReads = createSlots(
     "expensive_reads",
     config.RATE_LIMIT_EXPENSIVE_READS_PER_USER,
     "searches, previews, exports and analytics in progress",
   );
-  const exports = slots("exports", EXPORTS_PER_USER, "export in progress");
-  const common = { answers, sockets, feeds, reads, expensiveReads, exports, passwordChecks, redis };
+  const exports = createSlots("exports", EXPORTS_PER_USER, "export in progress");
+  const commonLimits = { answers, sockets, feeds, reads, expensiveReads, exports, passwordChecks, redis };
   if (!isEnabled)
     return {
-      ...common,
+      ...commonLimits,
       countAddress: () => null,
       countCaller: () => null,
       countHook: () => null,
@@ -150,7 +151,7 @@ export function createLimits({ config, deployment, log, metrics, countStored }: 
       isLocal: true,
     };
 
-  const rate = (name: RateName) => ({
+  const getRate = (name: RateName) => ({
     burst: config[`RATE_LIMIT_${name}_PER_10S`],
     sustained: config[`RATE_LIMIT_${name}_PER_MINUTE`],
   });
@@ -159,18 +160,19 @@ export function createLimits({ config, deployment, log, metrics, countStored }: 
     account: config.RATE_LIMIT_LOGIN_FAILURES_PER_ACCOUNT,
     address: config.RATE_LIMIT_LOGIN_FAILURES_PER_ADDRESS,
   };
-  const limiter = (name: RateName) => createLimiter({ name: name.toLowerCase(), rate: rate(name), redis });
+  const createNamedLimiter = (name: RateName) =>
+    createLimiter({ name: name.toLowerCase(), rate: getRate(name), redis });
   const limiters: Record<CountedClass, Limiter> = {
-    address: limiter("ADDRESS"),
-    auth: limiter("AUTH"),
-    renew: limiter("RENEW"),
-    hooks_address: limiter("HOOKS_ADDRESS"),
-    hooks: limiter("HOOKS"),
-    read: limiter("READ"),
-    write: limiter("WRITE"),
-    ai: limiter("AI"),
-    adds: limiter("ADDS"),
-    added: limiter("ADDED"),
+    address: createNamedLimiter("ADDRESS"),
+    auth: createNamedLimiter("AUTH"),
+    renew: createNamedLimiter("RENEW"),
+    hooks_address: createNamedLimiter("HOOKS_ADDRESS"),
+    hooks: createNamedLimiter("HOOKS"),
+    read: createNamedLimiter("READ"),
+    write: createNamedLimiter("WRITE"),
+    ai: createNamedLimiter("AI"),
+    adds: createNamedLimiter("ADDS"),
+    added: createNamedLimiter("ADDED"),
   };
 
   function throwIfExceeded(limit: CountedClass, result: LimitResult): LimitResult {
@@ -179,7 +181,7 @@ export function createLimits({ config, deployment, log, metrics, countStored }: 
     throw createRateLimitProblem(result, limitNames[limit]);
   }
 
-  function count(limit: CountedClass, key: string): LimitResult | Promise<LimitResult> {
+  function countUse(limit: CountedClass, key: string): LimitResult | Promise<LimitResult> {
     const result = limiters[limit].consume(key);
     return result instanceof Promise
       ? result.then((awaited) => throwIfExceeded(limit, awaited))
@@ -187,10 +189,10 @@ export function createLimits({ config, deployment, log, metrics, countStored }: 
   }
 
   /** Counts a use for the user and the API key. Returns the result with less remaining quota. */
-  async function countBoth(limit: CallerClass, userKey: string, apiKeyKey: string): Promise<LimitResult> {
-    const userResult = await count(limit, userKey);
-    const keyResult = await count(limit, apiKeyKey);
-    return keyResult.remaining < userResult.remaining ? keyResult : userResult;
+  async function countBoth(limit: CallerClass, userKey: string, credentialKey: string): Promise<LimitResult> {
+    const userResult = await countUse(limit, userKey);
+    const credentialResult = await countUse(limit, credentialKey);
+    return credentialResult.remaining < userResult.remaining ? credentialResult : userResult;
   }
 
   function countCaller(
@@ -198,32 +200,32 @@ export function createLimits({ config, deployment, log, metrics, countStored }: 
     { user, credentialId, scopes }: Subject,
   ): LimitResult | Promise<LimitResult> {
     const userKey = `u:${user.id}`;
-    return scopes === null ? count(limit, userKey) : countBoth(limit, userKey, `k:${credentialId}`);
+    return scopes === null ? countUse(limit, userKey) : countBoth(limit, userKey, `k:${credentialId}`);
   }
 
-  async function checkAsync({ user }: Subject, peeked: Promise<LimitResult>): Promise<void> {
-    throwIfExceeded("ai", await peeked);
-    await answers.check(user.id);
+  async function finishCheck({ user }: Subject, result: Promise<LimitResult>): Promise<void> {
+    throwIfExceeded("ai", await result);
+    await answers.checkLimit(user.id);
   }
 
   return {
-    ...common,
-    countAddress: (limit, ipAddress) => (ipAddress === null ? null : count(limit, createAddressKey(ipAddress))),
+    ...commonLimits,
+    countAddress: (limit, ipAddress) => (ipAddress === null ? null : countUse(limit, createAddressKey(ipAddress))),
     countCaller,
-    countHook: (hookId) => count("hooks", `h:${hookId}`),
+    countHook: (hookId) => countUse("hooks", `h:${hookId}`),
     async storeAnsweredMessage(subject, store) {
-      const counted = countCaller("ai", subject);
-      if (counted instanceof Promise) await counted;
+      const result = countCaller("ai", subject);
+      if (result instanceof Promise) await result;
       return answers.store(subject.user.id, store);
     },
     checkAnswerLimit(subject) {
-      const peeked = limiters.ai.peek(`u:${subject.user.id}`);
-      if (peeked instanceof Promise) return checkAsync(subject, peeked);
-      throwIfExceeded("ai", peeked);
-      return answers.check(subject.user.id);
+      const result = limiters.ai.peek(`u:${subject.user.id}`);
+      if (result instanceof Promise) return finishCheck(subject, result);
+      throwIfExceeded("ai", result);
+      return answers.checkLimit(subject.user.id);
     },
     countAnswer(subject) {
-      answers.count(subject.user.id);
+      answers.countAnswer(subject.user.id);
       // The message is already stored, so the result is ignored.
       const { user, credentialId, scopes } = subject;
       for (const key of [`u:${user.id}`, ...(scopes === null ? [] : [`k:${credentialId}`])])
@@ -231,18 +233,18 @@ export function createLimits({ config, deployment, log, metrics, countStored }: 
           log.error({ err: error }, "an answer could not be counted"),
         );
     },
-    async countAddedMember({ user }, addedId, isKnown) {
-      await count("adds", `u:${user.id}`);
+    async countAddedMember({ user }, addedId, isCallerKnown) {
+      await countUse("adds", `u:${user.id}`);
       const addedResult = await limiters.added.consume(`u:${addedId}`);
-      if (!addedResult.isAllowed && !(await isKnown())) throwIfExceeded("added", addedResult);
+      if (!addedResult.isAllowed && !(await isCallerKnown())) throwIfExceeded("added", addedResult);
     },
-    frames: createFrameLimit({ socket: rate("SOCKET_FRAMES"), user: rate("USER_FRAMES") }),
+    frames: createFrameLimit({ socket: getRate("SOCKET_FRAMES"), user: getRate("USER_FRAMES") }),
     logins: createLoginGuard({ failures, redis, onRejected: () => metrics.rateLimited.inc({ limit: "login" }) }),
     lookups: createLoginGuard({
       failures,
       redis,
       name: "lookup",
-      detail: "Too many email addresses without an account; wait before you try another one.",
+      detail: "Too many email addresses without an account; wait before you try another email address.",
       resetsOnSuccess: false,
       onRejected: () => metrics.rateLimited.inc({ limit: "member_by_email" }),
     }),

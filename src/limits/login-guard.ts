@@ -36,14 +36,14 @@ type Options = {
 };
 
 /**
- * Whether a client's IP address is known: this account (`account`) or another one (`address`) was recently used from it. It
- * can be determined before the password is checked.
+ * Whether a client's IP address is known. With `account`, this account was recently used from the address. With `address`, only
+ * a different account was. Can be determined before the password is checked.
  */
 export type KnownBy = "account" | "address" | "nothing";
 
 type LoginAttempt = {
   knownBy: KnownBy;
-  /** Records a wrong password. Returns the locks that it caused. @throws Problem `rate_limited` as `begin` does. */
+  /** Records an incorrect password. Returns the locks that it caused. @throws Problem `rate_limited` as `startAttempt` does. */
   fail(): Promise<LoginLock[]>;
   /** Records a correct password. @throws Problem `rate_limited` if a lock was set while the password was checked. */
   succeed(): Promise<void>;
@@ -51,29 +51,30 @@ type LoginAttempt = {
 
 export type LoginGuard = {
   /**
-   * Begins an attempt. Must be called before a password is checked.
-   * @param account identifies the account, which may not exist.
+   * Starts an attempt. Must be called before a password is checked.
+   * @param account identifies the account, which might not exist.
    * @throws Problem `rate_limited` while there is a lock, even if the password is correct.
    */
-  begin(account: string, ipAddress: string | null): Promise<LoginAttempt>;
+  startAttempt(account: string, ipAddress: string | null): Promise<LoginAttempt>;
 
   /** Returns whether an IP address is known, for a request without an account. */
-  findKnown(ipAddress: string | null): Promise<Exclude<KnownBy, "account">>;
+  findKnownBy(ipAddress: string | null): Promise<Exclude<KnownBy, "account">>;
 
   /** Records that an account authenticated from an IP address without a password. */
-  remember(account: string, ipAddress: string | null): Promise<void>;
+  rememberAddress(account: string, ipAddress: string | null): Promise<void>;
 };
 
 /** The guard to use if limits are off. */
 export const noLoginGuard: LoginGuard = {
-  begin: async () => ({ knownBy: "nothing", fail: async () => [], succeed: async () => {} }),
-  findKnown: async () => "nothing",
-  remember: async () => {},
+  startAttempt: async () => ({ knownBy: "nothing", fail: async () => [], succeed: async () => {} }),
+  findKnownBy: async () => "nothing",
+  rememberAddress: async () => {},
 };
 
 /**
  * Creates a guard that slows down password guessing. Only failures are counted, so logins with the correct password are
- * unlimited. If concurrent guesses exceed the limit, all others are rejected, even correct ones, so that they reveal nothing.
+ * unlimited. If concurrent guesses exceed the limit, all further guesses are rejected, even a correct one, so that the responses
+ * reveal nothing.
  */
 export function createLoginGuard({
   failures,
@@ -91,21 +92,21 @@ export function createLoginGuard({
     counts: createWindow(`${guardName}:${scope}:failures`, durationS, redis),
     locks: createWindow(`${guardName}:${scope}:lock`, WAIT_S_MAX, redis),
   });
-  const narrow = createScope("account_and_address", NARROW_WINDOW_S);
-  const account = createScope("account", BROAD_WINDOW_S);
-  const address = createScope("address", BROAD_WINDOW_S);
+  const pairScope = createScope("account_and_address", NARROW_WINDOW_S);
+  const accountScope = createScope("account", BROAD_WINDOW_S);
+  const addressScope = createScope("address", BROAD_WINDOW_S);
   const knownPairs = createWindow(`${guardName}:known`, KNOWN_ADDRESS_S, redis);
-  // Kept separately, so that one address with many accounts can't evict the other addresses.
+  // Addresses are stored separately, so that one address with many accounts can't evict the others.
   const knownAddresses = createWindow(`${guardName}:known_address`, KNOWN_ADDRESS_S, redis);
 
-  async function remember({ pairKey, addressKey }: Keys): Promise<void> {
+  async function rememberAddress({ pairKey, addressKey }: Keys): Promise<void> {
     await Promise.all([
       knownPairs.set(pairKey, 1, KNOWN_ADDRESS_S),
       knownAddresses.set(addressKey, 1, KNOWN_ADDRESS_S),
     ]);
   }
 
-  async function findKnown({ pairKey, addressKey }: Keys): Promise<KnownBy> {
+  async function findKnownBy({ pairKey, addressKey }: Keys): Promise<KnownBy> {
     const [pair, address] = await Promise.all([knownPairs.get(pairKey), knownAddresses.get(addressKey)]);
     if (pair !== null) return "account";
     return address === null ? "nothing" : "address";
@@ -118,34 +119,34 @@ export function createLoginGuard({
    * @returns the number of failures for each key.
    */
   async function checkLocks(keys: ScopedKey[], initialFailures?: number[]): Promise<number[]> {
-    const states = await Promise.all(keys.map(readState));
-    const waits = states.map(({ waitMs, failed, failuresMax }, index) => {
-      const wasOvertaken =
-        initialFailures !== undefined && isOvertaken(failed, initialFailures[index] ?? 0, failuresMax);
-      return wasOvertaken ? Math.max(waitMs, INITIAL_WAIT_S * 1_000) : waitMs;
+    const states = await Promise.all(keys.map(getLockState));
+    const waitsMs = states.map(({ waitMs, failureCount, failuresMax }, index) => {
+      const isLocked =
+        initialFailures !== undefined && wasLockedMeanwhile(failureCount, initialFailures[index] ?? 0, failuresMax);
+      return isLocked ? Math.max(waitMs, INITIAL_WAIT_S * 1_000) : waitMs;
     });
-    if (Math.max(...waits) === 0) return states.map(({ failed }) => failed);
-    throw createRejection(keys, waits);
+    if (Math.max(...waitsMs) === 0) return states.map(({ failureCount }) => failureCount);
+    throw createRejection(keys, waitsMs);
   }
 
-  /** @param waits the remaining duration of each key's lock, or 0 if the key isn't locked. */
-  function createRejection(scopedKeys: ScopedKey[], waits: number[]): Problem {
+  /** @param waitsMs the remaining duration of each key's lock, or 0 if the key isn't locked. */
+  function createRejection(scopedKeys: ScopedKey[], waitsMs: number[]): Problem {
     onRejected();
     const exhausted = scopedKeys.flatMap(({ scope: { policy, failuresMax: quota, windowS } }, index) => {
-      const waitMs = waits[index] ?? 0;
+      const waitMs = waitsMs[index] ?? 0;
       return waitMs > 0 ? [{ policy, quota, windowS, waitMs }] : [];
     });
     return createLimitProblem(detail, exhausted);
   }
 
   return {
-    async begin(name, ipAddress) {
-      const keys = createKeys(name, ipAddress);
+    async startAttempt(account, ipAddress) {
+      const keys = createKeys(account, ipAddress);
       const { accountKey, addressKey, pairKey } = keys;
-      const knownBy = await findKnown(keys);
-      const scopedKeys: ScopedKey[] = [{ scope: narrow, key: pairKey }];
-      if (knownBy !== "account") scopedKeys.push({ scope: account, key: accountKey });
-      if (ipAddress !== null) scopedKeys.push({ scope: address, key: addressKey });
+      const knownBy = await findKnownBy(keys);
+      const scopedKeys: ScopedKey[] = [{ scope: pairScope, key: pairKey }];
+      if (knownBy !== "account") scopedKeys.push({ scope: accountScope, key: accountKey });
+      if (ipAddress !== null) scopedKeys.push({ scope: addressScope, key: addressKey });
       const initialFailures = await checkLocks(scopedKeys);
       return {
         knownBy,
@@ -155,26 +156,26 @@ export function createLoginGuard({
             scopedKeys.map((scopedKey, index) => countFailure(scopedKey, initialFailures[index] ?? 0)),
           );
           // Concurrent attempts may have exceeded the limit.
-          if (counts.includes("overtaken"))
+          if (counts.includes("locked"))
             throw createRejection(
               scopedKeys,
-              counts.map((count) => (count === "overtaken" ? INITIAL_WAIT_S * 1_000 : 0)),
+              counts.map((count) => (count === "locked" ? INITIAL_WAIT_S * 1_000 : 0)),
             );
-          return counts.filter((count) => count !== null && count !== "overtaken");
+          return counts.filter((count) => count !== null && count !== "locked");
         },
         async succeed() {
           await checkLocks(scopedKeys, initialFailures);
-          if (resetsOnSuccess) await Promise.all([narrow.counts.delete(pairKey), remember(keys)]);
+          if (resetsOnSuccess) await Promise.all([pairScope.counts.delete(pairKey), rememberAddress(keys)]);
         },
       };
     },
 
-    async findKnown(ipAddress) {
+    async findKnownBy(ipAddress) {
       const address = await knownAddresses.get(createAddressKeyOrNone(ipAddress));
       return address === null ? "nothing" : "address";
     },
 
-    remember: (name, ipAddress) => remember(createKeys(name, ipAddress)),
+    rememberAddress: (account, ipAddress) => rememberAddress(createKeys(account, ipAddress)),
   };
 }
 
@@ -199,22 +200,19 @@ type Scope = {
 };
 type ScopedKey = { scope: Scope; key: string };
 
-async function readState({ scope, key }: ScopedKey) {
+async function getLockState({ scope, key }: ScopedKey) {
   const [lock, count] = await Promise.all([scope.locks.get(key), scope.counts.get(key)]);
-  return { waitMs: lock?.msBeforeNext ?? 0, failed: count?.consumedPoints ?? 0, failuresMax: scope.failuresMax };
+  return { waitMs: lock?.msBeforeNext ?? 0, failureCount: count?.consumedPoints ?? 0, failuresMax: scope.failuresMax };
 }
 
-/** Whether another attempt has set a lock since this one began. */
-const isOvertaken = (failed: number, initialFailures: number, failuresMax: number): boolean =>
-  failed > initialFailures && failed >= failuresMax;
+/** Whether another attempt has set a lock since this attempt began. */
+const wasLockedMeanwhile = (failureCount: number, initialFailures: number, failuresMax: number): boolean =>
+  failureCount > initialFailures && failureCount >= failuresMax;
 
 /** Counts a failure. Returns the lock that it set, if any. */
-async function countFailure(
-  { scope, key }: ScopedKey,
-  initialFailures: number,
-): Promise<LoginLock | "overtaken" | null> {
+async function countFailure({ scope, key }: ScopedKey, initialFailures: number): Promise<LoginLock | "locked" | null> {
   const { consumedPoints } = await scope.counts.penalty(key);
-  if (isOvertaken(consumedPoints - 1, initialFailures, scope.failuresMax)) return "overtaken";
+  if (wasLockedMeanwhile(consumedPoints - 1, initialFailures, scope.failuresMax)) return "locked";
   const excess = consumedPoints - scope.failuresMax;
   if (excess < 0) return null;
   const waitS = Math.min(INITIAL_WAIT_S * 2 ** excess, WAIT_S_MAX);

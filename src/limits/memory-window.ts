@@ -2,7 +2,7 @@ import { RateLimiterCompatibleAbstract, RateLimiterRes } from "rate-limiter-flex
 import { BoundedCache } from "../cache/bounded-cache.ts";
 
 /** The points that a key has used in a window, and the end of the window (in the time of `Date.now()`). */
-export type Use = { points: number; endsAtMs: number };
+export type WindowUsage = { points: number; endsAtMs: number };
 
 /** Maximum number of keys per window. The least recently used ones are evicted, so that clients can't exhaust the memory. */
 export const KEYS_MAX = 100_000;
@@ -21,44 +21,44 @@ export class MemoryWindow extends RateLimiterCompatibleAbstract {
   override execEvenly = false;
   readonly points: number;
   readonly #durationMs: number;
-  readonly #uses: BoundedCache<Use>;
+  readonly #usages: BoundedCache<WindowUsage>;
 
   constructor({ points, durationS, keysMax = KEYS_MAX }: Options) {
     super();
     this.points = points;
     this.#durationMs = durationS * 1_000;
-    this.#uses = new BoundedCache({ max: keysMax, ttlMs: this.#durationMs, now: Date.now });
+    this.#usages = new BoundedCache({ maxSize: keysMax, ttlMs: this.#durationMs, now: Date.now });
   }
 
   /** The number of entries in memory, including expired ones that haven't been removed yet. */
   get size(): number {
-    return this.#uses.size;
+    return this.#usages.size;
   }
 
-  /** Adds points, even above the limit. Returns the current use, which is valid until the next call for this key. */
-  hit(key: string, points = 1): Use {
+  /** Adds points, even above the limit. Returns the current usage, which is valid until the next call for this key. */
+  hit(key: string, points = 1): WindowUsage {
     const nowMs = Date.now();
-    const existing = this.#uses.get(key);
-    if (existing && existing.endsAtMs > nowMs) {
-      existing.points += points;
-      return existing;
+    const existingUsage = this.#usages.get(key);
+    if (existingUsage && existingUsage.endsAtMs > nowMs) {
+      existingUsage.points += points;
+      return existingUsage;
     }
-    return this.#begin(key, points, nowMs, this.#durationMs);
+    return this.#startWindow(key, points, nowMs, this.#durationMs);
   }
 
-  /** Returns the current use of a key, if any. */
-  peek(key: string): Use | undefined {
-    const use = this.#uses.get(key);
-    return use && use.endsAtMs > Date.now() ? use : undefined;
+  /** Returns the current usage of a key, if any. */
+  peek(key: string): WindowUsage | undefined {
+    const usage = this.#usages.get(key);
+    return usage && usage.endsAtMs > Date.now() ? usage : undefined;
   }
 
-  #begin(key: string, points: number, nowMs: number, durationMs: number): Use {
-    const use = { points, endsAtMs: nowMs + durationMs };
-    this.#uses.set(key, use);
-    return use;
+  #startWindow(key: string, points: number, nowMs: number, durationMs: number): WindowUsage {
+    const usage = { points, endsAtMs: nowMs + durationMs };
+    this.#usages.set(key, usage);
+    return usage;
   }
 
-  #toResult({ points, endsAtMs }: Use): RateLimiterRes {
+  #toResult({ points, endsAtMs }: WindowUsage): RateLimiterRes {
     const isFirst = points <= 1;
     return new RateLimiterRes(Math.max(0, this.points - points), Math.max(0, endsAtMs - Date.now()), points, isFirst);
   }
@@ -79,13 +79,13 @@ export class MemoryWindow extends RateLimiterCompatibleAbstract {
   }
 
   override async get(key: string | number): Promise<RateLimiterRes | null> {
-    const use = this.peek(String(key));
-    return use ? this.#toResult(use) : null;
+    const usage = this.peek(String(key));
+    return usage ? this.#toResult(usage) : null;
   }
 
   /** @param durationS must not exceed the duration of the window. */
   override async set(key: string | number, points: number, durationS: number): Promise<RateLimiterRes> {
-    return this.#toResult(this.#begin(String(key), points, Date.now(), durationS * 1_000));
+    return this.#toResult(this.#startWindow(String(key), points, Date.now(), durationS * 1_000));
   }
 
   override block(key: string | number, durationS: number): Promise<RateLimiterRes> {
@@ -93,6 +93,6 @@ export class MemoryWindow extends RateLimiterCompatibleAbstract {
   }
 
   override async delete(key: string | number): Promise<boolean> {
-    return this.#uses.delete(String(key));
+    return this.#usages.delete(String(key));
   }
 }

@@ -25,13 +25,13 @@ export class ReadQueue {
   }
 
   /**
-   * Begins a read, after which `end` must be called. A read must not begin another one, which could then wait forever.
-   * @returns undefined if the read can begin immediately, otherwise a promise to wait for.
+   * Starts a read, after which `finish` must be called. A read must not start another read, which could then wait forever.
+   * @returns undefined if the read can start immediately, otherwise a promise to wait for.
    * @throws Problem `rate_limited` if too many reads are queued.
    */
-  begin(userId: string): Promise<void> | undefined {
-    const waiting = this.#users.get(userId)?.waiting.length ?? 0;
-    if (waiting >= READS_WAITING_MAX) {
+  start(userId: string): Promise<void> | undefined {
+    const waitingCount = this.#users.get(userId)?.waiting.length ?? 0;
+    if (waitingCount >= READS_WAITING_MAX) {
       this.#options.onRejected();
       throw new Problem("rate_limited", `Each user is limited to ${READS_WAITING_MAX} waiting reads.`, {
         retryAfterMs: RETRY_AFTER_MS,
@@ -41,7 +41,7 @@ export class ReadQueue {
   }
 
   /** Ends a read. */
-  end(userId: string): void {
+  finish(userId: string): void {
     const user = this.#users.get(userId);
     if (!user) return;
     const next = user.waiting.shift();
@@ -56,7 +56,7 @@ export class ReadQueue {
     try {
       return await work();
     } finally {
-      this.end(userId);
+      this.finish(userId);
     }
   }
 

@@ -16,27 +16,30 @@ export class Slots {
   readonly #counts = new Map<string, number>();
   readonly #options: Options;
 
-  /** @param options.slotsMax the slots per user, or 0 for no limit. @param options.what the resources, as a plural. */
+  /**
+   * @param options.slotsMax the slots per user, or 0 for no limit.
+   * @param options.resources the name of the resources, for error messages.
+   */
   constructor(options: Options) {
     this.#options = options;
   }
 
-  count(userId: string): number {
+  countSlots(userId: string): number {
     return this.#counts.get(userId) ?? 0;
   }
 
   hasFreeSlot(userId: string): boolean {
     const { slotsMax } = this.#options;
-    return slotsMax === 0 || this.count(userId) < slotsMax;
+    return slotsMax === 0 || this.countSlots(userId) < slotsMax;
   }
 
   /** @throws Problem `rate_limited` if the user has no free slot. */
   requireFreeSlot(userId: string): void {
-    if (!this.hasFreeSlot(userId)) throw this.createRejection();
+    if (!this.hasFreeSlot(userId)) throw this.countRejection();
   }
 
   /** Counts a rejection and returns its error. */
-  createRejection(): Problem {
+  countRejection(): Problem {
     const { slotsMax, resources, policy, onRejected } = this.#options;
     onRejected();
     const detail = `Each user is limited to ${slotsMax} ${resources}.`;
@@ -51,12 +54,12 @@ export class Slots {
    */
   acquire(userId: string): () => void {
     this.requireFreeSlot(userId);
-    this.#counts.set(userId, this.count(userId) + 1);
+    this.#counts.set(userId, this.countSlots(userId) + 1);
     let isHeld = true;
     return () => {
       if (!isHeld) return;
       isHeld = false;
-      const remaining = this.count(userId) - 1;
+      const remaining = this.countSlots(userId) - 1;
       if (remaining > 0) this.#counts.set(userId, remaining);
       else this.#counts.delete(userId);
     };

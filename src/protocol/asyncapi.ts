@@ -7,9 +7,9 @@ import { httpSecurity, securitySchemes, socketSecurity } from "./asyncapi/securi
 const INFO = `Parley's WebSocket protocol, \`parley.v1\`, with its event streams and webhooks. Operations are described from the
 server's side: it receives the frames of clients and sends pushes.
 
-A client frame with an \`id\` gets an \`ack\` or an \`error\` with the same \`id\`. After \`subscribe\`, the server pushes events of the
-conversation. Durable events have a gapless \`seq\` per conversation: after reconnecting, send the highest
-\`seq\` you have seen as \`after_seq\`. Ephemeral events have no \`seq\` and are never replayed.
+A client frame with an \`id\` receives an \`ack\` or an \`error\` with the same \`id\`. After \`subscribe\`, the server pushes events of
+the conversation. Durable events have a gapless \`seq\` per conversation. After reconnecting, send the highest \`seq\` that you
+have received as \`after_seq\`. Ephemeral events have no \`seq\` and are never replayed.
 
 Ignore unknown fields and push types: later versions may add some.`;
 
@@ -28,10 +28,10 @@ export type PublicServer = {
  * depend on the installation: the host is a variable.
  */
 export function createAsyncApi({ version }: { version: string }): JsonObject {
-  const list = createMessageList();
-  const realtime = describeRealtime(list);
-  const streams = describeStreams(list);
-  const webhooks = describeWebhooks(list);
+  const messageList = createMessageList();
+  const realtime = describeRealtime(messageList);
+  const streams = describeStreams(messageList);
+  const webhooks = describeWebhooks(messageList);
   return {
     asyncapi: "3.0.0",
     info: {
@@ -46,8 +46,8 @@ export function createAsyncApi({ version }: { version: string }): JsonObject {
     channels: { realtime: realtime.channel, ...streams.channels, ...webhooks.channels },
     operations: { ...realtime.operations, ...streams.operations, ...webhooks.operations },
     components: {
-      messages: list.messages(),
-      schemas: list.schemas(),
+      messages: messageList.listMessages(),
+      schemas: messageList.listSchemas(),
       securitySchemes,
       correlationIds: {
         frame: { description: "The `id` that the client chose.", location: "$message.payload#/id" },
@@ -64,7 +64,7 @@ export const setAsyncApiServer = (document: JsonObject, server: PublicServer): J
 
 function describeServers(server: PublicServer | undefined): JsonObject {
   const { host, pathname, isSecure } = server ?? { host: "{host}", pathname: "", isSecure: true };
-  const common = {
+  const commonFields = {
     host,
     pathname: pathname || "/",
     ...(!server && {
@@ -75,13 +75,13 @@ function describeServers(server: PublicServer | undefined): JsonObject {
   };
   return {
     parley: {
-      ...common,
+      ...commonFields,
       protocol: isSecure ? "wss" : "ws",
       description: server ? "This server." : "Your Parley server; use `ws` if it is served without TLS.",
       security: socketSecurity,
     },
     http: {
-      ...common,
+      ...commonFields,
       protocol: isSecure ? "https" : "http",
       description: "The same server over HTTP: event streams. It also sends the webhooks.",
       security: httpSecurity,

@@ -35,5 +35,5 @@ export const closeCodes = {
 
 export type CloseReason = keyof typeof closeCodes;
 
-/** Returns whether clients may reconnect after receiving a close code. For codes not listed above, such as 1006, they may. */
+/** Whether clients may reconnect after a close code. They may also reconnect after unlisted codes, such as 1006. */
 export const allowsReconnect = (code: number): boolean => code < 4500 || code > 4999;

@@ -36,7 +36,7 @@ export const ConversationEffort = Nullable(ReasoningEffort, {
 });
 
 /** Fields that are the same for all members. */
-const shared = {
+const sharedFields = {
   id: Uuid(),
   title: Type.String(),
   kind: ConversationKind,
@@ -52,13 +52,13 @@ const shared = {
   updated_at: Timestamp(),
 };
 
-export const SharedConversation = Named("SharedConversation", Closed(shared));
+export const SharedConversation = Named("SharedConversation", Closed(sharedFields));
 export type SharedConversation = Static<typeof SharedConversation>;
 
 export const Conversation = Named(
   "Conversation",
   Closed({
-    ...shared,
+    ...sharedFields,
     role: MemberRole,
     last_read_seq: Type.Integer(),
     unread: Type.Integer({ description: "Messages by others after your read position, counted up to 1000." }),

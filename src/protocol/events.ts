@@ -5,7 +5,7 @@ import { Message } from "./message.ts";
 import { mapTypeToName } from "./names.ts";
 
 /** Creates the schema of a durable event. Its envelope is the same on sockets, in event streams and over REST. */
-const durable = <T extends string, D extends TSchema>(type: T, description: string, data: D) =>
+const createDurableSchema = <T extends string, D extends TSchema>(type: T, description: string, data: D) =>
   Named(
     mapTypeToName(type),
     Closed(
@@ -25,18 +25,34 @@ const durable = <T extends string, D extends TSchema>(type: T, description: stri
 
 /** All durable events. A replayed event contains the current state of its message or conversation. */
 export const durableEvents = {
-  "message.created": durable("message.created", "A user wrote a message, or a model started a response.", Message),
-  "message.updated": durable("message.updated", "The author edited a message.", Message),
-  "message.deleted": durable("message.deleted", "A message was deleted; it stays listed without its text.", Message),
-  "message.completed": durable(
+  "message.created": createDurableSchema(
+    "message.created",
+    "A user wrote a message, or a model started a response.",
+    Message,
+  ),
+  "message.updated": createDurableSchema("message.updated", "The author edited a message.", Message),
+  "message.deleted": createDurableSchema(
+    "message.deleted",
+    "A message was deleted. It remains in the list without its text.",
+    Message,
+  ),
+  "message.completed": createDurableSchema(
     "message.completed",
     "A model's response has ended: `complete`, `cancelled` or `failed`.",
     Message,
   ),
-  "member.added": durable("member.added", "A user became a member, or got another role.", Member),
-  "member.removed": durable("member.removed", "A user is no longer a member.", FormerMember),
-  "conversation.updated": durable("conversation.updated", "The conversation's settings changed.", SharedConversation),
-  "conversation.deleted": durable("conversation.deleted", "The conversation was deleted.", Closed({ id: Uuid() })),
+  "member.added": createDurableSchema("member.added", "A user became a member, or their role changed.", Member),
+  "member.removed": createDurableSchema("member.removed", "A user is no longer a member.", FormerMember),
+  "conversation.updated": createDurableSchema(
+    "conversation.updated",
+    "The conversation's settings changed.",
+    SharedConversation,
+  ),
+  "conversation.deleted": createDurableSchema(
+    "conversation.deleted",
+    "The conversation was deleted.",
+    Closed({ id: Uuid() }),
+  ),
 } as const;
 
 export type DurableEventType = keyof typeof durableEvents;
@@ -63,7 +79,11 @@ export type MessageEvent = Extract<DurableEvent, { type: `message.${string}` }>;
 
 export const isMessageEvent = (event: DurableEvent): event is MessageEvent => event.type.startsWith("message.");
 
-const ephemeral = <T extends string, P extends Record<string, TSchema>>(type: T, description: string, properties: P) =>
+const createEphemeralSchema = <T extends string, P extends Record<string, TSchema>>(
+  type: T,
+  description: string,
+  properties: P,
+) =>
   Named(
     mapTypeToName(type),
     Closed({ type: Type.Literal(type), conversation_id: Uuid(), ...properties }, { description }),
@@ -75,7 +95,7 @@ const Attempt = Type.Integer({
 
 /** Ephemeral events, which are never stored or replayed. */
 export const ephemeralEvents = {
-  typing: ephemeral("typing", "Another user started or stopped typing.", {
+  typing: createEphemeralSchema("typing", "Another user started or stopped typing.", {
     user_id: Uuid(),
     active: Type.Boolean(),
     expires_in_ms: Type.Integer({
@@ -83,12 +103,15 @@ export const ephemeralEvents = {
       description: "Hide it after this time, because the stop event may get lost.",
     }),
   }),
-  presence: ephemeral("presence", "Another user went online or offline in the conversation.", {
+  presence: createEphemeralSchema("presence", "Another user went online or offline in the conversation.", {
     user_id: Uuid(),
     online: Type.Boolean(),
   }),
-  read: ephemeral("read", "A member's read position moved.", { user_id: Uuid(), seq: Type.Integer({ minimum: 0 }) }),
-  "message.delta": ephemeral("message.delta", "The next chunk of a response in progress.", {
+  read: createEphemeralSchema("read", "A member's read position moved.", {
+    user_id: Uuid(),
+    seq: Type.Integer({ minimum: 0 }),
+  }),
+  "message.delta": createEphemeralSchema("message.delta", "The next chunk of a response in progress.", {
     message_id: Uuid(),
     attempt: Attempt,
     offset: Type.Integer({
@@ -97,17 +120,20 @@ export const ephemeralEvents = {
     }),
     text: Type.String(),
     part: Type.Optional(
-      OneOf(["reasoning"], { description: "`reasoning`: the model's reasoning. Absent: the response text." }),
+      OneOf(["reasoning"], {
+        description:
+          "`reasoning` if the chunk belongs to the model's reasoning. If the field is absent: the response's text.",
+      }),
     ),
   }),
-  "message.reset": ephemeral(
+  "message.reset": createEphemeralSchema(
     "message.reset",
     "The response continues from this text and reasoning, which replace everything received so far.",
     {
       message_id: Uuid(),
       attempt: Attempt,
       text: Type.String(),
-      reasoning: Type.Optional(Type.String({ description: "Absent: none." })),
+      reasoning: Type.Optional(Type.String({ description: "Absent if there is none." })),
     },
   ),
 } as const;

@@ -60,9 +60,11 @@ export const clientFrames = {
   }),
   subscribe: frame("subscribe", "Subscribes to a conversation and recovers events after `after_seq`.", {
     conversation_id: Uuid(),
-    after_seq: Type.Optional(Nullable(Seq, { description: "The highest `seq` that you have seen." })),
+    after_seq: Type.Optional(Nullable(Seq, { description: "The highest `seq` that you have received." })),
   }),
-  unsubscribe: frame("unsubscribe", "Ends the subscription to a conversation.", { conversation_id: Uuid() }),
+  unsubscribe: frame("unsubscribe", "Ends the subscription to a conversation.", {
+    conversation_id: Uuid(),
+  }),
   "message.send": frame(
     "message.send",
     "Sends a message. Messages with the same `client_message_id` are stored only once.",
@@ -72,7 +74,7 @@ export const clientFrames = {
       content: Content,
       reply: Type.Optional(
         Nullable(Type.Boolean(), {
-          description: "Whether a model responds. If absent or null, it depends on `reply_mode`.",
+          description: "Whether a model responds. If missing or null, it depends on `reply_mode`.",
         }),
       ),
       model: Type.Optional(Nullable(Model, { description: "The model that responds, if not the conversation's." })),
@@ -109,7 +111,7 @@ export type ClientFrame<T extends ClientFrameType = ClientFrameType> = {
   [K in T]: Static<(typeof clientFrames)[K]>;
 }[T];
 
-const checks = new Map<string, TypeCheck<TSchema>>(
+const compiledSchemas = new Map<string, TypeCheck<TSchema>>(
   Object.entries(clientFrames).map(([type, schema]) => [type, TypeCompiler.Compile<TSchema>(schema)]),
 );
 
@@ -132,13 +134,13 @@ export function parseClientFrame(text: string, context: FrameContext): ClientFra
   if (text.length > FRAME_BYTES_MAX || (text.length * 3 > FRAME_BYTES_MAX && Buffer.byteLength(text) > FRAME_BYTES_MAX))
     throw new Problem("too_large", `The frame exceeds ${FRAME_BYTES_MAX} bytes.`);
   cleanJson(value, text);
-  const check = typeof type === "string" ? checks.get(type) : undefined;
+  const check = typeof type === "string" ? compiledSchemas.get(type) : undefined;
   if (!check) throw new Problem("invalid", "The frame's `type` is missing or unknown.");
-  if (!check.Check(value)) throw describeInvalidFrame(check, value);
+  if (!check.Check(value)) throw createInvalidFrameProblem(check, value);
   return value as ClientFrame;
 }
 
-function describeInvalidFrame(check: TypeCheck<TSchema>, value: unknown): Problem {
+function createInvalidFrameProblem(check: TypeCheck<TSchema>, value: unknown): Problem {
   const errors = listSchemaErrors(check.Errors(value), "body");
   return new Problem("invalid", errors[0]?.detail ?? "The frame is invalid.", { errors });
 }

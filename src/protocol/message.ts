@@ -145,7 +145,7 @@ export function mapRowToMessage(row: MessageRow): Message {
     output: row.output,
     metadata: row.metadata,
     created_at: createdAt,
-    // Most messages never change, so the string is reused: formatting timestamps takes 10% of the time of listing many messages.
+    // Most messages never change, so the string is reused. Formatting timestamps takes 10% of the time to list many messages.
     updated_at: row.updated_at.getTime() === row.created_at.getTime() ? createdAt : row.updated_at.toISOString(),
     deleted_at: row.deleted_at?.toISOString() ?? null,
   };

@@ -13,10 +13,13 @@ const frame = <T extends string, P extends Record<string, TSchema>>(type: T, des
 /** The `id` of the acknowledged client frame. */
 const id = Type.String();
 
-const ack = <T extends ClientFrameType, P extends Record<string, TSchema>>(to: T, description: string, body: P) =>
-  Named(`${mapTypeToName(to)}Ack`, Closed({ type: Type.Literal("ack"), id, ...body }, { description }));
+const ack = <T extends ClientFrameType, P extends Record<string, TSchema>>(
+  frameType: T,
+  description: string,
+  body: P,
+) => Named(`${mapTypeToName(frameType)}Ack`, Closed({ type: Type.Literal("ack"), id, ...body }, { description }));
 
-/** Acknowledgements by the type of the client frame. Frames without one get a `pong` or no response. */
+/** Acknowledgements by the type of the client frame. Other frames receive a `pong` or no response. */
 export const acks = {
   auth: ack("auth", "The credential was accepted.", {
     expires_at: Nullable(Timestamp(), { description: "When the credential expires. Null if it doesn't expire." }),
@@ -83,10 +86,10 @@ export const pushes = {
   ack: Named("Ack", Type.Union(Object.values(acks))),
   error: frame(
     "error",
-    "A client frame was refused; the connection stays open. In an event stream: the last frame when the reader loses access.",
+    "A client frame was rejected. The connection stays open. In an event stream, this is the last event, sent when the reader loses access.",
     {
       id: Nullable(Type.String(), {
-        description: "The id of the refused frame; null if it was unreadable, and in event streams.",
+        description: "The id of the rejected frame. Null if the frame was unreadable, and in event streams.",
       }),
       code: OneOf(Object.keys(problemCodes) as ProblemCode[]),
       detail: Type.String({ description: "A human-readable explanation of this error." }),
@@ -100,7 +103,7 @@ export const pushes = {
     },
   ),
   pong: frame("pong", "The response to a `ping`.", { id: Type.Optional(id) }),
-  "server.draining": frame("server.draining", "This server is about to stop. Reconnect after the given time.", {
+  "server.draining": frame("server.draining", "This server will stop soon. Reconnect after the given time.", {
     reconnect_after_ms: Type.Integer({ minimum: 0 }),
   }),
   inbox: frame("inbox", "A conversation in your list changed, whether you have subscribed to it or not.", {

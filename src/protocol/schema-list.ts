@@ -8,8 +8,8 @@ import { customFormats } from "../lib/schema.ts";
 export function createSchemaList(path: string) {
   const schemas = new Map<string, JsonObject>();
 
-  function map(schema: Json, isOpen: boolean): Json {
-    if (Array.isArray(schema)) return schema.map((inner) => map(inner, isOpen));
+  function mapSchema(schema: Json, isOpen: boolean): Json {
+    if (Array.isArray(schema)) return schema.map((inner) => mapSchema(inner, isOpen));
     if (!isJsonObject(schema)) return schema;
     const mapped: JsonObject = {};
     for (const [keyword, value] of Object.entries(schema)) {
@@ -17,19 +17,19 @@ export function createSchemaList(path: string) {
       if (keyword === "additionalProperties" && value === false && isOpen) continue;
       if (keyword === "properties" && isJsonObject(value))
         mapped.properties = Object.fromEntries(
-          Object.entries(value).map(([name, inner]) => [name, map(inner, isOpen)]),
+          Object.entries(value).map(([name, inner]) => [name, mapSchema(inner, isOpen)]),
         );
       else if (keyword === "patternProperties" && isJsonObject(value))
         // TypeBox represents a record with arbitrary keys like this.
-        mapped.additionalProperties = map(Object.values(value)[0] ?? true, isOpen);
-      else mapped[keyword] = keyword === "enum" || keyword === "required" ? value : map(value, isOpen);
+        mapped.additionalProperties = mapSchema(Object.values(value)[0] ?? true, isOpen);
+      else mapped[keyword] = keyword === "enum" || keyword === "required" ? value : mapSchema(value, isOpen);
     }
-    return typeof schema.title === "string" ? refer(schema.title, mapped) : mapped;
+    return typeof schema.title === "string" ? addAndReference(schema.title, mapped) : mapped;
   }
 
-  function refer(name: string, schema: JsonObject): JsonObject {
-    const existing = schemas.get(name);
-    if (existing && JSON.stringify(existing) !== JSON.stringify(schema))
+  function addAndReference(name: string, schema: JsonObject): JsonObject {
+    const existingSchema = schemas.get(name);
+    if (existingSchema && JSON.stringify(existingSchema) !== JSON.stringify(schema))
       throw new Error(`Two schemas have the name ${name}.`);
     schemas.set(name, schema);
     return { $ref: `${path}${name}` };
@@ -43,9 +43,9 @@ export function createSchemaList(path: string) {
      */
     add: (schema: TSchema, { isOpen }: { isOpen: boolean }): JsonObject =>
       // Converting to JSON and back drops TypeBox's symbols.
-      map(JSON.parse(JSON.stringify(schema)) as JsonObject, isOpen) as JsonObject,
+      mapSchema(JSON.parse(JSON.stringify(schema)) as JsonObject, isOpen) as JsonObject,
 
     /** Returns all schemas, ordered by name. */
-    all: (): JsonObject => Object.fromEntries([...schemas].sort(([a], [b]) => (a < b ? -1 : 1))),
+    listSchemas: (): JsonObject => Object.fromEntries([...schemas].sort(([a], [b]) => (a < b ? -1 : 1))),
   };
 }

@@ -6,9 +6,9 @@ import { mapTypeToName } from "./names.ts";
 import { User } from "./user.ts";
 
 const CONTENT_TRUNCATED =
-  "The body would have exceeded 20 kB. `reasoning` and `content` are cut; if that was not enough, other long texts are cut and other large values are null.";
+  "The body would have exceeded 20 kB. `reasoning` and `content` are truncated. If that was not enough, other long strings are truncated too, and other large values are null.";
 
-/** The data of an event whose message, conversation or user has been deleted since then. */
+/** The data of an event about a message, conversation or user that was deleted later. */
 const Deleted = Closed({ id: Uuid() }, { description: "The message, conversation or user has been deleted." });
 
 const WebhookMessage = Named(
@@ -19,7 +19,7 @@ const WebhookMessage = Named(
   }),
 );
 
-const body = (type: string, description: string, properties: Record<string, TSchema>) =>
+const createBodySchema = (type: string, description: string, properties: Record<string, TSchema>) =>
   Named(`${mapTypeToName(type)}Webhook`, Closed({ type: Type.Literal(type), ...properties }, { description }));
 
 const timestamp = Timestamp({
@@ -30,7 +30,7 @@ const timestamp = Timestamp({
 const createEventBody = (type: DurableEventType) => {
   const { description, properties } = durableEvents[type];
   const data = properties.data as TSchema;
-  return body(type, String(description), {
+  return createBodySchema(type, String(description), {
     timestamp,
     conversation_id: Uuid(),
     seq: properties.seq,
@@ -40,7 +40,7 @@ const createEventBody = (type: DurableEventType) => {
 
 /** Bodies for events that aren't in a conversation's event log. */
 const systemBodies = {
-  "generation.failed": body("generation.failed", "Every model failed to write a response.", {
+  "generation.failed": createBodySchema("generation.failed", "Every model failed to write a response.", {
     timestamp,
     conversation_id: Uuid(),
     data: Closed({
@@ -50,9 +50,15 @@ const systemBodies = {
       error: Closed({ code: Type.String(), detail: Type.String() }),
     }),
   }),
-  "user.created": body("user.created", "An account was created.", { timestamp, data: Type.Union([User, Deleted]) }),
-  "user.deleted": body("user.deleted", "An account was deleted.", { timestamp, data: Closed({ id: Uuid() }) }),
-  "budget.exceeded": body("budget.exceeded", "A budget is used up.", {
+  "user.created": createBodySchema("user.created", "An account was created.", {
+    timestamp,
+    data: Type.Union([User, Deleted]),
+  }),
+  "user.deleted": createBodySchema("user.deleted", "An account was deleted.", {
+    timestamp,
+    data: Closed({ id: Uuid() }),
+  }),
+  "budget.exceeded": createBodySchema("budget.exceeded", "A budget is used up.", {
     timestamp,
     data: Closed({
       user_id: Uuid(),
@@ -68,7 +74,7 @@ const systemBodies = {
       limit_usd: Nullable(Type.Number()),
     }),
   }),
-  "webhook.disabled": body("webhook.disabled", "One of your webhooks was disabled.", {
+  "webhook.disabled": createBodySchema("webhook.disabled", "One of your webhooks was disabled.", {
     timestamp,
     data: Closed({
       webhook_id: Uuid(),
@@ -78,7 +84,7 @@ const systemBodies = {
       }),
     }),
   }),
-  "webhook.test": body("webhook.test", "A test, requested with `POST /api/v1/webhooks/{id}/test`.", {
+  "webhook.test": createBodySchema("webhook.test", "A test, requested with `POST /api/v1/webhooks/{id}/test`.", {
     timestamp,
     data: Closed({ webhook_id: Uuid() }),
   }),

@@ -2,7 +2,7 @@ import type { Log } from "../lib/log.ts";
 import type { Bus } from "./bus.ts";
 import { createLocalSubscribers, subscribeLocally } from "./local-subscribers.ts";
 
-/** Creates a bus within one process. It never loses messages, so there are no gaps. */
+/** Creates a bus within a single process. It never loses messages, so there are no gaps. */
 export function createMemoryBus({ log }: { log: Log }): Bus {
   const local = createLocalSubscribers(log);
   return {
@@ -12,8 +12,8 @@ export function createMemoryBus({ log }: { log: Log }): Bus {
     // Other instances that this bus can't reach may use the same database.
     isAlone: () => false,
     waitUntilAnnounced: async () => {},
-    publish(channel, create) {
-      if (local.has(channel)) local.deliver(channel, create(), false);
+    publish(channel, createMessages) {
+      if (local.has(channel)) local.deliver(channel, createMessages(), false);
     },
     subscribe: subscribeLocally(local),
     async close() {},

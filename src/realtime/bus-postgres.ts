@@ -13,12 +13,12 @@ const NOTIFY_INTERVAL_MS = 5;
 const TABLE_INTERVAL_MS = 100;
 const BATCH_CHARS_MAX = 256 * 1024;
 const SEND_TIMEOUT_MS = 2_000;
-/** After this many reconnects without receiving its own heartbeats, an instance reads messages from the table instead. */
+/** If an instance still doesn't receive its own heartbeats after this many reconnects, it reads messages from the table instead. */
 const RECONNECTS_MAX = 2;
 /** The interval between LISTEN retries while messages are exchanged through the table. */
 const LISTEN_RETRY_MS = 60_000;
 /** After a heartbeat from an instance that reads the table, messages are written to the table for this long. */
-const TABLE_WRITE_MS = 5_000;
+const TABLE_WRITE_DURATION_MS = 5_000;
 /** Sent in heartbeats by instances that read the table. */
 const READS_TABLE = "table";
 
@@ -47,7 +47,7 @@ function openTransport(
   const subscribedChannels = new Set<string>();
   const sharedChannelNames = new Set<string>(sharedChannels);
   const partAssembler = createPartAssembler();
-  const table = createBusTable(database, { onPayload: deliverPayload, onStarted: notifyListening });
+  const table = createBusTable(database, { onPayload: deliverPayload, onStarted: notifyAllListening });
   const openSender = () =>
     createSidePool(database, 1, { idleTimeoutS: 0, closeTimeoutS: 0, statementTimeoutMs: SEND_TIMEOUT_MS });
   let sender = openSender();
@@ -63,11 +63,11 @@ function openTransport(
     },
     onListening() {
       partAssembler.clear();
-      notifyListening();
+      notifyAllListening();
     },
   });
 
-  function notifyListening(): void {
+  function notifyAllListening(): void {
     for (const name of subscribedChannels) bus.onListening(name);
   }
 
@@ -87,7 +87,7 @@ function openTransport(
   function switchToListener(): void {
     log.info("LISTEN works on this database connection again");
     table.stop();
-    notifyListening();
+    notifyAllListening();
   }
 
   async function send(envelopes: readonly Envelope[]): Promise<void> {
@@ -107,7 +107,7 @@ function openTransport(
 
   async function notify(envelopes: readonly Envelope[]): Promise<void> {
     const sql = sender.open();
-    // The commit needn't wait for the disk, because events are already stored or are ephemeral.
+    // The commit doesn't have to wait for the disk, because all events are either already stored or ephemeral.
     await sql`
       select pg_notify(${channel}, p), set_config('synchronous_commit', 'off', true)
       from unnest(${packEnvelopes(envelopes, instanceId)}::text[]) p`;
@@ -127,7 +127,7 @@ function openTransport(
     send,
     getRequest: () => (table.isRunning() ? READS_TABLE : undefined),
     onRequest(request) {
-      if (request === READS_TABLE) tableWritesEndAtMs = performance.now() + TABLE_WRITE_MS;
+      if (request === READS_TABLE) tableWritesEndAtMs = performance.now() + TABLE_WRITE_DURATION_MS;
     },
     listen(name) {
       subscribedChannels.add(name);

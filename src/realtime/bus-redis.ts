@@ -4,8 +4,9 @@ import { type Bus, sharedChannels } from "./bus.ts";
 import { createInstancesBus, HEARTBEAT_CHANNEL, type InstancesBusDependencies } from "./instances/bus.ts";
 import type { Transport, TransportListener } from "./instances/transport.ts";
 
-/** Limits for the batches that Redis hasn't accepted yet. */
+/** Maximum number of batches of bus messages that Redis hasn't accepted yet. */
 const CONCURRENT_SENDS_MAX = 4;
+/** Maximum length of a batch of bus messages. */
 const BATCH_CHARS_MAX = 512 * 1024;
 
 /** The channels to which every instance subscribes. */

@@ -1,12 +1,12 @@
 import type { DurableEvent, DurableEventType, EphemeralEvent } from "../protocol/events.ts";
 
 /**
- * Messages between instances about a conversation with listeners. They aren't pushed themselves. From them, each instance creates
+ * Messages between instances about a conversation with listeners. They aren't pushed to clients. Each instance uses them to create
  * `presence` and text events for its own listeners.
  */
 type RoomMessage =
   | { type: "presence.changed"; conversation_id: string; instance_id: string; user_id: string; online: boolean }
-  /** Lists all users who listen on an instance. This is the last message of a response to `room.asked`. */
+  /** Lists all users with listeners on an instance. This is the last message of a response to `room.asked`. */
   | { type: "presence.listed"; conversation_id: string; instance_id: string; user_ids: string[] }
   /** An answer's text and reasoning so far, from the instance that writes it. `seq` is the message's sequence number. */
   | {
@@ -27,9 +27,9 @@ type RoomMessage =
       offset: number;
       text: string;
     }
-  /** Says that events up to `seq` are stored. Instances with listeners read them from the log. */
+  /** Reports that events up to `seq` are stored. Instances with listeners read them from the log. */
   | { type: "events.stored"; conversation_id: string; seq: number }
-  /** Says that the conversation is deleted, possibly including its log. */
+  /** Reports that the conversation is deleted, possibly including its log. */
   | { type: "conversation.gone"; conversation_id: string };
 
 /** A user may be typing on several instances. Older versions don't send `instance_id`. */
@@ -48,12 +48,12 @@ export type ConversationMessage =
  */
 type RoomsMessage = { type: "room.asked"; conversation_id: string; instance_id: string };
 
-/** Says that sessions or API keys were revoked or have expired. */
+/** Reports that sessions or API keys were revoked or have expired. */
 type CredentialsMessage = { type: "credentials.ended"; ids: string[] };
 
 /**
- * Stops an answer on the instance that writes it. The request is also stored, so that an instance that misses this message reads the
- * request when it renews its lease.
+ * Stops an answer on the instance that writes it. The cancellation is also stored. An instance that misses this message reads the stored
+ * cancellation when it renews its lease.
  */
 export type GenerationsMessage = { type: "generation.cancelled"; message_id: string };
 
@@ -68,29 +68,29 @@ export type ConversationsMessage =
       event: DurableEventType;
       seq: number;
       at: string;
-      /** The author of a created message, or the added or removed member; otherwise absent. */
+      /** The author of a created message, or the added or removed member. Otherwise absent. */
       user_id?: string;
-      /** For `member.added`: true if the user is a new member; absent if only the role changed. */
+      /** For `member.added`: true if the user is a new member. Absent if only the role changed. */
       joined?: boolean;
       /** For `conversation.updated`: the current title. */
       title?: string;
     }
-  /** Says that a member's read position has moved to `seq`. */
+  /** Reports that a member's read position has moved to `seq`. */
   | { type: "conversation.read"; conversation_id: string; user_id: string; seq: number }
-  /** Adds a new conversation to its first members' lists. There are no events for that. */
+  /** Adds a new conversation to its first members' lists. Creating a conversation stores no event. */
   | { type: "conversation.listed"; conversation_id: string; user_ids: string[] }
   /** Removes a deleted conversation from its members' lists. `seq` and `at` are those of its last event. */
   | { type: "conversation.unlisted"; conversation_id: string; seq: number; at: string; user_ids: string[] };
 
 /** Changes that affect many conversations. */
 export type UsersMessage =
-  /** Says that a user was renamed or deleted. */
+  /** Reports that a user was renamed or deleted. */
   | { type: "user.renamed"; user_id: string }
   | { type: "prompts.changed"; user_id: string }
-  /** Says that a deleted prompt was removed from conversations. There is no event for that. */
+  /** Reports that a deleted prompt was removed from conversations. No event is stored for these changes. */
   | { type: "prompts.released" };
 
-/** The channels to which every instance subscribes. Every other channel is the id of a conversation. */
+/** The messages on each shared channel. Every instance subscribes to these channels. All other channels are conversation ids. */
 type SharedMessages = {
   credentials: CredentialsMessage;
   generations: GenerationsMessage;
@@ -115,10 +115,10 @@ export interface Subscriber<Message> {
   onMessage(message: Message, isRemote: boolean): void;
   /**
    * Called when messages from other instances may have been lost. The subscriber must read stored state again, and request all
-   * other state. If the bus connects several instances, it is also called when a new subscription takes effect.
+   * other state. If the bus connects several instances, `onGap` is also called when a new subscription takes effect.
    */
   onGap(): void;
-  /** Called when another instance has shut down or has sent nothing for some seconds. */
+  /** Called when another instance has shut down or has sent nothing for a few seconds. */
   onInstanceLost?(instanceId: string): void;
 }
 
@@ -131,21 +131,22 @@ export interface Bus {
   /** Whether the bus connects several instances. */
   readonly scope: "process" | "instances";
   /**
-   * Returns whether other instances' messages currently arrive without delay. While this is false, the database is polled every
-   * second: shared channels' subscribers get `onGap`, and conversations' subscribers get `events.stored`.
+   * Returns whether other instances' messages currently arrive without delay. If they don't, the database is polled every second:
+   * `onGap` is called for subscribers of shared channels, and subscribers of conversations receive `events.stored`.
    */
   isHealthy(): boolean;
   /** Returns the ids of the other instances known to be alive. */
   listOtherInstances(): string[];
-  /** Returns whether this is certainly the only instance, because it has listened long enough and received nothing. */
+  /** Returns whether this is certainly the only instance, because it has listened for a while and received nothing. */
   isAlone(): boolean;
   /** Waits until the other instances know this one, for at most two seconds in case the bus is down. */
   waitUntilAnnounced(): Promise<void>;
   /**
-   * Publishes messages. @param create creates the messages. It is called only if there may be subscribers. @throws only the errors of
-   * `create`.
+   * Publishes messages.
+   * @param createMessages called only if there may be subscribers.
+   * @throws only errors thrown by `createMessages`.
    */
-  publish<Channel extends string>(channel: Channel, create: () => Iterable<BusMessage<Channel>>): void;
+  publish<Channel extends string>(channel: Channel, createMessages: () => Iterable<BusMessage<Channel>>): void;
   /**
    * Subscribes to a channel. For this instance's own messages, the subscription takes effect immediately. @returns a function to
    * unsubscribe.

@@ -6,8 +6,8 @@ export const GAP_WAIT_MS = 100;
 export const GAP_WAIT_MS_MAX = 5_000;
 
 /**
- * If a listener already has newer events from another instance, it waits at most this long until this instance has caught up.
- * After that, some events are repeated.
+ * If a listener already has newer events from another instance, it waits at most this long for this instance to catch up. If the wait
+ * times out, the listener receives some events twice.
  */
 const SEQ_TIMEOUT_MS = 3_000;
 const SEQ_POLL_MS = 5;
@@ -34,8 +34,8 @@ export type ChannelHooks = {
   onError(error: unknown): void;
 };
 
-/** A join in progress. `missedEvents` collects the events pushed while the listener reads its start position. */
-export type Join = { missedEvents: DurableEvent[]; hadPushesStarted: boolean };
+/** A join in progress. `missedEvents` collects the events that are pushed while the listener's start position is read. */
+export type Join = { missedEvents: DurableEvent[]; wasPushing: boolean };
 
 /**
  * Orders the pushes of one conversation on this instance. Each durable event is pushed once, strictly in order of `seq`. If
@@ -43,14 +43,14 @@ export type Join = { missedEvents: DurableEvent[]; hadPushesStarted: boolean };
  * are dropped.
  */
 export class Channel {
-  /** The `seq` of the newest pushed event; null until the first listener has read its start position. */
+  /** The `seq` of the newest pushed event. Null until the first listener's start position has been read. */
   #pushedSeq: number | null = null;
   /** The `seq` of the newest event known to be stored. */
   #targetSeq = 0;
   readonly #buffered = new Map<number, DurableEvent>();
   /**
-   * The attempts (by message id) of answers whose deltas were omitted, because the message may not have been pushed yet.
-   * Listeners get the whole text once no event is missing, or before the answer ends.
+   * The attempts (by message id) of answers whose deltas were omitted, because the message itself may not have been pushed yet.
+   * Listeners receive the whole text as soon as no event is missing, or at the latest before `message.completed`.
    */
   readonly #awaitingSnapshot = new Map<string, number>();
   /** The number of requested checks for stored events that weren't announced. */
@@ -66,7 +66,7 @@ export class Channel {
   constructor(readonly hooks: ChannelHooks) {}
 
   startJoin(): Join {
-    const join: Join = { missedEvents: [], hadPushesStarted: this.#pushedSeq !== null };
+    const join: Join = { missedEvents: [], wasPushing: this.#pushedSeq !== null };
     this.#joins.add(join);
     return join;
   }
@@ -76,11 +76,11 @@ export class Channel {
   }
 
   /**
-   * Returns whether another join has started pushes after `readSeq`. The events up to that point were never pushed, so this join
-   * would miss them.
+   * Returns whether a concurrent join has started the pushes from a newer position than `readSeq`. The events between the two positions
+   * were never pushed, so this join would miss them.
    */
   isOvertaken(join: Join, readSeq: number): boolean {
-    if (join.hadPushesStarted || this.#pushedSeq === null || readSeq >= this.#pushedSeq) return false;
+    if (join.wasPushing || this.#pushedSeq === null || readSeq >= this.#pushedSeq) return false;
     return !join.missedEvents.some(({ seq }) => seq === readSeq + 1);
   }
 
@@ -89,7 +89,7 @@ export class Channel {
    * @param readSeq the newest sequence number that was read from the database after `startJoin`.
    * @param welcome called synchronously with the last pushed sequence number, and the events pushed after `readSeq`.
    * @param catchUp sends the text of answers in progress to the new listener. If events are missing, it isn't called, and all
-   * listeners get the text later.
+   * listeners receive the text later.
    */
   finishJoin(
     join: Join,
@@ -108,7 +108,7 @@ export class Channel {
     // The database may be ahead of the pushes. If the events after the last push were lost, only this check detects it.
     this.#targetSeq = Math.max(this.#targetSeq, readSeq);
     this.#pushBuffered();
-    if (this.#isWaiting()) {
+    if (this.#isMissingEvents()) {
       // The text of a message must not be pushed before the message itself.
       for (const { messageId, attempt } of this.hooks.listSnapshots()) this.#awaitingSnapshot.set(messageId, attempt);
     } else {
@@ -128,7 +128,7 @@ export class Channel {
 
   publishFrame(event: EphemeralEvent): void {
     const isText = event.type === "message.delta" || event.type === "message.reset";
-    if (isText && (this.#pushedSeq === null || this.#isWaiting()))
+    if (isText && (this.#pushedSeq === null || this.#isMissingEvents()))
       this.#awaitingSnapshot.set(event.message_id, event.attempt);
     else this.#send(event);
   }
@@ -139,8 +139,8 @@ export class Channel {
     this.#fillGapOrSendText();
   }
 
-  /** Reads a stored event from the database without delay. Only its sequence number is known. */
-  announce(seq: number): void {
+  /** Records that the events up to `seq` are stored, and reads the missing ones from the database without delay. */
+  announceStored(seq: number): void {
     if (this.hasPushed(seq) || seq <= this.#targetSeq) return;
     this.#targetSeq = seq;
     this.#mustReadNow = true;
@@ -161,8 +161,8 @@ export class Channel {
     while (isBehind() && performance.now() < deadlineMs) await Bun.sleep(SEQ_POLL_MS);
   }
 
-  /** Returns whether pushes have started, because the first listener has read its start position. */
-  get hasPushesStarted(): boolean {
+  /** Whether events are being pushed. Pushes start when the first listener's start position has been read. */
+  get isPushing(): boolean {
     return this.#pushedSeq !== null;
   }
 
@@ -176,8 +176,8 @@ export class Channel {
     this.#buffered.clear();
   }
 
-  /** Returns whether events are missing before a known one. */
-  #isWaiting(): boolean {
+  /** Returns whether stored events haven't been pushed yet, or may not have been pushed. */
+  #isMissingEvents(): boolean {
     return (
       this.#pendingChecks > 0 ||
       this.#buffered.size > 0 ||
@@ -224,10 +224,10 @@ export class Channel {
     }
   }
 
-  /** Schedules reading of missing events. If none is missing, sends the text that was omitted. */
+  /** Schedules reading of missing events. If no event is missing, sends the text that was omitted. */
   #fillGapOrSendText(): void {
     if (this.#pushedSeq === null || this.#isClosed) return;
-    if (this.#isWaiting()) {
+    if (this.#isMissingEvents()) {
       this.#gapTimer ??= setTimeout(() => this.#fillGap(), this.#mustReadNow ? 0 : this.#gapWaitMs);
     } else if (this.#awaitingSnapshot.size > 0) {
       for (const { messageId, frame } of this.hooks.listSnapshots())
@@ -237,7 +237,7 @@ export class Channel {
   }
 
   async #fillGap(): Promise<void> {
-    // If nothing is found (the database is unavailable, or the conversation was deleted), the next attempt waits longer.
+    // The delay before the next attempt is longer. Events may stay missing if the database is unavailable or the conversation was deleted.
     this.#gapWaitMs = Math.min(this.#gapWaitMs * 2, GAP_WAIT_MS_MAX);
     this.#mustReadNow = false;
     this.#isFilling = true;

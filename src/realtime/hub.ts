@@ -40,7 +40,7 @@ export function createHub(deps: HubDependencies) {
     onMessage({ conversation_id, instance_id }) {
       if (instance_id !== instanceId) publishReport(conversation_id);
     },
-    // A lost request is repeated, because its sender is notified of the gap too.
+    // A lost request is sent again, because its sender is notified of the gap too.
     onGap: () => {},
   });
 
@@ -87,10 +87,10 @@ export function createHub(deps: HubDependencies) {
     return room;
   }
 
-  /** Called when messages may have been lost, and when other instances' messages begin to arrive. */
+  /** Called when messages may have been lost, and when other instances' messages start to arrive. */
   function recoverFromGap(conversationId: string, room: Room): void {
     // A client may have joined and read the database before other instances' messages were received.
-    if (room.channel.hasPushesStarted || room.sync.hasReadBeforeSubscribed) room.channel.checkForMissed();
+    if (room.channel.isPushing || room.sync.mayHaveMissedMessages) room.channel.checkForMissed();
     room.presence.expectReports(instanceId, (missingId) => replacePresence(room, conversationId, missingId, []));
     requestReports(conversationId, room);
     // Another instance may have assumed that this one was lost.
@@ -134,7 +134,7 @@ export function createHub(deps: HubDependencies) {
         if (!isRemote) return;
         const reset = room.remoteAnswers.receiveSnapshot(message);
         // The message must be pushed before its text.
-        if (message.seq > 0) room.channel.announce(message.seq);
+        if (message.seq > 0) room.channel.announceStored(message.seq);
         publishText(room, reset);
         return;
       }
@@ -157,7 +157,7 @@ export function createHub(deps: HubDependencies) {
         room.sync.onReport(message.instance_id);
         return;
       case "events.stored":
-        room.channel.announce(message.seq);
+        room.channel.announceStored(message.seq);
         return;
       case "conversation.gone":
         closeRoom(message.conversation_id, room);
@@ -189,8 +189,13 @@ export function createHub(deps: HubDependencies) {
     pushToOthers(room, { type: "typing", conversation_id, user_id, active: false, expires_in_ms: 0 });
   }
 
-  function replacePresence(room: Room, conversation_id: string, from: string, user_ids: readonly string[]): void {
-    for (const { userId, online } of room.presence.replace(from, user_ids))
+  function replacePresence(
+    room: Room,
+    conversation_id: string,
+    reportingInstanceId: string,
+    user_ids: readonly string[],
+  ): void {
+    for (const { userId, online } of room.presence.replace(reportingInstanceId, user_ids))
       pushToOthers(room, { type: "presence", conversation_id, user_id: userId, online });
   }
 
@@ -204,10 +209,10 @@ export function createHub(deps: HubDependencies) {
   /** Responds to `room.asked`. Even without listeners, this instance may be writing answers in the conversation. */
   function publishReport(conversation_id: string): void {
     const user_ids = rooms.get(conversation_id)?.presence.listUsers(instanceId) ?? [];
-    const mapSnapshotToText = ({ messageId: message_id, seq, attempt, text, reasoning }: AnswerSnapshot) =>
+    const mapSnapshotToMessage = ({ messageId: message_id, seq, attempt, text, reasoning }: AnswerSnapshot) =>
       ({ type: "answer.text", conversation_id, message_id, seq, attempt, text, reasoning }) as const;
     bus.publish(conversation_id, () => [
-      ...deps.listSnapshots(conversation_id).map(mapSnapshotToText),
+      ...deps.listSnapshots(conversation_id).map(mapSnapshotToMessage),
       { type: "presence.listed", conversation_id, instance_id: instanceId, user_ids },
     ]);
   }
@@ -230,16 +235,16 @@ export function createHub(deps: HubDependencies) {
   /** Sends an event to all listeners on this instance, except the listeners of the event's user. */
   function pushToOthers(room: Room, event: EphemeralEvent & { user_id: string }): void {
     const text = JSON.stringify(event);
-    let sent = 0;
+    let sentCount = 0;
     for (const [userId, { listeners }] of room.users) {
       if (userId === event.user_id) continue;
       for (const listener of listeners) sendTo(listener, text);
-      sent += listeners.size;
+      sentCount += listeners.size;
     }
-    onPushed(event.type, sent);
+    onPushed(event.type, sentCount);
   }
 
-  function add(room: Room, conversationId: string, listener: Listener, { role, lastSeq }: Membership): void {
+  function addListener(room: Room, conversationId: string, listener: Listener, { role, lastSeq }: Membership): void {
     const user = room.users.get(listener.userId) ?? { role, roleSeq: lastSeq, listeners: new Set() };
     if (lastSeq >= user.roleSeq) Object.assign(user, { role, roleSeq: lastSeq });
     const wasOnline = isOnline(user);
@@ -266,7 +271,7 @@ export function createHub(deps: HubDependencies) {
     return true;
   }
 
-  /** Updates the room after an event. Listeners may lose access or get a different role. */
+  /** Updates the room after an event. Listeners may lose access, or their users' roles may change. */
   function applyEvent(room: Room, event: DurableEvent): void {
     if (event.type === "message.created") {
       const { id, role, status, content, reasoning } = event.data;
@@ -301,7 +306,7 @@ export function createHub(deps: HubDependencies) {
   function expel(room: Room, event: DurableEvent, userId: string | null): void {
     accessEpoch += 1;
     const conversationId = event.conversation_id;
-    // If an earlier event is missing, this one is still buffered. The removed listeners would never get it, so it is sent now.
+    // If an earlier event is missing, this event is still buffered. The removed listeners would never receive it, so it is sent now.
     const isBuffered = !room.channel.hasPushed(event.seq);
     const listeners = [...room.users].flatMap(([id, user]) =>
       (userId === null || id === userId) && event.seq > user.roleSeq ? [...user.listeners] : [],
@@ -315,50 +320,50 @@ export function createHub(deps: HubDependencies) {
 
   /**
    * Adds a listener, which then receives each event exactly once.
-   * @param read checks access and reads the start position. It is called again if access may have changed during the join, or if
-   * a concurrent join has started pushes after that position.
+   * @param readPosition checks access and reads the start position. It is called again if access may have changed during the join, or if
+   * a concurrent join has already started the room's pushes from a later position.
    * @param welcome sends the response to the join. It is called synchronously, before the first push.
-   * @param catchUp sends the text of answers in progress. It is called last, unless all listeners will get the text anyway.
-   * @throws the errors of `read`, such as `not_found` for outsiders.
+   * @param catchUp sends the text of answers in progress. It is called last, unless all listeners will receive the text anyway.
+   * @throws any error thrown by `readPosition`, such as `not_found` for outsiders.
    */
   async function join<Position extends Membership>(
     conversationId: string,
     listener: Listener,
-    read: () => Promise<Position>,
+    readPosition: () => Promise<Position>,
     welcome: (position: Position, welcome: Welcome) => void,
     catchUp: () => void = () => {},
   ): Promise<void> {
     for (;;) {
       const room = openRoom(conversationId);
       room.joinCount += 1;
-      const pending: Join = room.channel.startJoin();
+      const pendingJoin: Join = room.channel.startJoin();
       let accessEpochAtStart: number;
       let position: Position;
       try {
         const subscribed = room.sync.waitForSubscription();
         if (subscribed) await subscribed;
         accessEpochAtStart = accessEpoch;
-        position = await read();
+        position = await readPosition();
         const reported = listener.isHidden ? undefined : room.sync.waitForReports();
         if (reported) await reported;
-        // Otherwise, pushes would repeat events that the listener already has.
+        // Without this wait, the listener would receive events that it already has.
         if (position.receivedSeq !== undefined) await room.channel.waitForSeq(position.receivedSeq);
       } catch (error) {
-        room.channel.cancelJoin(pending);
+        room.channel.cancelJoin(pendingJoin);
         throw error;
       } finally {
         room.joinCount -= 1;
         queueMicrotask(() => closeRoomIfEmpty(conversationId, room));
       }
-      if (accessEpochAtStart !== accessEpoch || room.channel.isOvertaken(pending, position.lastSeq)) {
-        room.channel.cancelJoin(pending);
+      if (accessEpochAtStart !== accessEpoch || room.channel.isOvertaken(pendingJoin, position.lastSeq)) {
+        room.channel.cancelJoin(pendingJoin);
         continue;
       }
       const addAndWelcome = (lastSeq: number, missedEvents: DurableEvent[]) => {
-        add(room, conversationId, listener, position);
+        addListener(room, conversationId, listener, position);
         welcome(position, { lastSeq, missedEvents, usersOnline: room.presence.list() });
       };
-      room.channel.finishJoin(pending, position.lastSeq, addAndWelcome, catchUp);
+      room.channel.finishJoin(pendingJoin, position.lastSeq, addAndWelcome, catchUp);
       return;
     }
   }
@@ -370,7 +375,7 @@ export function createHub(deps: HubDependencies) {
     },
     join,
     leave,
-    /** Lists the answers in progress. A new listener continues each with its next delta. The caller must have checked membership. */
+    /** Lists the answers in progress. A new listener can continue each one with its next delta. The caller must have checked membership. */
     listSnapshots: listAllSnapshots,
     /** Returns a user's role, or null if the user has no listeners on this instance. */
     findRole: (conversationId: string, userId: string): MemberRole | null =>

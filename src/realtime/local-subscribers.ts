@@ -1,12 +1,12 @@
 import type { Log } from "../lib/log.ts";
 import type { Bus, Subscriber } from "./bus.ts";
 
-/** The subscribers on this instance. Every bus implementation uses it. */
+/** Stores the subscribers on this instance. Used by every bus implementation. */
 export interface LocalSubscribers {
-  /** Adds a subscriber. @returns a function that removes it, and returns whether it was the channel's last subscriber. */
+  /** Adds a subscriber. @returns a function to remove it, which returns whether it was the channel's last subscriber. */
   add(channel: string, subscriber: Subscriber<never>): () => boolean;
   has(channel: string): boolean;
-  channels(): Iterable<string>;
+  listChannels(): Iterable<string>;
   deliver(channel: string, messages: Iterable<{ type: string }>, isRemote: boolean): void;
   notifyGap(channel: string): void;
   notifyInstanceLost(instanceId: string): void;
@@ -16,11 +16,11 @@ export function createLocalSubscribers(log: Log): LocalSubscribers {
   const channels = new Map<string, Set<Subscriber<never>>>();
 
   /** Runs `work` and logs errors, because a subscriber's error must not affect the publisher. */
-  function guard(channel: string, type: string, work: () => void): void {
+  function runSafely(channel: string, type: string, work: () => void): void {
     try {
       work();
     } catch (error) {
-      log.error({ err: error, channel, type }, "handling a message of the bus failed");
+      log.error({ err: error, channel, type }, "handling a bus message failed");
     }
   }
 
@@ -36,7 +36,7 @@ export function createLocalSubscribers(log: Log): LocalSubscribers {
       };
     },
     has: (channel) => channels.has(channel),
-    channels: () => channels.keys(),
+    listChannels: () => channels.keys(),
 
     deliver(channel, messages, isRemote) {
       const subscribers = channels.get(channel);
@@ -46,15 +46,15 @@ export function createLocalSubscribers(log: Log): LocalSubscribers {
           try {
             subscriber.onMessage(message as never, isRemote);
           } catch (error) {
-            log.error({ err: error, channel, type: message.type }, "handling a message of the bus failed");
+            log.error({ err: error, channel, type: message.type }, "handling a bus message failed");
           }
     },
     notifyGap(channel) {
-      for (const subscriber of channels.get(channel) ?? []) guard(channel, "gap", () => subscriber.onGap());
+      for (const subscriber of channels.get(channel) ?? []) runSafely(channel, "gap", () => subscriber.onGap());
     },
     notifyInstanceLost(instanceId) {
       for (const [channel, subscribers] of channels)
-        for (const subscriber of subscribers) guard(channel, "lost", () => subscriber.onInstanceLost?.(instanceId));
+        for (const subscriber of subscribers) runSafely(channel, "lost", () => subscriber.onInstanceLost?.(instanceId));
     },
   };
 }

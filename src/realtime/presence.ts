@@ -13,7 +13,7 @@ export class Presence {
     return false;
   }
 
-  /** Records whether a user listens on an instance. @returns whether this brought the user online or offline. */
+  /** Records whether a user listens on an instance. @returns whether the user came online or went offline. */
   set(instanceId: string, userId: string, online: boolean): boolean {
     const wasOnline = this.isOnline(userId);
     const users = this.#usersByInstance.get(instanceId) ?? new Set();
@@ -34,7 +34,7 @@ export class Presence {
   }
 
   /**
-   * Expects new reports from other instances, because messages may have been lost. Until then, the earlier reports stay valid.
+   * Expects new reports from other instances, because messages may have been lost. Until they arrive, the earlier reports stay valid.
    * @param onMissing called for each instance that doesn't report in time.
    */
   expectReports(ownInstanceId: string, onMissing: (instanceId: string) => void): void {

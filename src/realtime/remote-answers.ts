@@ -4,7 +4,7 @@ import type { Snapshot } from "./channel.ts";
 
 type Delta = EphemeralEvent<"message.delta">;
 type Reset = EphemeralEvent<"message.reset">;
-type Text = Extract<ConversationMessage, { type: "answer.text" }>;
+type AnswerText = Extract<ConversationMessage, { type: "answer.text" }>;
 /** `seq` is the message's sequence number, or 0 while it is unknown. `isComplete` is false while a delta is missing. */
 type RemoteAnswer = { seq: number; attempt: number; text: string; reasoning: string; isComplete: boolean };
 
@@ -18,14 +18,14 @@ export type AnswerSnapshot = Snapshot & { seq: number; text: string; reasoning: 
 const REQUEST_INTERVAL_MS = 500;
 
 /**
- * Assembles, from deltas, the text and reasoning of answers that other instances write in one conversation. Listeners get each
- * delta once, and a new listener gets the text so far.
+ * Assembles the text and reasoning of answers that other instances write in one conversation. Listeners receive each delta once. A new
+ * listener receives the text so far.
  */
 export class RemoteAnswers {
   readonly #answers = new Map<string, RemoteAnswer>();
   /**
-   * Answers that have ended or that this instance writes. Messages from other instances are outdated up to and including the
-   * given attempt.
+   * Answers that have ended or that this instance writes, each with an attempt. Other instances' messages about that attempt or an earlier
+   * one are outdated.
    */
   readonly #endedAttempts = new Map<string, number>();
   readonly #requestText: () => void;
@@ -72,7 +72,7 @@ export class RemoteAnswers {
       this.#endedAttempts.delete(this.#endedAttempts.keys().next().value ?? messageId);
   }
 
-  /** Receives a delta or reset. @returns the event to send to listeners, or null if they don't need it or a delta is missing. */
+  /** Receives a delta or reset. @returns the event to send to listeners, or null if they don't need it or an earlier delta is missing. */
   receive(message: Delta | Reset, isRemote: boolean): Delta | Reset | null {
     if (!isRemote) return this.#receiveOwn(message) ? message : null;
     if (this.#isOutdated(message)) return null;
@@ -95,8 +95,8 @@ export class RemoteAnswers {
     return true;
   }
 
-  /** Returns whether a message is from an instance that was frozen while another one continued or ended the answer. */
-  #isOutdated({ message_id, attempt }: Delta | Reset | Text): boolean {
+  /** Returns whether a message is from an instance that was frozen while another instance continued or finished the answer. */
+  #isOutdated({ message_id, attempt }: Delta | Reset | AnswerText): boolean {
     if (attempt <= (this.#endedAttempts.get(message_id) ?? 0)) return true;
     return attempt < (this.#answers.get(message_id)?.attempt ?? 0);
   }
@@ -119,8 +119,8 @@ export class RemoteAnswers {
   }
 
   /**
-   * Handles an answer's first delta. Returns null if listeners may already have read more from the database, because then it's
-   * unknown what they are missing.
+   * Handles an answer's first delta. Returns null if listeners may already have read more from the database. In that case, it is unknown
+   * what they are missing.
    */
   #receiveStart(delta: Delta, answer: RemoteAnswer | undefined): Delta | Reset | null {
     const { conversation_id, message_id, attempt, text } = delta;
@@ -151,7 +151,7 @@ export class RemoteAnswers {
   }
 
   /** Receives the whole text so far. @returns a reset for the listeners, or null if they already have the text. */
-  receiveSnapshot(snapshot: Text): Reset | null {
+  receiveSnapshot(snapshot: AnswerText): Reset | null {
     if (this.#isOutdated(snapshot)) return null;
     const { conversation_id, message_id, seq, attempt, text, reasoning = "" } = snapshot;
     const answer = this.#answers.get(message_id);
@@ -175,7 +175,7 @@ export class RemoteAnswers {
   }
 }
 
-const createReset = ({ reasoning, ...reset }: Omit<Text, "type" | "seq">): Reset => ({
+const createReset = ({ reasoning, ...reset }: Omit<AnswerText, "type" | "seq">): Reset => ({
   type: "message.reset",
   ...reset,
   ...(reasoning && { reasoning }),

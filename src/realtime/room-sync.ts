@@ -6,8 +6,8 @@ const SUBSCRIBE_TIMEOUT_MS = 150;
 const REPORTS_TIMEOUT_MS = 300;
 
 /**
- * Waits for other instances' reports when a room is opened. The first listeners wait, so that they get the users online
- * on other instances and the answers' text from the start. Later listeners don't wait.
+ * Waits for other instances' reports when a room is opened. The first listeners wait, so that their first response already includes the
+ * users who are online on other instances, and the text so far of answers in progress. Later listeners don't wait.
  */
 export class RoomSync {
   readonly #subscribed = Promise.withResolvers<void>();
@@ -16,8 +16,8 @@ export class RoomSync {
   #timer: Timer | undefined;
   #isSubscribed = false;
   #isDone = false;
-  /** Whether a listener may have read the database before other instances' messages were received. */
-  hasReadBeforeSubscribed = false;
+  /** Whether a listener may have read the database before the subscription was active. */
+  mayHaveMissedMessages = false;
 
   constructor(bus: Pick<Bus, "scope" | "isHealthy" | "listOtherInstances">) {
     this.#unreportedIds = new Set(bus.listOtherInstances());
@@ -25,14 +25,14 @@ export class RoomSync {
     else this.#timer = setTimeout(() => this.finish(), SUBSCRIBE_TIMEOUT_MS);
   }
 
-  /** Waits until other instances' messages are received, so that later reads miss nothing. Returns undefined if it needn't wait. */
+  /** Waits until the subscription is active, so that later reads miss nothing. Returns undefined if no wait is needed. */
   waitForSubscription(): Promise<void> | undefined {
     if (!this.#isDone && !this.#isSubscribed) return this.#subscribed.promise;
-    if (!this.#isSubscribed) this.hasReadBeforeSubscribed = true;
+    if (!this.#isSubscribed) this.mayHaveMissedMessages = true;
     return undefined;
   }
 
-  /** Waits until the other instances have reported. Returns undefined if it needn't wait. */
+  /** Waits until the other instances have reported. Returns undefined if no wait is needed. */
   waitForReports(): Promise<void> | undefined {
     return this.#isDone ? undefined : this.#reported.promise;
   }
@@ -54,8 +54,8 @@ export class RoomSync {
 
   /** Ends all waits. */
   finish(): void {
-    // Listeners whose wait timed out read the database before other instances' messages were received.
-    if (!this.#isSubscribed) this.hasReadBeforeSubscribed = true;
+    // If the wait has timed out, listeners read the database before the subscription is active.
+    if (!this.#isSubscribed) this.mayHaveMissedMessages = true;
     this.#isDone = true;
     clearTimeout(this.#timer);
     this.#subscribed.resolve();

@@ -22,7 +22,7 @@ export interface Listener {
 /** A user with listeners on this instance. */
 type User = {
   role: MemberRole;
-  /** The `seq` as of which the role is known. Older events don't change it. */
+  /** The conversation's newest `seq` when the role was read or last changed. Older events don't change the role. */
   roleSeq: number;
   listeners: Set<Listener>;
 };
@@ -35,8 +35,9 @@ export type Room = {
   remoteAnswers: RemoteAnswers;
   sync: RoomSync;
   typing: TypingExpiry;
-  /** Users removed while the room was open. Their typing is no longer pushed, even if it arrives late. */
+  /** Users who were removed while the room was open. If their typing events arrive late, they aren't pushed. */
   removedUserIds: Set<string>;
+  /** The listeners without `topics`. */
   directListeners: Set<Listener>;
   listenerCount: number;
   joinCount: number;
@@ -46,7 +47,7 @@ export type Room = {
 /** A member's role as of `lastSeq`. `receivedSeq` is the newest event that the listener already has. */
 export type Membership = { role: MemberRole; lastSeq: number; receivedSeq?: number };
 
-/** The state that a new listener gets immediately before its first push. */
+/** The state that a new listener receives immediately before its first push. */
 export type Welcome = { lastSeq: number; missedEvents: DurableEvent[]; usersOnline: string[] };
 
 export function isOnline({ listeners }: User): boolean {

@@ -2,7 +2,7 @@ import type { Bus } from "./bus.ts";
 
 /** The minimum interval between two announcements that a user is typing. */
 export const TYPING_THROTTLE_MS = 2_000;
-/** The time after which typing ends unless there is another `typing.start`, because a `typing.stop` can get lost. */
+/** Typing ends after this time unless there is a new `typing.start`, because a `typing.stop` can get lost. */
 export const TYPING_EXPIRES_MS = 6_000;
 
 /** The connection on which a user is typing. */
@@ -12,8 +12,11 @@ type Typist = { conversationId: string; userId: string; announcedAtMs: number; s
 
 type Dependencies = { bus: Pick<Bus, "publish" | "subscribe">; instanceId: string };
 
-/** Tracks typing on this instance. A user is typing while at least one connection says so. Typing is never stored or replayed. */
-export function createTyping({ bus, instanceId }: Dependencies) {
+/**
+ * Creates the tracker of the users who are typing on this instance. A user counts as typing while at least one of their connections reports it. Typing is
+ * never stored or replayed.
+ */
+export function createTypingTracker({ bus, instanceId }: Dependencies) {
   const typists = new Map<string, Typist>();
   /** The typists on each connection, whose typing ends when the connection closes. */
   const typistsBySource = new Map<Source, Set<Typist>>();
@@ -24,10 +27,10 @@ export function createTyping({ bus, instanceId }: Dependencies) {
     bus.publish(conversation_id, () => [{ type: "typing", ...fields }]);
   }
 
-  function add(typist: Typist, source: Source): void {
+  function addSource(typist: Typist, source: Source): void {
     clearTimeout(typist.sources.get(source));
     const expire = () => {
-      if (remove(typist, source)) end(typist);
+      if (removeSource(typist, source)) endTyping(typist);
     };
     typist.sources.set(source, setTimeout(expire, TYPING_EXPIRES_MS));
     const sourceTypists = typistsBySource.get(source) ?? new Set();
@@ -35,7 +38,7 @@ export function createTyping({ bus, instanceId }: Dependencies) {
   }
 
   /** Removes a connection. @returns whether it was the last one on which the user was typing in the conversation. */
-  function remove(typist: Typist, source: Source): boolean {
+  function removeSource(typist: Typist, source: Source): boolean {
     const expiry = typist.sources.get(source);
     if (!expiry) return false;
     clearTimeout(expiry);
@@ -46,11 +49,11 @@ export function createTyping({ bus, instanceId }: Dependencies) {
     return typist.sources.size === 0;
   }
 
-  function end(typist: Typist): void {
+  function endTyping(typist: Typist): void {
     announce(typist, false);
-    const sinceMs = Date.now() - typist.announcedAtMs;
+    const elapsedMs = Date.now() - typist.announcedAtMs;
     // The entry is kept until the interval is over, so that alternating start and stop can't bypass the throttle.
-    setTimeout(() => forget(typist), Math.max(0, TYPING_THROTTLE_MS - sinceMs));
+    setTimeout(() => forget(typist), Math.max(0, TYPING_THROTTLE_MS - elapsedMs));
   }
 
   function forget({ conversationId, userId, sources }: Typist): void {
@@ -59,18 +62,19 @@ export function createTyping({ bus, instanceId }: Dependencies) {
 
   function stop(conversationId: string, userId: string, source: Source): void {
     const typist = typists.get(createTypistKey(conversationId, userId));
-    if (typist && remove(typist, source)) end(typist);
+    if (typist && removeSource(typist, source)) endTyping(typist);
   }
 
   /** Ends all typing of a user who is no longer a member. */
   function stopAll(conversationId: string, userId: string): void {
     const typist = typists.get(createTypistKey(conversationId, userId));
     if (!typist || typist.sources.size === 0) return;
-    for (const source of [...typist.sources.keys()]) remove(typist, source);
-    end(typist);
+    for (const source of [...typist.sources.keys()]) removeSource(typist, source);
+    endTyping(typist);
   }
 
-  // The connection needn't be subscribed to the conversation, so there may be no open room.
+  // A connection may report typing without being subscribed to the conversation. In that case, the hub may have no room that would handle
+  // the removal.
   bus.subscribe("conversations", {
     onMessage(message) {
       if (
@@ -96,7 +100,7 @@ export function createTyping({ bus, instanceId }: Dependencies) {
       const nowMs = Date.now();
       const isThrottled = nowMs - typist.announcedAtMs < TYPING_THROTTLE_MS;
       if (isThrottled && typist.sources.size === 0) return;
-      add(typist, source);
+      addSource(typist, source);
       typists.set(key, typist);
       if (isThrottled) return;
       typist.announcedAtMs = nowMs;
@@ -108,11 +112,12 @@ export function createTyping({ bus, instanceId }: Dependencies) {
 
     /** Ends all typing on a connection that was closed. */
     leave(source: Source): void {
-      for (const typist of [...(typistsBySource.get(source) ?? [])]) if (remove(typist, source)) end(typist);
+      for (const typist of [...(typistsBySource.get(source) ?? [])])
+        if (removeSource(typist, source)) endTyping(typist);
     },
   };
 }
 
 const createTypistKey = (conversationId: string, userId: string): string => `${conversationId}/${userId}`;
 
-export type Typing = ReturnType<typeof createTyping>;
+export type TypingTracker = ReturnType<typeof createTypingTracker>;

@@ -4,7 +4,7 @@ import type { Log } from "../lib/log.ts";
 import { SlotMap, splitAddress } from "./cluster/slots.ts";
 import { describeRedisError } from "./describe-error.ts";
 import { createStoreClient, type StoreClient } from "./store-client.ts";
-import { createNodeOptions, createSharedOptions, parseSeedAddress, readServerKind } from "./target.ts";
+import { createNodeOptions, createSharedOptions, detectServerKind, parseSeedAddress } from "./target.ts";
 
 /** The timeout of a command, after which callers continue without Redis. */
 const COMMAND_TIMEOUT_MS = 200;
@@ -13,7 +13,7 @@ const RECONNECT_MS_MAX = 2_000;
 /** The interval between health probes. */
 const PROBE_INTERVAL_MS = 1_000;
 
-const options: RedisOptions = {
+const connectionOptions: RedisOptions = {
   commandTimeout: COMMAND_TIMEOUT_MS,
   connectTimeout: CONNECT_TIMEOUT_MS,
   // Commands aren't queued while disconnected, because callers would continue without Redis before they could be sent.
@@ -39,8 +39,8 @@ export type RedisLink = {
  * @param deployment the deployment's id, which all its instances share.
  */
 export function connectRedis(url: string, deployment: string, log: Log): RedisLink {
-  // Connects without a database number. A cluster would refuse the number with an error, and couldn't be detected.
-  const seed = new Redis({ ...options, ...createNodeOptions(url, parseSeedAddress(url)), retryStrategy });
+  // Connects to the `REDIS_URL` node without a database number. A cluster would reject the number with an error, and couldn't be detected.
+  const seed = new Redis({ ...connectionOptions, ...createNodeOptions(url, parseSeedAddress(url)), retryStrategy });
   const client = createStoreClient();
   let connection: Redis | Cluster | null = null;
   let state: "unknown" | "available" | "unavailable" = "unknown";
@@ -62,14 +62,14 @@ export function connectRedis(url: string, deployment: string, log: Log): RedisLi
 
   /** Detects the kind of server, and connects accordingly. */
   async function connect(): Promise<void> {
-    const { isCluster } = await readServerKind(seed);
+    const { isCluster } = await detectServerKind(seed);
     const newConnection = isCluster
       ? await openCluster(url, seed)
-      : new Redis(url, { ...options, enableAutoPipelining: true, retryStrategy });
+      : new Redis(url, { ...connectionOptions, enableAutoPipelining: true, retryStrategy });
     if (connection || isClosed) return newConnection.disconnect();
     seed.disconnect();
     connection = newConnection;
-    client.use(newConnection);
+    client.setClient(newConnection);
     newConnection.on("ready", probe);
     newConnection.on("close", () => setState("unavailable", "the connection has ended"));
     newConnection.on("error", (error: unknown) => setState("unavailable", describeRedisError(error)));
@@ -112,12 +112,12 @@ export function connectRedis(url: string, deployment: string, log: Log): RedisLi
   };
 }
 
-/** Opens a cluster client. It gets the addresses of all masters, so that it can reconnect if the `REDIS_URL` node is down. */
+/** Opens a cluster client with the addresses of all masters, so that it can reconnect even if the `REDIS_URL` node is down. */
 async function openCluster(url: string, seed: Redis): Promise<Cluster> {
   const seedAddress = parseSeedAddress(url);
   const slots = new SlotMap(await seed.call("CLUSTER", "SLOTS"), splitAddress(seedAddress).host);
   return new Cluster([...new Set([seedAddress, ...slots.masters])].map(splitAddress), {
-    redisOptions: { ...options, ...createSharedOptions(url) },
+    redisOptions: { ...connectionOptions, ...createSharedOptions(url) },
     enableOfflineQueue: false,
     enableAutoPipelining: true,
     slotsRefreshInterval: PROBE_INTERVAL_MS,
@@ -132,7 +132,7 @@ async function openCluster(url: string, seed: Redis): Promise<Cluster> {
   });
 }
 
-/** Pings all nodes. @throws if one doesn't respond, or there is none. */
+/** Pings all nodes. @throws if a node doesn't respond, or if there are no nodes. */
 async function pingAll(connection: Redis | Cluster): Promise<void> {
   if (connection.status !== "ready") throw new Error("The connection is not ready.");
   const nodes = connection instanceof Cluster ? connection.nodes("master") : [connection];

@@ -29,7 +29,7 @@ export interface NodePubSub {
   publish(messages: readonly ChannelText[]): Promise<void>;
   subscribe(channel: string): void;
   unsubscribe(channel: string): void;
-  /** Renews subscriptions that the server has ended or refused. */
+  /** Renews subscriptions that the server has ended or rejected. */
   renew(): void;
   /** Pings both connections, and replaces those that don't respond. */
   probe(): Promise<void>;
@@ -126,7 +126,7 @@ export function connectNode({ connection: options, url, isSharded }: Options, li
   });
   subscriber.on("message", listener.onMessage);
   subscriber.on("smessage", listener.onMessage);
-  // When a slot moves, the server ends its subscriptions. The client doesn't say which ones.
+  // When a slot moves, the server ends the subscriptions to its channels. The client's event doesn't include their names.
   subscriber.on("moved", () => {
     const subscribed = listSubscribed(subscriber);
     for (const channel of sentSubscriptions) if (!subscribed.has(channel)) sentSubscriptions.delete(channel);
@@ -172,7 +172,7 @@ export function connectNode({ connection: options, url, isSharded }: Options, li
   };
 }
 
-/** Splits channels into commands. Each sharded channel gets its own command, because all channels in a command must have the same slot. */
+/** Splits channels into commands. Each sharded channel has its own command, because all channels in a command must have the same slot. */
 function splitIntoCommands(channels: readonly string[], isSharded: boolean): string[][] {
   const size = isSharded ? 1 : CHANNELS_PER_COMMAND_MAX;
   const chunks: string[][] = [];
@@ -186,6 +186,6 @@ function listSubscribed(subscriber: Redis): Set<string> {
   return new Set(subscriptions ? subscriptions.channels("ssubscribe") : []);
 }
 
-/** Returns whether Redis refused a command because this node doesn't serve the slot. */
+/** Returns whether Redis rejected a command because this node doesn't serve the slot. */
 export const isMoved = (error: unknown): boolean =>
   error instanceof Error && /^(?:MOVED|ASK|CLUSTERDOWN|TRYAGAIN)\b/.test(error.message);

@@ -3,7 +3,7 @@ import { connectCluster } from "./cluster/pub-sub.ts";
 import { busOptions } from "./connection-options.ts";
 import { connectNode } from "./node.ts";
 import type { PubSub, PubSubListener, PubSubOptions } from "./pub-sub-port.ts";
-import { createNodeOptions, parseSeedAddress, readServerKind } from "./target.ts";
+import { createNodeOptions, detectServerKind, parseSeedAddress } from "./target.ts";
 
 /** Connects to Redis. Once the server responds, detects whether it is a cluster. */
 export function connectPubSub(options: PubSubOptions, listener: PubSubListener): PubSub {
@@ -12,9 +12,9 @@ export function connectPubSub(options: PubSubOptions, listener: PubSubListener):
   let pubSub: PubSub | null = null;
   let isClosed = false;
 
-  async function detectServerKind(): Promise<void> {
+  async function openPubSub(): Promise<void> {
     try {
-      const { hasShardedChannels } = await readServerKind(seed);
+      const { hasShardedChannels } = await detectServerKind(seed);
       if (pubSub || isClosed) return;
       pubSub = hasShardedChannels ? connectCluster(options, seed, listener) : connectServer(options.url, listener);
       if (!hasShardedChannels) seed.disconnect();
@@ -27,7 +27,7 @@ export function connectPubSub(options: PubSubOptions, listener: PubSubListener):
 
   seed.on("error", listener.onError);
   seed.on("ready", () => {
-    if (!pubSub) void detectServerKind();
+    if (!pubSub) void openPubSub();
   });
 
   return {
@@ -53,7 +53,7 @@ export function connectPubSub(options: PubSubOptions, listener: PubSubListener):
   };
 }
 
-/** Connects to a single server. It needs no probes, because the bus detects a dead connection by missing heartbeats. */
+/** Connects to a single server. It needs no probes, because the bus detects a dead connection by the absence of heartbeats. */
 function connectServer(url: string, listener: PubSubListener): PubSub {
   const node = connectNode({ url, connection: busOptions, isSharded: false }, { ...listener, onMoved: () => {} });
   return { ...node, close: async () => node.close() };

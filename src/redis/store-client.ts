@@ -6,11 +6,11 @@ type Definition = Parameters<Redis["defineCommand"]>;
 /** The Redis client for limiters, which are created before the kind of server is known. */
 export type StoreClient = Pick<Redis, "defineCommand"> & {
   readonly status: string;
-  /** Forwards commands to this client from now on. */
-  use(client: Redis | Cluster): void;
+  /** Sets the client to which commands are forwarded. */
+  setClient(client: Redis | Cluster): void;
 };
 
-/** Creates a client that isn't ready until `use` is called. It then forwards commands to the given client. */
+/** Creates a client that isn't ready until `setClient` is called. It then forwards commands to that client. */
 export function createStoreClient(): StoreClient {
   const definitions: Definition[] = [];
   let client: Redis | Cluster | null = null;
@@ -22,7 +22,7 @@ export function createStoreClient(): StoreClient {
       definitions.push(definition);
       client?.defineCommand(...definition);
     },
-    use(next: Redis | Cluster): void {
+    setClient(next: Redis | Cluster): void {
       for (const definition of definitions) next.defineCommand(...definition);
       client = next;
     },

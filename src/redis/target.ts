@@ -55,7 +55,7 @@ export function createSharedOptions(url: string, address = parseSeedAddress(url)
 }
 
 /** Detects whether a server is a cluster. Uses HELLO, which needs no permission. @throws if the server doesn't respond in time. */
-export async function readServerKind(connection: Redis): Promise<ServerKind> {
+export async function detectServerKind(connection: Redis): Promise<ServerKind> {
   try {
     const reply = (await connection.call("HELLO")) as unknown[];
     const getField = (name: string) => String(reply[reply.indexOf(name) + 1]);

@@ -15,11 +15,10 @@ export type AssembledAnswer = {
   reasoning: string;
   /** The attempt numbers, in order and without duplicates. */
   attempts: number[];
-  /** The number of deltas. */
-  deltas: number;
+  deltaCount: number;
   resets: { attempt: number; text: string }[];
   /** The completed message. */
-  final: Record<string, unknown> | null;
+  finalMessage: Record<string, unknown> | null;
 };
 
 /**
@@ -27,12 +26,19 @@ export type AssembledAnswer = {
  * @throws Error if a delta is missing or repeated, or if the final text differs from the assembled one.
  */
 export function assembleAnswer(frames: readonly Frame[], messageId: string): AssembledAnswer {
-  const answer: AssembledAnswer = { text: "", reasoning: "", attempts: [], deltas: 0, resets: [], final: null };
+  const answer: AssembledAnswer = {
+    text: "",
+    reasoning: "",
+    attempts: [],
+    deltaCount: 0,
+    resets: [],
+    finalMessage: null,
+  };
   for (const frame of frames.flatMap(listPushes)) applyPush(answer, frame, messageId);
   return answer;
 }
 
-/** Returns the missed pushes if the frame acknowledges a subscription, otherwise the frame itself. */
+/** Returns the missed pushes in the ack of a subscription. Other frames are returned unchanged. */
 function listPushes(frame: Frame): Push[] {
   return frame.type === "ack" && Array.isArray(frame.events) ? (frame.events as Push[]) : [frame as Push];
 }
@@ -40,7 +46,7 @@ function listPushes(frame: Frame): Push[] {
 function applyPush(answer: AssembledAnswer, frame: Push, messageId: string): void {
   const pushMessageId = frame.message_id ?? frame.data?.id;
   if (pushMessageId !== messageId) return;
-  if (answer.final) throw new Error(`A ${frame.type} arrived after message.completed.`);
+  if (answer.finalMessage) throw new Error(`A ${frame.type} arrived after message.completed.`);
   switch (frame.type) {
     case "message.created":
       answer.text = frame.data?.content ?? "";
@@ -56,24 +62,29 @@ function applyPush(answer: AssembledAnswer, frame: Push, messageId: string): voi
       // The offsets of text and reasoning are separate.
       const part = frame.part ?? "text";
       if (frame.offset !== answer[part].length)
-        throw new Error(`The ${part} starts at ${frame.offset}, but ended at ${answer[part].length} before.`);
+        throw new Error(
+          `The ${part} delta starts at ${frame.offset}, but the answer has ${answer[part].length} characters of ${part}.`,
+        );
       answer[part] += frame.text;
-      answer.deltas += 1;
+      answer.deltaCount += 1;
       return;
     }
     case "message.completed":
-      answer.final = frame.data ?? {};
+      answer.finalMessage = frame.data ?? {};
       if (answer.text !== frame.data?.content)
-        throw new Error(`Read: ${JSON.stringify(answer.text)}; stored: ${JSON.stringify(frame.data?.content)}.`);
+        throw new Error(
+          `The assembled text is ${JSON.stringify(answer.text)}, but the final one is ${JSON.stringify(frame.data?.content)}.`,
+        );
   }
 }
 
 function recordAttempt({ attempts }: AssembledAnswer, { type, attempt = 0 }: Push): void {
-  const last = attempts.at(-1);
-  if (last !== undefined && attempt < last) throw new Error(`${type}: attempt ${attempt} arrived after ${last}.`);
-  if (last !== undefined && attempt > last && type === "message.delta")
+  const lastAttempt = attempts.at(-1);
+  if (lastAttempt !== undefined && attempt < lastAttempt)
+    throw new Error(`${type}: attempt ${attempt} arrived after attempt ${lastAttempt}.`);
+  if (lastAttempt !== undefined && attempt > lastAttempt && type === "message.delta")
     throw new Error(`Attempt ${attempt} started without a reset.`);
-  if (attempt !== last) attempts.push(attempt);
+  if (attempt !== lastAttempt) attempts.push(attempt);
 }
 
 /** Returns the sequence numbers of all durable events in a socket's frames, in order of arrival. */

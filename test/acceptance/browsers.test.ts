@@ -10,7 +10,7 @@ setDefaultTimeout(2 * TEST_TIMEOUT_MS);
 const PIECES = 10;
 const PIECE_DELAY_MS = 150;
 
-/** A script that runs in each page, like a developer's client. It connects the socket with a ticket. */
+/** A client that runs in each page, as a developer would write it. It connects the socket with a ticket. */
 const clientScript = `
 window.parley = {
   frames: [],
@@ -81,11 +81,11 @@ function testBrowsers(name: ProxyName) {
       expect(await page.evaluate<string>("parley.connect()")).toBe("parley.v1");
     }
     const [ada, bob] = pages as [BrowserPage, BrowserPage];
-    const [, second] = accounts as [unknown, (typeof accounts)[number]];
+    const [, bobAccount] = accounts as [unknown, (typeof accounts)[number]];
     const { id } = await ada.evaluate<{ id: string }>(
       'parley.call("/conversations", { title: "Two browsers", kind: "group", reply_mode: "never" })',
     );
-    await ada.evaluate(`parley.call("/conversations/${id}/members", { user_id: "${second.user.id}" })`);
+    await ada.evaluate(`parley.call("/conversations/${id}/members", { user_id: "${bobAccount.user.id}" })`);
     for (const page of pages)
       expect(
         await page.evaluate<Frame>(`parley.request({ type: "subscribe", conversation_id: "${id}" })`),
@@ -96,15 +96,17 @@ function testBrowsers(name: ProxyName) {
     await ada.evaluate(`parley.send({ type: "typing.start", conversation_id: "${id}" })`);
     await bob.evaluate('parley.wait(({ type, active }) => type === "typing" && active)');
 
-    const send = (content: string, reply: boolean) =>
+    const createSendExpression = (content: string, reply: boolean) =>
       `parley.request({ type: "message.send", conversation_id: "${id}", client_message_id: crypto.randomUUID(), content: "${content}", reply: ${reply} })`;
-    expect(await ada.evaluate<Frame>(send("Hello Bob", false))).toMatchObject({ type: "ack" });
+    expect(await ada.evaluate<Frame>(createSendExpression("Hello Bob", false))).toMatchObject({ type: "ack" });
     await bob.evaluate('parley.wait(({ type, data }) => type === "message.created" && data.content === "Hello Bob")');
-    expect(await bob.evaluate<Frame>(send("What does the model say?", true))).toMatchObject({ type: "ack" });
+    expect(await bob.evaluate<Frame>(createSendExpression("What does the model say?", true))).toMatchObject({
+      type: "ack",
+    });
     const text = Array.from({ length: PIECES }, (_, n) => `piece${n} `).join("");
     for (const page of pages) {
-      const done = await page.evaluate<Frame>('parley.wait(({ type }) => type === "message.completed")');
-      expect(done.data?.content).toBe(text);
+      const completed = await page.evaluate<Frame>('parley.wait(({ type }) => type === "message.completed")');
+      expect(completed.data?.content).toBe(text);
       const deltas = await page.evaluate<(Frame & { arrived_at: number })[]>(
         'parley.frames.filter(({ type }) => type === "message.delta")',
       );
@@ -118,7 +120,7 @@ function testBrowsers(name: ProxyName) {
     expect(await ada.evaluate<number>('parley.frames.filter(({ type }) => type === "error").length')).toBe(0);
   });
 
-  test("a socket from another origin's page is rejected", async () => {
+  test("a socket from a page with a different origin is rejected", async () => {
     const { proxy } = proxied;
     const response = await fetch(`${proxy.url}/realtime`, {
       tls: proxy.tls,

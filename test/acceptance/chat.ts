@@ -29,7 +29,7 @@ export async function openChat(parley: Parley) {
     conversationId,
     socket,
 
-    /** Sends a question, and returns the answer's id when the answer has started. */
+    /** Sends a question, waits until the answer starts, and returns the answer's id. */
     async requestAnswer(model?: string, content = "What do you say?"): Promise<string> {
       const client_message_id = crypto.randomUUID();
       const frame = { conversation_id: conversationId, client_message_id, content, reply: true };
@@ -43,10 +43,10 @@ export async function openChat(parley: Parley) {
     /** Waits until the answer is complete. */
     waitForAnswer: (answerId: string, waitMs?: number) => waitForAnswer(socket, answerId, waitMs),
 
-    /** Fetches the answer over REST. */
-    async fetchMessage(from: Parley, answerId: string): Promise<Answer> {
+    /** Fetches an answer over REST. */
+    async fetchAnswer(instance: Parley, answerId: string): Promise<Answer> {
       const path = `/api/v1/conversations/${conversationId}/messages/${answerId}`;
-      const response = await from.fetch(path, { token: account.access_token });
+      const response = await instance.fetch(path, { token: account.access_token });
       if (response.status !== 200) throw new Error(`${path}: ${response.status}`);
       return (await response.json()) as Answer;
     },
@@ -75,7 +75,7 @@ export async function waitForAnswer(
 ): Promise<AssembledAnswer & { message: Answer }> {
   await socket.waitFor(({ type, data }) => type === "message.completed" && data?.id === answerId, waitMs);
   const assembled = assembleAnswer(socket.frames, answerId);
-  return { ...assembled, message: assembled.final as Answer };
+  return { ...assembled, message: assembled.finalMessage as Answer };
 }
 
 /** Waits until the socket has received at least `length` characters of an answer. */

@@ -10,8 +10,8 @@ setDefaultTimeout(TEST_TIMEOUT_MS);
 
 type Message = { id: string; seq: number; content: string };
 
-// For each backend, every test depends on the ones before it.
-describe.each(backends)("two users in one conversation ($name)", ({ open }) => {
+// The tests of each backend must run in this order, because each test uses the state from the earlier tests.
+describe.each(backends)("two users in one conversation ($name)", ({ openBackend }) => {
   let backend: Backend;
   let installation: Installation;
   let parley: Parley;
@@ -22,7 +22,7 @@ describe.each(backends)("two users in one conversation ($name)", ({ open }) => {
   let benSocket: TestSocket;
 
   beforeAll(async () => {
-    backend = await open();
+    backend = await openBackend();
     installation = await createInstallation({ env: backend.env });
     parley = await installation.start();
     anna = await parley.register("anna@example.com", "Anna");
@@ -34,7 +34,7 @@ describe.each(backends)("two users in one conversation ($name)", ({ open }) => {
     await backend?.close();
   });
 
-  const send = (socket: TestSocket, content: string, options: Record<string, unknown> = {}) => {
+  const sendMessage = (socket: TestSocket, content: string, options: Record<string, unknown> = {}) => {
     const frame = { conversation_id: conversation.id, client_message_id: crypto.randomUUID(), content, ...options };
     return socket.request({ type: "message.send", ...frame });
   };
@@ -59,15 +59,15 @@ describe.each(backends)("two users in one conversation ($name)", ({ open }) => {
   });
 
   test("a message is acknowledged to its sender and pushed to both users", async () => {
-    const ack = await send(annaSocket, "Hello Ben 👋", { client_message_id: "hello" });
+    const ack = await sendMessage(annaSocket, "Hello Ben 👋", { client_message_id: "hello" });
     expect(ack).toMatchObject({ type: "ack", duplicate: false, message: { content: "Hello Ben 👋", seq: 2 } });
     for (const socket of [annaSocket, benSocket]) {
       const push = await socket.waitFor(({ type }) => type === "message.created");
       expect(push).toMatchObject({ conversation_id: conversation.id, seq: 2 });
       expect(push.data).toEqual(ack.message as never);
     }
-    const again = await send(annaSocket, "Hello Ben 👋", { client_message_id: "hello" });
-    expect(again).toMatchObject({ duplicate: true, message: { id: (ack.message as Message).id } });
+    const repeatedAck = await sendMessage(annaSocket, "Hello Ben 👋", { client_message_id: "hello" });
+    expect(repeatedAck).toMatchObject({ duplicate: true, message: { id: (ack.message as Message).id } });
   });
 
   test("only the other user receives typing events", async () => {
@@ -84,29 +84,29 @@ describe.each(backends)("two users in one conversation ($name)", ({ open }) => {
     benSocket.socket.terminate();
     await benSocket.closed;
     await annaSocket.waitFor(({ type, online }) => type === "presence" && online === false);
-    for (const text of ["while", "you", "were", "away"]) await send(annaSocket, text);
-    const edited = await annaSocket.request({
+    for (const text of ["while", "you", "were", "away"]) await sendMessage(annaSocket, text);
+    const editAck = await annaSocket.request({
       type: "message.edit",
       message_id: (await annaSocket.waitFor(({ data }) => data?.content === "were")).data?.id,
       content: "WERE",
     });
-    expect(edited.type).toBe("ack");
+    expect(editAck.type).toBe("ack");
 
     benSocket = await openSocket(parley.url, { token: ben.access_token });
-    const sending = (async () => {
-      for (const text of ["and", "now"]) await send(annaSocket, text);
+    const sendLoop = (async () => {
+      for (const text of ["and", "now"]) await sendMessage(annaSocket, text);
     })();
     expect(await subscribe(benSocket, lastSeq)).toMatchObject({ type: "ack", recovered: true });
-    await sending;
-    const last = await send(annaSocket, "the end");
-    const { seq } = last.message as Message;
+    await sendLoop;
+    const lastAck = await sendMessage(annaSocket, "the end");
+    const { seq } = lastAck.message as Message;
     await benSocket.waitFor((frame) => frame.seq === seq);
     expect(listSeqs(benSocket.frames)).toEqual(range(lastSeq + 1, seq));
     expect(listSeqs(annaSocket.frames)).toEqual(range(2, seq));
   });
 
   test("the offline model's answer is streamed to both users", async () => {
-    const ack = await send(annaSocket, "How do I configure the database?", { reply: true });
+    const ack = await sendMessage(annaSocket, "How do I configure the database?", { reply: true });
     const question = ack.message as Message;
     const isAnswer = (frame: Frame) => frame.type === "message.completed" && frame.data?.parent_id === question.id;
     const { data } = await benSocket.waitFor(isAnswer);
@@ -114,8 +114,12 @@ describe.each(backends)("two users in one conversation ($name)", ({ open }) => {
     expect(data).toMatchObject({ role: "assistant", status: "complete", model: "offline/documents", author: null });
     expect(data?.content).toContain("I am offline");
     for (const socket of [annaSocket, benSocket]) {
-      const { deltas, attempts, final } = assembleAnswer(socket.frames, data?.id ?? "");
-      expect({ deltas: deltas > 0, attempts, final }).toEqual({ deltas: true, attempts: [1], final: data ?? null });
+      const { deltaCount, attempts, finalMessage } = assembleAnswer(socket.frames, data?.id ?? "");
+      expect({ isStreamed: deltaCount > 0, attempts, finalMessage }).toEqual({
+        isStreamed: true,
+        attempts: [1],
+        finalMessage: data ?? null,
+      });
     }
   });
 
@@ -139,7 +143,7 @@ describe.each(backends)("two users in one conversation ($name)", ({ open }) => {
     const { last_seq, recovered } = await subscribe(benSocket, 1);
     expect(recovered).toBe(true);
     expect(listSeqs(benSocket.frames)).toEqual(range(2, last_seq as number));
-    expect(await send(benSocket, "Welcome back")).toMatchObject({ message: { seq: (last_seq as number) + 1 } });
+    expect(await sendMessage(benSocket, "Welcome back")).toMatchObject({ message: { seq: (last_seq as number) + 1 } });
     await benSocket.close();
   });
 });

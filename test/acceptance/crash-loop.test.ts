@@ -24,7 +24,7 @@ test("an answer that crashes the server is attempted five times, then fails and 
   try {
     const waitForRequests = async (count: number) => {
       while (mockProvider.listRequests("deadly").length < count) await Bun.sleep(20);
-      // Gives the server time to store some of the text.
+      // The server needs time to store some of the text.
       await Bun.sleep(700);
     };
     let parley = await installation.start();
@@ -37,10 +37,10 @@ test("an answer that crashes the server is attempted five times, then fails and 
       await expireLeases();
       parley = await installation.start();
     }
-    let answer = await chat.fetchMessage(parley, id);
+    let answer = await chat.fetchAnswer(parley, id);
     while (answer.status === "streaming") {
       await Bun.sleep(100);
-      answer = await chat.fetchMessage(parley, id);
+      answer = await chat.fetchAnswer(parley, id);
     }
     expect(answer).toMatchObject({ status: "failed", finish_reason: "error", error: { code: "internal" } });
     expect(answer.content).toStartWith("w0 w1 ");

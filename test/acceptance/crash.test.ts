@@ -14,7 +14,7 @@ const LOAD_MS = 700;
 const CONVERSATIONS = 2;
 const SENDERS_PER_CONVERSATION = 3;
 
-describe.each(backends)("kill -9 under load ($name)", ({ open }) => {
+describe.each(backends)("kill -9 under load ($name)", ({ openBackend }) => {
   let backend: Backend;
   let installation: Installation;
   let parley: Parley;
@@ -22,7 +22,7 @@ describe.each(backends)("kill -9 under load ($name)", ({ open }) => {
   const conversations: string[] = [];
 
   beforeAll(async () => {
-    backend = await open();
+    backend = await openBackend();
     installation = await createInstallation({ env: backend.env });
     parley = await installation.start();
     account = await parley.register();
@@ -33,31 +33,31 @@ describe.each(backends)("kill -9 under load ($name)", ({ open }) => {
     await backend?.close();
   });
 
-  /** Checks that all acknowledged messages are stored once, in order. */
+  /** Checks that every acknowledged message is stored exactly once, in the order in which the messages were sent. */
   async function checkHistory(conversationId: string, senders: Sender[]): Promise<void> {
     const history = await fetchHistory(parley, account, conversationId);
     expect(history.map(({ seq }) => seq)).toEqual(range(1, history.length));
     const byClientId = new Map(history.map((message) => [message.client_message_id, message]));
     expect(byClientId.size).toBe(history.length);
-    for (const { acked, pushed } of senders) {
-      const seqs = [...acked.values()].map(({ seq }) => seq);
+    for (const { ackedMessages, pushedMessages } of senders) {
+      const seqs = [...ackedMessages.values()].map(({ seq }) => seq);
       expect(seqs).toEqual(seqs.toSorted((a, b) => a - b));
-      const storedMessages = [...acked.keys()].map((id) => byClientId.get(id));
-      expect(storedMessages).toEqual([...acked.values()]);
-      expect(storedMessages.map((message) => message?.content)).toEqual([...acked.keys()].map(createContent));
-      expect(pushed.map(({ client_message_id }) => byClientId.get(client_message_id))).toEqual(pushed);
+      const storedMessages = [...ackedMessages.keys()].map((id) => byClientId.get(id));
+      expect(storedMessages).toEqual([...ackedMessages.values()]);
+      expect(storedMessages.map((message) => message?.content)).toEqual([...ackedMessages.keys()].map(createContent));
+      expect(pushedMessages.map(({ client_message_id }) => byClientId.get(client_message_id))).toEqual(pushedMessages);
     }
   }
 
   /** Resends unacknowledged messages, as a reconnecting client does. */
-  async function resend(conversationId: string, senders: Sender[]): Promise<void> {
-    const stored = new Map(
+  async function resendMessages(conversationId: string, senders: Sender[]): Promise<void> {
+    const storedMessages = new Map(
       (await fetchHistory(parley, account, conversationId)).map((message) => [message.client_message_id, message]),
     );
     const socket = await openSubscribedSocket(parley, account, conversationId);
     for (const sender of senders) {
-      const [lastAcked] = [...sender.acked.keys()].slice(-1);
-      for (const id of [...sender.unacked, lastAcked ?? ""]) {
+      const [lastAcked] = [...sender.ackedMessages.keys()].slice(-1);
+      for (const id of [...sender.unackedIds, lastAcked ?? ""]) {
         const frame = {
           conversation_id: conversationId,
           client_message_id: id,
@@ -65,44 +65,45 @@ describe.each(backends)("kill -9 under load ($name)", ({ open }) => {
           reply: false,
         };
         const ack = await socket.request({ type: "message.send", ...frame });
-        expect(ack).toMatchObject({ type: "ack", duplicate: stored.has(id) });
-        if (stored.has(id)) expect(ack.message).toEqual(stored.get(id));
-        sender.acked.set(id, ack.message as never);
+        expect(ack).toMatchObject({ type: "ack", duplicate: storedMessages.has(id) });
+        if (storedMessages.has(id)) expect(ack.message).toEqual(storedMessages.get(id));
+        sender.ackedMessages.set(id, ack.message as never);
       }
-      sender.unacked.clear();
+      sender.unackedIds.clear();
     }
     await socket.close();
   }
 
   test.each(range(1, ROUNDS))("doesn't lose, duplicate or reorder acknowledged messages (round %d)", async (round) => {
-    const load = conversations.map((conversationId, index) => ({
+    const senderGroups = conversations.map((conversationId, index) => ({
       conversationId,
       senders: range(1, SENDERS_PER_CONVERSATION).map((n) =>
         startSender(parley, account, conversationId, `r${round}-c${index}-s${n}`),
       ),
     }));
-    const allSenders = load.flatMap(({ senders }) => senders);
+    const allSenders = senderGroups.flatMap(({ senders }) => senders);
     await Bun.sleep(LOAD_MS);
-    // Every second round also kills the embedded Postgres, as if the whole container was killed.
-    const postgres = round % 2 === 0 ? installation.findPostgresPid() : null;
-    const killed = parley.kill();
-    if (postgres !== null) process.kill(postgres, "SIGKILL");
-    await killed;
+    // Every second round also kills the embedded Postgres, as if the whole container were killed.
+    const postgresPid = round % 2 === 0 ? installation.findPostgresPid() : null;
+    const exited = parley.kill();
+    if (postgresPid !== null) process.kill(postgresPid, "SIGKILL");
+    await exited;
     await Promise.all(allSenders.map(({ closed }) => closed));
-    const acked = allSenders.reduce((sum, sender) => sum + sender.acked.size, 0);
-    const unacked = allSenders.reduce((sum, sender) => sum + sender.unacked.size, 0);
-    expect({ acked: acked > 100, unacked: unacked > 0 }).toEqual({ acked: true, unacked: true });
+    const ackedCount = allSenders.reduce((sum, sender) => sum + sender.ackedMessages.size, 0);
+    const unackedCount = allSenders.reduce((sum, sender) => sum + sender.unackedIds.size, 0);
+    expect(ackedCount).toBeGreaterThan(100);
+    expect(unackedCount).toBeGreaterThan(0);
 
     parley = await installation.start();
-    for (const { conversationId, senders } of load) {
+    for (const { conversationId, senders } of senderGroups) {
       await checkHistory(conversationId, senders);
-      await resend(conversationId, senders);
+      await resendMessages(conversationId, senders);
       const history = await fetchHistory(parley, account, conversationId);
       const ids = history.map(({ client_message_id }) => client_message_id);
       expect(new Set(ids).size).toBe(ids.length);
       expect(history.map(({ seq }) => seq)).toEqual(range(1, history.length));
-      const acknowledged = senders.flatMap(({ acked }) => [...acked.keys()]);
-      expect(new Set(acknowledged).isSubsetOf(new Set(ids))).toBe(true);
+      const ackedIds = senders.flatMap(({ ackedMessages }) => [...ackedMessages.keys()]);
+      expect(new Set(ackedIds).isSubsetOf(new Set(ids))).toBe(true);
     }
   });
 });

@@ -11,15 +11,15 @@ setDefaultTimeout(TEST_TIMEOUT_MS);
 const RETRY_MS = 50;
 const RESPONSE_MAX_MS = 3_000;
 
-/** Sends messages one by one, and retries each until it is acknowledged. */
+/** Starts a client that sends messages one by one, and resends each message until it is acknowledged. */
 async function startRetryingSender(parley: Parley) {
   const account = await parley.register();
   const { id: conversationId } = await createConversation(parley, account);
   const socket = await openSubscribedSocket(parley, account, conversationId);
-  const acked: StoredMessage[] = [];
-  const errors = new Set<string>();
+  const ackedMessages: StoredMessage[] = [];
+  const receivedErrors = new Set<string>();
   let isStopped = false;
-  const sending = (async () => {
+  const sendLoop = (async () => {
     for (let n = 1; !isStopped; n += 1) {
       const id = `m${n}`;
       const frame = {
@@ -31,10 +31,10 @@ async function startRetryingSender(parley: Parley) {
       for (;;) {
         const response = await socket.request({ type: "message.send", ...frame });
         if (response.type === "ack") {
-          acked.push(response.message as StoredMessage);
+          ackedMessages.push(response.message as StoredMessage);
           break;
         }
-        errors.add(`${response.code} ${response.temporary}`);
+        receivedErrors.add(`${response.code} ${response.temporary}`);
         await Bun.sleep(RETRY_MS);
       }
     }
@@ -42,11 +42,11 @@ async function startRetryingSender(parley: Parley) {
   return {
     account,
     conversationId,
-    acked,
-    errors,
+    ackedMessages,
+    receivedErrors,
     async stop(): Promise<void> {
       isStopped = true;
-      await sending;
+      await sendLoop;
       await socket.close();
     },
   };
@@ -56,12 +56,12 @@ type RetryingSender = Awaited<ReturnType<typeof startRetryingSender>>;
 
 /** Checks that the sender can still send over its connection, and that all acknowledged messages are stored. */
 async function expectNoDataLoss(parley: Parley, sender: RetryingSender): Promise<void> {
-  const ackedBefore = sender.acked.length;
-  while (sender.acked.length < ackedBefore + 5) await Bun.sleep(RETRY_MS);
+  const ackedCountBefore = sender.ackedMessages.length;
+  while (sender.ackedMessages.length < ackedCountBefore + 5) await Bun.sleep(RETRY_MS);
   await sender.stop();
-  expect(sender.errors).toEqual(new Set(["unavailable true"]));
+  expect(sender.receivedErrors).toEqual(new Set(["unavailable true"]));
   const history = await fetchHistory(parley, sender.account, sender.conversationId);
-  expect(history).toEqual(sender.acked);
+  expect(history).toEqual(sender.ackedMessages);
   expect(history.map(({ seq }) => seq)).toEqual(range(1, history.length));
 }
 
@@ -112,14 +112,14 @@ describe("while the Postgres server is unavailable", () => {
     "requests fail with 503, but no data is lost (%s shutdown)",
     async (mode) => {
       const sender = await startRetryingSender(parley);
-      while (sender.acked.length < 20) await Bun.sleep(RETRY_MS);
+      while (sender.ackedMessages.length < 20) await Bun.sleep(RETRY_MS);
       await server.shutDown(mode);
       await waitForStatus(parley, "/readyz", 503);
       expect((await parley.fetch("/livez")).status).toBe(200);
       await expectUnavailable(parley, sender.account.access_token);
-      const ackedDuringOutage = sender.acked.length;
+      const ackedCountDuringOutage = sender.ackedMessages.length;
       await Bun.sleep(500);
-      expect(sender.acked.length).toBe(ackedDuringOutage);
+      expect(sender.ackedMessages.length).toBe(ackedCountDuringOutage);
       await server.start();
       await waitForStatus(parley, "/readyz", 200);
       await expectNoDataLoss(parley, sender);
@@ -136,13 +136,13 @@ describe("the embedded Postgres", () => {
   });
   afterAll(() => installation?.remove());
 
-  test("is restarted after a kill without data loss", async () => {
+  test("is restarted without data loss after being killed", async () => {
     const sender = await startRetryingSender(parley);
-    while (sender.acked.length < 20) await Bun.sleep(RETRY_MS);
+    while (sender.ackedMessages.length < 20) await Bun.sleep(RETRY_MS);
     const pid = installation.findPostgresPid();
     if (pid === null) throw new Error("The embedded Postgres is not running.");
     process.kill(pid, "SIGKILL");
-    while (sender.errors.size === 0) await Bun.sleep(RETRY_MS);
+    while (sender.receivedErrors.size === 0) await Bun.sleep(RETRY_MS);
     await waitForStatus(parley, "/readyz", 200);
     await expectNoDataLoss(parley, sender);
     expect(installation.findPostgresPid()).not.toBe(pid);

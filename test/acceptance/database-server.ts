@@ -3,7 +3,7 @@ import { startInstalledPostgres } from "../support/installed-postgres.ts";
 
 /** With these settings, the data survives a Postgres crash, but not a machine crash. */
 const settings = { fsync: "off", full_page_writes: "off" };
-export const DATABASE_PASSWORD = "database-password-of-the-tests";
+export const DATABASE_PASSWORD = "database-password-for-tests";
 
 export type DatabaseServer = Awaited<ReturnType<typeof startDatabaseServer>>;
 

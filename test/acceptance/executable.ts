@@ -3,14 +3,14 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterTestRun } from "../support/after-test-run.ts";
 
-const root = resolve(import.meta.dir, "../..");
+const repositoryFolder = resolve(import.meta.dir, "../..");
 let copiedExecutable: Promise<string> | undefined;
 
 /**
  * Returns a copy of the executable under test, in a folder that all users can read. A concurrent build can't replace the
  * copy.
  */
-export function findExecutable(): Promise<string> {
+export function getExecutableCopy(): Promise<string> {
   copiedExecutable ??= copyExecutable();
   return copiedExecutable;
 }
@@ -32,14 +32,14 @@ async function copyExecutable(): Promise<string> {
 /** Returns `PARLEY_EXECUTABLE`, or builds `dist/parley` if it is missing or outdated. */
 export async function buildExecutable(): Promise<string> {
   if (process.env.PARLEY_EXECUTABLE) return resolve(process.env.PARLEY_EXECUTABLE);
-  // The flags of the `make` that runs the tests must not apply to this nested `make`.
+  // If `make` runs the tests, its flags must not apply to this nested `make`.
   const { MAKEFLAGS: _flags, MFLAGS: _old, MAKELEVEL: _level, ...env } = process.env;
   const child = Bun.spawn(["make", "--no-print-directory", "--silent", "build"], {
-    cwd: root,
+    cwd: repositoryFolder,
     env,
     stdio: ["ignore", "ignore", "pipe"],
   });
-  const errors = new Response(child.stderr).text();
-  if ((await child.exited) !== 0) throw new Error(`make build: ${await errors}`);
-  return join(root, "dist/parley");
+  const stderr = new Response(child.stderr).text();
+  if ((await child.exited) !== 0) throw new Error(`make build: ${await stderr}`);
+  return join(repositoryFolder, "dist/parley");
 }

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { createFolder, findFreePort, waitForStatus } from "../commands/run-parley.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { openChat } from "./chat.ts";
-import { findExecutable } from "./executable.ts";
+import { getExecutableCopy } from "./executable.ts";
 import { createInstallation, TEST_TIMEOUT_MS } from "./installation.ts";
 
 setDefaultTimeout(TEST_TIMEOUT_MS);
@@ -17,10 +17,10 @@ afterAll(() => mockProvider?.stop());
 
 const ESCAPE = String.fromCharCode(27);
 
-/** Starts Parley on a terminal in an empty folder, sends a request, and stops it. Returns the terminal's output. */
+/** Starts Parley on a terminal in an empty folder, sends a request, and stops Parley. Returns the terminal's output. */
 async function captureFirstStart(env: Record<string, string>) {
   using folder = createFolder();
-  const executable = await findExecutable();
+  const executable = await getExecutableCopy();
   const port = findFreePort();
   const terminal = Bun.spawn(["script", "--quiet", "--return", "--command", `exec ${executable}`, "/dev/null"], {
     cwd: folder.path,
@@ -58,14 +58,14 @@ test("the first start on a terminal prints the URLs and next steps in at most 12
   expect(requests).toEqual([expect.stringMatching(/INFO: GET \/api\/v1\/me 401 [\d.]+ ms \(127\.0\.0\.1\)$/)]);
 });
 
-test("output on a color terminal is colored, and includes the default model", async () => {
+test("on a color terminal, the output is colored and includes the default model", async () => {
   const { text } = await captureFirstStart({ OPENAI_API_KEY: "sk-hunter2", OPENAI_BASE_URL: mockProvider.openaiUrl });
   expect(text).toContain(`${ESCAPE}[`);
   expect(text).toContain("openai/gpt-5.2 (by default; set AI_MODELS to choose)");
   expect(text).not.toContain("hunter2");
 });
 
-test("a provider key is the only required setting, and without a terminal the log is JSON", async () => {
+test("a provider key is the only required setting, and the log is JSON if there is no terminal", async () => {
   const env = { OPENAI_API_KEY: "sk-hunter2", OPENAI_BASE_URL: mockProvider.openaiUrl };
   const installation = await createInstallation({ env });
   try {
@@ -81,25 +81,25 @@ test("a provider key is the only required setting, and without a terminal the lo
       .trimEnd()
       .split("\n")
       .map((line) => JSON.parse(line) as Record<string, unknown>);
-    const ready = lines.find(({ msg }) => String(msg).includes("is ready: "));
-    expect(ready).toMatchObject({ level: "info", models: "openai/gpt-5.2 (by default; set AI_MODELS to choose)" });
+    const readyLine = lines.find(({ msg }) => String(msg).includes("is ready: "));
+    expect(readyLine).toMatchObject({ level: "info", models: "openai/gpt-5.2 (by default; set AI_MODELS to choose)" });
     expect(lines.filter(({ level }) => level === "warn").map(({ msg }) => msg)).toEqual([
-      "AI_MODLES in .env is not a setting of Parley and has no effect; did you mean AI_MODELS?",
-      "ANTROPIC_API_KEY is not a setting of Parley and has no effect; did you mean ANTHROPIC_API_KEY?",
+      "AI_MODLES in .env is not a Parley setting and has no effect; did you mean AI_MODELS?",
+      "ANTROPIC_API_KEY is not a Parley setting and has no effect; did you mean ANTHROPIC_API_KEY?",
     ]);
     expect(lines.filter(({ msg }) => msg === "request").every(({ status }) => typeof status === "number")).toBe(true);
     expect(installation.readLog()).not.toContain("hunter2");
 
-    const check = await installation.run(["config", "check"], { OPENAI_KEY: "hunter2" });
-    expect(check).toMatchObject({ code: 0, output: "The configuration is valid.\n" });
-    expect(check.errors).toContain(
-      "Warning: OPENAI_KEY is not a setting of Parley and has no effect; did you mean OPENAI_API_KEY?",
+    const valid = await installation.run(["config", "check"], { OPENAI_KEY: "hunter2" });
+    expect(valid).toMatchObject({ code: 0, stdout: "The configuration is valid.\n" });
+    expect(valid.stderr).toContain(
+      "Warning: OPENAI_KEY is not a Parley setting and has no effect; did you mean OPENAI_API_KEY?",
     );
     const invalid = await installation.run(["config", "check"], { PORT: "3000x", OPENAI_KEY: "hunter2" });
     expect(invalid.code).toBe(2);
-    expect(invalid.errors).toStartWith('PORT: "3000x" is not a whole number from 0 to 65535; write digits only.\n');
-    expect(invalid.errors).toContain("did you mean OPENAI_API_KEY?");
-    expect(check.errors + invalid.errors).not.toContain("hunter2");
+    expect(invalid.stderr).toStartWith('PORT: "3000x" is not a whole number from 0 to 65535; write digits only.\n');
+    expect(invalid.stderr).toContain("did you mean OPENAI_API_KEY?");
+    expect(valid.stderr + invalid.stderr).not.toContain("hunter2");
   } finally {
     await installation.remove();
   }

@@ -9,14 +9,14 @@ import { createInstallation, TEST_TIMEOUT_MS } from "./installation.ts";
 setDefaultTimeout(TEST_TIMEOUT_MS);
 
 /** Sends a POST request with curl, as a shell script would. */
-async function curl({ url }: Pick<CreatedHook, "url">, ...args: string[]): Promise<string> {
+async function postWithCurl({ url }: Pick<CreatedHook, "url">, ...args: string[]): Promise<string> {
   const child = Bun.spawn(["curl", "--silent", "--show-error", "--fail", ...args, url], {
     stdout: "pipe",
     stderr: "pipe",
   });
-  const [output, errors] = await Promise.all([child.stdout.text(), child.stderr.text()]);
-  if ((await child.exited) !== 0) throw new Error(errors);
-  return output;
+  const [stdout, stderr] = await Promise.all([child.stdout.text(), child.stderr.text()]);
+  if ((await child.exited) !== 0) throw new Error(stderr);
+  return stdout;
 }
 
 test("a model answers Slack-style posts from curl, even after a restart", async () => {
@@ -28,21 +28,21 @@ test("a model answers Slack-style posts from curl, even after a restart", async 
     const hook = await createHook(createRestClient(parley, owner), id);
     expect(hook.url).toStartWith(parley.url);
     const json = ["-H", "Content-Type: application/json", "-d", '{"text":"How do I back up?","username":"Pager"}'];
-    expect(await curl(hook, ...json)).toBe("ok");
+    expect(await postWithCurl(hook, ...json)).toBe("ok");
     await parley.stop();
     parley = await installation.start();
     const currentHook = { url: `${parley.url}/api/v1/hooks/${hook.token}` };
-    expect(await curl(currentHook, "--data-urlencode", 'payload={"text":"And restore?"}')).toBe("ok");
+    expect(await postWithCurl(currentHook, "--data-urlencode", 'payload={"text":"And restore?"}')).toBe("ok");
 
     const rest = createRestClient(parley, owner);
-    const list = async () =>
+    const listMessages = async () =>
       (await rest.get<{ data: Message[] }>(`/conversations/${id}/messages?after_seq=0`)).body.data;
-    while ((await list()).some(({ status }) => status === "streaming")) await Bun.sleep(20);
-    const integration = (display_name: string) => ({ id: hook.id, display_name, kind: "integration" });
-    expect(await list()).toMatchObject([
-      { role: "user", content: "How do I back up?", author: integration("Pager") },
+    while ((await listMessages()).some(({ status }) => status === "streaming")) await Bun.sleep(20);
+    const createAuthor = (display_name: string) => ({ id: hook.id, display_name, kind: "integration" });
+    expect(await listMessages()).toMatchObject([
+      { role: "user", content: "How do I back up?", author: createAuthor("Pager") },
       { role: "assistant", status: "complete", author: null },
-      { role: "user", content: "And restore?", author: integration("Deployments") },
+      { role: "user", content: "And restore?", author: createAuthor("Deployments") },
       { role: "assistant", status: "complete", author: null },
     ]);
   } finally {

@@ -13,9 +13,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterTestRun } from "../support/after-test-run.ts";
 import { createTestClient } from "../support/client.ts";
-import { findExecutable } from "./executable.ts";
+import { getExecutableCopy } from "./executable.ts";
 
-/** Long enough to start servers on a busy machine. */
+/** A test timeout that is long enough to start servers on a busy machine. */
 export const TEST_TIMEOUT_MS = 60_000;
 const START_TIMEOUT_MS = 60_000;
 const POSTGRES_EXIT_TIMEOUT_MS = 15_000;
@@ -31,19 +31,19 @@ type Options = {
 };
 type StartOptions = {
   env?: Environment;
-  /** `listening` only waits until the port is open, even if the database isn't ready. The default is `ready`. */
+  /** `listening` waits only until the port is open, even if the database isn't ready. The default is `ready`. */
   until?: "listening" | "ready";
-  /** The network namespace to run in: a prefix for commands, and the address that Parley listens on. */
+  /** The network namespace to run in. `commandPrefix` starts a command in it, and Parley listens on `address`. */
   network?: { commandPrefix: string[]; address: string };
 };
-type Process = { child: Bun.Subprocess; readOutput(): string; readStderr(): string };
+type Process = { child: Bun.Subprocess; readStdout(): string; readStderr(): string };
 
 export type Installation = Awaited<ReturnType<typeof createInstallation>>;
 export type Parley = Awaited<ReturnType<Installation["start"]>>;
 
 /** Creates an empty folder in which a test starts, kills and restarts the executable. Each start uses a free port. */
 export async function createInstallation({ env = {}, user }: Options = {}) {
-  const executable = await findExecutable();
+  const executable = await getExecutableCopy();
   const home = mkdtempSync(join(tmpdir(), "parley-installation-"));
   const directory = join(home, "folder");
   chmodSync(home, 0o755);
@@ -66,20 +66,20 @@ export async function createInstallation({ env = {}, user }: Options = {}) {
   }
 
   function spawn(args: string[], extraEnv: Environment, wrapper: string[] = []): Process {
-    const outputFile = join(home, `${processes.length}.out`);
-    const errorFile = join(home, `${processes.length}.err`);
-    const [output, errors] = [openSync(outputFile, "a"), openSync(errorFile, "a")];
+    const stdoutFile = join(home, `${processes.length}.out`);
+    const stderrFile = join(home, `${processes.length}.err`);
+    const [stdoutDescriptor, stderrDescriptor] = [openSync(stdoutFile, "a"), openSync(stderrFile, "a")];
     const child = Bun.spawn([...wrapper, ...userPrefix, executable, ...args], {
       cwd: directory,
       env: { ...baseEnv, ...extraEnv },
-      stdio: ["ignore", output, errors],
+      stdio: ["ignore", stdoutDescriptor, stderrDescriptor],
     });
-    closeSync(output);
-    closeSync(errors);
+    closeSync(stdoutDescriptor);
+    closeSync(stderrDescriptor);
     const process: Process = {
       child,
-      readOutput: () => readFileSync(outputFile, "utf8"),
-      readStderr: () => readFileSync(errorFile, "utf8"),
+      readStdout: () => readFileSync(stdoutFile, "utf8"),
+      readStderr: () => readFileSync(stderrFile, "utf8"),
     };
     processes.push(process);
     return process;
@@ -88,15 +88,15 @@ export async function createInstallation({ env = {}, user }: Options = {}) {
   return {
     directory,
 
-    /** Returns the output of all processes. */
-    readLog: (): string => processes.map((process) => process.readOutput() + process.readStderr()).join(""),
+    /** Returns the standard output and standard error of all processes. */
+    readLog: (): string => processes.map((process) => process.readStdout() + process.readStderr()).join(""),
 
     /** Starts the server. @throws Error if the server exits, or isn't ready before the timeout. */
     async start({ env: extraEnv = {}, until = "ready", network }: StartOptions = {}) {
-      const { child, readOutput, readStderr: readErrors } = spawn([], extraEnv, network?.commandPrefix);
-      const readLog = () => readOutput() + readErrors();
+      const { child, readStdout, readStderr } = spawn([], extraEnv, network?.commandPrefix);
+      const readLog = () => readStdout() + readStderr();
       const deadlineMs = performance.now() + START_TIMEOUT_MS;
-      async function waitFor<T>(read: () => Promise<T | undefined> | T | undefined): Promise<T> {
+      async function pollUntilDefined<T>(read: () => Promise<T | undefined> | T | undefined): Promise<T> {
         for (;;) {
           const value = await read();
           if (value !== undefined) return value;
@@ -105,17 +105,17 @@ export async function createInstallation({ env = {}, user }: Options = {}) {
           await Bun.sleep(POLL_MS);
         }
       }
-      const port = await waitFor(() => /"?address"?: ?"[^"]*:(\d+)"/.exec(readLog())?.[1]);
+      const port = await pollUntilDefined(() => /"?address"?: ?"[^"]*:(\d+)"/.exec(readLog())?.[1]);
       const url = `http://${network?.address ?? "127.0.0.1"}:${port}`;
       const isReady = async () => ((await fetch(`${url}/readyz`)).status === 200 ? true : undefined);
-      if (until === "ready") await waitFor(isReady);
+      if (until === "ready") await pollUntilDefined(isReady);
 
       return {
         ...createTestClient(url),
         pid: child.pid,
         exited: child.exited,
         readLog,
-        waitUntilReady: () => waitFor(isReady),
+        waitUntilReady: () => pollUntilDefined(isReady),
 
         /** Kills the process, as a power failure would. */
         async kill(): Promise<void> {
@@ -124,18 +124,18 @@ export async function createInstallation({ env = {}, user }: Options = {}) {
         },
 
         /** Stops the process with a signal. Returns the exit code and the duration. */
-        async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<{ code: number; tookMs: number }> {
+        async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<{ code: number; durationMs: number }> {
           const startedAtMs = performance.now();
           child.kill(signal);
-          return { code: await child.exited, tookMs: performance.now() - startedAtMs };
+          return { code: await child.exited, durationMs: performance.now() - startedAtMs };
         },
       };
     },
 
     /** Runs a command until it exits. */
-    async run(args: string[], extraEnv: Environment = {}): Promise<{ code: number; output: string; errors: string }> {
-      const { child, readOutput, readStderr: readErrors } = spawn(args, extraEnv);
-      return { code: await child.exited, output: readOutput(), errors: readErrors() };
+    async run(args: string[], extraEnv: Environment = {}): Promise<{ code: number; stdout: string; stderr: string }> {
+      const { child, readStdout, readStderr } = spawn(args, extraEnv);
+      return { code: await child.exited, stdout: readStdout(), stderr: readStderr() };
     },
 
     /** Returns the embedded Postgres' PID from its PID file, or null if there is none. */

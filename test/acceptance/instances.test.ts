@@ -9,7 +9,7 @@ import { createInstallation, type Installation, type Parley, TEST_TIMEOUT_MS } f
 
 setDefaultTimeout(2 * TEST_TIMEOUT_MS);
 
-/** Timeout for presence updates after an instance is killed. They usually take about five seconds. */
+/** Timeout for presence updates after an instance is killed. The updates usually take about five seconds. */
 const OFFLINE_TIMEOUT_MS = 20_000;
 const SEND_PAUSE_MS = 15;
 const PAGE_ROWS = 100;
@@ -21,21 +21,21 @@ afterAll(async () => {
   await server?.stop();
 });
 
-type Member = { account: Account; socket: TestSocket; acked: string[]; sender?: Promise<void> };
+type Member = { account: Account; socket: TestSocket; ackedIds: string[]; sendLoop?: Promise<void> };
 
-/** Sends messages until aborted, and records the acknowledged ones. */
+/** Sends messages until `signal` is aborted, and records the ids of the acknowledged messages. */
 function startSending(member: Member, conversation_id: string, signal: AbortSignal): Promise<void> {
-  const send = async (n: number) => {
+  const sendMessage = async (n: number) => {
     const client_message_id = `${member.account.user.id}-${n}`;
     const content = `${n} ${"é😀".repeat(n % 40)}`;
     const response = await member.socket
       .request({ type: "message.send", conversation_id, content, client_message_id })
       .catch(() => null);
-    if (response?.type === "ack") member.acked.push(client_message_id);
+    if (response?.type === "ack") member.ackedIds.push(client_message_id);
   };
   return (async () => {
     for (let n = 0; !signal.aborted && member.socket.socket.readyState === WebSocket.OPEN; n += 1) {
-      await send(n);
+      await sendMessage(n);
       await Bun.sleep(SEND_PAUSE_MS);
     }
   })();
@@ -52,7 +52,7 @@ async function listMessages(parley: Parley, { access_token }: Account, conversat
   }
 }
 
-const listReceived = ({ socket }: Member) =>
+const listReceivedMessages = ({ socket }: Member) =>
   socket.list("message.created").map(({ seq, data }) => ({ seq, id: data?.id }));
 
 for (const busName of ["Redis", "Postgres"] as const)
@@ -76,14 +76,14 @@ for (const busName of ["Redis", "Postgres"] as const)
         const account = accounts[n] as Account;
         const socket = await openSocket(parley.url, { token: account.access_token });
         await socket.request({ type: "subscribe", conversation_id });
-        members.push({ account, socket, acked: [] });
+        members.push({ account, socket, ackedIds: [] });
       }
-      const [first, second, killed] = members as [Member, Member, Member];
-      const stop = new AbortController();
-      for (const member of members) member.sender = startSending(member, conversation_id, stop.signal);
-      await waitUntil(() => members.every(({ acked }) => acked.length > 20));
+      const [firstMember, secondMember, killedMember] = members as [Member, Member, Member];
+      const stopController = new AbortController();
+      for (const member of members) member.sendLoop = startSending(member, conversation_id, stopController.signal);
+      await waitUntil(() => members.every(({ ackedIds }) => ackedIds.length > 20));
 
-      // The bus fails and recovers, then an instance is killed while its user is typing.
+      // The bus fails and recovers. Then an instance is killed while its user is typing.
       if (busName === "Redis") {
         await redis?.kill();
         await Bun.sleep(1_000);
@@ -93,13 +93,13 @@ for (const busName of ["Redis", "Postgres"] as const)
         const bodies = await Promise.all(parleys.map(async ({ url }) => (await fetch(`${url}/readyz?verbose`)).text()));
         return bodies.every((body) => body.includes("[+]bus ok"));
       });
-      killed.socket.send({ type: "typing.start", conversation_id });
-      const isKilledUser = (user_id: unknown) => user_id === killed.account.user.id;
-      await first.socket.waitFor(
+      killedMember.socket.send({ type: "typing.start", conversation_id });
+      const isKilledUser = (user_id: unknown) => user_id === killedMember.account.user.id;
+      await firstMember.socket.waitFor(
         ({ type, active, user_id }) => type === "typing" && active === true && isKilledUser(user_id),
       );
       await parleys[2].kill();
-      for (const { socket } of [first, second]) {
+      for (const { socket } of [firstMember, secondMember]) {
         await socket.waitFor(
           ({ type, active, user_id }) => type === "typing" && active === false && isKilledUser(user_id),
           OFFLINE_TIMEOUT_MS,
@@ -109,23 +109,27 @@ for (const busName of ["Redis", "Postgres"] as const)
           OFFLINE_TIMEOUT_MS,
         );
       }
-      const lateSocket = await openSocket(parleys[1].url, { token: first.account.access_token });
+      const lateSocket = await openSocket(parleys[1].url, { token: firstMember.account.access_token });
       const { members_online } = await lateSocket.request({ type: "subscribe", conversation_id });
-      expect(members_online).not.toContain(killed.account.user.id);
+      expect(members_online).not.toContain(killedMember.account.user.id);
 
-      stop.abort();
-      await Promise.all([first, second].map(({ sender }) => sender));
-      const stored = await listMessages(parleys[0], first.account, conversation_id);
-      const ids = stored.map(({ client_message_id }) => client_message_id);
+      stopController.abort();
+      await Promise.all([firstMember, secondMember].map(({ sendLoop }) => sendLoop));
+      const storedMessages = await listMessages(parleys[0], firstMember.account, conversation_id);
+      const ids = storedMessages.map(({ client_message_id }) => client_message_id);
       expect(new Set(ids).size).toBe(ids.length);
-      for (const { acked } of members) expect(acked.filter((id) => !ids.includes(id))).toEqual([]);
-      await waitUntil(() => [first, second].every((member) => listReceived(member).at(-1)?.seq === stored.at(-1)?.seq));
-      for (const member of [first, second]) {
-        const received = listReceived(member);
-        const start = received[0]?.seq ?? 0;
-        expect(received).toEqual(stored.flatMap(({ seq, id }) => (seq >= start ? [{ seq, id }] : [])));
+      for (const { ackedIds } of members) expect(ackedIds.filter((id) => !ids.includes(id))).toEqual([]);
+      await waitUntil(() =>
+        [firstMember, secondMember].every(
+          (member) => listReceivedMessages(member).at(-1)?.seq === storedMessages.at(-1)?.seq,
+        ),
+      );
+      for (const member of [firstMember, secondMember]) {
+        const received = listReceivedMessages(member);
+        const firstSeq = received[0]?.seq ?? 0;
+        expect(received).toEqual(storedMessages.flatMap(({ seq, id }) => (seq >= firstSeq ? [{ seq, id }] : [])));
       }
-      await Promise.all([first.socket.close(), second.socket.close(), lateSocket.close()]);
+      await Promise.all([firstMember.socket.close(), secondMember.socket.close(), lateSocket.close()]);
     } finally {
       await installation.remove();
     }

@@ -7,12 +7,12 @@ import { createInstallation, TEST_TIMEOUT_MS } from "./installation.ts";
 
 setDefaultTimeout(TEST_TIMEOUT_MS);
 
-const SECRET = "a-secret-of-the-new-server-32-bytes!!";
+const SECRET = "a-secret-for-the-new-server-32-bytes!!";
 
 test("the executable calls tools on MCP servers with either protocol revision, and logs no tokens", async () => {
-  const run = () => ({ content: [{ type: "text", text: "Found." }] });
-  const newServer = startMcpServer({ revision: "2026", tools: [{ name: "look", run }] });
-  const oldServer = startMcpServer({ revision: "2025", tools: [{ name: "look", run }] });
+  const runTool = () => ({ content: [{ type: "text", text: "Found." }] });
+  const newServer = startMcpServer({ revision: "2026", tools: [{ name: "look", run: runTool }] });
+  const oldServer = startMcpServer({ revision: "2025", tools: [{ name: "look", run: runTool }] });
   const mockProvider = startMockProvider();
   const installation = await createInstallation({
     env: {
@@ -33,8 +33,8 @@ test("the executable calls tools on MCP servers with either protocol revision, a
     const headers = { accept: "text/event-stream" };
     const json = { content: "Look.", reply: true };
     await (await parley.fetch(path, { token: anna.access_token, json, headers })).text();
-    const page = await parley.fetch(path, { token: anna.access_token });
-    const { data } = (await page.json()) as { data: { role: string; content: string }[] };
+    const messagesResponse = await parley.fetch(path, { token: anna.access_token });
+    const { data } = (await messagesResponse.json()) as { data: { role: string; content: string }[] };
     expect(data.map(({ role, content }) => [role, content])).toEqual([
       ["user", "Look."],
       ["assistant", "Done."],

@@ -21,15 +21,15 @@ let receiver: Bun.Server<undefined>;
 let installation: Installation;
 let parley: Parley;
 let otherInstance: Parley;
-let text: string;
+let metricsText: string;
 
-const scrape = async (): Promise<string> =>
+const fetchMetrics = async (): Promise<string> =>
   (await parley.fetch("/metrics", { headers: { authorization: `Bearer ${TOKEN}` } })).text();
 
 /** Returns the value of the first series that starts with `series`, or NaN if there is none. */
-const parseMetric = (series: string, from = text): number =>
+const parseMetric = (series: string): number =>
   Number(
-    from
+    metricsText
       .split("\n")
       .find((line) => line.startsWith(series))
       ?.split(" ")
@@ -57,7 +57,7 @@ beforeAll(async () => {
   mockProvider.script("good", { pieces: ["One ", "two ", "three."], pieceDelayMs: 30 });
   await generateTraffic();
   await waitUntil(async () => {
-    text = await scrape();
+    metricsText = await fetchMetrics();
     return (
       parseMetric('parley_webhook_deliveries_total{outcome="delivered"}') > 0 &&
       parseMetric("parley_event_loop_lag_seconds_count") > 0
@@ -76,11 +76,11 @@ async function generateTraffic(): Promise<void> {
   const { id } = await createConversation(parley, anna);
   const json = { url: `http://127.0.0.1:${receiver.port}/`, events: ["message.completed"] };
   await parley.fetch("/api/v1/webhooks", { token, json });
-  const watcher = await openSubscribedSocket(otherInstance, anna, id);
+  const otherSocket = await openSubscribedSocket(otherInstance, anna, id);
   const socket = await openSubscribedSocket(parley, anna, id);
   const client_message_id = crypto.randomUUID();
   await socket.request({ type: "message.send", conversation_id: id, client_message_id, content: "Hello", reply: true });
-  await watcher.waitFor(({ type }) => type === "message.completed", 20_000);
+  await otherSocket.waitFor(({ type }) => type === "message.completed", 20_000);
   await parley.fetch(`/not-a-route/${crypto.randomUUID()}`);
   for (let attempt = 0; attempt < 15; attempt += 1)
     await parley.fetch("/api/v1/auth/login", { json: { email: anna.user.email, password: "wrong password" } });
@@ -119,23 +119,25 @@ test("traffic changes every documented metric", () => {
   expect(parseMetric("parley_ws_connections")).toBe(2);
 });
 
-test("model requests are measured with OpenTelemetry's metric names", () => {
-  const labels = (name: string) =>
+test("model requests are measured under OpenTelemetry's metric names", () => {
+  const formatLabels = (name: string) =>
     `gen_ai_operation_name="chat",gen_ai_provider_name="compatible",gen_ai_request_model="${name}"`;
-  const duration = "gen_ai_client_operation_duration_seconds";
-  expect(parseMetric(`${duration}_count{${labels("good")}}`)).toBe(1);
-  expect(parseMetric(`${duration}_count{${labels("broken")},error_type="provider_unavailable"}`)).toBe(1);
-  expect(parseMetric(`gen_ai_client_token_usage_sum{${labels("good")},gen_ai_token_type="output"}`)).toBe(3);
-  expect(parseMetric(`gen_ai_client_operation_time_to_first_chunk_seconds_count{${labels("good")}}`)).toBe(1);
-  expect(parseMetric(`gen_ai_client_operation_time_per_output_chunk_seconds_count{${labels("good")}}`)).toBe(2);
-  const bounds = [...text.matchAll(/^gen_ai_client_operation_duration_seconds_bucket\{le="([^"]+)",[^}]*error_type/gm)];
+  const durationMetric = "gen_ai_client_operation_duration_seconds";
+  expect(parseMetric(`${durationMetric}_count{${formatLabels("good")}}`)).toBe(1);
+  expect(parseMetric(`${durationMetric}_count{${formatLabels("broken")},error_type="provider_unavailable"}`)).toBe(1);
+  expect(parseMetric(`gen_ai_client_token_usage_sum{${formatLabels("good")},gen_ai_token_type="output"}`)).toBe(3);
+  expect(parseMetric(`gen_ai_client_operation_time_to_first_chunk_seconds_count{${formatLabels("good")}}`)).toBe(1);
+  expect(parseMetric(`gen_ai_client_operation_time_per_output_chunk_seconds_count{${formatLabels("good")}}`)).toBe(2);
+  const bounds = [
+    ...metricsText.matchAll(/^gen_ai_client_operation_duration_seconds_bucket\{le="([^"]+)",[^}]*error_type/gm),
+  ];
   expect(bounds.map(([, bound]) => bound)).toEqual(
     "0.01 0.02 0.04 0.08 0.16 0.32 0.64 1.28 2.56 5.12 10.24 20.48 40.96 81.92 +Inf".split(" "),
   );
 });
 
 test("labels contain no ids, unknown paths or email addresses", () => {
-  const labels = [...text.matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)].filter(([, name]) => name !== "le");
+  const labels = [...metricsText.matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)].filter(([, name]) => name !== "le");
   expect(labels.length).toBeGreaterThan(100);
   for (const [, name, value = ""] of labels) {
     expect({ name, value }).not.toMatchObject({ value: expect.stringMatching(/[\da-f]{8}-[\da-f]{4}-|@|not-a-route/) });
@@ -145,11 +147,12 @@ test("labels contain no ids, unknown paths or email addresses", () => {
   );
 });
 
-test("promtool finds no problems", async () => {
+test("promtool finds no problems in the metrics", async () => {
   const path = join(installation.directory, "metrics.txt");
-  writeFileSync(path, text);
-  const check = (file: string) => runProgram(["sh", "-c", `"$0" check metrics <"$1"`, findProgram("promtool"), file]);
-  expect(await check(path)).toEqual({ code: 0, output: "" });
-  writeFileSync(path, text.replace("# HELP parley_ws_connections Open WebSocket connections.\n", ""));
-  expect((await check(path)).output).toContain("no help text");
+  writeFileSync(path, metricsText);
+  const checkMetrics = (file: string) =>
+    runProgram(["sh", "-c", `"$0" check metrics <"$1"`, findProgram("promtool"), file]);
+  expect(await checkMetrics(path)).toEqual({ code: 0, output: "" });
+  writeFileSync(path, metricsText.replace("# HELP parley_ws_connections Open WebSocket connections.\n", ""));
+  expect((await checkMetrics(path)).output).toContain("no help text");
 });

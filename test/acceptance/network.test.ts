@@ -10,12 +10,13 @@ import { type McpServer, startMcpServer } from "../support/mcp-server.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { startTlsProxy } from "../support/tls-proxy.ts";
 import { waitUntil } from "../support/wait-until.ts";
-import { startReceiver, verify } from "../webhooks/receiver.ts";
+import { startReceiver, verifySignature } from "../webhooks/receiver.ts";
 import { createInstallation, type Installation, type Parley, TEST_TIMEOUT_MS } from "./installation.ts";
 
 setDefaultTimeout(TEST_TIMEOUT_MS);
 
-// In this network, only the proxy can resolve names, and a private CA issues the certificates.
+// These tests simulate a company's network, in which only the proxy can resolve names and a private CA issues the
+// certificates.
 const PROXY_CREDENTIALS = "parley:hunter2/hunter3";
 const providers = ["openai", "anthropic", "compatible"];
 const expectedText = "Parley's provider answers in several pieces.";
@@ -27,8 +28,8 @@ let caFile: string;
 let mockProvider: MockProvider;
 let proxy: HttpProxy;
 let issuer: Issuer;
-let mcp: McpServer;
-let environment: Record<string, string>;
+let mcpServer: McpServer;
+let networkEnvironment: Record<string, string>;
 
 const startTlsProxyFor = (port: number): Promise<number> => startTlsProxy(certificate, port);
 
@@ -39,20 +40,20 @@ const createProxyUrl = (credentials = PROXY_CREDENTIALS) => {
 
 beforeAll(async () => {
   authority = certificates.create("Company CA", { extensions: "authority" });
-  const other = certificates.create("Another CA", { extensions: "authority" });
+  const otherAuthority = certificates.create("Other CA", { extensions: "authority" });
   const names = ["models.test", "login.test", "hooks.test", "files.test", "mcp.test"];
   certificate = certificates.create("company servers", { issuer: authority, extensions: "local", names });
   caFile = certificates.getPath("bundle.pem");
-  writeFileSync(caFile, `The CAs of the company\n${other.cert}\n# and\n${authority.cert}`);
+  writeFileSync(caFile, `CAs of this company\n${otherAuthority.cert}\n# and\n${authority.cert}`);
   mockProvider = startMockProvider();
   proxy = await startHttpProxy(PROXY_CREDENTIALS);
   issuer = await startIssuer({ host: "login.test", tls: { cert: certificate.cert, key: certificate.key } });
   const url = `https://models.test:${await startTlsProxyFor(mockProvider.port)}`;
-  const run = () => ({ content: [{ type: "text", text: "Found." }] });
-  mcp = startMcpServer({ revision: "2026", tools: [{ name: "look", run }] });
-  const mcpPort = await startTlsProxyFor(Number(new URL(mcp.url).port));
-  environment = {
-    MCP_SERVERS: `wiki=https://mcp.test:${mcpPort}${new URL(mcp.url).pathname}`,
+  const runTool = () => ({ content: [{ type: "text", text: "Found." }] });
+  mcpServer = startMcpServer({ revision: "2026", tools: [{ name: "look", run: runTool }] });
+  const mcpPort = await startTlsProxyFor(Number(new URL(mcpServer.url).port));
+  networkEnvironment = {
+    MCP_SERVERS: `wiki=https://mcp.test:${mcpPort}${new URL(mcpServer.url).pathname}`,
     HTTPS_PROXY: createProxyUrl(),
     NODE_EXTRA_CA_CERTS: caFile,
     OPENAI_API_KEY: "k",
@@ -71,7 +72,7 @@ afterAll(async () => {
   await proxy?.stop();
   await mockProvider?.stop();
   await issuer?.stop();
-  await mcp?.stop();
+  await mcpServer?.stop();
   certificates.remove();
 });
 
@@ -90,7 +91,7 @@ describe("with a company's proxy and private CA", () => {
   let parley: Parley;
   let anna: Account;
   beforeAll(async () => {
-    installation = await createInstallation({ env: environment });
+    installation = await createInstallation({ env: networkEnvironment });
     parley = await installation.start();
     anna = await parley.register();
   });
@@ -139,9 +140,9 @@ describe("with a company's proxy and private CA", () => {
     const headers = { accept: "text/event-stream" };
     const options = { token: anna.access_token, json: { content: "Look.", reply: true }, headers };
     await (await parley.fetch(path, options)).text();
-    expect(mcp.calls.length).toBe(1);
-    const page = await parley.fetch(path, { token: anna.access_token });
-    expect(await page.text()).toContain("Found.");
+    expect(mcpServer.calls.length).toBe(1);
+    const messagesResponse = await parley.fetch(path, { token: anna.access_token });
+    expect(await messagesResponse.text()).toContain("Found.");
     expect(proxy.requests.some(({ target }) => target.startsWith("mcp.test:"))).toBe(true);
     mockProvider.reset();
   });
@@ -149,11 +150,11 @@ describe("with a company's proxy and private CA", () => {
   test("webhooks are delivered", async () => {
     const receiver = startReceiver();
     const url = `https://hooks.test:${await startTlsProxyFor(Number(new URL(receiver.url).port))}/in`;
-    const created = await parley.fetch("/api/v1/webhooks", {
+    const webhookResponse = await parley.fetch("/api/v1/webhooks", {
       token: anna.access_token,
       json: { url, events: ["message.created"] },
     });
-    const { secret } = (await created.json()) as { secret: string };
+    const { secret } = (await webhookResponse.json()) as { secret: string };
     const { id } = await createConversation(parley, anna);
     await parley.fetch(`/api/v1/conversations/${id}/messages`, {
       token: anna.access_token,
@@ -162,24 +163,24 @@ describe("with a company's proxy and private CA", () => {
     await waitUntil(() => receiver.received.length > 0);
     const [delivery] = receiver.received;
     if (!delivery) throw new Error("Nothing was delivered.");
-    expect(verify(secret, delivery)).toMatchObject({ type: "message.created", data: { content: "Hello" } });
+    expect(verifySignature(secret, delivery)).toMatchObject({ type: "message.created", data: { content: "Hello" } });
     expect(proxy.requests.some(({ target }) => target === new URL(url).host)).toBe(true);
     await receiver.stop();
   });
 
   test("the proxy is logged at startup without its password", async () => {
     expect(parley.readLog()).toContain(`"proxies":"127.0.0.1:${proxy.port} (for https URLs only)"`);
-    const { output } = await installation.run(["config"]);
-    expect(output).toMatch(new RegExp(`^HTTPS_PROXY=http://\\*{8}@127\\.0\\.0\\.1:${proxy.port} `, "m"));
+    const { stdout } = await installation.run(["config"]);
+    expect(stdout).toMatch(new RegExp(`^HTTPS_PROXY=http://\\*{8}@127\\.0\\.0\\.1:${proxy.port} `, "m"));
     expectNoSecrets(installation.readLog());
   });
 
   test("upgrades are downloaded through the proxy", async () => {
     const server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response(null, { status: 404 }) });
     const url = `https://files.test:${await startTlsProxyFor(server.port ?? 0)}/parley`;
-    const { code, errors } = await installation.run(["upgrade", url, "--no-backup"]);
+    const { code, stderr } = await installation.run(["upgrade", url, "--no-backup"]);
     await server.stop(true);
-    expect([code, errors]).toEqual([1, `${url} can't be downloaded (status 404); check the URL.\n`]);
+    expect([code, stderr]).toEqual([1, `${url} can't be downloaded (status 404); check the URL.\n`]);
   });
 
   test("the health check bypasses the proxy", async () => {
@@ -192,7 +193,7 @@ describe("with a company's proxy and private CA", () => {
 /** Requests an answer from an unreachable model, and returns the server's log. */
 async function captureLogOnFailure(env: Record<string, string>): Promise<string> {
   const installation = await createInstallation({
-    env: { ...environment, OIDC_ISSUER: "", OIDC_AUDIENCE: "", ...env },
+    env: { ...networkEnvironment, OIDC_ISSUER: "", OIDC_AUDIENCE: "", ...env },
   });
   try {
     const parley = await installation.start();
@@ -214,9 +215,9 @@ test("if the private CA isn't configured, the log recommends NODE_EXTRA_CA_CERTS
   );
 });
 
-test("if the proxy refuses the credentials, the log mentions HTTPS_PROXY", async () => {
+test("if the proxy rejects the credentials, the log mentions HTTPS_PROXY", async () => {
   expect(await captureLogOnFailure({ HTTPS_PROXY: createProxyUrl("parley:wrong") })).toContain(
-    `the proxy 127.0.0.1:${proxy.port} refuses the credentials (HTTP 407): correct user and password in HTTPS_PROXY`,
+    `the proxy 127.0.0.1:${proxy.port} rejects the credentials (HTTP 407): correct the user and password in HTTPS_PROXY`,
   );
 });
 
@@ -225,14 +226,14 @@ test("the proxy's URL can be set in a file or in a lowercase variable", async ()
   const file = join(installation.directory, "proxy");
   writeFileSync(file, `${createProxyUrl()}\n`);
   const fromFile = await installation.run(["config"], { HTTPS_PROXY_FILE: file });
-  expect(fromFile.output).toMatch(/^HTTPS_PROXY=http:\/\/\*{8}@127\.0\.0\.1:\d+ +# HTTPS_PROXY_FILE$/m);
+  expect(fromFile.stdout).toMatch(/^HTTPS_PROXY=http:\/\/\*{8}@127\.0\.0\.1:\d+ +# HTTPS_PROXY_FILE$/m);
   const fromLowercase = await installation.run(["config"], {
     https_proxy: "proxy.test:3128",
     no_proxy: "a.test b.test",
   });
-  expect(fromLowercase.output).toMatch(/^HTTPS_PROXY=http:\/\/proxy\.test:3128 +# https_proxy$/m);
-  expect(fromLowercase.output).toMatch(/^NO_PROXY=a\.test,b\.test +# no_proxy$/m);
-  expect(fromLowercase.errors).toBe("");
+  expect(fromLowercase.stdout).toMatch(/^HTTPS_PROXY=http:\/\/proxy\.test:3128 +# https_proxy$/m);
+  expect(fromLowercase.stdout).toMatch(/^NO_PROXY=a\.test,b\.test +# no_proxy$/m);
+  expect(fromLowercase.stderr).toBe("");
   await installation.remove();
 });
 
@@ -252,13 +253,13 @@ test("Parley doesn't start with an unusable certificate file", async () => {
       "certificate 1 of the file cut.pem is damaged; download it again",
   };
   for (const [file, expectedError] of Object.entries(expectedErrors)) {
-    const { code, errors } = await installation.run([], { NODE_EXTRA_CA_CERTS: file });
+    const { code, stderr } = await installation.run([], { NODE_EXTRA_CA_CERTS: file });
     expect([file, code]).toEqual([file, 2]);
-    expect(errors).toContain(`NODE_EXTRA_CA_CERTS: ${expectedError}`);
+    expect(stderr).toContain(`NODE_EXTRA_CA_CERTS: ${expectedError}`);
   }
   writeFile(".env", `NODE_EXTRA_CA_CERTS=${caFile}\n`);
-  const { code, errors } = await installation.run(["config", "check"]);
-  expect([code, errors]).toEqual([
+  const { code, stderr } = await installation.run(["config", "check"]);
+  expect([code, stderr]).toEqual([
     2,
     "NODE_EXTRA_CA_CERTS: it is read before .env; remove it there, and set it in the environment.\n",
   ]);

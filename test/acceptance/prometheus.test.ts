@@ -13,29 +13,34 @@ setDefaultTimeout(TEST_TIMEOUT_MS);
 
 const TOKEN = "token-for-metrics";
 
+type Alert = { state: string; labels: { alertname: string }; annotations: { summary: string } };
+
 /** Starts Prometheus with the configuration in deploy/monitoring, but with intervals of one second. */
 async function startPrometheus(folder: string, target: string) {
-  const read = (name: string) => readFileSync(join(monitoringFolder, name), "utf8");
-  const config = read("prometheus.yml").replaceAll("15s", "1s").replace("10s", "1s").replace("localhost:3000", target);
+  const readConfigFile = (name: string) => readFileSync(join(monitoringFolder, name), "utf8");
+  const config = readConfigFile("prometheus.yml")
+    .replaceAll("15s", "1s")
+    .replace("10s", "1s")
+    .replace("localhost:3000", target);
   writeFileSync(join(folder, "prometheus.yml"), config);
-  writeFileSync(join(folder, "alerts.yml"), read("alerts.yml").replaceAll(/for: \d+m/g, "for: 1s"));
+  writeFileSync(join(folder, "alerts.yml"), readConfigFile("alerts.yml").replaceAll(/for: \d+m/g, "for: 1s"));
   writeFileSync(join(folder, "metrics_token"), TOKEN);
   const port = findFreePort();
   const flags = [`--config.file=${folder}/prometheus.yml`, `--storage.tsdb.path=${folder}/data`];
   const child = Bun.spawn([findProgram("prometheus"), ...flags, `--web.listen-address=127.0.0.1:${port}`], {
     stdio: ["ignore", "ignore", "ignore"],
   });
-  const query = async (path: string) => {
+  const queryApi = async (path: string) => {
     const response = await fetch(`http://127.0.0.1:${port}/api/v1/${path}`).catch(() => null);
     return response?.ok ? ((await response.json()) as { data: never }).data : null;
   };
-  await waitUntil(async () => (await query("targets")) !== null);
+  await waitUntil(async () => (await queryApi("targets")) !== null);
   return {
-    query,
-    async listFiring(): Promise<{ alert: string; summary: string }[]> {
-      const data = (await query("alerts")) as { alerts: Alert[] } | null;
-      const firing = data?.alerts.filter(({ state }) => state === "firing") ?? [];
-      return firing.map(({ labels, annotations }) => ({ alert: labels.alertname, summary: annotations.summary }));
+    query: queryApi,
+    async listFiringAlerts(): Promise<{ alert: string; summary: string }[]> {
+      const data = (await queryApi("alerts")) as { alerts: Alert[] } | null;
+      const firingAlerts = data?.alerts.filter(({ state }) => state === "firing") ?? [];
+      return firingAlerts.map(({ labels, annotations }) => ({ alert: labels.alertname, summary: annotations.summary }));
     },
     async stop() {
       child.kill("SIGKILL");
@@ -43,7 +48,6 @@ async function startPrometheus(folder: string, target: string) {
     },
   };
 }
-type Alert = { state: string; labels: { alertname: string }; annotations: { summary: string } };
 
 test("Prometheus scrapes Parley, and alerts when a model's provider fails", async () => {
   using folder = createFolder();
@@ -61,15 +65,14 @@ test("Prometheus scrapes Parley, and alerts when a model's provider fails", asyn
     const rules = (await prometheus.query("rules")) as unknown as { groups: { rules: { health: string }[] }[] };
     expect(rules.groups.flatMap((group) => group.rules).length).toBeGreaterThan(15);
     const isModelAvailable = async () =>
-      !(await prometheus.listFiring()).some(({ alert }) => alert === "ParleyNoModelAvailable");
+      !(await prometheus.listFiringAlerts()).some(({ alert }) => alert === "ParleyNoModelAvailable");
     expect(await isModelAvailable()).toBe(true);
 
     mockProvider.script("one", { fault: "status", status: 503, faultCount: 3 });
     const chat = await openChat(parley);
     for (let questions = 0; questions < 3; questions += 1) await chat.waitForAnswer(await chat.requestAnswer());
     await waitUntil(async () => !(await isModelAvailable()));
-    const firing = await prometheus.listFiring();
-    expect(firing).toContainEqual({
+    expect(await prometheus.listFiringAlerts()).toContainEqual({
       alert: "ParleyModelUnavailable",
       summary: "No instance can use the model compatible/one.",
     });
@@ -77,7 +80,7 @@ test("Prometheus scrapes Parley, and alerts when a model's provider fails", asyn
     // The model is available again after the circuit breaker's first cool-down.
     await waitUntil(isModelAvailable, 40_000);
     await parley.kill();
-    await waitUntil(async () => (await prometheus.listFiring()).some(({ alert }) => alert === "ParleyDown"));
+    await waitUntil(async () => (await prometheus.listFiringAlerts()).some(({ alert }) => alert === "ParleyDown"));
   } finally {
     await prometheus.stop();
     await installation.remove();

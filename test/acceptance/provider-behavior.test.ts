@@ -1,16 +1,17 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { waitUntil } from "../support/wait-until.ts";
 import { type Chat, openChat } from "./chat.ts";
 import { createInstallation, type Installation, type Parley, TEST_TIMEOUT_MS } from "./installation.ts";
 import {
   createCompletionChunks,
   createResponse,
+  createSlowStream,
+  createStream,
   noResponse,
   type ReceivedRequest,
   type ScriptedResponse,
   type ScriptedServer,
-  slowStream,
   startScriptedServer,
-  stream,
 } from "./scripted-server.ts";
 
 setDefaultTimeout(TEST_TIMEOUT_MS);
@@ -26,13 +27,15 @@ const formatEvent = (data: unknown): string => `data: ${JSON.stringify(data)}\n\
 const fineStream = createCompletionChunks("Fine.")
   .map((data) => (data === "[DONE]" ? "data: [DONE]\n\n" : formatEvent(data)))
   .join("");
-/** Streams keep-alive packets. The pauses between them are shorter than the idle timeout, but add up to much longer. */
-const keepAliveStream = (packet: string): ScriptedResponse =>
-  slowStream(...Array.from({ length: 5 }, () => [600, packet]).flat(), fineStream);
+/**
+ * Streams keep-alive packets before an answer. Each pause is shorter than the idle timeout, but together they exceed it.
+ */
+const createKeepAliveStream = (packet: string): ScriptedResponse =>
+  createSlowStream(...Array.from({ length: 5 }, () => [600, packet]).flat(), fineStream);
 const createErrorPage = (bytes: number): ScriptedResponse =>
   createResponse(500, "x".repeat(bytes), { "content-type": "text/html" });
 /** Streams pings for longer than the answer timeout. */
-const endlessStream = slowStream(...Array.from({ length: 60 }, () => [500, ": ping\n\n"]).flat());
+const endlessStream = createSlowStream(...Array.from({ length: 60 }, () => [500, ": ping\n\n"]).flat());
 const createParameterError = (param: string): ScriptedResponse =>
   createResponse(400, {
     error: {
@@ -45,26 +48,27 @@ const createParameterError = (param: string): ScriptedResponse =>
 const createCall = (fields: Record<string, unknown>) => createDelta({ tool_calls: [fields] });
 const createFunction = (name: unknown, text: unknown) => ({ function: { name, arguments: text } });
 
-type RespondTo = (request: ReceivedRequest, count: number) => ScriptedResponse;
+type Responder = (request: ReceivedRequest, count: number) => ScriptedResponse;
 
-const models: Record<string, RespondTo> = {
-  pings: () => keepAliveStream(": ping\n\n"),
-  reasoning: () => keepAliveStream(formatEvent(createDelta({ reasoning_content: "Hm. " }))),
-  "empty-deltas": () => keepAliveStream(formatEvent(createDelta({ content: "" }))),
-  "role-only": () => keepAliveStream(formatEvent(createDelta({ role: "assistant" }))),
+const responders: Record<string, Responder> = {
+  pings: () => createKeepAliveStream(": ping\n\n"),
+  reasoning: () => createKeepAliveStream(formatEvent(createDelta({ reasoning_content: "Hm. " }))),
+  "empty-deltas": () => createKeepAliveStream(formatEvent(createDelta({ content: "" }))),
+  "role-only": () => createKeepAliveStream(formatEvent(createDelta({ role: "assistant" }))),
   endless: () => endlessStream,
-  "error-then-end": () => stream({ error: { message: "overloaded", code: 503 } }, "[DONE]"),
+  "error-then-end": () => createStream({ error: { message: "overloaded", code: 503 } }, "[DONE]"),
   "long-page": () => createErrorPage(100 * 1024),
-  "page-of-a-megabyte": () => createErrorPage(1024 * 1024),
-  "closes-waiting": (_request, count) => (count <= 3 ? stream(...createCompletionChunks("Fine.")) : noResponse),
+  "one-megabyte-page": () => createErrorPage(1024 * 1024),
+  "closes-idle-connections": (_request, count) =>
+    count <= 3 ? createStream(...createCompletionChunks("Fine.")) : noResponse,
   temperature: ({ body }) =>
-    "temperature" in body ? createParameterError("temperature") : stream(...createCompletionChunks("Fine.")),
+    "temperature" in body ? createParameterError("temperature") : createStream(...createCompletionChunks("Fine.")),
   "stream-options": ({ body }) =>
     "stream_options" in body
       ? createResponse(422, {
           detail: [{ type: "extra_forbidden", loc: ["body", "stream_options"], msg: "Extra inputs are not permitted" }],
         })
-      : stream(...createCompletionChunks("Fine.")),
+      : createStream(...createCompletionChunks("Fine.")),
   "max-tokens": ({ body }) =>
     "max_tokens" in body
       ? createResponse(400, {
@@ -75,13 +79,13 @@ const models: Record<string, RespondTo> = {
             code: "unsupported_parameter",
           },
         })
-      : stream(...createCompletionChunks("Fine.")),
+      : createStream(...createCompletionChunks("Fine.")),
   slow: () =>
-    slowStream(
+    createSlowStream(
       formatEvent(createDelta({ content: "word " })),
       ...Array.from({ length: 80 }, () => [250, formatEvent(createDelta({ content: "word " }))]).flat(),
     ),
-  "refused-late": () => ({
+  "rejected-late": () => ({
     ...createResponse(400, { error: { message: "too long", code: "context_length_exceeded" } }),
     packets: [
       3_000,
@@ -89,7 +93,7 @@ const models: Record<string, RespondTo> = {
     ],
   }),
   "silent-then-fine": () =>
-    slowStream(
+    createSlowStream(
       ": hello\n\n",
       ...Array.from({ length: 10 }, () => [600, formatEvent(createDelta({ role: "assistant" }))])
         .flat()
@@ -98,51 +102,43 @@ const models: Record<string, RespondTo> = {
     ),
   redirects: () => createResponse(302, "", { location: "https://user:secret@elsewhere.example.com/v1?key=secret" }),
   "null-arguments": () =>
-    stream(
+    createStream(
       createCall({ index: 0, id: "a", ...createFunction("one", null) }),
       createCall({ index: 0, ...createFunction(null, '{"x":1}') }),
       createDelta({}, "tool_calls"),
     ),
   "same-index": () =>
-    stream(
+    createStream(
       createCall({ index: 0, ...createFunction("one", '{"x":1}') }),
       createCall({ index: 0, ...createFunction("two", '{"y":2}') }),
       createDelta({}, "tool_calls"),
     ),
   "same-function": () =>
-    stream(
+    createStream(
       createCall({ index: 0, ...createFunction("one", '{"x":1}') }),
       createCall({ index: 0, ...createFunction("one", '{"x":2}') }),
       createDelta({}, "tool_calls"),
     ),
   "no-indexes": () =>
-    stream(
+    createStream(
       createDelta({ tool_calls: [createFunction("one", '{"x":1}'), createFunction("two", '{"y":2}')] }),
       createDelta({}, "tool_calls"),
     ),
   "name-null": () =>
-    stream(
+    createStream(
       createCall({ index: 0, id: "a", ...createFunction("one", '{"x"') }),
       createCall({ index: 0, id: "null", ...createFunction("null", ":1}") }),
       createDelta({}, "tool_calls"),
     ),
   "changing-ids": () =>
-    stream(
+    createStream(
       createCall({ index: 0, id: "a", ...createFunction("one", '{"x"') }),
       createCall({ index: 0, id: "b", ...createFunction("", ":1}") }),
       createDelta({}, "tool_calls"),
     ),
   "object-arguments": () =>
-    stream(createCall({ index: 0, id: "a", ...createFunction("one", { x: 1 }) }), createDelta({}, "tool_calls")),
+    createStream(createCall({ index: 0, id: "a", ...createFunction("one", { x: 1 }) }), createDelta({}, "tool_calls")),
 };
-
-/** Waits until a condition is met. The time limit is longer than any timeout in these tests. */
-async function waitUntil(isMet: () => boolean): Promise<void> {
-  for (let remainingMs = 5_000; !isMet(); remainingMs -= 10) {
-    if (remainingMs <= 0) throw new Error("Condition not met in time.");
-    await Bun.sleep(10);
-  }
-}
 
 let server: ScriptedServer;
 let installation: Installation;
@@ -151,16 +147,19 @@ let chat: Chat;
 
 beforeAll(async () => {
   server = startScriptedServer(
-    (request, count) => models[request.model]?.(request, count) ?? stream(...createCompletionChunks("Healthy.")),
+    (request, count) =>
+      responders[request.model]?.(request, count) ?? createStream(...createCompletionChunks("Healthy.")),
   );
   installation = await createInstallation({
     env: {
       COMPATIBLE_BASE_URL: server.openaiUrl.replace("//", "//user:pass%20word@"),
-      OPENAI_API_KEY: "key-of-openai",
+      OPENAI_API_KEY: "openai-key",
       OPENAI_BASE_URL: server.openaiUrl,
-      AI_MODELS: [HEALTHY, "openai/refused-late", ...Object.keys(models).map((model) => `compatible/${model}`)].join(
-        ",",
-      ),
+      AI_MODELS: [
+        HEALTHY,
+        "openai/rejected-late",
+        ...Object.keys(responders).map((model) => `compatible/${model}`),
+      ].join(","),
       AI_OPENAI_FIRST_TOKEN_TIMEOUT_MS: String(10 * FIRST_TOKEN_TIMEOUT_MS),
       AI_MAX_RETRIES: "0",
       AI_FIRST_TOKEN_TIMEOUT_MS: String(FIRST_TOKEN_TIMEOUT_MS),
@@ -189,7 +188,7 @@ const requestCompletion = (model: string, body: Record<string, unknown> = {}): P
 
 describe("a provider's stream", () => {
   test.each(["pings", "reasoning", "empty-deltas", "role-only"])(
-    "isn't idle while bytes arrive (%s)",
+    "isn't considered idle while bytes arrive (%s)",
     async (model) => {
       expect(await requestAnswer(model)).toMatchObject({
         status: "complete",
@@ -214,24 +213,21 @@ describe("a provider's stream", () => {
 });
 
 describe("provider requests", () => {
-  test.each(["error-then-end", "long-page", "page-of-a-megabyte"])(
-    "succeed after ten responses of type %s",
-    async (model) => {
-      for (let index = 0; index < 10; index += 1) await requestCompletion(model);
-      const startedAtMs = performance.now();
-      const statuses = await Promise.all(
-        Array.from({ length: 12 }, async () => (await requestCompletion("healthy")).status),
-      );
-      expect(statuses).toEqual(Array(12).fill(200));
-      expect(performance.now() - startedAtMs).toBeLessThan(FIRST_TOKEN_TIMEOUT_MS);
-    },
-  );
+  test.each(["error-then-end", "long-page", "one-megabyte-page"])("succeed after ten %s responses", async (model) => {
+    for (let index = 0; index < 10; index += 1) await requestCompletion(model);
+    const startedAtMs = performance.now();
+    const statuses = await Promise.all(
+      Array.from({ length: 12 }, async () => (await requestCompletion("healthy")).status),
+    );
+    expect(statuses).toEqual(Array(12).fill(200));
+    expect(performance.now() - startedAtMs).toBeLessThan(FIRST_TOKEN_TIMEOUT_MS);
+  });
 
-  test("are repeated at most once if the provider has closed idle connections", async () => {
-    await Promise.all([1, 2, 3].map(() => requestCompletion("closes-waiting")));
-    const requestsBefore = server.listRequests("closes-waiting").length;
-    const response = await requestCompletion("closes-waiting");
-    expect(server.listRequests("closes-waiting").length - requestsBefore).toBeLessThanOrEqual(2);
+  test("are sent again at most once if the provider has closed idle connections", async () => {
+    await Promise.all([1, 2, 3].map(() => requestCompletion("closes-idle-connections")));
+    const requestCountBefore = server.listRequests("closes-idle-connections").length;
+    const response = await requestCompletion("closes-idle-connections");
+    expect(server.listRequests("closes-idle-connections").length - requestCountBefore).toBeLessThanOrEqual(2);
     expect(((await response.json()) as { model: string }).model).toBe(HEALTHY);
   });
 
@@ -256,29 +252,29 @@ describe("parameters that a model rejects", () => {
     ["stream-options", {}],
     ["max-tokens", { max_tokens: 50 }],
   ])("are omitted from the retry and all later requests (%s)", async (model, body) => {
-    const first = (await (await requestCompletion(model, body)).json()) as { model: string };
-    expect([first.model, server.listRequests(model).length]).toEqual([`compatible/${model}`, 2]);
-    const second = (await (await requestCompletion(model, body)).json()) as { model: string };
-    expect([second.model, server.listRequests(model).length]).toEqual([`compatible/${model}`, 3]);
+    const firstCompletion = (await (await requestCompletion(model, body)).json()) as { model: string };
+    expect([firstCompletion.model, server.listRequests(model).length]).toEqual([`compatible/${model}`, 2]);
+    const secondCompletion = (await (await requestCompletion(model, body)).json()) as { model: string };
+    expect([secondCompletion.model, server.listRequests(model).length]).toEqual([`compatible/${model}`, 3]);
     const { body: sentBody } = server.listRequests(model).at(-1) as ReceivedRequest;
     if (model === "max-tokens") expect(sentBody).toMatchObject({ max_completion_tokens: 50 });
   });
 });
 
 describe("unusual tool calls", () => {
-  const one = { name: "one", arguments: '{"x":1}' };
+  const expectedCall = { name: "one", arguments: '{"x":1}' };
   const tools = ["one", "two"].map((name) => ({
     type: "function",
     function: { name, parameters: { type: "object" } },
   }));
   test.each([
-    ["null-arguments", [one]],
-    ["same-index", [one, { name: "two", arguments: '{"y":2}' }]],
-    ["same-function", [one, { name: "one", arguments: '{"x":2}' }]],
-    ["no-indexes", [one, { name: "two", arguments: '{"y":2}' }]],
-    ["name-null", [one]],
-    ["changing-ids", [one]],
-    ["object-arguments", [one]],
+    ["null-arguments", [expectedCall]],
+    ["same-index", [expectedCall, { name: "two", arguments: '{"y":2}' }]],
+    ["same-function", [expectedCall, { name: "one", arguments: '{"x":2}' }]],
+    ["no-indexes", [expectedCall, { name: "two", arguments: '{"y":2}' }]],
+    ["name-null", [expectedCall]],
+    ["changing-ids", [expectedCall]],
+    ["object-arguments", [expectedCall]],
   ])("are parsed (%s)", async (model, expected) => {
     const body = (await (await requestCompletion(model, { tools })).json()) as {
       choices: { message: { tool_calls: { id: string; function: unknown }[] }; finish_reason: string }[];
@@ -291,27 +287,27 @@ describe("unusual tool calls", () => {
 });
 
 describe("a /v1 stream", () => {
-  const readAll = async (response: Response) => ({ status: response.status, text: await response.text() });
+  const readResponse = async (response: Response) => ({ status: response.status, text: await response.text() });
 
   test("starts within 2 seconds even if the provider responds later, and stays open", async () => {
     const startedAtMs = performance.now();
-    const response = await requestCompletion("refused-late", { stream: true, model: "openai/refused-late" });
+    const response = await requestCompletion("rejected-late", { stream: true, model: "openai/rejected-late" });
     expect(performance.now() - startedAtMs).toBeWithin(1_500, 2_900);
-    expect((await readAll(response)).text).toContain("Healthy.");
+    expect((await readResponse(response)).text).toContain("Healthy.");
   });
 
   test("starts when the model sends its first byte", async () => {
     const startedAtMs = performance.now();
     const response = await requestCompletion("silent-then-fine", { stream: true });
     expect(performance.now() - startedAtMs).toBeLessThan(1_000);
-    const { text } = await readAll(response);
+    const { text } = await readResponse(response);
     expect(text).toContain("Fine.");
     expect(text).toEndWith("data: [DONE]\n\n");
   });
 });
 
-describe("with concurrent requests", () => {
-  test("only one of several attempts to regenerate an answer succeeds", async () => {
+describe("concurrent requests", () => {
+  test("to regenerate an answer fail with 409, except the first one", async () => {
     const question = await parley.fetch(`/api/v1/conversations/${chat.conversationId}/messages`, {
       token: chat.account.access_token,
       json: { content: "Hello", reply: false },
@@ -324,24 +320,24 @@ describe("with concurrent requests", () => {
     expect(statuses.toSorted()).toEqual([201, 409, 409]);
   });
 
-  test("deleting a conversation aborts its provider request within 2 seconds", async () => {
-    const other = await openChat(parley);
-    const abortsBefore = server.abortedRequests.length;
-    await other.requestAnswer("compatible/slow");
+  test("to the provider are aborted within 2 seconds if their conversation is deleted", async () => {
+    const deletedChat = await openChat(parley);
+    const abortCountBefore = server.abortedRequests.length;
+    await deletedChat.requestAnswer("compatible/slow");
     await waitUntil(() => server.listRequests("slow").length >= 2);
-    const deleted = await parley.fetch(`/api/v1/conversations/${other.conversationId}`, {
-      token: other.account.access_token,
+    const deleteResponse = await parley.fetch(`/api/v1/conversations/${deletedChat.conversationId}`, {
+      token: deletedChat.account.access_token,
       method: "DELETE",
     });
-    expect(deleted.status).toBe(204);
+    expect(deleteResponse.status).toBe(204);
     const startedAtMs = performance.now();
-    await waitUntil(() => server.abortedRequests.length > abortsBefore);
+    await waitUntil(() => server.abortedRequests.length > abortCountBefore);
     expect(performance.now() - startedAtMs).toBeLessThan(2_000);
-    await other.socket.close();
+    await deletedChat.socket.close();
   });
 });
 
-test("/v1 sends a refusal in the message history as text", async () => {
+test("a refusal in the message history of a /v1 request is sent to the model as text", async () => {
   const messages = [
     { role: "user", content: "Do it." },
     { role: "assistant", content: [{ type: "refusal", refusal: "I will not." }] },

@@ -18,31 +18,31 @@ let installation: Installation;
 let parley: Parley;
 let anna: Account;
 
-function respond(socket: Socket, status: string, body: string, header = "Content-Type: text/event-stream"): void {
+function writeResponse(socket: Socket, status: string, body: string, header = "Content-Type: text/event-stream"): void {
   socket.write(`HTTP/1.1 ${status}\r\n${header}\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
 }
 
 const helloStream =
   'data: {"choices":[{"index":0,"delta":{"content":"Hello."},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n';
 
-/** The responses of all models except those that send a normal answer. */
+/** The responses of the models that don't send a normal answer. */
 const responders: Record<string, (socket: Socket, authorization: string | undefined) => void> = {
-  moved: (socket) => respond(socket, "308 Moved", "", "Location: //user:hunter2@new.example/v2/chat?key=hunter2"),
-  echo: (socket, authorization) => respond(socket, "401 No", `Wrong: ${authorization} of ${USERINFO}`),
+  moved: (socket) => writeResponse(socket, "308 Moved", "", "Location: //user:hunter2@new.example/v2/chat?key=hunter2"),
+  echo: (socket, authorization) => writeResponse(socket, "401 No", `Wrong: ${authorization} of ${USERINFO}`),
   overloaded(socket) {
-    respond(socket, "200 OK", 'data: {"error":{"message":"overloaded"}}\n\n');
+    writeResponse(socket, "200 OK", 'data: {"error":{"message":"overloaded"}}\n\n');
     socket.end();
   },
-  stale: (socket) => (usedSockets.has(socket) ? void socket.end() : respond(socket, "200 OK", helloStream)),
+  stale: (socket) => (usedSockets.has(socket) ? void socket.end() : writeResponse(socket, "200 OK", helloStream)),
 };
 
 function handleRequest(socket: Socket, packet: string): void {
   const model = /"model":"([^"]*)"/.exec(packet)?.[1] ?? "";
   const authorization = /^authorization: (.*)\r$/im.exec(packet)?.[1];
   requests.push({ model, authorization });
-  const respondAsScripted = responders[model];
-  if (respondAsScripted) respondAsScripted(socket, authorization);
-  else respond(socket, "200 OK", helloStream);
+  const responder = responders[model];
+  if (responder) responder(socket, authorization);
+  else writeResponse(socket, "200 OK", helloStream);
   usedSockets.add(socket);
 }
 
@@ -87,11 +87,11 @@ test("errors that close their connection don't affect later requests", async () 
   for (let n = 0; n < 12; n += 1) expect(await requestCompletion("good")).toBe("Hello.");
 });
 
-test("a request that is sent again on a new connection is counted and logged", async () => {
-  const before = countRequests("stale");
+test("a request that must be sent again on a new connection is counted and logged", async () => {
+  const requestCountBefore = countRequests("stale");
   expect(await requestCompletion("good")).toBe("Hello.");
   expect(await requestCompletion("stale")).toBe("Hello.");
-  expect(countRequests("stale") - before).toBe(2);
+  expect(countRequests("stale") - requestCountBefore).toBe(2);
   const metrics = await (await parley.fetch("/metrics")).text();
   expect(metrics).toContain('parley_ai_repeated_requests_total{provider="compatible"} 1');
   const lines = parley.readLog().split("\n");
@@ -118,7 +118,7 @@ test("no part of the userinfo is logged or printed", async () => {
   await requestCompletion("echo");
   expect(countRequests("echo")).toBeGreaterThan(0);
   const config = await installation.run(["config"]);
-  expect(config.output).toContain(`\nCOMPATIBLE_BASE_URL=${provider.url.replace("://", "://********@")}v1 `);
+  expect(config.stdout).toContain(`\nCOMPATIBLE_BASE_URL=${provider.url.replace("://", "://********@")}v1 `);
   const log = installation.readLog();
   expect(log).toContain("Wrong: ");
   expect(secrets.filter((secret) => log.includes(secret))).toEqual([]);
@@ -133,7 +133,7 @@ test("setting both userinfo and a key is a configuration error", async () => {
     ANTHROPIC_BASE_URL: "https://:hunter2@gateway.example",
   });
   expect(config.code).toBe(2);
-  expect(config.errors.trimEnd().split("\n")).toEqual(
+  expect(config.stderr.trimEnd().split("\n")).toEqual(
     ["OPENAI", "ANTHROPIC", "COMPATIBLE"].map(
       (name) => `${name}_BASE_URL: it has a user and password, but ${name}_API_KEY is set; remove one of them.`,
     ),

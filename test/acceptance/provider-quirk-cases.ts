@@ -1,10 +1,10 @@
 import {
-  brokenStream,
+  createBrokenStream,
   createCompletionChunks,
+  createRawStream,
   createResponse,
-  rawStream,
+  createStream,
   type ScriptedResponse,
-  stream,
 } from "./scripted-server.ts";
 
 /** An unusual response that providers have sent in practice, and the expected result. */
@@ -12,9 +12,9 @@ export type ProviderQuirk = {
   name: string;
   provider: "openai" | "anthropic" | "compatible";
   response: ScriptedResponse;
-  /** The expected answer, or null if the model should fail and the next one should answer. */
+  /** The expected answer, or null if the model should fail and the next model should answer. */
   expectedText: string | null;
-  /** The expected number of requests. By default, one if the model answers, otherwise the number of retries plus one. */
+  /** The expected number of requests. The default is one if the model answers, or else the number of retries plus one. */
   expectedRequests?: number;
   expectedUsage?: Record<string, unknown>;
 };
@@ -24,24 +24,29 @@ const createDelta = (fields: unknown, finish_reason: unknown = null) => ({
 });
 const createText = (content: string) => createDelta({ content });
 const createUsageChunk = (usage: unknown) => ({ choices: [], usage });
-const end = createDelta({}, "stop");
+const stopChunk = createDelta({}, "stop");
 
-/** Returns a normal stream with this token usage. */
-const streamWithUsage = (usage: unknown): ScriptedResponse =>
-  stream(createText("Fine."), end, createUsageChunk(usage), "[DONE]");
+/** Creates a normal stream with this token usage. */
+const createStreamWithUsage = (usage: unknown): ScriptedResponse =>
+  createStream(createText("Fine."), stopChunk, createUsageChunk(usage), "[DONE]");
 
 const compatible: Omit<ProviderQuirk, "provider">[] = [
   // Invalid token counts.
   ...[7.5, 1e15, "7", -1, {}, null, [], true, Number.MAX_VALUE, ""].map((count) => ({
     name: `prompt and completion token counts of ${JSON.stringify(count)}`,
-    response: streamWithUsage({ prompt_tokens: count, completion_tokens: count, total_tokens: count }),
+    response: createStreamWithUsage({ prompt_tokens: count, completion_tokens: count, total_tokens: count }),
     expectedText: "Fine.",
     expectedRequests: 1,
   })),
-  { name: "usage that is a string", response: streamWithUsage("none"), expectedText: "Fine.", expectedRequests: 1 },
+  {
+    name: "usage that is a string",
+    response: createStreamWithUsage("none"),
+    expectedText: "Fine.",
+    expectedRequests: 1,
+  },
   {
     name: "usage details that are not objects",
-    response: streamWithUsage({
+    response: createStreamWithUsage({
       prompt_tokens: 10,
       completion_tokens: 4,
       prompt_tokens_details: 5,
@@ -52,13 +57,13 @@ const compatible: Omit<ProviderQuirk, "provider">[] = [
   },
   {
     name: "ids and models of the wrong type",
-    response: stream({ id: 5, model: {}, created: "x", ...createText("Fine.") }, end),
+    response: createStream({ id: 5, model: {}, created: "x", ...createText("Fine.") }, stopChunk),
     expectedText: "Fine.",
     expectedRequests: 1,
   },
   {
     name: "malformed choices between valid ones",
-    response: stream(
+    response: createStream(
       createText("Fi"),
       { choices: {} },
       { choices: [null] },
@@ -66,14 +71,14 @@ const compatible: Omit<ProviderQuirk, "provider">[] = [
       { choices: [{ delta: { tool_calls: {} } }] },
       { choices: [{ delta: { content: 5 } }] },
       createText("ne."),
-      end,
+      stopChunk,
     ),
     expectedText: "Fine.",
     expectedRequests: 1,
   },
   {
     name: "usage details",
-    response: streamWithUsage({
+    response: createStreamWithUsage({
       prompt_tokens: 100,
       completion_tokens: 40,
       prompt_tokens_details: { cached_tokens: 60 },
@@ -84,7 +89,7 @@ const compatible: Omit<ProviderQuirk, "provider">[] = [
   },
   {
     name: "reasoning tokens outside of completion tokens",
-    response: streamWithUsage({
+    response: createStreamWithUsage({
       prompt_tokens: 100,
       completion_tokens: 10,
       total_tokens: 140,
@@ -95,7 +100,7 @@ const compatible: Omit<ProviderQuirk, "provider">[] = [
   },
   {
     name: "DeepSeek's cache hits and misses",
-    response: streamWithUsage({
+    response: createStreamWithUsage({
       prompt_tokens: 100,
       completion_tokens: 10,
       prompt_cache_hit_tokens: 64,
@@ -107,52 +112,52 @@ const compatible: Omit<ProviderQuirk, "provider">[] = [
   // Errors after the finish reason.
   {
     name: "a connection that breaks after finish_reason",
-    response: brokenStream(createText("Fine."), end),
+    response: createBrokenStream(createText("Fine."), stopChunk),
     expectedText: "Fine.",
     expectedRequests: 1,
   },
   {
     name: "invalid JSON after finish_reason",
-    response: stream(createText("Fine."), end, "{broken"),
+    response: createStream(createText("Fine."), stopChunk, "{broken"),
     expectedText: "Fine.",
     expectedRequests: 1,
   },
   {
     name: "an error after finish_reason",
-    response: stream(createText("Fine."), end, { error: { message: "late", code: 500 } }),
+    response: createStream(createText("Fine."), stopChunk, { error: { message: "late", code: 500 } }),
     expectedText: "Fine.",
     expectedRequests: 1,
   },
   // Failures that look like answers.
   ...["insufficient_system_resource", "abort", "error", "malformed_function_call"].map((reason) => ({
     name: `finish_reason ${reason}`,
-    response: stream(createText(""), createDelta({}, reason), "[DONE]"),
+    response: createStream(createText(""), createDelta({}, reason), "[DONE]"),
     expectedText: null,
   })),
   {
     name: "an unknown finish_reason after text",
-    response: stream(createText("Half"), createDelta({}, "insufficient_system_resource"), "[DONE]"),
+    response: createStream(createText("Half"), createDelta({}, "insufficient_system_resource"), "[DONE]"),
     expectedText: null,
     expectedRequests: 1,
   },
   {
     name: "object: error",
-    response: stream({ object: "error", message: "no", type: "InternalServerError", code: 500 }, "[DONE]"),
+    response: createStream({ object: "error", message: "no", type: "InternalServerError", code: 500 }, "[DONE]"),
     expectedText: null,
   },
   {
     name: "the SSE field error:",
-    response: rawStream('error: {"message":"no"}\n\ndata: [DONE]\n\n'),
+    response: createRawStream('error: {"message":"no"}\n\ndata: [DONE]\n\n'),
     expectedText: null,
   },
   {
     name: "event: error with an unknown format",
-    response: rawStream('event: error\ndata: "broken"\n\ndata: [DONE]\n\n'),
+    response: createRawStream('event: error\ndata: "broken"\n\ndata: [DONE]\n\n'),
     expectedText: null,
   },
   {
     name: "an error inside a choice",
-    response: stream(
+    response: createStream(
       {
         choices: [
           { index: 0, delta: { content: "" }, error: { code: 502, message: "upstream" }, finish_reason: "error" },
@@ -162,23 +167,23 @@ const compatible: Omit<ProviderQuirk, "provider">[] = [
     ),
     expectedText: null,
   },
-  { name: "only an end marker", response: stream("[DONE]"), expectedText: null },
+  { name: "only an end marker", response: createStream("[DONE]"), expectedText: null },
   {
     name: "only finish_reason stop",
-    response: stream(createDelta({ role: "assistant", content: "" }), end, "[DONE]"),
+    response: createStream(createDelta({ role: "assistant", content: "" }), stopChunk, "[DONE]"),
     expectedText: null,
   },
-  { name: "only whitespace", response: stream(createText("\n \n"), end, "[DONE]"), expectedText: null },
+  { name: "only whitespace", response: createStream(createText("\n \n"), stopChunk, "[DONE]"), expectedText: null },
   {
     name: "only reasoning",
-    response: stream(createDelta({ reasoning_content: "Hm." }), end, "[DONE]"),
+    response: createStream(createDelta({ reasoning_content: "Hm." }), stopChunk, "[DONE]"),
     expectedText: null,
   },
-  { name: "an empty body", response: rawStream(""), expectedText: null },
+  { name: "an empty body", response: createRawStream(""), expectedText: null },
   // Answers in unusual fields.
   {
     name: "text in message",
-    response: stream(
+    response: createStream(
       { choices: [{ index: 0, message: { role: "assistant", content: "Fine." }, finish_reason: "stop" }] },
       "[DONE]",
     ),
@@ -187,17 +192,17 @@ const compatible: Omit<ProviderQuirk, "provider">[] = [
   },
   {
     name: "content as an array of parts",
-    response: stream(
+    response: createStream(
       createDelta({ content: [{ type: "text", text: "Fi" }] }),
       createDelta({ content: [{ type: "text", text: "ne." }] }),
-      end,
+      stopChunk,
     ),
     expectedText: "Fine.",
     expectedRequests: 1,
   },
   {
     name: 'finish_reason "null" as a string',
-    response: stream(createDelta({ content: "Fi" }, "null"), createDelta({ content: "ne." }, "null"), end),
+    response: createStream(createDelta({ content: "Fi" }, "null"), createDelta({ content: "ne." }, "null"), stopChunk),
     expectedText: "Fine.",
     expectedRequests: 1,
   },
@@ -216,52 +221,52 @@ const compatible: Omit<ProviderQuirk, "provider">[] = [
     "insufficient_quota",
   ].map((code) => ({
     name: `an error event with the code ${JSON.stringify(code)}`,
-    response: stream({ error: { message: "no", code } }),
+    response: createStream({ error: { message: "no", code } }),
     expectedText: null,
     expectedRequests: 1,
   })),
   {
     name: "a nested error code",
-    response: stream({ error: { message: "no", error: { code: 400, message: "bad" } } }),
+    response: createStream({ error: { message: "no", error: { code: 400, message: "bad" } } }),
     expectedText: null,
     expectedRequests: 1,
   },
   // Think blocks.
   {
     name: "a leading think block",
-    response: stream(
+    response: createStream(
       createText("<thi"),
       createText("nk>Let me see"),
       createText(".</thi"),
       createText("nk>\n\nFi"),
       createText("ne."),
-      end,
+      stopChunk,
     ),
     expectedText: "Fine.",
     expectedRequests: 1,
   },
   {
     name: "an empty think block",
-    response: stream(createText("<think>\n\n</think>\n\nFine."), end),
+    response: createStream(createText("<think>\n\n</think>\n\nFine."), stopChunk),
     expectedText: "Fine.",
     expectedRequests: 1,
   },
   {
     name: "think tags within the text",
-    response: stream(createText("Use <think> and </think>."), end),
+    response: createStream(createText("Use <think> and </think>."), stopChunk),
     expectedText: "Use <think> and </think>.",
     expectedRequests: 1,
   },
   {
     name: "a word that starts like a think tag",
-    response: stream(createText("<thinker> is not a tag."), end),
+    response: createStream(createText("<thinker> is not a tag."), stopChunk),
     expectedText: "<thinker> is not a tag.",
     expectedRequests: 1,
   },
   // Content types.
   {
     name: "events as application/json",
-    response: rawStream(
+    response: createRawStream(
       createCompletionChunks("Fine.")
         .map((event) => `data: ${JSON.stringify(event).replace('"[DONE]"', "[DONE]")}\n\n`)
         .join(""),
@@ -272,8 +277,8 @@ const compatible: Omit<ProviderQuirk, "provider">[] = [
   },
   {
     name: "events as text/html",
-    response: rawStream(
-      `: hello\n\ndata: ${JSON.stringify(createText("Fine."))}\n\ndata: ${JSON.stringify(end)}\n\n`,
+    response: createRawStream(
+      `: hello\n\ndata: ${JSON.stringify(createText("Fine."))}\n\ndata: ${JSON.stringify(stopChunk)}\n\n`,
       "text/html",
     ),
     expectedText: "Fine.",
@@ -292,7 +297,7 @@ const compatible: Omit<ProviderQuirk, "provider">[] = [
   },
   {
     name: "a JSON response labeled as an event stream",
-    response: rawStream(JSON.stringify({ choices: [{ message: { content: "Fine." }, finish_reason: "stop" }] })),
+    response: createRawStream(JSON.stringify({ choices: [{ message: { content: "Fine." }, finish_reason: "stop" }] })),
     expectedText: "Fine.",
     expectedRequests: 1,
   },
@@ -304,7 +309,7 @@ const compatible: Omit<ProviderQuirk, "provider">[] = [
   },
   {
     name: "a web page",
-    response: rawStream("<!doctype html><p>Sign in</p>", "text/html"),
+    response: createRawStream("<!doctype html><p>Sign in</p>", "text/html"),
     expectedText: null,
     expectedRequests: 1,
   },
@@ -330,7 +335,7 @@ const messageStop = { type: "message_stop" };
 const anthropic: Omit<ProviderQuirk, "provider">[] = [
   ...[7.5, 1e15, "7", -1, {}].map((count) => ({
     name: `token counts of ${JSON.stringify(count)}`,
-    response: stream(
+    response: createStream(
       createAnthropicStart({ input_tokens: count, output_tokens: count }),
       anthropicBlock,
       createAnthropicText("Fine."),
@@ -342,7 +347,7 @@ const anthropic: Omit<ProviderQuirk, "provider">[] = [
   })),
   {
     name: "cached tokens",
-    response: stream(
+    response: createStream(
       createAnthropicStart({
         input_tokens: 10,
         cache_read_input_tokens: 80,
@@ -359,7 +364,7 @@ const anthropic: Omit<ProviderQuirk, "provider">[] = [
   },
   {
     name: "input tokens only in a late event",
-    response: stream(
+    response: createStream(
       createAnthropicStart({ input_tokens: 0, output_tokens: 0 }),
       anthropicBlock,
       createAnthropicText("Fine."),
@@ -371,13 +376,18 @@ const anthropic: Omit<ProviderQuirk, "provider">[] = [
   },
   {
     name: "a connection that breaks after stop_reason",
-    response: brokenStream(createAnthropicStart(), anthropicBlock, createAnthropicText("Fine."), createAnthropicEnd()),
+    response: createBrokenStream(
+      createAnthropicStart(),
+      anthropicBlock,
+      createAnthropicText("Fine."),
+      createAnthropicEnd(),
+    ),
     expectedText: "Fine.",
     expectedRequests: 1,
   },
   {
     name: "text in content_block_start",
-    response: stream(
+    response: createStream(
       createAnthropicStart(),
       { ...anthropicBlock, content_block: { type: "text", text: "Fi" } },
       createAnthropicText("ne."),
@@ -389,12 +399,12 @@ const anthropic: Omit<ProviderQuirk, "provider">[] = [
   },
   {
     name: "a stream that ends without text",
-    response: stream(createAnthropicStart(), createAnthropicEnd(), messageStop),
+    response: createStream(createAnthropicStart(), createAnthropicEnd(), messageStop),
     expectedText: null,
   },
   {
     name: "an invalid_request_error within the stream",
-    response: stream(createAnthropicStart(), {
+    response: createStream(createAnthropicStart(), {
       type: "error",
       error: { type: "invalid_request_error", message: "prompt is too long" },
     }),
@@ -430,7 +440,7 @@ const createOutput = (value: string) => [
 const openai: Omit<ProviderQuirk, "provider">[] = [
   ...[7.5, 1e15, "7", -1, {}].map((count) => ({
     name: `token counts of ${JSON.stringify(count)}`,
-    response: stream(
+    response: createStream(
       createOutputText("Fine."),
       createCompletedEvent({
         status: "completed",
@@ -443,7 +453,7 @@ const openai: Omit<ProviderQuirk, "provider">[] = [
   })),
   {
     name: "text only in the final event",
-    response: stream(
+    response: createStream(
       createCompletedEvent({
         status: "completed",
         output: createOutput("Fine."),
@@ -456,7 +466,7 @@ const openai: Omit<ProviderQuirk, "provider">[] = [
   },
   {
     name: "a connection that breaks after the final event",
-    response: brokenStream(
+    response: createBrokenStream(
       createOutputText("Fine."),
       createCompletedEvent({ status: "completed", output: createOutput("Fine.") }),
     ),
@@ -465,7 +475,7 @@ const openai: Omit<ProviderQuirk, "provider">[] = [
   },
   {
     name: "usage details",
-    response: stream(
+    response: createStream(
       createOutputText("Fine."),
       createCompletedEvent({
         output: createOutput("Fine."),
@@ -482,7 +492,7 @@ const openai: Omit<ProviderQuirk, "provider">[] = [
   },
   {
     name: "a failure with a non-retryable code",
-    response: stream({
+    response: createStream({
       type: "response.failed",
       response: { error: { code: "context_length_exceeded", message: "too long" } },
     }),
@@ -491,13 +501,13 @@ const openai: Omit<ProviderQuirk, "provider">[] = [
   },
   {
     name: "an error event with a nested code",
-    response: stream({ type: "error", error: { code: "invalid_api_key", message: "no" } }),
+    response: createStream({ type: "error", error: { code: "invalid_api_key", message: "no" } }),
     expectedText: null,
     expectedRequests: 1,
   },
   {
     name: "a stream that ends without output",
-    response: stream(
+    response: createStream(
       createCompletedEvent({ status: "completed", output: [], usage: { input_tokens: 10, output_tokens: 0 } }),
     ),
     expectedText: null,
@@ -515,7 +525,7 @@ const openai: Omit<ProviderQuirk, "provider">[] = [
   },
 ];
 
-/** All cases. Each has its own model. */
+/** The cases of all providers. Each case has its own model. */
 export const providerQuirks: (ProviderQuirk & { model: string })[] = [
   ...compatible.map((quirk) => ({ ...quirk, provider: "compatible" as const })),
   ...anthropic.map((quirk) => ({ ...quirk, provider: "anthropic" as const })),

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { type Answer, openChat } from "./chat.ts";
 import { createInstallation, type Installation, type Parley, TEST_TIMEOUT_MS } from "./installation.ts";
 import { providerQuirks } from "./provider-quirk-cases.ts";
-import { createCompletionChunks, type ScriptedServer, startScriptedServer, stream } from "./scripted-server.ts";
+import { createCompletionChunks, createStream, type ScriptedServer, startScriptedServer } from "./scripted-server.ts";
 
 setDefaultTimeout(TEST_TIMEOUT_MS);
 
@@ -17,13 +17,15 @@ let installation: Installation;
 let parley: Parley;
 
 beforeAll(async () => {
-  server = startScriptedServer(({ model }) => responses.get(model) ?? stream(...createCompletionChunks(HEALTHY_TEXT)));
+  server = startScriptedServer(
+    ({ model }) => responses.get(model) ?? createStream(...createCompletionChunks(HEALTHY_TEXT)),
+  );
   const models = providerQuirks.map(({ provider, model }) => `${provider}/${model}`);
   installation = await createInstallation({
     env: {
-      OPENAI_API_KEY: "key-of-openai",
+      OPENAI_API_KEY: "openai-key",
       OPENAI_BASE_URL: server.openaiUrl,
-      ANTHROPIC_API_KEY: "key-of-anthropic",
+      ANTHROPIC_API_KEY: "anthropic-key",
       ANTHROPIC_BASE_URL: server.anthropicUrl,
       COMPATIBLE_BASE_URL: server.openaiUrl,
       AI_MODELS: [HEALTHY, ...models].join(","),
@@ -48,7 +50,7 @@ async function requestAnswer(model: string): Promise<Answer> {
 describe.each(["compatible", "anthropic", "openai"])("unusual %s responses", (provider) => {
   const cases = providerQuirks.filter((quirk) => quirk.provider === provider);
   test.each(cases)(
-    "have the expected result: $name",
+    "produce the expected result: $name",
     async ({ model, expectedText, expectedRequests, expectedUsage }) => {
       const name = `${provider}/${model}`;
       const message = await requestAnswer(name);

@@ -9,7 +9,7 @@ import { createInstallation, type Installation, type Parley, TEST_TIMEOUT_MS } f
 setDefaultTimeout(TEST_TIMEOUT_MS);
 
 const pieces = ["Grüße ", "an ", "alle, ", "世界 ", "und ", "🚀 ", "mehr."];
-const text = pieces.join("");
+const expectedText = pieces.join("");
 const PIECE_DELAY_MS = 40;
 const SLOW_PIECES = 40;
 
@@ -21,9 +21,9 @@ beforeAll(async () => {
   mockProvider = startMockProvider();
   installation = await createInstallation({
     env: {
-      OPENAI_API_KEY: "key-of-openai",
+      OPENAI_API_KEY: "openai-key",
       OPENAI_BASE_URL: mockProvider.openaiUrl,
-      ANTHROPIC_API_KEY: "key-of-anthropic",
+      ANTHROPIC_API_KEY: "anthropic-key",
       ANTHROPIC_BASE_URL: mockProvider.anthropicUrl,
       COMPATIBLE_BASE_URL: mockProvider.openaiUrl,
       AI_MODELS: "openai/gpt-5.2,anthropic/claude-sonnet-4-6,compatible/llama,compatible/slow-one",
@@ -32,8 +32,8 @@ beforeAll(async () => {
   parley = await installation.start();
   for (const model of ["gpt-5.2", "claude-sonnet-4-6", "llama"])
     mockProvider.script(model, { pieces, pieceDelayMs: PIECE_DELAY_MS });
-  const slow = Array.from({ length: SLOW_PIECES }, (_, index) => `word${index} `);
-  mockProvider.script("slow-one", { pieces: slow, pieceDelayMs: PIECE_DELAY_MS });
+  const slowPieces = Array.from({ length: SLOW_PIECES }, (_, index) => `word${index} `);
+  mockProvider.script("slow-one", { pieces: slowPieces, pieceDelayMs: PIECE_DELAY_MS });
 });
 afterAll(async () => {
   await installation?.remove();
@@ -48,21 +48,27 @@ describe("providers", () => {
   ])("stream answers, and report their token usage (%s)", async (model, path) => {
     const chat = await openChat(parley);
     const id = await chat.requestAnswer(model, "Say hello to everyone.");
-    const { message, deltas, attempts, text: receivedText } = await chat.waitForAnswer(id);
-    expect(receivedText).toBe(text);
-    expect(deltas).toBeGreaterThan(1);
+    const { message, deltaCount, attempts, text: receivedText } = await chat.waitForAnswer(id);
+    expect(receivedText).toBe(expectedText);
+    expect(deltaCount).toBeGreaterThan(1);
     expect(attempts).toEqual([1]);
-    expect(message).toMatchObject({ status: "complete", finish_reason: "stop", content: text, model, error: null });
+    expect(message).toMatchObject({
+      status: "complete",
+      finish_reason: "stop",
+      content: expectedText,
+      model,
+      error: null,
+    });
     expect(message.usage?.output_tokens).toBe(pieces.length);
     expect(message.usage?.input_tokens).toBeGreaterThan(0);
-    expect(await chat.fetchMessage(parley, id)).toEqual(message);
+    expect(await chat.fetchAnswer(parley, id)).toEqual(message);
     const [request] = mockProvider.listRequests(model.slice(model.indexOf("/") + 1));
     expect(request).toMatchObject({ path });
     expect(JSON.stringify(request?.body)).toContain("Say hello to everyone.");
     await chat.socket.close();
   });
 
-  test("can have their answers streamed as server-sent events in the response to a POST", async () => {
+  test("have their answers streamed to the client as server-sent events in the response to a POST", async () => {
     const { account, conversationId, socket } = await openChat(parley);
     const response = await parley.fetch(`/api/v1/conversations/${conversationId}/messages`, {
       token: account.access_token,
@@ -75,11 +81,11 @@ describe("providers", () => {
       .flatMap((event) => (/^data: (.*)$/m.exec(event)?.[1] ?? "").split("\n").filter((line) => line !== ""))
       .map((data) => JSON.parse(data));
     const completed = frames.find(({ type }) => type === "message.completed");
-    const { text: receivedText, deltas, final } = assembleAnswer(frames, completed.data.id);
-    expect({ read: receivedText, status: final?.status, streamed: deltas > 1 }).toEqual({
-      read: text,
+    const { text: receivedText, deltaCount, finalMessage } = assembleAnswer(frames, completed.data.id);
+    expect({ text: receivedText, status: finalMessage?.status, isStreamed: deltaCount > 1 }).toEqual({
+      text: expectedText,
       status: "complete",
-      streamed: true,
+      isStreamed: true,
     });
     await socket.close();
   });
@@ -90,20 +96,20 @@ describe("during an answer", () => {
     const chat = await openChat(parley);
     const id = await chat.requestAnswer("compatible/slow-one");
     await waitForText(chat.socket, id, 60);
-    const readers = await Promise.all(
+    const lateSockets = await Promise.all(
       [undefined, 0, 1].map((afterSeq) => openSubscribedSocket(parley, chat.account, chat.conversationId, afterSeq)),
     );
-    const stored = await chat.fetchMessage(parley, id);
-    expect(stored.status).toBe("streaming");
-    expect(stored.content.length).toBeGreaterThanOrEqual(60);
+    const partialMessage = await chat.fetchAnswer(parley, id);
+    expect(partialMessage.status).toBe("streaming");
+    expect(partialMessage.content.length).toBeGreaterThanOrEqual(60);
     const fullAnswer = await chat.waitForAnswer(id);
     expect(fullAnswer.message).toMatchObject({ status: "complete", model: "compatible/slow-one" });
-    for (const reader of readers) {
-      const lateAnswer = await waitForAnswer(reader, id);
+    for (const lateSocket of lateSockets) {
+      const lateAnswer = await waitForAnswer(lateSocket, id);
       expect(lateAnswer.message).toEqual(fullAnswer.message);
-      expect(lateAnswer.deltas).toBeLessThan(fullAnswer.deltas);
-      expect(lateAnswer.deltas).toBeGreaterThan(0);
-      await reader.close();
+      expect(lateAnswer.deltaCount).toBeLessThan(fullAnswer.deltaCount);
+      expect(lateAnswer.deltaCount).toBeGreaterThan(0);
+      await lateSocket.close();
     }
     await chat.socket.close();
   });
@@ -125,7 +131,7 @@ describe("during an answer", () => {
     expect(receivedText.length).toBeLessThan(SLOW_PIECES * 6);
     await Bun.sleep(2 * PIECE_DELAY_MS);
     expect(mockProvider.listRequests("slow-one").at(-1)?.wasAborted).toBe(true);
-    expect(await chat.fetchMessage(parley, id)).toEqual(message);
+    expect(await chat.fetchAnswer(parley, id)).toEqual(message);
     await chat.socket.close();
   });
 
@@ -135,54 +141,54 @@ describe("during an answer", () => {
     await waitForText(chat.socket, id, 20);
     chat.socket.socket.terminate();
     await chat.socket.closed;
-    const reader = await openSubscribedSocket(parley, chat.account, chat.conversationId);
-    expect((await waitForAnswer(reader, id)).message.status).toBe("complete");
-    await reader.close();
+    const newSocket = await openSubscribedSocket(parley, chat.account, chat.conversationId);
+    expect((await waitForAnswer(newSocket, id)).message.status).toBe("complete");
+    await newSocket.close();
   });
 });
 
 describe("when providers fail", () => {
-  const startWithEnv = async (env: Record<string, string>) => {
-    const failingInstallation = await createInstallation({
+  const startFailoverParley = async (env: Record<string, string>) => {
+    const failoverInstallation = await createInstallation({
       env: { AI_MAX_RETRIES: "1", COMPATIBLE_BASE_URL: mockProvider.openaiUrl, ANTHROPIC_API_KEY: "key", ...env },
     });
-    return { failingInstallation, failing: await failingInstallation.start() };
+    return { failoverInstallation, failoverParley: await failoverInstallation.start() };
   };
 
-  test("the second provider answers if the first refuses connections", async () => {
-    const refusingUrl = `http://127.0.0.1:${await findFreePort()}/v1`;
-    const { failingInstallation, failing } = await startWithEnv({
+  test("the second provider answers if the first one is unreachable", async () => {
+    const unreachableUrl = `http://127.0.0.1:${await findFreePort()}/v1`;
+    const { failoverInstallation, failoverParley } = await startFailoverParley({
       OPENAI_API_KEY: "key",
-      OPENAI_BASE_URL: refusingUrl,
+      OPENAI_BASE_URL: unreachableUrl,
       ANTHROPIC_BASE_URL: mockProvider.anthropicUrl,
       AI_MODELS: "openai/gpt-5.2,anthropic/claude-sonnet-4-6",
     });
-    const chat = await openChat(failing);
+    const chat = await openChat(failoverParley);
     const { message, text: receivedText } = await chat.waitForAnswer(await chat.requestAnswer());
-    expect(receivedText).toBe(text);
+    expect(receivedText).toBe(expectedText);
     expect(message).toMatchObject({ status: "complete", model: "anthropic/claude-sonnet-4-6", error: null });
-    await failingInstallation.remove();
+    await failoverInstallation.remove();
   });
 
   test("the next model takes over, even mid-answer, and the answer fails if all models fail", async () => {
-    const { failingInstallation, failing } = await startWithEnv({
+    const { failoverInstallation, failoverParley } = await startFailoverParley({
       AI_MODELS: "compatible/fails,compatible/cut,compatible/llama",
     });
-    const chat = await openChat(failing);
+    const chat = await openChat(failoverParley);
     const { message, resets } = await chat.waitForAnswer(await chat.requestAnswer());
     expect(message).toMatchObject({ status: "complete", model: "compatible/llama" });
     expect(resets).toMatchObject([{ attempt: 2 }]);
     expect(resets[0]?.text).not.toBe("");
-    await failingInstallation.remove();
+    await failoverInstallation.remove();
 
-    const down = await startWithEnv({ AI_MODELS: "compatible/fails,compatible/overloaded" });
-    const failingChat = await openChat(down.failing);
-    const id = await failingChat.requestAnswer();
-    const { message: failed } = await failingChat.waitForAnswer(id, 15_000);
-    expect(failed).toMatchObject({ status: "failed", finish_reason: "error", content: "" });
-    expect(failed.error?.code).toStartWith("provider_");
-    expect(JSON.stringify(failed)).not.toContain(PROVIDER_INTERNAL_TEXT);
-    expect(await failingChat.fetchMessage(down.failing, id)).toEqual(failed);
-    await down.failingInstallation.remove();
+    const failingSetup = await startFailoverParley({ AI_MODELS: "compatible/fails,compatible/overloaded" });
+    const failedChat = await openChat(failingSetup.failoverParley);
+    const id = await failedChat.requestAnswer();
+    const { message: failedMessage } = await failedChat.waitForAnswer(id, 15_000);
+    expect(failedMessage).toMatchObject({ status: "failed", finish_reason: "error", content: "" });
+    expect(failedMessage.error?.code).toStartWith("provider_");
+    expect(JSON.stringify(failedMessage)).not.toContain(PROVIDER_INTERNAL_TEXT);
+    expect(await failedChat.fetchAnswer(failingSetup.failoverParley, id)).toEqual(failedMessage);
+    await failingSetup.failoverInstallation.remove();
   });
 });

@@ -18,7 +18,7 @@ setDefaultTimeout(2 * TEST_TIMEOUT_MS);
 const PIECES = 12;
 const PIECE_DELAY_MS = 150;
 const METRICS_TOKEN = "a-token-that-only-tests-know-0123456789";
-/** An address that differs from the proxy's. */
+/** An IP address that differs from the proxy's. */
 const CLIENT_ADDRESS = "127.0.0.2";
 const SEND_PAUSE_MS = 20;
 
@@ -41,9 +41,10 @@ function testProxy(name: ProxyName) {
   }, 3 * TEST_TIMEOUT_MS);
   afterAll(() => proxied?.stop());
 
-  const connect = () => openSocket(proxied.proxy.url, { token: account.access_token, tls: proxied.proxy.tls });
-  const subscribe = async (conversation_id: string, after_seq?: number): Promise<TestSocket> => {
-    const socket = await connect();
+  const openAccountSocket = () =>
+    openSocket(proxied.proxy.url, { token: account.access_token, tls: proxied.proxy.tls });
+  const openSubscribedSocket = async (conversation_id: string, after_seq?: number): Promise<TestSocket> => {
+    const socket = await openAccountSocket();
     const ack = await socket.request({
       type: "subscribe",
       conversation_id,
@@ -52,23 +53,23 @@ function testProxy(name: ProxyName) {
     expect(ack).toMatchObject({ type: "ack" });
     return socket;
   };
-  const post = (conversationId: string, content: string, client_message_id?: string) =>
+  const postMessage = (conversationId: string, content: string, client_message_id?: string) =>
     proxied.proxy.fetch(`/api/v1/conversations/${conversationId}/messages`, {
       token: account.access_token,
       json: { content, ...(client_message_id && { client_message_id }) },
     });
-  const isMessage = (content: string) => (frame: { type: string; data?: { content?: string } }) =>
+  const isMessageWith = (content: string) => (frame: { type: string; data?: { content?: string } }) =>
     frame.type === "message.created" && frame.data?.content === content;
 
-  /** Returns a body's text, and the time between its chunks in milliseconds. */
+  /** Reads a body. Returns its text and the intervals between its chunks. */
   async function readChunkTimes(response: Response): Promise<{ text: string; intervalsMs: number[] }> {
-    const times: number[] = [];
+    const timesMs: number[] = [];
     let text = "";
     for await (const chunk of response.body ?? []) {
       text += new TextDecoder().decode(chunk);
-      times.push(performance.now());
+      timesMs.push(performance.now());
     }
-    return { text, intervalsMs: times.slice(1).map((time, n) => time - (times[n] ?? 0)) };
+    return { text, intervalsMs: timesMs.slice(1).map((timeMs, n) => timeMs - (timesMs[n] ?? 0)) };
   }
   const countPauses = (intervalsMs: number[]) =>
     intervalsMs.filter((intervalMs) => intervalMs > PIECE_DELAY_MS / 2).length;
@@ -97,18 +98,18 @@ function testProxy(name: ProxyName) {
     expect(countPauses(openAiChunks.intervalsMs)).toBeGreaterThan(PIECES / 2);
   });
 
-  test("lets event streams resume after Last-Event-ID, even over HTTP/2", async () => {
+  test("forwards Last-Event-ID, so that event streams resume after that event, even over HTTP/2", async () => {
     const { proxy } = proxied;
     const { id } = await createConversation(proxy, account);
-    for (const content of ["one", "two", "three"]) expect((await post(id, content)).status).toBe(201);
+    for (const content of ["one", "two", "three"]) expect((await postMessage(id, content)).status).toBe(201);
     const stream = await openStream(proxy, `/conversations/${id}/events`, {
       token: account.access_token,
       headers: { "last-event-id": "1" },
     });
-    await stream.waitFor(isMessage("three"));
-    expect((await post(id, "four")).status).toBe(201);
-    await stream.waitFor(isMessage("four"));
-    expect(stream.seqs()).toEqual([2, 3, 4]);
+    await stream.waitFor(isMessageWith("three"));
+    expect((await postMessage(id, "four")).status).toBe(201);
+    await stream.waitFor(isMessageWith("four"));
+    expect(stream.listSeqs()).toEqual([2, 3, 4]);
     await stream.close();
 
     const session = connectHttp2(proxy.url, proxy.tls);
@@ -125,7 +126,7 @@ function testProxy(name: ProxyName) {
       if (text.includes('"five"')) resolve();
     });
     await new Promise((opened) => request.once("response", opened));
-    expect((await post(id, "five")).status).toBe(201);
+    expect((await postMessage(id, "five")).status).toBe(201);
     await receivedFive;
     expect(text).toContain('"four"');
     expect(text).not.toContain('"three"');
@@ -133,11 +134,11 @@ function testProxy(name: ProxyName) {
     session.destroy();
   });
 
-  test("forwards the client's real address, even if the client sends another one in a header", async () => {
+  test("forwards the client's real IP address, even if the client sends a different one in a header", async () => {
     const { proxy, instances } = proxied;
     const login = async (password: string, forwarded: string) => {
       const curl = Bun.spawn(
-        // biome-ignore format: one option a line
+        // biome-ignore format: one option per line
         [
           "curl", "--silent", "--cacert", proxy.authorityFile, "--interface", CLIENT_ADDRESS,
           "--resolve", `localhost:${proxy.httpsPort}:127.0.0.1`,
@@ -158,59 +159,63 @@ function testProxy(name: ProxyName) {
       data: { ip_address: string; current: boolean }[];
     };
     expect(sessions.data.find(({ current }) => current)?.ip_address).toBe(CLIENT_ADDRESS);
-    const log = () => instances.map((instance) => instance.readLog()).join("");
-    expect(log()).toContain(CLIENT_ADDRESS);
-    expect(log()).not.toContain("203.0.113.9");
+    const log = instances.map((instance) => instance.readLog()).join("");
+    expect(log).toContain(CLIENT_ADDRESS);
+    expect(log).not.toContain("203.0.113.9");
 
-    // The rate limit counts these requests together, although each has a different forwarded address.
+    // These requests count towards the same rate limit, although each request sends a different address in its headers.
     const responses: Awaited<ReturnType<typeof login>>[] = [];
     for (let n = 0; n < 200 && responses.at(-1)?.status !== 429; n += 1)
       responses.push(await login("wrong horse battery", `203.0.113.${n % 250}`));
-    const refused = responses.at(-1);
-    expect(refused?.status).toBe(429);
-    expect(JSON.parse(refused?.body ?? "")).toMatchObject({ status: 429, type: expect.stringContaining("/problems/") });
+    const lastResponse = responses.at(-1);
+    expect(lastResponse?.status).toBe(429);
+    expect(JSON.parse(lastResponse?.body ?? "")).toMatchObject({
+      status: 429,
+      type: expect.stringContaining("/problems/"),
+    });
   });
 
   test("forwards Parley's errors unchanged", async () => {
     const { proxy } = proxied;
     const { id } = await createConversation(proxy, account);
-    const read = async (response: Response) => ({
+    const readResponse = async (response: Response) => ({
       status: response.status,
       type: response.headers.get("content-type"),
       body: (await response.json()) as { code: string; request_id: string },
       id: response.headers.get("x-request-id"),
     });
-    const missing = await read(await proxy.fetch("/api/v1/nothing", { token: account.access_token }));
-    expect(missing).toMatchObject({ status: 404, type: "application/problem+json", body: { code: "not_found" } });
-    expect(missing.body.request_id).toBe(missing.id as string);
+    const notFound = await readResponse(await proxy.fetch("/api/v1/nothing", { token: account.access_token }));
+    expect(notFound).toMatchObject({ status: 404, type: "application/problem+json", body: { code: "not_found" } });
+    expect(notFound.body.request_id).toBe(notFound.id as string);
     for (const bytes of [BODY_BYTES_MAX + 1, 2 * BODY_BYTES_MAX - 100, 20 * BODY_BYTES_MAX]) {
-      const large = await read(await post(id, "a".repeat(bytes)));
-      expect(large).toMatchObject({ status: 413, type: "application/problem+json", body: { code: "too_large" } });
-      expect(large.body.request_id).toBe(large.id as string);
+      const tooLarge = await readResponse(await postMessage(id, "a".repeat(bytes)));
+      expect(tooLarge).toMatchObject({ status: 413, type: "application/problem+json", body: { code: "too_large" } });
+      expect(tooLarge.body.request_id).toBe(tooLarge.id as string);
     }
-    const small = await read(
+    // This route has a lower limit.
+    const tooLargeToken = await readResponse(
       await proxy.fetch("/api/v1/auth/refresh", { json: { refresh_token: "a".repeat(70_000) } }),
     );
-    expect(small).toMatchObject({ status: 413, body: { code: "too_large" } });
-    const largest = await post(id, "a".repeat(30_000));
-    expect(largest.status).toBe(201);
+    expect(tooLargeToken).toMatchObject({ status: 413, body: { code: "too_large" } });
+    const accepted = await postMessage(id, "a".repeat(30_000));
+    expect(accepted.status).toBe(201);
 
     const file = `[${'"a",'.repeat(900_000)}"a"]`;
-    const refused = await proxy.fetch("/api/v1/imports?source=chatgpt", {
+    const rejectedImport = await proxy.fetch("/api/v1/imports?source=chatgpt", {
       token: account.access_token,
       body: file,
       headers: { "content-type": "application/json" },
       method: "POST",
     });
-    expect(await read(refused)).toMatchObject({ status: 413, body: { code: "too_large" } });
+    expect(await readResponse(rejectedImport)).toMatchObject({ status: 413, body: { code: "too_large" } });
     // This body exceeds the limit of all other routes.
-    const accepted = await proxy.fetch("/api/v1/imports?source=chatgpt", {
+    const acceptedImport = await proxy.fetch("/api/v1/imports?source=chatgpt", {
       token: account.access_token,
       body: `[${" ".repeat(1_900_000)}]`,
       headers: { "content-type": "application/json" },
       method: "POST",
     });
-    expect(accepted.status).toBe(202);
+    expect(acceptedImport.status).toBe(202);
 
     const completion = await proxy.fetch("/v1/chat/completions", {
       token: account.access_token,
@@ -236,9 +241,9 @@ function testProxy(name: ProxyName) {
       "/metrics%2f",
       "/metrics;x",
     ]) {
-      const text = await requestRaw(path);
-      expect({ path, status: /^HTTP\/1\.1 (4\d\d|30\d) /.test(text) }).toEqual({ path, status: true });
-      expect(text).not.toContain("parley_build_info");
+      const response = await requestRaw(path);
+      expect({ path, isBlocked: /^HTTP\/1\.1 (4\d\d|30\d) /.test(response) }).toEqual({ path, isBlocked: true });
+      expect(response).not.toContain("parley_build_info");
     }
     const directResponse = await proxied.instances[0].fetch("/metrics", { token: METRICS_TOKEN });
     expect(await directResponse.text()).toContain("parley_build_info{");
@@ -248,7 +253,7 @@ function testProxy(name: ProxyName) {
     expect((await proxy.fetch("/version")).headers.get("strict-transport-security")).toMatch(/^max-age=\d{8}/);
   });
 
-  /** Sends a request with exactly this path, which `fetch` would normalize. Returns the complete response. */
+  /** Sends a request with an unusual path, which `fetch` would normalize. Returns the complete response. */
   function requestRaw(path: string): Promise<string> {
     const { promise, resolve, reject } = Promise.withResolvers<string>();
     const options = { port: proxied.proxy.httpsPort, host: "127.0.0.1", servername: "localhost", ...proxied.proxy.tls };
@@ -265,11 +270,11 @@ function testProxy(name: ProxyName) {
 
   test("forwards ETag and If-Match unchanged", async () => {
     const { proxy } = proxied;
-    const created = await proxy.fetch("/api/v1/webhooks", {
+    const webhookResponse = await proxy.fetch("/api/v1/webhooks", {
       token: account.access_token,
       json: { url: "https://hooks.example.com/", events: ["message.created"] },
     });
-    const path = `/api/v1/webhooks/${((await created.json()) as { id: string }).id}`;
+    const path = `/api/v1/webhooks/${((await webhookResponse.json()) as { id: string }).id}`;
     const headers = { "accept-encoding": "gzip, br" };
     const etag = (await proxy.fetch(path, { token: account.access_token, headers })).headers.get("etag") ?? "";
     expect(etag).toStartWith('"');
@@ -286,17 +291,17 @@ function testProxy(name: ProxyName) {
 
   test("logs no credentials", async () => {
     const { proxy } = proxied;
-    const hook = "hk_this_is_a_credential";
-    await proxy.fetch(`/api/v1/hooks/${hook}`, { json: { content: "hello" } });
+    const hookToken = "hk_this_is_a_credential";
+    await proxy.fetch(`/api/v1/hooks/${hookToken}`, { json: { content: "hello" } });
     await expect(openSocket(proxy.url, { tls: proxy.tls, query: "?ticket=this-is-a-ticket" })).rejects.toThrow();
-    expect(proxy.readLog()).not.toContain(hook);
+    expect(proxy.readLog()).not.toContain(hookToken);
     expect(proxy.readLog()).not.toContain("this-is-a-ticket");
     expect(proxy.readLog()).not.toContain(account.access_token);
   });
 
   test("retries failed GET requests but not POST requests, and logs no credentials", async () => {
     const receivedRequests: string[] = [];
-    const servers = await Promise.all(
+    const failingServers = await Promise.all(
       [0, 1].map(async () => {
         const server = createServer((socket) => {
           socket.on("error", () => {});
@@ -312,12 +317,16 @@ function testProxy(name: ProxyName) {
         return server;
       }),
     );
-    const [first, second] = servers.map((server) => (server.address() as { port: number }).port);
-    const proxy = await startProxy(name, [first as number, second as number]);
+    const [firstPort, secondPort] = failingServers.map((server) => (server.address() as { port: number }).port);
+    const proxy = await startProxy(name, [firstPort as number, secondPort as number]);
     try {
-      const created = await proxy.fetch("/api/v1/conversations/1/messages", { json: { content: "hello" } });
-      expect(created.status).toBe(502);
-      expect(await created.json()).toMatchObject({ status: 502, code: "bad_gateway", request_id: expect.any(String) });
+      const postResponse = await proxy.fetch("/api/v1/conversations/1/messages", { json: { content: "hello" } });
+      expect(postResponse.status).toBe(502);
+      expect(await postResponse.json()).toMatchObject({
+        status: 502,
+        code: "bad_gateway",
+        request_id: expect.any(String),
+      });
       expect(receivedRequests).toEqual(["POST /api/v1/conversations/1/messages HTTP/1.1"]);
       // Failed requests are logged without credentials.
       await proxy.fetch("/api/v1/hooks/this-is-a-credential", { json: { content: "hello" }, token: "this-is-a-token" });
@@ -330,7 +339,7 @@ function testProxy(name: ProxyName) {
       expect(receivedRequests.length).toBeGreaterThan(1);
     } finally {
       await proxy.stop();
-      for (const server of servers) server.close();
+      for (const server of failingServers) server.close();
     }
   });
 
@@ -339,14 +348,14 @@ function testProxy(name: ProxyName) {
   test(`keeps streams open during a reload, and ${keepsSockets ? "keeps sockets open" : "lets clients reconnect"}`, async () => {
     const { proxy } = proxied;
     const { id } = await createConversation(proxy, account);
-    const socket = await subscribe(id);
+    const socket = await openSubscribedSocket(id);
     const stream = await openStream(proxy, `/conversations/${id}/events`, { token: account.access_token });
     const answer = await proxy.fetch(`/api/v1/conversations/${id}/messages`, {
       token: account.access_token,
       json: { content: "What do you say?", reply: true },
       headers: { accept: "text/event-stream" },
     });
-    const text = readChunkTimes(answer);
+    const answerChunks = readChunkTimes(answer);
     await proxy.reload();
     // The old workers accept connections for a moment after the reload.
     await waitUntil(async () =>
@@ -354,34 +363,34 @@ function testProxy(name: ProxyName) {
         ? (await fetchCertificateNames(proxy.httpsPort)).includes("second.test")
         : (await proxy.fetch("/version")).headers.get("x-reloaded") === "yes",
     );
-    expect((await text).text).toContain("message.completed");
+    expect((await answerChunks).text).toContain("message.completed");
     // Waits longer than Caddy's grace period.
     await Bun.sleep(11_000);
     expect(socket.socket.readyState === WebSocket.OPEN).toBe(keepsSockets);
-    const activeSocket = keepsSockets ? socket : await subscribe(id);
-    expect((await post(id, "after the reload")).status).toBe(201);
-    await activeSocket.waitFor(isMessage("after the reload"));
-    await stream.waitFor(isMessage("after the reload"));
+    const activeSocket = keepsSockets ? socket : await openSubscribedSocket(id);
+    expect((await postMessage(id, "after the reload")).status).toBe(201);
+    await activeSocket.waitFor(isMessageWith("after the reload"));
+    await stream.waitFor(isMessageWith("after the reload"));
     await stream.close();
     await activeSocket.close();
   });
 
-  test.if(name === "nginx")("lets an instance marked as down restart without failed requests", async () => {
+  test.if(name === "nginx")("fails no requests while an instance that is marked as down restarts", async () => {
     const { proxy, instances, startInstance } = proxied;
     const { id } = await createConversation(proxy, account);
-    const stop = new AbortController();
+    const stopController = new AbortController();
     const failures: string[] = [];
     let sentCount = 0;
-    const send = async () => {
-      while (!stop.signal.aborted) {
+    const sendMessages = async () => {
+      while (!stopController.signal.aborted) {
         sentCount += 1;
-        const response = await post(id, `message ${sentCount}`).catch((error: Error) => error);
+        const response = await postMessage(id, `message ${sentCount}`).catch((error: Error) => error);
         if (response instanceof Error) failures.push(response.message);
         else if (response.status !== 201) failures.push(`${response.status} ${await response.text()}`);
         await Bun.sleep(SEND_PAUSE_MS);
       }
     };
-    const senders = [send(), send()];
+    const senders = [sendMessages(), sendMessages()];
     for (const n of [0, 1] as const) {
       const address = `server 127.0.0.1:${proxy.upstreams[n]}`;
       await proxy.reload((text) => text.replace(address, `${address} down`));
@@ -391,22 +400,22 @@ function testProxy(name: ProxyName) {
       await proxy.reload();
       await Bun.sleep(1_000);
     }
-    stop.abort();
+    stopController.abort();
     await Promise.all(senders);
     expect(failures).toEqual([]);
     expect(sentCount).toBeGreaterThan(50);
   });
 
-  test("moves clients to the other instance during a rolling restart, without lost or duplicate messages", async () => {
+  test("moves clients to the other instance during a rolling restart, without losing or duplicating messages", async () => {
     const { instances, startInstance } = proxied;
     const { id } = await createConversation(proxied.proxy, account);
-    const stop = new AbortController();
+    const stopController = new AbortController();
     const seqs: number[] = [];
     const closeCodes: number[] = [];
     /** Reconnects and resumes after the last event, as client libraries do. */
     const receiveEvents = async () => {
-      while (!stop.signal.aborted) {
-        const socket = await subscribe(id, seqs.at(-1) ?? 0).catch(() => null);
+      while (!stopController.signal.aborted) {
+        const socket = await openSubscribedSocket(id, seqs.at(-1) ?? 0).catch(() => null);
         if (!socket) {
           await Bun.sleep(100);
           continue;
@@ -416,22 +425,24 @@ function testProxy(name: ProxyName) {
           for (const { seq } of list) if (seq !== undefined && seq > (seqs.at(-1) ?? 0)) seqs.push(seq);
         };
         recordSeqs(ack.events ?? []);
-        const hasStopped = new Promise<void>((resolve) => stop.signal.addEventListener("abort", () => resolve()));
-        const closed = await Promise.race([socket.closed, hasStopped]);
+        const stopped = new Promise<void>((resolve) =>
+          stopController.signal.addEventListener("abort", () => resolve()),
+        );
+        const closed = await Promise.race([socket.closed, stopped]);
         recordSeqs(socket.list("message.created"));
         if (closed) closeCodes.push(closed.code);
         else await socket.close();
       }
     };
-    const watchers = [receiveEvents()];
+    const receiver = receiveEvents();
     const failures: string[] = [];
     let sentCount = 0;
-    const send = async () => {
-      while (!stop.signal.aborted) {
+    const sendMessages = async () => {
+      while (!stopController.signal.aborted) {
         sentCount += 1;
         const key = `message-${sentCount}`;
         for (;;) {
-          const response = await post(id, key, key).catch(() => null);
+          const response = await postMessage(id, key, key).catch(() => null);
           const body = (await response?.json().catch(() => null)) as { code?: string } | null;
           if (response?.ok) break;
           failures.push(`${response?.status} ${body?.code}`);
@@ -440,7 +451,7 @@ function testProxy(name: ProxyName) {
         await Bun.sleep(SEND_PAUSE_MS);
       }
     };
-    const senders = [send(), send()];
+    const senders = [sendMessages(), sendMessages()];
     for (const n of [0, 1] as const) {
       expect((await instances[n].stop()).code).toBe(0);
       instances[n] = await startInstance(n);
@@ -452,11 +463,11 @@ function testProxy(name: ProxyName) {
     await Bun.sleep(2_000);
     instances[0] = await startInstance(0);
     await Bun.sleep(1_000);
-    stop.abort();
-    await Promise.all([...senders, ...watchers]);
-    if (process.env.VERBOSE) console.log(name, { sentCount, failures, closes: closeCodes });
+    stopController.abort();
+    await Promise.all([...senders, receiver]);
+    if (process.env.VERBOSE) console.log(name, { sentCount, failures, closeCodes });
     expect(sentCount).toBeGreaterThan(50);
-    // Requests to an instance that is starting, stopping or killed fail with a JSON error.
+    // Requests to an instance that is starting, stopping or killed fail with one of these JSON errors.
     expect(failures.filter((failure) => !/^(503 draining|503 unavailable|502 bad_gateway)$/.test(failure))).toEqual([]);
     const path = `/api/v1/conversations/${id}`;
     const { last_seq } = (await (await proxied.proxy.fetch(path, { token: account.access_token })).json()) as {

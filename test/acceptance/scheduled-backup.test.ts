@@ -24,7 +24,7 @@ function createFolder(): string {
   return folder;
 }
 
-async function openInstallation(env: Record<string, string>): Promise<Installation> {
+async function createTestInstallation(env: Record<string, string>): Promise<Installation> {
   const installation = await createInstallation({ env });
   cleanups.push(installation.remove);
   return installation;
@@ -50,27 +50,27 @@ const readMetric = async (parley: Parley, name: string): Promise<number | undefi
   return value === undefined ? undefined : Number(value);
 };
 
-test("scheduled backups can be restored, and old ones are deleted", async () => {
+test("scheduled backups can be restored, and old backups are deleted", async () => {
   const folder = createFolder();
   const BACKUP_DIR = join(folder, "scheduled", "with a space");
-  const installation = await openInstallation({ BACKUP_SCHEDULE: "* * * * * *", BACKUP_DIR, BACKUP_KEEP: "2" });
+  const installation = await createTestInstallation({ BACKUP_SCHEDULE: "* * * * * *", BACKUP_DIR, BACKUP_KEEP: "2" });
   let parley = await installation.start();
   const { access_token } = await parley.register("ada@example.com");
-  const [first = ""] = await waitForBackups(BACKUP_DIR, (names) => names.length > 0);
-  await waitForBackups(BACKUP_DIR, (names) => names.length === 2 && !names.includes(first));
+  const [firstBackup = ""] = await waitForBackups(BACKUP_DIR, (names) => names.length > 0);
+  await waitForBackups(BACKUP_DIR, (names) => names.length === 2 && !names.includes(firstBackup));
   expect(await readMetric(parley, "parley_backup_size_bytes")).toBeGreaterThan(1_000);
-  const lastS = await readMetric(parley, "parley_backup_last_success_timestamp_seconds");
-  expect(Math.abs(Date.now() / 1_000 - (lastS ?? 0))).toBeLessThan(60);
+  const lastSuccessS = await readMetric(parley, "parley_backup_last_success_timestamp_seconds");
+  expect(Math.abs(Date.now() / 1_000 - (lastSuccessS ?? 0))).toBeLessThan(60);
   expect(await (await parley.fetch("/readyz?verbose")).text()).toContain("[+]backup ok\n");
   await parley.kill();
 
   // If the kill interrupted a backup, the incomplete file doesn't have the `.backup` extension.
-  const [newest = ""] = listBackups(BACKUP_DIR).reverse();
-  const verified = await installation.run(["verify", join(BACKUP_DIR, newest)]);
-  expect({ code: verified.code, errors: verified.errors }).toEqual({ code: 0, errors: "" });
-  const restored = await openInstallation({});
-  expect((await restored.run(["restore", join(BACKUP_DIR, newest)])).code).toBe(0);
-  parley = await restored.start();
+  const [lastBackup = ""] = listBackups(BACKUP_DIR).reverse();
+  const verified = await installation.run(["verify", join(BACKUP_DIR, lastBackup)]);
+  expect({ code: verified.code, stderr: verified.stderr }).toEqual({ code: 0, stderr: "" });
+  const restoredInstallation = await createTestInstallation({});
+  expect((await restoredInstallation.run(["restore", join(BACKUP_DIR, lastBackup)])).code).toBe(0);
+  parley = await restoredInstallation.start();
   expect((await parley.fetch("/api/v1/me", { token: access_token })).status).toBe(200);
   expect(await (await parley.fetch("/readyz?verbose")).text()).not.toContain("backup");
   expect((await parley.stop()).code).toBe(0);
@@ -87,7 +87,7 @@ test("a large backup doesn't block sends, is created by only one instance, and i
     BACKUP_DIR,
     JWT_SECRET: "0123456789abcdefghijklmnopqrstuvwxyz",
   };
-  const installation = await openInstallation(env);
+  const installation = await createTestInstallation(env);
   await installation.run(["migrate"]);
   const database = openDatabase({ target: { url: DATABASE_URL }, poolSize: 1, statementTimeoutMs: 0 });
   cleanups.push(() => database.end({ timeout: 1 }));
@@ -96,12 +96,12 @@ test("a large backup doesn't block sends, is created by only one instance, and i
   await database.unsafe("update messages set content = content || repeat(md5(seq::text), 30)");
   await database.unsafe("alter table members enable trigger user");
   let parley = await installation.start();
-  const second = await installation.start();
+  const otherInstance = await installation.start();
   const account = await parley.register();
   const { id } = await createConversation(parley, account);
   while ((await database`select 1 from backup_schedule`).length === 0) await Bun.sleep(50);
 
-  const send = async (n: number): Promise<number> => {
+  const sendMessage = async (n: number): Promise<number> => {
     const startedAtMs = performance.now();
     const response = await parley.fetch(`/api/v1/conversations/${id}/messages`, {
       token: account.access_token,
@@ -111,10 +111,10 @@ test("a large backup doesn't block sends, is created by only one instance, and i
     await response.text();
     return performance.now() - startedAtMs;
   };
-  async function measureSends(until: () => boolean): Promise<number[]> {
+  async function measureSends(shouldStop: () => boolean): Promise<number[]> {
     const durationsMs: number[] = [];
-    for (let n = 0; !until(); n += 1) {
-      durationsMs.push(await send(n));
+    for (let n = 0; !shouldStop(); n += 1) {
+      durationsMs.push(await sendMessage(n));
       await Bun.sleep(SEND_INTERVAL_MS);
     }
     return durationsMs.sort((a, b) => a - b);
@@ -126,8 +126,8 @@ test("a large backup doesn't block sends, is created by only one instance, and i
 
   const makeBackupDue = () => database`update backup_schedule set done_until = now() - interval '2 years'`;
   await makeBackupDue();
-  const isInProgress = () => readdirSync(BACKUP_DIR).some((name) => name.endsWith(".partial"));
-  while (!isInProgress()) await Bun.sleep(5);
+  const isBackupInProgress = () => readdirSync(BACKUP_DIR).some((name) => name.endsWith(".partial"));
+  while (!isBackupInProgress()) await Bun.sleep(5);
   const busyDurationsMs = await measureSends(() => listBackups(BACKUP_DIR).length > 0);
   const getQuantile = (sorted: number[], share: number) => Math.round(sorted[Math.floor(sorted.length * share)] ?? 0);
   console.log({
@@ -145,26 +145,27 @@ test("a large backup doesn't block sends, is created by only one instance, and i
   expect(busyDurationsMs.length).toBeGreaterThan(20);
   expect(getQuantile(busyDurationsMs, 0.99)).toBeLessThan(1_000);
   const [firstBackup = ""] = await waitForBackups(BACKUP_DIR, (names) => names.length > 0);
-  const isDone = async () => (await database`select 1 from backup_schedule where name = ${firstBackup}`).length > 0;
-  while (!(await isDone())) await Bun.sleep(50);
+  const isBackupDone = async () =>
+    (await database`select 1 from backup_schedule where name = ${firstBackup}`).length > 0;
+  while (!(await isBackupDone())) await Bun.sleep(50);
   // Both instances report the backup, although only one created it.
   while ((await readMetric(parley, "parley_backup_size_bytes")) === undefined) await Bun.sleep(100);
-  while ((await readMetric(second, "parley_backup_size_bytes")) === undefined) await Bun.sleep(100);
-  const successCounts = [parley, second].map((instance) =>
+  while ((await readMetric(otherInstance, "parley_backup_size_bytes")) === undefined) await Bun.sleep(100);
+  const successCounts = [parley, otherInstance].map((instance) =>
     readMetric(instance, 'parley_backups_total\\{outcome="success"\\}'),
   );
   expect((await Promise.all(successCounts)).filter((count) => count === 1)).toHaveLength(1);
-  expect((await second.stop()).code).toBe(0);
+  expect((await otherInstance.stop()).code).toBe(0);
 
   await makeBackupDue();
-  while (!isInProgress()) await Bun.sleep(5);
+  while (!isBackupInProgress()) await Bun.sleep(5);
   await parley.kill();
   expect(listBackups(BACKUP_DIR)).toEqual([firstBackup]);
   parley = await installation.start();
-  const names = await waitForBackups(BACKUP_DIR, (found) => found.length === 2);
+  const names = await waitForBackups(BACKUP_DIR, (backups) => backups.length === 2);
   expect((await installation.run(["verify", join(BACKUP_DIR, names[1] ?? "")])).code).toBe(0);
 
-  // A shutdown during a backup leaves no partial file. The remaining one is from the kill.
+  // A shutdown during a backup leaves no partial file. The remaining partial file is from the kill.
   await makeBackupDue();
   while (readdirSync(BACKUP_DIR).filter((name) => name.endsWith(".partial")).length < 2) await Bun.sleep(5);
   expect((await parley.stop()).code).toBe(0);

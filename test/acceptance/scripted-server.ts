@@ -6,10 +6,10 @@ export type ReceivedRequest = {
   path: string;
   headers: string;
   body: Record<string, unknown>;
-  atMs: number;
+  receivedAtMs: number;
 };
 
-/** What happens to the connection after the response. `keep` leaves it open for the next request. */
+/** What happens to the connection after the response. `keep` leaves the connection open for the next request. */
 type ConnectionEnd = "keep" | "close" | "reset";
 
 /** The raw bytes of a response. Numbers are pauses in milliseconds. */
@@ -26,23 +26,24 @@ const formatHttpChunk = (text: string): string => `${Buffer.byteLength(text).toS
 const formatStreamHead = (type = "text/event-stream"): string =>
   ["HTTP/1.1 200 OK", `content-type: ${type}`, "transfer-encoding: chunked", "", ""].join(CRLF);
 
-/** Streams text in one packet. */
-export const rawStream = (text: string, type?: string): ScriptedResponse => ({
+/** Creates a response that streams text in one packet. */
+export const createRawStream = (text: string, type?: string): ScriptedResponse => ({
   packets: [`${formatStreamHead(type)}${formatHttpChunk(text)}${formatHttpChunk("")}`],
   end: "keep",
 });
 
-/** Streams events in one packet. */
-export const stream = (...events: unknown[]): ScriptedResponse => rawStream(events.map(formatEvent).join(""));
+/** Creates a response that streams events in one packet. */
+export const createStream = (...events: unknown[]): ScriptedResponse =>
+  createRawStream(events.map(formatEvent).join(""));
 
-/** Streams events, then resets the connection. */
-export const brokenStream = (...events: unknown[]): ScriptedResponse => ({
+/** Creates a response that streams events and then resets the connection. */
+export const createBrokenStream = (...events: unknown[]): ScriptedResponse => ({
   packets: [`${formatStreamHead()}${formatHttpChunk(events.map(formatEvent).join(""))}`],
   end: "reset",
 });
 
-/** Streams chunks with pauses, given in milliseconds. */
-export const slowStream = (...chunksAndPauses: (string | number)[]): ScriptedResponse => ({
+/** Creates a response that streams chunks. Numbers are pauses in milliseconds. */
+export const createSlowStream = (...chunksAndPauses: (string | number)[]): ScriptedResponse => ({
   packets: [
     formatStreamHead(),
     ...chunksAndPauses.map((step) => (typeof step === "number" ? step : formatHttpChunk(step))),
@@ -59,7 +60,7 @@ export function createResponse(status: number, body: unknown, headers: Record<st
   return { packets: [[`HTTP/1.1 ${status} Status`, ...lines, "", text].join(CRLF)], end: "keep" };
 }
 
-/** Closes the connection without a response. */
+/** Closes the connection instead of sending a response. */
 export const noResponse: ScriptedResponse = { packets: [], end: "close" };
 
 /** Creates the events of a valid Chat Completions answer. */
@@ -70,14 +71,14 @@ export const createCompletionChunks = (text: string): unknown[] => [
   "[DONE]",
 ];
 
-type Connection = { received: Buffer; isBusy: boolean };
+type Connection = { receivedBytes: Buffer; isBusy: boolean };
 
 export type ScriptedServer = Awaited<ReturnType<typeof startScriptedServer>>;
 
 /**
  * Starts a model server that sends exactly the bytes that a test specifies, even if they are not valid HTTP.
- * @param respondTo Returns the response to a request. `count` is the number of requests for its model, including this
- * one.
+ * @param respondTo Returns the response to a request. `count` is the number of requests for the same model, including
+ * this request.
  */
 export function startScriptedServer(respondTo: (request: ReceivedRequest, count: number) => ScriptedResponse) {
   const requests: ReceivedRequest[] = [];
@@ -95,14 +96,14 @@ export function startScriptedServer(respondTo: (request: ReceivedRequest, count:
     }
     pendingRequests.delete(socket);
     socket.data.isBusy = false;
-    // Gives the written bytes time to be sent before the reset.
+    // The written bytes need time to be sent before the reset.
     if (end === "reset") setTimeout(() => socket.terminate(), 5);
     if (end === "close") socket.end();
     handleNextRequest(socket);
   }
 
   function handleNextRequest(socket: Socket<Connection>): void {
-    const { received, isBusy } = socket.data;
+    const { receivedBytes: received, isBusy } = socket.data;
     const headEnd = received.indexOf(CRLF + CRLF);
     if (isBusy || headEnd < 0) return;
     const headers = received.toString("latin1", 0, headEnd);
@@ -110,10 +111,10 @@ export function startScriptedServer(respondTo: (request: ReceivedRequest, count:
     const length = Number(/^content-length: *(\d+)/im.exec(headers)?.[1] ?? 0);
     if (received.length < bodyStart + length) return;
     const body = JSON.parse(received.toString("utf8", bodyStart, bodyStart + length)) as Record<string, unknown>;
-    socket.data.received = received.subarray(bodyStart + length);
+    socket.data.receivedBytes = received.subarray(bodyStart + length);
     socket.data.isBusy = true;
     const path = headers.split(" ", 2)[1] ?? "";
-    const request = { model: String(body.model), path, headers, body, atMs: performance.now() };
+    const request = { model: String(body.model), path, headers, body, receivedAtMs: performance.now() };
     requests.push(request);
     void sendResponse(socket, request);
   }
@@ -123,10 +124,10 @@ export function startScriptedServer(respondTo: (request: ReceivedRequest, count:
     port: 0,
     socket: {
       open(socket) {
-        socket.data = { received: Buffer.alloc(0), isBusy: false };
+        socket.data = { receivedBytes: Buffer.alloc(0), isBusy: false };
       },
       data(socket, bytes) {
-        socket.data.received = Buffer.concat([socket.data.received, bytes]);
+        socket.data.receivedBytes = Buffer.concat([socket.data.receivedBytes, bytes]);
         handleNextRequest(socket);
       },
       close(socket) {

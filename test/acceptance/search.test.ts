@@ -9,21 +9,21 @@ setDefaultTimeout(2 * TEST_TIMEOUT_MS);
 
 const SENDERS = 4;
 const KILLS = 3;
-/** Messages per sender and round. In total, there are fewer than the search's ranking limit. */
+/** The number of messages per sender and round. Their total number is below the search's ranking limit. */
 const SENDS_PER_ROUND = 35;
 const INDEX_TIMEOUT_MS = 30_000;
 
 let server: DatabaseServer | undefined;
 afterAll(async () => void (await server?.stop()));
 
-/** Sends messages one by one, and records the acknowledged ones. */
-async function sendMessages(rest: () => RestClient, conversation: string, signal: AbortSignal, acked: string[]) {
-  const path = `/conversations/${conversation}/messages`;
+/** Sends messages one by one, and records the ids of the acknowledged messages. */
+async function sendMessages(rest: () => RestClient, conversationId: string, signal: AbortSignal, ackedIds: string[]) {
+  const path = `/conversations/${conversationId}/messages`;
   for (let n = 0; n < SENDS_PER_ROUND && !signal.aborted; n += 1) {
     const response = await rest()
       .request<{ message: { id: string } }>("POST", path, { content: `marimba ${n}`, reply: false })
       .catch(() => null);
-    if (response?.status === 201) acked.push(response.body.message.id);
+    if (response?.status === 201) ackedIds.push(response.body.message.id);
     else await Bun.sleep(50);
   }
 }
@@ -36,63 +36,67 @@ test("each message is found and indexed exactly once, even after kills during in
   try {
     let parley = await installation.start();
     const account = await parley.register();
-    const conversation = (await createConversation(parley, account)).id;
-    const rest = () => createRestClient(parley, account);
+    const conversationId = (await createConversation(parley, account)).id;
+    const createRest = () => createRestClient(parley, account);
 
-    const findAll = async (): Promise<string[]> => {
-      const found: string[] = [];
+    const findAllIds = async (): Promise<string[]> => {
+      const foundIds: string[] = [];
       for (let cursor: string | null = ""; cursor !== null; ) {
-        const page: string = `/search?q=marimba&limit=200${cursor && `&cursor=${cursor}`}`;
-        const { status, body } = await rest().get<{ data: { message_id: string }[]; next_cursor: string | null }>(page);
+        const path: string = `/search?q=marimba&limit=200${cursor && `&cursor=${cursor}`}`;
+        const { status, body } = await createRest().get<{ data: { message_id: string }[]; next_cursor: string | null }>(
+          path,
+        );
         expect(status).toBe(200);
-        found.push(...body.data.map(({ message_id }) => message_id));
+        foundIds.push(...body.data.map(({ message_id }) => message_id));
         cursor = body.next_cursor;
       }
-      return found.toSorted();
+      return foundIds.toSorted();
     };
-    const listStored = async () =>
+    const listStoredIds = async () =>
       (await sql<{ id: string }[]>`select id from messages order by id`).map(({ id }) => id);
 
-    const acked: string[] = [];
+    const ackedIds: string[] = [];
     for (let kills = 0; kills < KILLS; kills += 1) {
-      const sending = new AbortController();
-      const senders = Array.from({ length: SENDERS }, () => sendMessages(rest, conversation, sending.signal, acked));
-      // Blocks the indexer in the middle of a batch, then kills it.
-      const isKilled = Promise.withResolvers<void>();
-      const blocking = sql.begin(async (tx) => {
+      const sendController = new AbortController();
+      const senders = Array.from({ length: SENDERS }, () =>
+        sendMessages(createRest, conversationId, sendController.signal, ackedIds),
+      );
+      // Blocks the indexer in the middle of a batch, then kills the server.
+      const parleyExit = Promise.withResolvers<void>();
+      const blockingTransaction = sql.begin(async (tx) => {
         await tx`lock table search_entries in exclusive mode`;
         for (;;) {
-          const waiting = await tx`
+          const blockedBackends = await tx`
             select from pg_stat_activity where pg_backend_pid() = any (pg_blocking_pids(pid))`;
-          if (waiting.length > 0) break;
+          if (blockedBackends.length > 0) break;
           await Bun.sleep(20);
         }
         await parley.kill();
-        isKilled.resolve();
+        parleyExit.resolve();
       });
-      await isKilled.promise;
-      await blocking;
-      sending.abort();
+      await parleyExit.promise;
+      await blockingTransaction;
+      sendController.abort();
       await Promise.all(senders);
       parley = await installation.start();
-      const stored = await listStored();
-      expect(await findAll()).toEqual(stored);
-      expect(stored).toContainEqual(acked.at(-1) ?? "");
+      const storedIds = await listStoredIds();
+      expect(await findAllIds()).toEqual(storedIds);
+      expect(storedIds).toContainEqual(ackedIds.at(-1) ?? "");
     }
 
     const deadlineMs = performance.now() + INDEX_TIMEOUT_MS;
     while ((await sql`select from search_outbox limit 1`).length > 0 && performance.now() < deadlineMs)
       await Bun.sleep(50);
-    const stored = await listStored();
-    expect(await findAll()).toEqual(stored);
-    expect(stored).toEqual(expect.arrayContaining(acked));
+    const storedIds = await listStoredIds();
+    expect(await findAllIds()).toEqual(storedIds);
+    expect(storedIds).toEqual(expect.arrayContaining(ackedIds));
     const [entries] = await sql`select count(*)::int as count from search_entries`;
-    expect(entries?.count).toBe(stored.length);
-    // Each entry is indexed for exactly one member.
+    expect(entries?.count).toBe(storedIds.length);
+    // Each entry is indexed for exactly one member. Words that start with `.m` identify members.
     const [indexed] = await sql`
       select count(*)::int as count from search_entries e
       where (select count(*) from unnest(tsvector_to_array(e.words)) w (word) where w.word like '.m%') = 1`;
-    expect(indexed?.count).toBe(stored.length);
+    expect(indexed?.count).toBe(storedIds.length);
   } finally {
     await sql.end();
     await installation.remove();

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { createHook, post } from "../hooks/start-hooks.ts";
+import { createHook, postToHook } from "../hooks/start-hooks.ts";
 import { type Account, TEST_PASSWORD } from "../support/client.ts";
 import { createConversation } from "../support/conversation.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
@@ -14,16 +14,16 @@ import { createInstallation, type Parley, TEST_TIMEOUT_MS } from "./installation
 setDefaultTimeout(TEST_TIMEOUT_MS);
 
 const settings = {
-  JWT_SECRET: "jwt-secret-of-the-tests-0123456789abcdef",
-  ADMIN_PASSWORD: "admin-password-of-the-tests",
-  METRICS_TOKEN: "metrics-token-of-the-tests",
-  OPENAI_API_KEY: "sk-openai-key-of-the-tests",
-  ANTHROPIC_API_KEY: "sk-ant-key-of-the-tests",
-  COMPATIBLE_API_KEY: "compatible-key-of-the-tests",
+  JWT_SECRET: "jwt-secret-for-tests-0123456789abcdef",
+  ADMIN_PASSWORD: "admin-password-for-tests",
+  METRICS_TOKEN: "metrics-token-for-tests",
+  OPENAI_API_KEY: "sk-openai-key-for-tests",
+  ANTHROPIC_API_KEY: "sk-ant-key-for-tests",
+  COMPATIBLE_API_KEY: "compatible-key-for-tests",
 };
-const WRONG_PASSWORD = "a-password-that-was-mistyped";
-const NEW_PASSWORD = "the-next-password-of-anna";
-const CONTENT = "What only the members of this conversation may read";
+const WRONG_PASSWORD = "a-mistyped-password";
+const NEW_PASSWORD = "annas-next-password";
+const CONTENT = "Only members of this conversation may read this";
 
 let mockProvider: MockProvider;
 let server: DatabaseServer;
@@ -47,22 +47,24 @@ afterAll(async () => {
   await mockProvider?.stop();
 });
 
-/** Uses every secret in many ways, and also wrong secrets. Returns the strings that must not be logged. */
+/** Uses valid and invalid secrets in many ways. Returns the strings that must not be logged. */
 async function useSecrets(parley: Parley): Promise<string[]> {
   const secrets: string[] = [WRONG_PASSWORD, NEW_PASSWORD, TEST_PASSWORD, CONTENT];
   const anna = await parley.register("anna@example.com");
   const login = { email: "anna@example.com", password: TEST_PASSWORD };
-  const post = async (path: string, json: unknown, token?: string) =>
+  const postJson = async (path: string, json: unknown, token?: string) =>
     JSON.parse(
       (await (await parley.fetch(`/api/v1${path}`, { json, ...(token !== undefined && { token }) })).text()) || "null",
     );
-  await post("/auth/login", { ...login, password: WRONG_PASSWORD });
-  await post("/auth/login", { ...login, password: 7, [WRONG_PASSWORD]: WRONG_PASSWORD });
-  await post("/auth/register", login);
-  const second = (await post("/auth/login", login)) as Account;
-  const refreshed = (await post("/auth/refresh", { refresh_token: second.refresh_token })) as Account;
-  await post("/auth/refresh", { refresh_token: "never-given-out-token" });
-  const { ticket } = (await post("/auth/ticket", {}, anna.access_token)) as { ticket: string };
+  await postJson("/auth/login", { ...login, password: WRONG_PASSWORD });
+  await postJson("/auth/login", { ...login, password: 7, [WRONG_PASSWORD]: WRONG_PASSWORD });
+  await postJson("/auth/register", login);
+  const loggedInAccount = (await postJson("/auth/login", login)) as Account;
+  const refreshedAccount = (await postJson("/auth/refresh", {
+    refresh_token: loggedInAccount.refresh_token,
+  })) as Account;
+  await postJson("/auth/refresh", { refresh_token: "never-issued-token" });
+  const { ticket } = (await postJson("/auth/ticket", {}, anna.access_token)) as { ticket: string };
   for (const query of [`?ticket=${ticket}`, `?ticket=${ticket}`])
     await openSocket(parley.url, { query }).then(
       (socket) => socket.close(),
@@ -80,11 +82,18 @@ async function useSecrets(parley: Parley): Promise<string[]> {
   });
   await protocolAuthSocket.close();
   await parley.fetch("/metrics", { token: settings.METRICS_TOKEN });
-  await post("/me/password", { current_password: TEST_PASSWORD, new_password: NEW_PASSWORD }, refreshed.access_token);
-  secrets.push(
-    ...[anna, second, refreshed].flatMap(({ access_token, refresh_token }) => [access_token, refresh_token]),
+  await postJson(
+    "/me/password",
+    { current_password: TEST_PASSWORD, new_password: NEW_PASSWORD },
+    refreshedAccount.access_token,
   );
-  secrets.push(ticket, encodedToken, "never-given-out-token");
+  secrets.push(
+    ...[anna, loggedInAccount, refreshedAccount].flatMap(({ access_token, refresh_token }) => [
+      access_token,
+      refresh_token,
+    ]),
+  );
+  secrets.push(ticket, encodedToken, "never-issued-token");
 
   secrets.push(...(await useHooks(parley)));
 
@@ -96,33 +105,34 @@ async function useSecrets(parley: Parley): Promise<string[]> {
   return secrets.filter((secret) => secret !== undefined);
 }
 
-/** Uses hook URLs in many ways, also incorrectly. Returns their secret parts. */
+/** Uses hook URLs in many ways, including invalid ones. Returns their secret parts. */
 async function useHooks(parley: Parley): Promise<string[]> {
   const owner = await parley.register();
   const { id } = await createConversation(parley, owner);
   const rest = createRestClient(parley, owner);
-  const [open, signed] = [await createHook(rest, id), await createHook(rest, id, { signed: true })];
-  await post(parley, open, { text: CONTENT });
-  await post(parley, open, { text: 7 });
-  await post(parley, open, "{", { "content-type": "application/json" });
-  await post(parley, open, { content: "x".repeat(2 ** 20) });
-  await post(parley, open, { text: CONTENT, reply: true });
-  await post(parley, signed, { text: CONTENT });
+  const unsignedHook = await createHook(rest, id);
+  const signedHook = await createHook(rest, id, { signed: true });
+  await postToHook(parley, unsignedHook, { text: CONTENT });
+  await postToHook(parley, unsignedHook, { text: 7 });
+  await postToHook(parley, unsignedHook, "{", { "content-type": "application/json" });
+  await postToHook(parley, unsignedHook, { content: "x".repeat(2 ** 20) });
+  await postToHook(parley, unsignedHook, { text: CONTENT, reply: true });
+  await postToHook(parley, signedHook, { text: CONTENT });
   for (const method of ["GET", "PUT", "OPTIONS"])
-    await parley.fetch(`/api/v1/hooks/${open.token}?token=${open.token}`, { method });
-  await parley.fetch(`/api/v1/hooks/${open.token}/${open.token}`, { json: {} });
-  await rest.request("DELETE", `/conversations/${id}/hooks/${open.id}`);
-  await post(parley, open, { text: CONTENT });
+    await parley.fetch(`/api/v1/hooks/${unsignedHook.token}?token=${unsignedHook.token}`, { method });
+  await parley.fetch(`/api/v1/hooks/${unsignedHook.token}/${unsignedHook.token}`, { json: {} });
+  await rest.request("DELETE", `/conversations/${id}/hooks/${unsignedHook.id}`);
+  await postToHook(parley, unsignedHook, { text: CONTENT });
   const metrics = await (await parley.fetch("/metrics", { token: settings.METRICS_TOKEN })).text();
   expect(metrics).toContain('route="/api/v1/hooks/:token"');
-  expect(metrics).not.toContain(open.token);
-  return [open.token, signed.token, String(signed.secret)];
+  expect(metrics).not.toContain(unsignedHook.token);
+  return [unsignedHook.token, signedHook.token, String(signedHook.secret)];
 }
 
 function expectNoSecrets(output: string, secrets: string[]): void {
   expect(output.length).toBeGreaterThan(1_000);
-  const found = secrets.filter((secret) => output.includes(secret));
-  expect(found).toEqual([]);
+  const loggedSecrets = secrets.filter((secret) => output.includes(secret));
+  expect(loggedSecrets).toEqual([]);
 }
 
 test.each(["json", "pretty"] as const)("secrets are never logged (%s format)", async (format) => {
@@ -143,7 +153,7 @@ test.each(["json", "pretty"] as const)("secrets are never logged (%s format)", a
 });
 
 test("credentials in URLs are never logged, even if a server echoes them", async () => {
-  // Like some gateways, this server echoes the request in its error.
+  // Like some gateways, this server includes the request's URL and credentials in its error message.
   const gateway = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
@@ -159,22 +169,27 @@ test("credentials in URLs are never logged, even if a server echoes them", async
       ),
   });
   const urls = {
-    COMPATIBLE_BASE_URL: `http://gate-user:gate-password-7@127.0.0.1:${gateway.port}/v1?api-version=2&token=gate-token-of-the-tests`,
+    COMPATIBLE_BASE_URL: `http://gate-user:gate-password-7@127.0.0.1:${gateway.port}/v1?api-version=2&token=gate-token-for-tests`,
     MCP_SERVERS: [
-      "gone=http://mcp-user:mcp-password-7@127.0.0.1:1/mcp?key=mcp-key-of-the-tests",
-      `odd=http://127.0.0.1:${gateway.port}/s/0123456789abcdefghij/mcp?key=odd-key-of-the-tests`,
+      "gone=http://mcp-user:mcp-password-7@127.0.0.1:1/mcp?key=mcp-key-for-tests",
+      `odd=http://127.0.0.1:${gateway.port}/s/0123456789abcdefghij/mcp?key=odd-key-for-tests`,
     ].join(","),
     REDIS_URL: "redis://redis-user:redis-password-7@127.0.0.1:1",
   };
   const secrets = [
-    ...["gate-user", "gate-password-7", btoa("gate-user:gate-password-7"), "gate-token-of-the-tests"],
-    ...["mcp-user", "mcp-password-7", btoa("mcp-user:mcp-password-7"), "mcp-key-of-the-tests"],
-    ...["0123456789abcdefghij", "odd-key-of-the-tests", "redis-user:redis-password-7", "redis-password-7"],
+    ...["gate-user", "gate-password-7", btoa("gate-user:gate-password-7"), "gate-token-for-tests"],
+    ...["mcp-user", "mcp-password-7", btoa("mcp-user:mcp-password-7"), "mcp-key-for-tests"],
+    ...["0123456789abcdefghij", "odd-key-for-tests", "redis-user:redis-password-7", "redis-password-7"],
   ];
-  const { OPENAI_API_KEY: _openai, ANTHROPIC_API_KEY: _anthropic, COMPATIBLE_API_KEY: _compatible, ...rest } = settings;
+  const {
+    OPENAI_API_KEY: _openai,
+    ANTHROPIC_API_KEY: _anthropic,
+    COMPATIBLE_API_KEY: _compatible,
+    ...otherSettings
+  } = settings;
   const installation = await createInstallation({
     env: {
-      ...rest,
+      ...otherSettings,
       ...urls,
       LOG_LEVEL: "trace",
       AI_MODELS: "compatible/one",
@@ -198,7 +213,7 @@ test("credentials in URLs are never logged, even if a server echoes them", async
     responses.push(await (await parley.fetch("/readyz?verbose")).text());
     responses.push(await (await parley.fetch("/metrics", { token: settings.METRICS_TOKEN })).text());
     const config = await installation.run(["config"]);
-    expect(config.output).toContain(`127.0.0.1:${gateway.port}/v1?api-version=2&token=********`);
+    expect(config.stdout).toContain(`127.0.0.1:${gateway.port}/v1?api-version=2&token=********`);
     await parley.stop();
     const log = installation.readLog();
     expect(log).toContain('"mcp_server":"gone"');

@@ -10,28 +10,33 @@ export type StoredMessage = { id: string; seq: number; content: string; client_m
 
 export type Sender = {
   /** The acknowledged messages by client id, in the order in which they were sent. */
-  acked: Map<string, StoredMessage>;
+  ackedMessages: Map<string, StoredMessage>;
   /** The client ids of sent messages that haven't been acknowledged. */
-  unacked: Set<string>;
+  unackedIds: Set<string>;
   /** The pushed messages, in order of arrival. */
-  pushed: StoredMessage[];
+  pushedMessages: StoredMessage[];
   closed: Promise<void>;
 };
 
 /** Returns the content of the message with this client id. */
 export const createContent = (clientMessageId: string): string => `The text of ${clientMessageId}`;
 
-/** Sends messages until the connection breaks. Each ack triggers the next send. */
+/** Starts a client that sends messages until the connection breaks. Each ack triggers the next send. */
 export function startSender(parley: Parley, account: Account, conversation_id: string, name: string): Sender {
-  const sender: Sender = { acked: new Map(), unacked: new Set(), pushed: [], closed: Promise.resolve() };
+  const sender: Sender = {
+    ackedMessages: new Map(),
+    unackedIds: new Set(),
+    pushedMessages: [],
+    closed: Promise.resolve(),
+  };
   const options = { protocols: ["parley.v1"], headers: { authorization: `Bearer ${account.access_token}` } };
   const socket = new WebSocket(`${parley.url.replace("http", "ws")}/realtime`, options as unknown as string[]);
   let count = 0;
 
-  function send(): void {
+  function sendNext(): void {
     count += 1;
     const id = `${name}-${count}`;
-    sender.unacked.add(id);
+    sender.unackedIds.add(id);
     const frame = { conversation_id, client_message_id: id, content: createContent(id), reply: false };
     socket.send(JSON.stringify({ type: "message.send", id, ...frame }));
   }
@@ -39,13 +44,13 @@ export function startSender(parley: Parley, account: Account, conversation_id: s
   socket.onmessage = ({ data }) => {
     const frame = JSON.parse(String(data)) as Frame;
     if (frame.type === "ready") socket.send(JSON.stringify({ type: "subscribe", id: "subscribe", conversation_id }));
-    else if (frame.type === "ack" && frame.id === "subscribe") for (let n = 0; n < IN_FLIGHT_MAX; n += 1) send();
-    else if (frame.type === "message.created") sender.pushed.push(frame.data as unknown as StoredMessage);
+    else if (frame.type === "ack" && frame.id === "subscribe") for (let n = 0; n < IN_FLIGHT_MAX; n += 1) sendNext();
+    else if (frame.type === "message.created") sender.pushedMessages.push(frame.data as unknown as StoredMessage);
     else if (frame.type === "ack" && frame.message) {
       const id = frame.id ?? "";
-      sender.acked.set(id, frame.message as StoredMessage);
-      sender.unacked.delete(id);
-      send();
+      sender.ackedMessages.set(id, frame.message as StoredMessage);
+      sender.unackedIds.delete(id);
+      sendNext();
     } else if (frame.type === "error") throw new Error(`${name}: ${JSON.stringify(frame)}`);
   };
   sender.closed = new Promise((resolve) => {

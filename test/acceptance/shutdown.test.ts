@@ -7,7 +7,7 @@ import { createInstallation, type Installation, type Parley, TEST_TIMEOUT_MS } f
 
 setDefaultTimeout(TEST_TIMEOUT_MS);
 
-const words = (count: number) => Array.from({ length: count }, (_, index) => `word${index} `);
+const createWords = (count: number) => Array.from({ length: count }, (_, index) => `word${index} `);
 const SHORT_TIMEOUT_MS = 2_000;
 /** The time that the database and the process need to stop. */
 const STOP_OVERHEAD_MS = 1_500;
@@ -16,8 +16,8 @@ let mockProvider: MockProvider;
 let installation: Installation;
 beforeAll(async () => {
   mockProvider = startMockProvider();
-  mockProvider.script("brief", { pieces: words(30), pieceDelayMs: 50 });
-  mockProvider.script("endless", { pieces: words(2_000), pieceDelayMs: 50 }, { pieces: ["the ", "end."] });
+  mockProvider.script("brief", { pieces: createWords(30), pieceDelayMs: 50 });
+  mockProvider.script("endless", { pieces: createWords(2_000), pieceDelayMs: 50 }, { pieces: ["the ", "end."] });
   installation = await createInstallation({
     env: { COMPATIBLE_BASE_URL: mockProvider.openaiUrl, AI_MODELS: "compatible/brief,compatible/endless" },
   });
@@ -27,14 +27,14 @@ afterAll(async () => {
   await mockProvider?.stop();
 });
 
-/** Polls the health checks until the process exits. */
+/** Polls the health checks until the process exits. Returns all statuses. */
 async function pollHealth(parley: Parley): Promise<{ ready: number[]; live: number[] }> {
   const statuses = { ready: [] as number[], live: [] as number[] };
-  const get = (path: string) => fetch(`${parley.url}${path}`, { headers: { connection: "close" } });
+  const fetchPath = (path: string) => fetch(`${parley.url}${path}`, { headers: { connection: "close" } });
   for (;;) {
     try {
-      statuses.ready.push((await get("/readyz")).status);
-      statuses.live.push((await get("/livez")).status);
+      statuses.ready.push((await fetchPath("/readyz")).status);
+      statuses.live.push((await fetchPath("/livez")).status);
     } catch {
       return statuses;
     }
@@ -53,39 +53,41 @@ test("on SIGTERM, Parley completes the answer, closes the sockets, and exits wit
     headers: { accept: "text/event-stream" },
   });
 
-  const stopping = parley.stop();
+  const stopResult = parley.stop();
   await idleSocket.waitFor(({ type }) => type === "server.draining", 1_000);
-  const polling = pollHealth(parley);
+  const healthStatuses = pollHealth(parley);
   for (const socket of [chat.socket, idleSocket]) {
     expect((await socket.closed).code).toBe(4001);
-    const [draining] = socket.list("server.draining");
-    expect(draining?.reconnect_after_ms).toBeGreaterThanOrEqual(0);
+    const [drainingFrame] = socket.list("server.draining");
+    expect(drainingFrame?.reconnect_after_ms).toBeGreaterThanOrEqual(0);
   }
-  const refused = await parley.fetch(`/api/v1/conversations/${chat.conversationId}/messages`, {
+  const rejectedResponse = await parley.fetch(`/api/v1/conversations/${chat.conversationId}/messages`, {
     token: chat.account.access_token,
     json: { content: "One more?", reply: true },
   });
-  expect({ status: refused.status, code: ((await refused.json()) as { code: string }).code }).toEqual({
-    status: 503,
-    code: "draining",
-  });
-  const { code, tookMs } = await stopping;
+  expect({ status: rejectedResponse.status, code: ((await rejectedResponse.json()) as { code: string }).code }).toEqual(
+    {
+      status: 503,
+      code: "draining",
+    },
+  );
+  const { code, durationMs } = await stopResult;
   expect(code).toBe(0);
-  expect(tookMs).toBeLessThan(30 * 50 + STOP_OVERHEAD_MS);
-  const { ready, live } = await polling;
+  expect(durationMs).toBeLessThan(30 * 50 + STOP_OVERHEAD_MS);
+  const { ready, live } = await healthStatuses;
   expect(ready.length).toBeGreaterThan(5);
   expect(new Set(ready)).toEqual(new Set([503]));
   expect(new Set(live)).toEqual(new Set([200]));
   // The event stream stayed open until the answer was complete.
   expect(await stream.text()).toContain("message.completed");
 
-  const next = await installation.start();
-  const message = await chat.fetchMessage(next, id);
-  expect(message).toMatchObject({ status: "complete", content: words(30).join("") });
-  const reader = await openSubscribedSocket(next, chat.account, chat.conversationId, 0);
-  expect(assembleAnswer(reader.frames, id).final).toEqual(message as never);
-  await reader.close();
-  expect((await next.stop("SIGINT")).code).toBe(0);
+  const restartedParley = await installation.start();
+  const message = await chat.fetchAnswer(restartedParley, id);
+  expect(message).toMatchObject({ status: "complete", content: createWords(30).join("") });
+  const newSocket = await openSubscribedSocket(restartedParley, chat.account, chat.conversationId, 0);
+  expect(assembleAnswer(newSocket.frames, id).finalMessage).toEqual(message as never);
+  await newSocket.close();
+  expect((await restartedParley.stop("SIGINT")).code).toBe(0);
 });
 
 test("an answer that exceeds the shutdown timeout is completed after the next start", async () => {
@@ -93,23 +95,23 @@ test("an answer that exceeds the shutdown timeout is completed after the next st
   const chat = await openChat(parley);
   const id = await chat.requestAnswer("compatible/endless");
   await waitForText(chat.socket, id, 20);
-  const { code, tookMs } = await parley.stop();
+  const { code, durationMs } = await parley.stop();
   expect(code).toBe(0);
-  expect(tookMs).toBeLessThan(SHORT_TIMEOUT_MS + STOP_OVERHEAD_MS);
+  expect(durationMs).toBeLessThan(SHORT_TIMEOUT_MS + STOP_OVERHEAD_MS);
   const receivedText = assembleAnswer(chat.socket.frames, id).text;
 
-  const startedAt = performance.now();
-  const next = await installation.start();
-  const reader = await openSubscribedSocket(next, chat.account, chat.conversationId, 0);
-  const { message, resets } = await waitForAnswer(reader, id, 10_000);
+  const startedAtMs = performance.now();
+  const restartedParley = await installation.start();
+  const newSocket = await openSubscribedSocket(restartedParley, chat.account, chat.conversationId, 0);
+  const { message, resets } = await waitForAnswer(newSocket, id, 10_000);
   // The lease was released, so the next process didn't have to wait until it expired.
-  expect(performance.now() - startedAt).toBeLessThan(6_000);
+  expect(performance.now() - startedAtMs).toBeLessThan(6_000);
   expect(message).toMatchObject({ status: "complete" });
   expect(message.content).toStartWith(receivedText.trimEnd());
   expect(message.content).toEndWith("the end.");
   expect(resets.every(({ attempt }) => attempt > 1)).toBe(true);
-  await reader.close();
-  expect((await next.stop()).code).toBe(0);
+  await newSocket.close();
+  expect((await restartedParley.stop()).code).toBe(0);
 });
 
 test("on a second signal, Parley exits immediately", async () => {
@@ -117,11 +119,11 @@ test("on a second signal, Parley exits immediately", async () => {
   const chat = await openChat(parley);
   const id = await chat.requestAnswer("compatible/endless", "Again");
   await waitForText(chat.socket, id, 1).catch(() => {});
-  const slow = await chat.requestAnswer("compatible/brief");
-  await waitForText(chat.socket, slow, 1);
-  const first = parley.stop();
+  const secondId = await chat.requestAnswer("compatible/brief");
+  await waitForText(chat.socket, secondId, 1);
+  const firstStop = parley.stop();
   await chat.socket.closed;
-  const { tookMs } = await parley.stop();
-  expect(tookMs).toBeLessThan(STOP_OVERHEAD_MS + 500);
-  expect((await first).code).toBe(1);
+  const { durationMs } = await parley.stop();
+  expect(durationMs).toBeLessThan(STOP_OVERHEAD_MS + 500);
+  expect((await firstStop).code).toBe(1);
 });

@@ -13,12 +13,12 @@ setDefaultTimeout(3 * TEST_TIMEOUT_MS);
 const STALL_MS = 30_000;
 const ACCOUNTS = 20;
 const SOCKETS_PER_ACCOUNT = 50;
-/** Unacknowledged messages per socket. In total, they exceed the server's queue. */
+/** The number of unacknowledged messages per socket. All of them together exceed the server's queue. */
 const IN_FLIGHT_PER_SOCKET = 25;
 const CONTENT = "x".repeat(500);
-/** Maximum memory growth while messages are queued and refused. */
+/** Maximum memory growth while messages are queued and rejected. */
 const MEMORY_GROWTH_MB_MAX = 250;
-/** Minimum number of acks before the stall, and again after it. */
+/** Minimum number of acks before the stall, and minimum number of acks after it. */
 const ACKS_MIN = 5_000;
 const POLL_MS = 50;
 
@@ -37,7 +37,7 @@ afterAll(async () => {
   await server?.stop();
 });
 
-/** Signals all processes of the Postgres server. While suspended, they don't respond, but connections stay open. */
+/** Signals all processes of the Postgres server. Suspended processes don't respond, but their connections stay open. */
 function signalServer(signal: NodeJS.Signals): void {
   const pid = server.findPid();
   const children = Bun.spawnSync(["pgrep", "-P", String(pid)]).stdout.toString();
@@ -47,47 +47,47 @@ function signalServer(signal: NodeJS.Signals): void {
 const readMemoryMb = (): number =>
   Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${parley.pid}/status`, "utf8"))?.[1]) / 1024;
 
-type Sender = { conversationId: string; acked: Set<string>; pending: Set<string>; stop(): void };
+type Sender = { conversationId: string; ackedIds: Set<string>; pendingIds: Set<string>; stop(): void };
 const errorCounts = new Map<string, number>();
 const retryAfterMs = new Set<number>();
 
-/** Keeps a fixed number of messages in flight, and resends each refused message after its `retry_after_ms`. */
+/** Starts a client that keeps a fixed number of messages in flight, and resends rejected ones after `retry_after_ms`. */
 async function startSender(account: Account, conversation_id: string, name: string): Promise<Sender> {
   const options = { protocols: ["parley.v1"], headers: { authorization: `Bearer ${account.access_token}` } };
   const socket = new WebSocket(`${parley.url.replace("http", "ws")}/realtime`, options as unknown as string[]);
   const sender: Sender = {
     conversationId: conversation_id,
-    acked: new Set(),
-    pending: new Set(),
+    ackedIds: new Set(),
+    pendingIds: new Set(),
     stop() {
       isStopped = true;
     },
   };
   let isStopped = false;
   let count = 0;
-  const send = (id: string) => {
-    sender.pending.add(id);
+  const sendMessage = (id: string) => {
+    sender.pendingIds.add(id);
     const frame = { conversation_id, client_message_id: id, content: CONTENT, reply: false };
     socket.send(JSON.stringify({ type: "message.send", id, ...frame }));
   };
   const sendNext = () => {
     count += 1;
-    if (!isStopped) send(`${name}-${count}`);
+    if (!isStopped) sendMessage(`${name}-${count}`);
   };
   socket.onmessage = ({ data }) => {
     const frame = JSON.parse(String(data)) as Frame;
     if (frame.type === "ready") for (let n = 0; n < IN_FLIGHT_PER_SOCKET; n += 1) sendNext();
     if (frame.type !== "ack" && frame.type !== "error") return;
     const id = frame.id ?? "";
-    sender.pending.delete(id);
+    sender.pendingIds.delete(id);
     if (frame.type === "ack") {
-      sender.acked.add(id);
+      sender.ackedIds.add(id);
       sendNext();
       return;
     }
     errorCounts.set(frame.code ?? "", (errorCounts.get(frame.code ?? "") ?? 0) + 1);
     retryAfterMs.add(Number(frame.retry_after_ms));
-    setTimeout(() => (isStopped ? undefined : send(id)), Number(frame.retry_after_ms));
+    setTimeout(() => (isStopped ? undefined : sendMessage(id)), Number(frame.retry_after_ms));
   };
   await new Promise((resolve, reject) => {
     socket.onopen = resolve;
@@ -96,7 +96,7 @@ async function startSender(account: Account, conversation_id: string, name: stri
   return sender;
 }
 
-test("if Postgres stalls under load from 1,000 sockets, sends are refused to bound memory, and no message is lost", async () => {
+test("if Postgres stalls under load from 1,000 sockets, sends are rejected to bound memory, and no message is lost", async () => {
   const accounts = await Promise.all(range(1, ACCOUNTS).map(() => parley.register()));
   const conversations = await Promise.all(
     accounts.map(async (account) => (await createConversation(parley, account)).id),
@@ -106,7 +106,7 @@ test("if Postgres stalls under load from 1,000 sockets, sends are refused to bou
       startSender(accounts[n % ACCOUNTS] as Account, conversations[n % ACCOUNTS] ?? "", `s${n}`),
     ),
   );
-  const countAcked = () => senders.reduce((sum, { acked }) => sum + acked.size, 0);
+  const countAcked = () => senders.reduce((sum, { ackedIds }) => sum + ackedIds.size, 0);
   while (countAcked() < ACKS_MIN) await Bun.sleep(POLL_MS);
   const memoryBeforeMb = readMemoryMb();
 
@@ -124,25 +124,27 @@ test("if Postgres stalls under load from 1,000 sockets, sends are refused to bou
     signalServer("SIGCONT");
   }
   const errorCountsDuringStall = new Map(errorCounts);
-  const ackedAtStall = countAcked();
+  const ackedCountAtStall = countAcked();
   expect(readyStatus).toBe(503);
   expect([...errorCountsDuringStall.keys()]).toEqual(["overloaded"]);
   expect(peakMb - memoryBeforeMb).toBeLessThan(MEMORY_GROWTH_MB_MAX);
-  // The retries have jitter.
+  // `retry_after_ms` has jitter.
   expect(Math.max(...retryAfterMs) - Math.min(...retryAfterMs)).toBeGreaterThan(1_000);
 
   while ((await parley.fetch("/readyz")).status !== 200) await Bun.sleep(POLL_MS);
-  while (countAcked() < ackedAtStall + ACKS_MIN) await Bun.sleep(POLL_MS);
+  while (countAcked() < ackedCountAtStall + ACKS_MIN) await Bun.sleep(POLL_MS);
   for (const sender of senders) sender.stop();
-  while (senders.some(({ pending }) => pending.size > 0)) await Bun.sleep(POLL_MS);
+  while (senders.some(({ pendingIds }) => pendingIds.size > 0)) await Bun.sleep(POLL_MS);
 
   // Every acknowledged message is stored once.
   for (const [n, id] of conversations.entries()) {
     const history = await fetchHistory(parley, accounts[n] as Account, id);
-    const stored = new Set(history.map(({ client_message_id }) => client_message_id));
-    expect(stored.size).toBe(history.length);
-    const acked = senders.flatMap((sender) => (sender.conversationId === id ? [...sender.acked] : []));
-    expect(acked.filter((clientId) => !stored.has(clientId))).toEqual([]);
+    const storedIds = new Set(history.map(({ client_message_id }) => client_message_id));
+    expect(storedIds.size).toBe(history.length);
+    const conversationAckedIds = senders.flatMap((sender) =>
+      sender.conversationId === id ? [...sender.ackedIds] : [],
+    );
+    expect(conversationAckedIds.filter((clientId) => !storedIds.has(clientId))).toEqual([]);
   }
   expect((await parley.stop()).code).toBe(0);
 });

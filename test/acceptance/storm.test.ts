@@ -44,22 +44,25 @@ afterAll(async () => {
   await server?.stop();
 });
 
-/** The acknowledged messages by conversation and client id, with the final content. */
-const acked = new Map<string, StoredMessage>();
-/** For each connection and conversation, the sequence numbers of the messages, in the order in which they were sent. */
+/** The acknowledged messages by conversation and client id. Edited messages have their new content. */
+const ackedMessages = new Map<string, StoredMessage>();
+/**
+ * For each connection and conversation, the sequence numbers of the messages, in the order in which they were sent.
+ * Sends that stored no message are undefined.
+ */
 const sentSeqs: (number | undefined)[][] = [];
 /** The number of events of each kind. */
-const counts = { fresh: 0, repeated: 0, edits: 0, patches: 0, overloaded: 0 };
-const hasEnded = (startedAtMs: number) => performance.now() - startedAtMs > DURATION_MS;
+const eventCounts = { fresh: 0, repeated: 0, edits: 0, patches: 0, overloaded: 0 };
+const hasStormEnded = (startedAtMs: number) => performance.now() - startedAtMs > DURATION_MS;
 
 /** Records an ack. If the message was acknowledged before, both acks must have the same id and sequence number. */
-function record(conversationId: string, clientId: string, message: StoredMessage, isDuplicate: boolean): void {
+function recordAck(conversationId: string, clientId: string, message: StoredMessage, isDuplicate: boolean): void {
   const key = `${conversationId} ${clientId}`;
-  const earlierMessage = acked.get(key);
+  const earlierMessage = ackedMessages.get(key);
   if (earlierMessage)
     expect({ id: message.id, seq: message.seq }).toEqual({ id: earlierMessage.id, seq: earlierMessage.seq });
-  else acked.set(key, message);
-  counts[isDuplicate ? "repeated" : "fresh"] += 1;
+  else ackedMessages.set(key, message);
+  eventCounts[isDuplicate ? "repeated" : "fresh"] += 1;
 }
 
 type Client = {
@@ -101,7 +104,7 @@ async function openClient(parley: Parley, { access_token }: Account): Promise<Cl
   };
 }
 
-/** Sends a message until it is acknowledged, and records its sequence number at the index of the last attempt. */
+/** Resends a message until it is acknowledged, and records its sequence number at the index of the last attempt. */
 async function sendFrame(client: Client, conversation_id: string, clientId: string): Promise<void> {
   const seqs = client.sentSeqs[conversation_id] ?? [];
   for (;;) {
@@ -111,16 +114,16 @@ async function sendFrame(client: Client, conversation_id: string, clientId: stri
     if (response.type === "ack") {
       const message = response.message as StoredMessage;
       if (!response.duplicate) seqs[index] = message.seq;
-      record(conversation_id, clientId, message, response.duplicate as boolean);
+      recordAck(conversation_id, clientId, message, response.duplicate as boolean);
       return;
     }
     expect(response).toMatchObject({ type: "error", code: "overloaded", temporary: true });
-    counts.overloaded += 1;
+    eventCounts.overloaded += 1;
     await Bun.sleep(RETRY_MS);
   }
 }
 
-/** Keeps messages in flight. Sends some of them to the other instance too, either concurrently or later. */
+/** Keeps messages in flight. Also sends some of them to the other instance, either at the same time or later. */
 async function runSender(
   name: string,
   client: Client,
@@ -128,20 +131,20 @@ async function runSender(
   conversationId: string,
   startedAtMs: number,
 ) {
-  const pending = new Set<Promise<void>>();
-  for (let n = 1; !hasEnded(startedAtMs); n += 1) {
+  const pendingSends = new Set<Promise<void>>();
+  for (let n = 1; !hasStormEnded(startedAtMs); n += 1) {
     const clientId = `${name}-${n}`;
-    const send = async () => {
-      const first = sendFrame(client, conversationId, clientId);
-      if (n % 10 === 5) await first;
+    const sendMessage = async () => {
+      const firstSend = sendFrame(client, conversationId, clientId);
+      if (n % 10 === 5) await firstSend;
       if (n % 5 === 0) await sendFrame(otherClient, conversationId, clientId);
-      await first;
+      await firstSend;
     };
-    const sending: Promise<void> = send().finally(() => pending.delete(sending));
-    pending.add(sending);
-    while (pending.size >= IN_FLIGHT_PER_WORKER) await Promise.race(pending);
+    const pendingSend: Promise<void> = sendMessage().finally(() => pendingSends.delete(pendingSend));
+    pendingSends.add(pendingSend);
+    while (pendingSends.size >= IN_FLIGHT_PER_WORKER) await Promise.race(pendingSends);
   }
-  await Promise.all(pending);
+  await Promise.all(pendingSends);
 }
 
 /** Sends a request, and retries it while the server is overloaded. */
@@ -155,7 +158,7 @@ async function requestWithRetries<T>(
     const response = await rest.request<T>(method, path, json);
     if (response.status < 300) return response.body;
     expect(response).toMatchObject({ status: 503, body: { code: "overloaded" } });
-    counts.overloaded += 1;
+    eventCounts.overloaded += 1;
     await Bun.sleep(RETRY_MS);
   }
 }
@@ -165,20 +168,20 @@ async function runEditor(name: string, parley: Parley, startedAtMs: number) {
   const rest = createRestClient(parley, owner);
   const seqsByConversation: Record<string, number[]> = Object.fromEntries(conversations.map((id) => [id, []]));
   sentSeqs.push(...Object.values(seqsByConversation));
-  for (let n = 1; !hasEnded(startedAtMs); n += 1) {
+  for (let n = 1; !hasStormEnded(startedAtMs); n += 1) {
     const id = conversations[n % CONVERSATIONS] ?? "";
     const clientId = `${name}-${n}`;
     const input = { client_message_id: clientId, content: createContent(clientId), reply: false };
     type SendResponse = { message: StoredMessage };
     const { message } = await requestWithRetries<SendResponse>(rest, "POST", `/conversations/${id}/messages`, input);
     seqsByConversation[id]?.push(message.seq);
-    record(id, clientId, message, false);
+    recordAck(id, clientId, message, false);
     const content = `${createContent(clientId)}, edited`;
     await requestWithRetries(rest, "PATCH", `/conversations/${id}/messages/${message.id}`, { content });
-    acked.set(`${id} ${clientId}`, { ...message, content });
-    counts.edits += 1;
+    ackedMessages.set(`${id} ${clientId}`, { ...message, content });
+    eventCounts.edits += 1;
     await requestWithRetries(rest, "PATCH", `/conversations/${id}`, { title: clientId });
-    counts.patches += 1;
+    eventCounts.patches += 1;
   }
 }
 
@@ -188,28 +191,27 @@ test("two instances write to the same conversations without deadlocks, gaps, dup
   );
   const startedAtMs = performance.now();
   await Promise.all([
-    ...clients.flatMap(([here, there], sender) =>
+    ...clients.flatMap(([firstClient, secondClient], sender) =>
       conversations.flatMap((id, index) => [
-        runSender(`a${sender}-${index}`, here as Client, there as Client, id, startedAtMs),
-        runSender(`b${sender}-${index}`, there as Client, here as Client, id, startedAtMs),
+        runSender(`a${sender}-${index}`, firstClient as Client, secondClient as Client, id, startedAtMs),
+        runSender(`b${sender}-${index}`, secondClient as Client, firstClient as Client, id, startedAtMs),
       ]),
     ),
     ...instances.map((parley, index) => runEditor(`e${index}`, parley, startedAtMs)),
   ]);
   for (const client of clients.flat()) client.close();
-  expect(counts.fresh).toBeGreaterThan(1_000);
-  expect(counts.repeated).toBeGreaterThan(100);
-  expect(Math.min(counts.edits, counts.patches)).toBeGreaterThan(4);
+  expect(eventCounts.fresh).toBeGreaterThan(1_000);
+  expect(eventCounts.repeated).toBeGreaterThan(100);
+  expect(Math.min(eventCounts.edits, eventCounts.patches)).toBeGreaterThan(4);
 
-  let stored = 0;
+  let storedCount = 0;
   for (const id of conversations) {
     const messages = await database<StoredMessage[]>`
       select id, seq, content, client_message_id from messages where conversation_id = ${id} order by seq`;
-    stored += messages.length;
-    const byClientId = new Map(messages.map((message) => [message.client_message_id, message]));
-    expect(byClientId.size).toBe(messages.length);
+    storedCount += messages.length;
+    expect(new Set(messages.map((message) => message.client_message_id)).size).toBe(messages.length);
     const mismatches = messages.filter(({ id: messageId, seq, content, client_message_id }) => {
-      const ackedMessage = acked.get(`${id} ${client_message_id}`);
+      const ackedMessage = ackedMessages.get(`${id} ${client_message_id}`);
       return ackedMessage?.id !== messageId || ackedMessage.seq !== seq || ackedMessage.content !== content;
     });
     expect(mismatches).toEqual([]);
@@ -220,11 +222,11 @@ test("two instances write to the same conversations without deadlocks, gaps, dup
         (select last_seq from conversations where id = ${id}) as last`;
     expect(numbers?.seqs).toEqual(range(1, numbers?.last ?? 0));
   }
-  // Every stored message was acknowledged. If the counts are equal, every acknowledged message is stored.
-  expect(stored).toBe(acked.size);
-  for (const order of sentSeqs) {
-    const numbers = order.filter((seq) => seq !== undefined);
-    expect(numbers).toEqual(numbers.toSorted((a, b) => a - b));
+  // Every stored message was acknowledged. Because the counts are equal, every acknowledged message is stored, too.
+  expect(storedCount).toBe(ackedMessages.size);
+  for (const seqs of sentSeqs) {
+    const storedSeqs = seqs.filter((seq) => seq !== undefined);
+    expect(storedSeqs).toEqual(storedSeqs.toSorted((a, b) => a - b));
   }
 
   for (const parley of instances) expect((await parley.stop()).code).toBe(0);

@@ -11,15 +11,15 @@ setDefaultTimeout(TEST_TIMEOUT_MS);
 
 const certificates = createCertificates();
 afterAll(() => certificates.remove());
-const first = certificates.create("first.test");
-const second = certificates.create("second.test");
+const firstCertificate = certificates.create("first.test");
+const secondCertificate = certificates.create("second.test");
 
 const installations: Installation[] = [];
 afterEach(async () => {
   for (const installation of installations.splice(0)) await installation.remove();
 });
 
-async function openInstallation(): Promise<Installation> {
+async function createTestInstallation(): Promise<Installation> {
   const installation = await createInstallation({ env: { HOST: "127.0.0.1" } });
   installations.push(installation);
   return installation;
@@ -52,7 +52,7 @@ function createClient(parley: Parley) {
   const waitUntilReady = async () => {
     while ((await request("/readyz")).status !== 200) await Bun.sleep(20);
   };
-  return { url, port: Number(new URL(url).port), call: request, waitUntilReady };
+  return { url, port: Number(new URL(url).port), fetchPath: request, waitUntilReady };
 }
 
 async function waitForLog(parley: Parley, text: string): Promise<void> {
@@ -64,37 +64,46 @@ async function waitForLog(parley: Parley, text: string): Promise<void> {
 }
 
 test("Parley serves https and wss on one port, and SIGHUP reloads the certificate without closing sockets", async () => {
-  const installation = await openInstallation();
-  const parley = await installation.start({ env: installCertificate(installation, first), until: "listening" });
-  const { url, port, call, waitUntilReady } = createClient(parley);
+  const installation = await createTestInstallation();
+  const parley = await installation.start({
+    env: installCertificate(installation, firstCertificate),
+    until: "listening",
+  });
+  const { url, port, fetchPath, waitUntilReady } = createClient(parley);
   await waitUntilReady();
   expect(await fetchCertificateNames(port)).toEqual(["first.test"]);
-  expect((await call("/version")).headers.get("strict-transport-security")).toMatch(/^max-age=\d{8}/);
+  expect((await fetchPath("/version")).headers.get("strict-transport-security")).toMatch(/^max-age=\d{8}/);
   expect(
-    await installation.run(["healthcheck"], { ...installCertificate(installation, first), PORT: String(port) }),
+    await installation.run(["healthcheck"], {
+      ...installCertificate(installation, firstCertificate),
+      PORT: String(port),
+    }),
   ).toMatchObject({
     code: 0,
   });
   await expect(fetch(`http://127.0.0.1:${port}/livez`)).rejects.toThrow();
 
   const json = { email: "anna@example.com", password: TEST_PASSWORD };
-  const { access_token } = (await (await call("/api/v1/auth/register", undefined, json)).json()) as {
+  const { access_token } = (await (await fetchPath("/api/v1/auth/register", undefined, json)).json()) as {
     access_token: string;
   };
-  const conversation = (await (await call("/api/v1/conversations", access_token, {})).json()) as { id: string };
+  const conversation = (await (await fetchPath("/api/v1/conversations", access_token, {})).json()) as { id: string };
   const subscribe = { type: "subscribe", id: "s", conversation_id: conversation.id };
   const oldSocket = await openSocket(url, { token: access_token, tls });
   oldSocket.send(subscribe);
   await oldSocket.waitFor(({ id }) => id === "s");
 
-  installCertificate(installation, second);
+  installCertificate(installation, secondCertificate);
   process.kill(parley.pid, "SIGHUP");
   await waitForLog(parley, '"names":"CN=second.test"');
   expect(await fetchCertificateNames(port)).toEqual(["second.test"]);
   const newSocket = await openSocket(url, { token: access_token, tls });
   newSocket.send(subscribe);
   await newSocket.waitFor(({ id }) => id === "s");
-  await call(`/api/v1/conversations/${conversation.id}/messages`, access_token, { content: "to both", reply: false });
+  await fetchPath(`/api/v1/conversations/${conversation.id}/messages`, access_token, {
+    content: "to both",
+    reply: false,
+  });
   for (const socket of [oldSocket, newSocket]) {
     const { data } = await socket.waitFor(({ type }) => type === "message.created");
     expect(data?.content).toBe("to both");
@@ -102,19 +111,19 @@ test("Parley serves https and wss on one port, and SIGHUP reloads the certificat
     await socket.waitFor(({ type }) => type === "pong");
   }
 
-  // After an incomplete renewal, the key doesn't match the certificate.
-  installCertificate(installation, { certFile: first.certFile, keyFile: second.keyFile });
+  // An incomplete renewal has replaced only the certificate, so the key doesn't match it.
+  installCertificate(installation, { certFile: firstCertificate.certFile, keyFile: secondCertificate.keyFile });
   process.kill(parley.pid, "SIGHUP");
   await waitForLog(parley, "the new certificate can't be used; keeping the current one");
   expect(await fetchCertificateNames(port)).toEqual(["second.test"]);
 
-  const { code, tookMs } = await parley.stop();
+  const { code, durationMs } = await parley.stop();
   expect(code).toBe(0);
-  expect(tookMs).toBeLessThan(5_000);
+  expect(durationMs).toBeLessThan(5_000);
 });
 
-/** Returns the cipher that openssl negotiates with these options, or null if it fails. */
-async function negotiate(port: number, ...offer: string[]): Promise<string | null> {
+/** Returns the cipher that openssl negotiates with these options, or null if the handshake fails. */
+async function negotiateCipher(port: number, ...offer: string[]): Promise<string | null> {
   const child = Bun.spawn(["openssl", "s_client", "-connect", `127.0.0.1:${port}`, ...offer], {
     stdio: ["ignore", "pipe", "ignore"],
     timeout: 10_000,
@@ -136,8 +145,8 @@ test.each([
   ["rsa", "ECDHE-RSA", "off"],
 ] as const)(
   "with TLS 1.2, only ECDHE ciphers with AEAD are accepted, and older versions are rejected (%s)",
-  async (algorithm, exchange, http2) => {
-    const installation = await openInstallation();
+  async (algorithm, keyExchange, http2) => {
+    const installation = await createTestInstallation();
     const certificate = certificates.create(`${algorithm}.test`, { algorithm });
     const parley = await installation.start({
       env: { ...installCertificate(installation, certificate), HTTP2: http2 },
@@ -146,45 +155,53 @@ test.each([
     const { port, waitUntilReady } = createClient(parley);
     await waitUntilReady();
     const expectedCiphers = ["AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305"].map(
-      (name) => `${exchange}-${name}`,
+      (name) => `${keyExchange}-${name}`,
     );
     const knownCiphers = listCiphers();
     for (const name of [
       ...expectedCiphers,
       "AES128-SHA",
       "AES128-GCM-SHA256",
-      `${exchange}-AES128-SHA`,
-      `${exchange}-AES256-SHA384`,
+      `${keyExchange}-AES128-SHA`,
+      `${keyExchange}-AES256-SHA384`,
     ])
       expect(knownCiphers).toContain(name);
-    const listSupported = async () => {
-      const supported: string[] = [];
+    const listSupportedCiphers = async () => {
+      const supportedCiphers: string[] = [];
       const remainingCiphers = new Set(knownCiphers);
-      // The server picks a cipher, and the next handshake doesn't offer it.
+      // Each handshake omits the ciphers that the server has already picked.
       for (;;) {
-        const name = await negotiate(port, "-tls1_2", "-cipher", `${[...remainingCiphers].join(":")}:@SECLEVEL=0`);
-        if (name === null || !remainingCiphers.delete(name)) return supported.sort();
-        supported.push(name);
+        const name = await negotiateCipher(
+          port,
+          "-tls1_2",
+          "-cipher",
+          `${[...remainingCiphers].join(":")}:@SECLEVEL=0`,
+        );
+        if (name === null || !remainingCiphers.delete(name)) return supportedCiphers.sort();
+        supportedCiphers.push(name);
       }
     };
-    expect(await listSupported()).toEqual(expectedCiphers);
+    expect(await listSupportedCiphers()).toEqual(expectedCiphers);
     for (const version of ["-tls1", "-tls1_1"])
-      expect(await negotiate(port, version, "-cipher", "ALL:@SECLEVEL=0")).toBeNull();
+      expect(await negotiateCipher(port, version, "-cipher", "ALL:@SECLEVEL=0")).toBeNull();
     for (const name of ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"])
-      expect(await negotiate(port, "-tls1_3", "-ciphersuites", name)).toBe(name);
+      expect(await negotiateCipher(port, "-tls1_3", "-ciphersuites", name)).toBe(name);
 
     // Renewing the certificate doesn't change the ciphers.
     installCertificate(installation, certificates.create(`renewed-${algorithm}.test`, { algorithm }));
     process.kill(parley.pid, "SIGHUP");
     await waitForLog(parley, `"names":"CN=renewed-${algorithm}.test"`);
-    expect(await listSupported()).toEqual(expectedCiphers);
+    expect(await listSupportedCiphers()).toEqual(expectedCiphers);
     expect((await parley.stop()).code).toBe(0);
   },
 );
 
 test("Parley serves HTTP/2 to clients that support it", async () => {
-  const installation = await openInstallation();
-  const parley = await installation.start({ env: installCertificate(installation, first), until: "listening" });
+  const installation = await createTestInstallation();
+  const parley = await installation.start({
+    env: installCertificate(installation, firstCertificate),
+    until: "listening",
+  });
   const { url, waitUntilReady } = createClient(parley);
   await waitUntilReady();
   const session = connectHttp2(url, tls);
@@ -200,7 +217,7 @@ test("Parley serves HTTP/2 to clients that support it", async () => {
 });
 
 test("without TLS, SIGHUP has no effect", async () => {
-  const parley = await (await openInstallation()).start();
+  const parley = await (await createTestInstallation()).start();
   process.kill(parley.pid, "SIGHUP");
   await waitForLog(parley, "no certificate to reload");
   expect((await parley.fetch("/readyz")).status).toBe(200);
@@ -208,13 +225,16 @@ test("without TLS, SIGHUP has no effect", async () => {
 });
 
 test("Parley doesn't start if the key doesn't match the certificate", async () => {
-  const installation = await openInstallation();
-  const env = installCertificate(installation, { certFile: first.certFile, keyFile: second.keyFile });
+  const installation = await createTestInstallation();
+  const env = installCertificate(installation, {
+    certFile: firstCertificate.certFile,
+    keyFile: secondCertificate.keyFile,
+  });
   for (const args of [["config", "check"], ["serve"]])
     expect(await installation.run(args, env)).toEqual({
       code: 2,
-      output: "",
-      errors:
+      stdout: "",
+      stderr:
         "TLS_CERT_FILE and TLS_KEY_FILE: the key does not belong to the certificate; set both to a matching pair.\n",
     });
 });

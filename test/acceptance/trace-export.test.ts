@@ -11,13 +11,13 @@ setDefaultTimeout(TEST_TIMEOUT_MS);
 const CALLER = { traceId: "0af7651916cd43dd8448eb211c80319c", spanId: "b7ad6b7169203331" };
 const createHeaders = (flags: string) => ({ traceparent: `00-${CALLER.traceId}-${CALLER.spanId}-${flags}` });
 
-type AnswerRequest = { message: { id: string }; reply: { id: string } | null };
+type SendResponse = { message: { id: string }; reply: { id: string } | null };
 
 /** Returns the number of spans in `/metrics`, by outcome. */
 async function countSpans(parley: Parley): Promise<Record<string, number>> {
   const text = await (await parley.fetch("/metrics")).text();
-  const found = text.matchAll(/^parley_trace_spans_total\{outcome="(\w+)"\} (\d+)$/gm);
-  return Object.fromEntries([...found].map(([, outcome, count]) => [outcome, Number(count)]));
+  const matches = text.matchAll(/^parley_trace_spans_total\{outcome="(\w+)"\} (\d+)$/gm);
+  return Object.fromEntries([...matches].map(([, outcome, count]) => [outcome, Number(count)]));
 }
 
 test("TRACE_CONTEXT=continue continues the caller's trace if the caller sampled it", async () => {
@@ -29,25 +29,25 @@ test("TRACE_CONTEXT=continue continues the caller's trace if the caller sampled 
     await parley.fetch("/api/v1/models", { headers: createHeaders("00") });
     await parley.fetch("/version", { headers: createHeaders("01") });
     await parley.fetch("/version", { headers: { traceparent: "00-0-0-01" } });
-    const [continuedTrace, newTrace] = await collector.waitFor(({ name }) => name === "GET /version", 2);
+    const [continuedTrace, newTrace] = await collector.waitForSpans(({ name }) => name === "GET /version", 2);
     expect(continuedTrace).toMatchObject({ traceId: CALLER.traceId, parentId: CALLER.spanId, links: [] });
     expect(newTrace?.parentId).toBeNull();
     expect(collector.spans.some(({ name }) => name === "GET /api/v1/models")).toBe(false);
 
-    const { account, conversationId, fetchMessage } = await openChat(parley);
+    const { account, conversationId, fetchAnswer } = await openChat(parley);
     const path = `/api/v1/conversations/${conversationId}/messages`;
     const requestAnswer = async (flags: string, pathSuffix = "", json: object = { content: "Hello", reply: true }) => {
       const options = { method: "POST", token: account.access_token, headers: createHeaders(flags), json };
-      const { reply, message } = (await (await parley.fetch(path + pathSuffix, options)).json()) as AnswerRequest;
+      const { reply, message } = (await (await parley.fetch(path + pathSuffix, options)).json()) as SendResponse;
       const { id } = reply ?? message;
-      await waitUntil(async () => (await fetchMessage(parley, id)).status === "complete");
+      await waitUntil(async () => (await fetchAnswer(parley, id)).status === "complete");
       return id;
     };
     const answerId = await requestAnswer("00");
     await requestAnswer("00", `/${answerId}/regenerate`, {});
     await requestAnswer("01");
-    const answers = await collector.waitFor(({ name }) => name === "generate answer");
-    expect(answers.map(({ traceId }) => traceId)).toEqual([CALLER.traceId]);
+    const answerSpans = await collector.waitForSpans(({ name }) => name === "generate answer");
+    expect(answerSpans.map(({ traceId }) => traceId)).toEqual([CALLER.traceId]);
   } finally {
     await installation.remove();
     await collector.stop();
@@ -68,19 +68,22 @@ test("an answer that continues after kill -9 stays in the request's trace", asyn
   try {
     const pieces = Array.from({ length: 400 }, (_, index) => `first${index} `);
     mockProvider.script("slow", { pieces, pieceDelayMs: 50 }, { text: "the rest." });
-    const first = await installation.start();
-    const chatClient = await openChat(first);
-    const answerId = await chatClient.requestAnswer("compatible/slow");
-    await waitForText(chatClient.socket, answerId, 200);
-    await first.kill();
-    const second = await installation.start();
-    await waitUntil(async () => (await chatClient.fetchMessage(second, answerId)).status === "complete", 30_000);
-    const [answer] = await collector.waitFor(({ name }) => name === "generate answer");
-    const [frame] = await collector.waitFor(({ name }) => name === "message.send");
-    expect(answer).toMatchObject({ traceId: frame?.traceId as string });
-    expect(answer?.attributes).toMatchObject({ "parley.message.id": answerId, "parley.generation.owner_number": 2 });
-    const [chat] = await collector.waitFor(({ name }) => name === "chat slow");
-    expect(chat?.parentId).toBe(answer?.spanId as string);
+    const firstParley = await installation.start();
+    const chat = await openChat(firstParley);
+    const answerId = await chat.requestAnswer("compatible/slow");
+    await waitForText(chat.socket, answerId, 200);
+    await firstParley.kill();
+    const secondParley = await installation.start();
+    await waitUntil(async () => (await chat.fetchAnswer(secondParley, answerId)).status === "complete", 30_000);
+    const [answerSpan] = await collector.waitForSpans(({ name }) => name === "generate answer");
+    const [frameSpan] = await collector.waitForSpans(({ name }) => name === "message.send");
+    expect(answerSpan).toMatchObject({ traceId: frameSpan?.traceId as string });
+    expect(answerSpan?.attributes).toMatchObject({
+      "parley.message.id": answerId,
+      "parley.generation.owner_number": 2,
+    });
+    const [chatSpan] = await collector.waitForSpans(({ name }) => name === "chat slow");
+    expect(chatSpan?.parentId).toBe(answerSpan?.spanId as string);
   } finally {
     await installation.remove();
     await Promise.all([collector.stop(), mockProvider.stop()]);
@@ -104,10 +107,10 @@ test("an unresponsive collector doesn't affect requests, and spans that exceed t
     }
     expect((await countSpans(parley)).dropped).toBeGreaterThan(20);
     expect((await countSpans(parley)).exported).toBeUndefined();
-    // The shutdown only waits for the final flush, which has its own timeout.
-    const { code, tookMs } = await parley.stop();
+    // The shutdown waits only for the last export, which has its own timeout.
+    const { code, durationMs } = await parley.stop();
     expect(code).toBe(0);
-    expect(tookMs).toBeGreaterThan(1_900);
+    expect(durationMs).toBeGreaterThan(1_900);
   } finally {
     await installation.remove();
     await collector.stop();
@@ -125,7 +128,7 @@ test("spans are sent again after a 503, but counted and logged as failed after a
   try {
     const parley = await installation.start();
     await parley.fetch("/version");
-    await collector.waitFor(({ name }) => name === "GET /version");
+    await collector.waitForSpans(({ name }) => name === "GET /version");
     await waitUntil(async () => ((await countSpans(parley)).exported ?? 0) >= 1);
     await parley.fetch("/version");
     await waitUntil(async () => (await countSpans(parley)).failed === 1);
@@ -139,14 +142,15 @@ test("spans are sent again after a 503, but counted and logged as failed after a
 });
 
 test("a collector's redirects aren't followed, and its endless response isn't read", async () => {
-  const endless = () => new ReadableStream({ pull: (controller) => controller.enqueue(new Uint8Array(65_536)) });
+  const createEndlessBody = () =>
+    new ReadableStream({ pull: (controller) => controller.enqueue(new Uint8Array(65_536)) });
   const paths: string[] = [];
   let shouldRedirect = true;
   const collector = startCollector(({ url }) => {
     paths.push(new URL(url).pathname);
     return shouldRedirect
       ? new Response(null, { status: 307, headers: { location: "/elsewhere" } })
-      : new Response(endless());
+      : new Response(createEndlessBody());
   });
   const env = { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, OTEL_BSP_SCHEDULE_DELAY: "20" };
   const installation = await createInstallation({ env });

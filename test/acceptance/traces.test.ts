@@ -11,14 +11,14 @@ setDefaultTimeout(TEST_TIMEOUT_MS);
 
 const QUESTION = "Which secret recipe does Anna know?";
 const ANSWER = "A soup of nettles.";
-const COLLECTOR_TOKEN = "token-of-the-collector";
+const COLLECTOR_TOKEN = "collector-token";
 const CALLER = { traceId: "0af7651916cd43dd8448eb211c80319c", spanId: "b7ad6b7169203331" };
 const traceparent = `00-${CALLER.traceId}-${CALLER.spanId}-01`;
 
 let collector: ReturnType<typeof startCollector>;
 let mockProvider: MockProvider;
 let receiver: Bun.Server<undefined>;
-let mcp: ReturnType<typeof startMcpServer>;
+let mcpServer: ReturnType<typeof startMcpServer>;
 let installation: Installation;
 let parley: Parley;
 const toolHeaders: (string | null)[] = [];
@@ -35,7 +35,7 @@ beforeAll(async () => {
       return new Response(null, { status: 503 });
     },
   });
-  mcp = startMcpServer({
+  mcpServer = startMcpServer({
     revision: "2026",
     tools: [{ name: "look", run: () => ({ content: [{ type: "text", text: "Found." }] }) }],
     intercept(request) {
@@ -51,10 +51,10 @@ beforeAll(async () => {
       OTEL_SERVICE_NAME: "chat",
       OTEL_BSP_SCHEDULE_DELAY: "50",
       COMPATIBLE_BASE_URL: mockProvider.openaiUrl,
-      COMPATIBLE_API_KEY: "key-of-the-provider",
+      COMPATIBLE_API_KEY: "provider-key",
       AI_MODELS: "compatible/broken,compatible/good",
       AI_MAX_RETRIES: "0",
-      MCP_SERVERS: `wiki=${mcp.url}`,
+      MCP_SERVERS: `wiki=${mcpServer.url}`,
       WEBHOOK_ALLOW_PRIVATE_NETWORKS: "true",
       LOG_LEVEL: "debug",
     },
@@ -64,18 +64,18 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await installation?.remove();
-  await Promise.all([collector?.stop(), mockProvider?.stop(), mcp?.stop(), receiver?.stop(true)]);
+  await Promise.all([collector?.stop(), mockProvider?.stop(), mcpServer?.stop(), receiver?.stop(true)]);
 });
 
 const isNamed = (name: string) => (span: ReceivedSpan) => span.name === name;
-const inTrace = (traceId: string, name: string) => (span: ReceivedSpan) =>
+const isNamedInTrace = (traceId: string, name: string) => (span: ReceivedSpan) =>
   span.traceId === traceId && span.name === name;
 
 /** Returns the only span with this name in a trace. */
 async function findOnlySpan(traceId: string, name: string): Promise<ReceivedSpan> {
-  const found = await collector.waitFor(inTrace(traceId, name));
-  expect({ name, count: found.length }).toEqual({ name, count: 1 });
-  return found[0] as ReceivedSpan;
+  const spans = await collector.waitForSpans(isNamedInTrace(traceId, name));
+  expect({ name, count: spans.length }).toEqual({ name, count: 1 });
+  return spans[0] as ReceivedSpan;
 }
 
 describe("a message's trace", () => {
@@ -95,12 +95,14 @@ describe("a message's trace", () => {
     mockProvider.script("good", { toolCalls: [{ name: "wiki_look", arguments: '{"q":"nettles"}' }] }, { text: ANSWER });
     const response = await parley.fetch(`/api/v1/conversations/${id}/messages?before=x`, {
       token,
-      headers: { accept: "text/event-stream", traceparent, "x-request-id": "request-of-anna" },
+      headers: { accept: "text/event-stream", traceparent, "x-request-id": "annas-request" },
       json: { content: QUESTION, reply: true },
     });
     expect(await response.text()).toContain("message.completed");
-    const [found] = await collector.waitFor(({ attributes }) => attributes["parley.request_id"] === "request-of-anna");
-    root = found as ReceivedSpan;
+    const [requestSpan] = await collector.waitForSpans(
+      ({ attributes }) => attributes["parley.request_id"] === "annas-request",
+    );
+    root = requestSpan as ReceivedSpan;
   });
 
   test("starts with a span named after the route, which links to the caller's trace", () => {
@@ -116,48 +118,48 @@ describe("a message's trace", () => {
       "url.scheme": "http",
       "http.route": "/api/v1/conversations/:id/messages",
       "http.response.status_code": 200,
-      "parley.request_id": "request-of-anna",
+      "parley.request_id": "annas-request",
     });
     expect(root.resource).toMatchObject({ "service.name": "chat", "deployment.environment.name": "test" });
     expect(root.resource["service.version"]).toBeString();
   });
 
   test("has spans for the commit, the answer, each model attempt and each tool call", async () => {
-    const store = await findOnlySpan(root.traceId, "store message");
-    expect(store.parentId).toBe(root.spanId);
-    const commit = await findOnlySpan(root.traceId, "commit messages");
-    expect(commit.parentId).toBe(store.spanId);
-    const answer = await findOnlySpan(root.traceId, "generate answer");
-    expect(answer.parentId).toBe(store.spanId);
-    expect(answer.attributes).toMatchObject({ "parley.generation.outcome": "complete" });
-    const conversationId = answer.attributes["gen_ai.conversation.id"];
+    const storeSpan = await findOnlySpan(root.traceId, "store message");
+    expect(storeSpan.parentId).toBe(root.spanId);
+    const commitSpan = await findOnlySpan(root.traceId, "commit messages");
+    expect(commitSpan.parentId).toBe(storeSpan.spanId);
+    const answerSpan = await findOnlySpan(root.traceId, "generate answer");
+    expect(answerSpan.parentId).toBe(storeSpan.spanId);
+    expect(answerSpan.attributes).toMatchObject({ "parley.generation.outcome": "complete" });
+    const conversationId = answerSpan.attributes["gen_ai.conversation.id"];
 
-    // In each step, the first model fails, and the second one takes over.
-    const failed = await collector.waitFor(inTrace(root.traceId, "chat broken"), 2);
-    const succeeded = await collector.waitFor(inTrace(root.traceId, "chat good"), 2);
-    for (const span of [...failed, ...succeeded]) {
-      expect(span).toMatchObject({ kind: "CLIENT", parentId: answer.spanId });
+    // In each step, the first model fails, and the second model takes over.
+    const failedSpans = await collector.waitForSpans(isNamedInTrace(root.traceId, "chat broken"), 2);
+    const succeededSpans = await collector.waitForSpans(isNamedInTrace(root.traceId, "chat good"), 2);
+    for (const span of [...failedSpans, ...succeededSpans]) {
+      expect(span).toMatchObject({ kind: "CLIENT", parentId: answerSpan.spanId });
       expect(span.attributes).toMatchObject({
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "compatible",
         "gen_ai.conversation.id": conversationId,
       });
     }
-    expect(failed[0]).toMatchObject({ status: "ERROR", attributes: { "error.type": "provider_unavailable" } });
-    expect(failed[0]?.events).toEqual([]);
-    const reasons = succeeded.map(({ attributes }) => attributes["gen_ai.response.finish_reasons"]);
+    expect(failedSpans[0]).toMatchObject({ status: "ERROR", attributes: { "error.type": "provider_unavailable" } });
+    expect(failedSpans[0]?.events).toEqual([]);
+    const reasons = succeededSpans.map(({ attributes }) => attributes["gen_ai.response.finish_reasons"]);
     expect(reasons).toEqual([["tool_calls"], ["stop"]]);
-    expect(succeeded[1]).toMatchObject({ status: "UNSET", events: ["gen_ai.first_chunk"] });
-    expect(succeeded[1]?.attributes["gen_ai.usage.output_tokens"]).toBeGreaterThan(0);
-    expect(succeeded[1]?.attributes["gen_ai.usage.input_tokens"]).toBeGreaterThan(0);
+    expect(succeededSpans[1]).toMatchObject({ status: "UNSET", events: ["gen_ai.first_chunk"] });
+    expect(succeededSpans[1]?.attributes["gen_ai.usage.output_tokens"]).toBeGreaterThan(0);
+    expect(succeededSpans[1]?.attributes["gen_ai.usage.input_tokens"]).toBeGreaterThan(0);
 
-    const tool = await findOnlySpan(root.traceId, "execute_tool wiki_look");
-    expect(tool.parentId).toBe(answer.spanId);
-    expect(toolHeaders).toEqual([`00-${root.traceId}-${tool.spanId}-01`]);
+    const toolSpan = await findOnlySpan(root.traceId, "execute_tool wiki_look");
+    expect(toolSpan.parentId).toBe(answerSpan.spanId);
+    expect(toolHeaders).toEqual([`00-${root.traceId}-${toolSpan.spanId}-01`]);
   });
 
-  test("has spans for the request's SQL statements, named by their summaries", async () => {
-    const statements = (await collector.waitFor(({ traceId }) => traceId === root.traceId)).filter(
+  test("has spans for the request's SQL statements, named after their summaries", async () => {
+    const statements = (await collector.waitForSpans(({ traceId }) => traceId === root.traceId)).filter(
       ({ attributes }) => attributes["db.system.name"] === "postgresql",
     );
     expect(statements.length).toBeGreaterThan(2);
@@ -168,7 +170,7 @@ describe("a message's trace", () => {
   });
 
   test("isn't propagated to model providers or webhooks", async () => {
-    const [delivery] = await collector.waitFor(isNamed("deliver webhook"));
+    const [delivery] = await collector.waitForSpans(isNamed("deliver webhook"));
     expect(delivery).toMatchObject({ kind: "CLIENT", parentId: null, status: "ERROR" });
     expect(delivery?.attributes).toMatchObject({ "http.response.status_code": 503, "server.address": "127.0.0.1" });
     expect(delivery?.traceId).not.toBe(root.traceId);
@@ -179,33 +181,24 @@ describe("a message's trace", () => {
   });
 
   test("is identified in the log lines of the request and the answer", async () => {
-    const lines = () =>
+    const listLines = () =>
       parley
         .readLog()
         .split("\n")
         .filter((line) => line.includes(root.traceId));
-    await waitUntil(() => lines().some((line) => line.includes('"msg":"request"')));
-    const request = lines()
+    await waitUntil(() => listLines().some((line) => line.includes('"msg":"request"')));
+    const request = listLines()
       .map((line) => JSON.parse(line))
       .find(({ msg }) => msg === "request");
-    expect(request).toMatchObject({ request_id: "request-of-anna", span_id: root.spanId });
-    expect(lines().some((line) => line.includes("provider_unavailable"))).toBe(true);
+    expect(request).toMatchObject({ request_id: "annas-request", span_id: root.spanId });
+    expect(listLines().some((line) => line.includes("provider_unavailable"))).toBe(true);
   });
 
   test("contains no content, email addresses or secrets", async () => {
     expect(collector.bodies.length).toBeGreaterThan(0);
     const exportedText = Buffer.concat(collector.bodies).toString("latin1");
     expect(exportedText).toContain("gen_ai.provider.name");
-    for (const secret of [
-      QUESTION,
-      ANSWER,
-      "nettles",
-      "Found.",
-      email,
-      token,
-      "key-of-the-provider",
-      "key-in-the-path",
-    ])
+    for (const secret of [QUESTION, ANSWER, "nettles", "Found.", email, token, "provider-key", "key-in-the-path"])
       expect(exportedText).not.toContain(secret);
     expect(exportedText).not.toContain("before=x");
     for (const headers of collector.headers) expect(headers.get("authorization")).toBe(`Bearer ${COLLECTOR_TOKEN}`);
@@ -213,7 +206,7 @@ describe("a message's trace", () => {
   });
 });
 
-test("each frame except pings has its own trace, which links to the upgrade request's trace", async () => {
+test("each frame except a ping has its own trace, which links to the upgrade request's trace", async () => {
   const anna = await parley.register();
   const { id } = await createConversation(parley, anna);
   const socket = await openSocket(parley.url, { token: anna.access_token });
@@ -222,15 +215,17 @@ test("each frame except pings has its own trace, which links to the upgrade requ
   const client_message_id = crypto.randomUUID();
   await socket.request({ type: "message.send", conversation_id: id, client_message_id, content: "Hi", reply: false });
   await socket.close();
-  const [frame] = await collector.waitFor(isNamed("message.send"));
-  expect(frame).toMatchObject({ kind: "SERVER", parentId: null, status: "UNSET" });
-  const store = await findOnlySpan(frame?.traceId ?? "", "store message");
-  expect(store.parentId).toBe(frame?.spanId as string);
-  const [upgrade] = await collector.waitFor(isNamed("GET /realtime"));
-  expect(upgrade?.attributes["http.response.status_code"]).toBe(101);
-  expect(frame?.links).toEqual([{ traceId: upgrade?.traceId as string, spanId: upgrade?.spanId as string }]);
-  const [refused] = await collector.waitFor(isNamed("subscribe"));
-  expect(refused).toMatchObject({ status: "UNSET", attributes: { "error.type": "not_found" } });
+  const [frameSpan] = await collector.waitForSpans(isNamed("message.send"));
+  expect(frameSpan).toMatchObject({ kind: "SERVER", parentId: null, status: "UNSET" });
+  const storeSpan = await findOnlySpan(frameSpan?.traceId ?? "", "store message");
+  expect(storeSpan.parentId).toBe(frameSpan?.spanId as string);
+  const [upgradeSpan] = await collector.waitForSpans(isNamed("GET /realtime"));
+  expect(upgradeSpan?.attributes["http.response.status_code"]).toBe(101);
+  expect(frameSpan?.links).toEqual([
+    { traceId: upgradeSpan?.traceId as string, spanId: upgradeSpan?.spanId as string },
+  ]);
+  const [rejectedSpan] = await collector.waitForSpans(isNamed("subscribe"));
+  expect(rejectedSpan).toMatchObject({ status: "UNSET", attributes: { "error.type": "not_found" } });
   expect(collector.spans.some(isNamed("ping"))).toBe(false);
 });
 
@@ -242,21 +237,21 @@ test("a completion's spans are children of its /v1 request", async () => {
     json: { model: "compatible/good", messages: [{ role: "user", content: QUESTION }] },
   });
   expect(response.status).toBe(200);
-  const [request] = await collector.waitFor(isNamed("POST /v1/chat/completions"));
-  const answer = await findOnlySpan(request?.traceId ?? "", "generate answer");
-  expect(answer.parentId).toBe(request?.spanId as string);
-  const chat = await findOnlySpan(request?.traceId ?? "", "chat good");
-  expect(chat.parentId).toBe(answer.spanId);
+  const [requestSpan] = await collector.waitForSpans(isNamed("POST /v1/chat/completions"));
+  const answerSpan = await findOnlySpan(requestSpan?.traceId ?? "", "generate answer");
+  expect(answerSpan.parentId).toBe(requestSpan?.spanId as string);
+  const chatSpan = await findOnlySpan(requestSpan?.traceId ?? "", "chat good");
+  expect(chatSpan.parentId).toBe(answerSpan.spanId);
 });
 
 test("traces of unknown routes don't contain the path, and monitoring requests aren't traced", async () => {
   await parley.fetch("/nowhere/secret-in-a-path");
   await parley.fetch("/livez");
   await parley.fetch("/metrics");
-  const [unknown] = await collector.waitFor(
+  const [unknownRouteSpan] = await collector.waitForSpans(
     ({ attributes }) => attributes["http.response.status_code"] === 404 && attributes["http.route"] === undefined,
   );
-  expect(unknown?.name).toBe("GET");
+  expect(unknownRouteSpan?.name).toBe("GET");
   expect(collector.spans.some(({ name }) => /livez|metrics/.test(name))).toBe(false);
   expect(Buffer.concat(collector.bodies).toString("latin1")).not.toContain("secret-in-a-path");
 });

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { Account } from "../support/client.ts";
 import { createConversation } from "../support/conversation.ts";
-import { startReceiver, verify } from "../webhooks/receiver.ts";
+import { startReceiver, verifySignature } from "../webhooks/receiver.ts";
 import { type Backend, backends } from "./backends.ts";
 import { createInstallation, type Installation, TEST_TIMEOUT_MS } from "./installation.ts";
 
@@ -10,11 +10,11 @@ setDefaultTimeout(TEST_TIMEOUT_MS);
 const ROUNDS = 3;
 const SEND_DURATION_MS = 400;
 
-describe.each(backends)("webhooks after kill -9 ($name)", ({ open }) => {
+describe.each(backends)("webhooks after kill -9 ($name)", ({ openBackend }) => {
   let backend: Backend;
   let installation: Installation;
   beforeAll(async () => {
-    backend = await open();
+    backend = await openBackend();
     installation = await createInstallation({ env: { ...backend.env, WEBHOOK_ALLOW_PRIVATE_NETWORKS: "true" } });
   });
   afterAll(async () => {
@@ -22,28 +22,29 @@ describe.each(backends)("webhooks after kill -9 ($name)", ({ open }) => {
     await backend?.close();
   });
 
-  test("deliver every acknowledged message, and retries have the same webhook-id", async () => {
+  test("deliver every acknowledged message, and all deliveries of a message have the same webhook-id", async () => {
     const receiver = startReceiver();
     let parley = await installation.start();
     const account: Account = await parley.register();
     const options = { token: account.access_token };
-    const created = await parley.fetch("/api/v1/webhooks", {
+    const webhookResponse = await parley.fetch("/api/v1/webhooks", {
       ...options,
       json: { url: receiver.url, events: ["message.created"] },
     });
-    const { secret } = (await created.json()) as { secret: string };
+    const { secret } = (await webhookResponse.json()) as { secret: string };
     const { id } = await createConversation(parley, account);
-    const acked = new Set<string>();
+    const ackedIds = new Set<string>();
 
     for (let round = 0; round < ROUNDS; round += 1) {
       const deadlineMs = performance.now() + SEND_DURATION_MS;
       const senders = [1, 2, 3, 4].map(async () => {
         while (performance.now() < deadlineMs) {
-          const sent = await parley.fetch(`/api/v1/conversations/${id}/messages`, {
+          const response = await parley.fetch(`/api/v1/conversations/${id}/messages`, {
             ...options,
             json: { content: "x" },
           });
-          if (sent.status === 201) acked.add(((await sent.json()) as { message: { id: string } }).message.id);
+          if (response.status === 201)
+            ackedIds.add(((await response.json()) as { message: { id: string } }).message.id);
         }
       });
       await Promise.allSettled(senders);
@@ -51,15 +52,15 @@ describe.each(backends)("webhooks after kill -9 ($name)", ({ open }) => {
       parley = await installation.start();
     }
 
-    const isDelivered = () => acked.isSubsetOf(new Set(receiver.received.map(({ json }) => String(json.data.id))));
-    // Deliveries wait until the killed instance's lease expires.
+    const isDelivered = () => ackedIds.isSubsetOf(new Set(receiver.received.map(({ json }) => String(json.data.id))));
+    // Deliveries are delayed until the killed instance's lease expires.
     for (let attempts = 0; attempts < 300 && !isDelivered(); attempts += 1) await Bun.sleep(100);
-    expect(acked.size).toBeGreaterThan(20);
+    expect(ackedIds.size).toBeGreaterThan(20);
     expect(isDelivered()).toBe(true);
     const deliveriesByMessage = Map.groupBy(receiver.received, ({ json }) => String(json.data.id));
     for (const [, deliveries] of deliveriesByMessage)
       expect(new Set(deliveries.map((delivery) => delivery.id)).size).toBe(1);
-    for (const received of receiver.received) verify(secret, received);
+    for (const delivery of receiver.received) verifySignature(secret, delivery);
     expect((await parley.stop()).code).toBe(0);
     await receiver.stop();
   });

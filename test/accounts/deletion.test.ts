@@ -14,8 +14,9 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-const register = (marker = "somebody") => parley.createNamedUser(`Ada ${marker}`, marker);
-const createUserRest = (account: Account) => createRestClient(parley, account);
+/** Registers a user whose name and email address contain a marker. */
+const registerUser = (marker = "somebody") => parley.createNamedUser(`Ada ${marker}`, marker);
+const createUserClient = (account: Account) => createRestClient(parley, account);
 type Member = { user_id: string; display_name: string; role: string };
 type Event = { type: string; seq: number; data: Record<string, unknown> };
 
@@ -27,10 +28,10 @@ const listMembers = async (rest: RestClient, id: string) =>
 const listEvents = async (rest: RestClient, id: string) =>
   (await rest.get<Page<Event>>(`/conversations/${id}/events?after_seq=0`)).body.data;
 
-async function deleteUser(account: Account, by: "self" | "administrator"): Promise<void> {
+async function deleteUser(account: Account, requestedBy: "self" | "administrator"): Promise<void> {
   const { status } =
-    by === "self"
-      ? await createUserRest(account).request("DELETE", "/me", { current_password: TEST_PASSWORD })
+    requestedBy === "self"
+      ? await createUserClient(account).request("DELETE", "/me", { current_password: TEST_PASSWORD })
       : await admin.request("DELETE", `/users/${account.user.id}`);
   expect(status).toBe(204);
 }
@@ -46,17 +47,17 @@ async function dumpDatabase(): Promise<string> {
   return dumps.map(([row]) => String(row?.text)).join("\n");
 }
 
-describe.each(["self", "administrator"] as const)("deleting a user (requested by: %s)", (by) => {
+describe.each(["self", "administrator"] as const)("deleting a user (requested by: %s)", (requestedBy) => {
   test("removes everything that identifies the user from the database", async () => {
-    const marker = `unmistakable${by}`;
-    const deletedUser = await register(marker);
+    const marker = `unmistakable${requestedBy}`;
+    const deletedUser = await registerUser(marker);
     const friend = await parley.register();
-    const rest = createUserRest(deletedUser);
+    const rest = createUserClient(deletedUser);
     const { id: sharedId } = await createConversation(parley, friend, [deletedUser]);
-    const { id: leftId } = await createConversation(parley, friend, [deletedUser]);
+    const { id: formerConversationId } = await createConversation(parley, friend, [deletedUser]);
     await createConversation(parley, deletedUser, [], { title: `diary ${marker}` });
     await rest.request("POST", `/conversations/${sharedId}/messages`, { content: "hello all" });
-    await rest.request("DELETE", `/conversations/${leftId}/members/${deletedUser.user.id}`);
+    await rest.request("DELETE", `/conversations/${formerConversationId}/members/${deletedUser.user.id}`);
     await rest.request("PUT", "/me/preferences", { city: `city ${marker}` });
     await rest.request("POST", "/prompts", { name: "p", template: `prompt ${marker}` });
     await rest.request("POST", "/api-keys", { name: `key ${marker}`, scopes: ["messages:read"] });
@@ -69,16 +70,16 @@ describe.each(["self", "administrator"] as const)("deleting a user (requested by
     await parley.fetch("/api/v1/auth/login", { json: { email: deletedUser.user.email, password: "wrong one" } });
     expect((await dumpDatabase()).split(marker).length).toBeGreaterThan(8);
 
-    await deleteUser(deletedUser, by);
+    await deleteUser(deletedUser, requestedBy);
     const dump = await dumpDatabase();
     expect(dump.split("\n").filter((row) => row.includes(marker))).toEqual([]);
     expect(dump.includes("hello all")).toBe(true);
-    const addresses = await parley.database`
+    const ipAddresses = await parley.database`
       select action from audit_events where ip_address is not null
         and (actor_id = ${deletedUser.user.id} or (actor_id is null and target_id = ${deletedUser.user.id}))`;
-    expect([...addresses]).toEqual([]);
+    expect([...ipAddresses]).toEqual([]);
     const [entry] = (await admin.get<Page<AuditEvent>>(`/audit?target_id=${deletedUser.user.id}`)).body.data;
-    const isSelf = by === "self";
+    const isSelf = requestedBy === "self";
     expect(entry).toMatchObject({
       action: "user.deleted",
       actor_id: isSelf ? deletedUser.user.id : admin.id,
@@ -90,20 +91,20 @@ describe.each(["self", "administrator"] as const)("deleting a user (requested by
   });
 
   test("keeps the user's messages for other members, without an author", async () => {
-    const deletedUser = await register();
+    const deletedUser = await registerUser();
     const friend = await parley.register();
     const { id } = await createConversation(parley, friend, [deletedUser]);
-    const { body } = await createUserRest(deletedUser).request<{ message: { id: string } }>(
+    const { body } = await createUserClient(deletedUser).request<{ message: { id: string } }>(
       "POST",
       `/conversations/${id}/messages`,
       {
         content: "what I said",
       },
     );
-    await deleteUser(deletedUser, by);
-    const { body: message } = await createUserRest(friend).get(`/conversations/${id}/messages/${body.message.id}`);
+    await deleteUser(deletedUser, requestedBy);
+    const { body: message } = await createUserClient(friend).get(`/conversations/${id}/messages/${body.message.id}`);
     expect(message).toMatchObject({ content: "what I said", author: null, role: "user", status: "complete" });
-    expect((await listEvents(createUserRest(friend), id)).map(({ type }) => type)).toEqual([
+    expect((await listEvents(createUserClient(friend), id)).map(({ type }) => type)).toEqual([
       "member.added",
       "message.created",
       "member.removed",
@@ -111,19 +112,19 @@ describe.each(["self", "administrator"] as const)("deleting a user (requested by
   });
 
   test("immediately sends the other members an event with the next sequence number", async () => {
-    const deletedUser = await register();
+    const deletedUser = await registerUser();
     const friend = await parley.register();
     const { id } = await createConversation(parley, friend, [deletedUser]);
     const socket = await openSocket(parley.url, { token: friend.access_token });
     const { last_seq } = await socket.request({ type: "subscribe", conversation_id: id });
-    await deleteUser(deletedUser, by);
+    await deleteUser(deletedUser, requestedBy);
     const event = await socket.waitFor(({ type }) => type === "member.removed");
     expect(event).toMatchObject({
       seq: Number(last_seq) + 1,
       data: { user_id: deletedUser.user.id, display_name: "Deleted user", role: "member" },
     });
-    expect((await listEvents(createUserRest(friend), id)).at(-1)).toEqual(event as unknown as Event);
-    await createUserRest(friend).request("POST", `/conversations/${id}/messages`, { content: "next" });
+    expect((await listEvents(createUserClient(friend), id)).at(-1)).toEqual(event as unknown as Event);
+    await createUserClient(friend).request("POST", `/conversations/${id}/messages`, { content: "next" });
     expect(await socket.waitFor(({ type }) => type === "message.created")).toMatchObject({ seq: Number(last_seq) + 2 });
     await socket.close();
   });
@@ -131,20 +132,20 @@ describe.each(["self", "administrator"] as const)("deleting a user (requested by
 
 describe("deleting a conversation's only owner", () => {
   test("promotes the longest-standing member who isn't a viewer or disabled", async () => {
-    const deletedUser = await register();
-    const [disabled, viewer, firstMember, laterMember] = [
+    const deletedUser = await registerUser();
+    const [disabledMember, viewer, firstMember, laterMember] = [
       await parley.register(),
       await parley.register(),
       await parley.register(),
       await parley.register(),
     ];
-    const { id } = await createConversation(parley, deletedUser, [disabled]);
-    const add = (account: Account, role: string) =>
-      createUserRest(deletedUser).request("POST", `/conversations/${id}/members`, { user_id: account.user.id, role });
-    await add(viewer, "viewer");
-    await add(firstMember, "member");
-    await add(laterMember, "member");
-    await admin.request("PATCH", `/users/${disabled.user.id}`, { disabled: true });
+    const { id } = await createConversation(parley, deletedUser, [disabledMember]);
+    const addMember = (account: Account, role: string) =>
+      createUserClient(deletedUser).request("POST", `/conversations/${id}/members`, { user_id: account.user.id, role });
+    await addMember(viewer, "viewer");
+    await addMember(firstMember, "member");
+    await addMember(laterMember, "member");
+    await admin.request("PATCH", `/users/${disabledMember.user.id}`, { disabled: true });
     const socket = await openSocket(parley.url, { token: firstMember.access_token });
     const { last_seq } = await socket.request({ type: "subscribe", conversation_id: id });
     await deleteUser(deletedUser, "self");
@@ -155,34 +156,34 @@ describe("deleting a conversation's only owner", () => {
       data: { user_id: firstMember.user.id, display_name: "Somebody", role: "owner", last_read_seq: 0 },
     });
     expect(removal.seq).toBe(Number(last_seq) + 2);
-    const rest = createUserRest(firstMember);
+    const rest = createUserClient(firstMember);
     const { body } = await rest.get<Page<Member>>(`/conversations/${id}/members`);
     expect(body.data.find(({ user_id }) => user_id === firstMember.user.id)).toEqual(
       promotion?.data as unknown as Member,
     );
     expect((await rest.request("PATCH", `/conversations/${id}`, { title: "Mine now" })).status).toBe(200);
-    expect((await createUserRest(laterMember).request("PATCH", `/conversations/${id}`, { title: "Mine" })).status).toBe(
-      403,
-    );
+    expect(
+      (await createUserClient(laterMember).request("PATCH", `/conversations/${id}`, { title: "Mine" })).status,
+    ).toBe(403);
     await socket.close();
   });
 
   test("promotes a viewer only if there is no other member, and nobody if another owner exists", async () => {
-    const deletedUser = await register();
+    const deletedUser = await registerUser();
     const [viewer, owner, member] = [await parley.register(), await parley.register(), await parley.register()];
     const { id } = await createConversation(parley, deletedUser);
-    await createUserRest(deletedUser).request("POST", `/conversations/${id}/members`, {
+    await createUserClient(deletedUser).request("POST", `/conversations/${id}/members`, {
       user_id: viewer.user.id,
       role: "viewer",
     });
-    const { id: other } = await createConversation(parley, deletedUser, [member]);
-    await createUserRest(deletedUser).request("POST", `/conversations/${other}/members`, {
+    const { id: otherId } = await createConversation(parley, deletedUser, [member]);
+    await createUserClient(deletedUser).request("POST", `/conversations/${otherId}/members`, {
       user_id: owner.user.id,
       role: "owner",
     });
     await deleteUser(deletedUser, "administrator");
-    expect(await listMembers(createUserRest(viewer), id)).toEqual([{ user_id: viewer.user.id, role: "owner" }]);
-    expect((await listMembers(createUserRest(member), other)).map(({ role }) => role).sort()).toEqual([
+    expect(await listMembers(createUserClient(viewer), id)).toEqual([{ user_id: viewer.user.id, role: "owner" }]);
+    expect((await listMembers(createUserClient(member), otherId)).map(({ role }) => role).sort()).toEqual([
       "member",
       "owner",
     ]);
@@ -190,7 +191,7 @@ describe("deleting a conversation's only owner", () => {
 });
 
 test("a deleted user's conversations without other members are deleted immediately and erased soon after", async () => {
-  const deletedUser = await register();
+  const deletedUser = await registerUser();
   const outsider = await parley.register();
   const { id } = await createConversation(parley, deletedUser);
   const { id: otherId } = await createConversation(parley, outsider);
@@ -198,8 +199,8 @@ test("a deleted user's conversations without other members are deleted immediate
     [deletedUser, id],
     [outsider, otherId],
   ] as const)
-    await createUserRest(account).request("POST", `/conversations/${conversation}/messages`, { content: "text" });
-  // Enough rows for more than one batch.
+    await createUserClient(account).request("POST", `/conversations/${conversation}/messages`, { content: "text" });
+  // These are more rows than one batch deletes.
   await parley.database`
     insert into messages (id, conversation_id, seq, role, author_id, content)
     select gen_random_uuid(), ${id}, n, 'user', ${deletedUser.user.id}, 'm' from generate_series(2, 11000) n`;
@@ -216,11 +217,11 @@ test("a deleted user's conversations without other members are deleted immediate
   const deadlineMs = Date.now() + 10_000;
   while ((await listRows()).length > 2 && Date.now() < deadlineMs) await Bun.sleep(100);
   expect((await listRows()).map(({ conversation_id }) => conversation_id)).toEqual([otherId, otherId]);
-  expect((await createUserRest(outsider).get(`/conversations/${otherId}`)).body).toMatchObject({ last_seq: 1 });
+  expect((await createUserClient(outsider).get(`/conversations/${otherId}`)).body).toMatchObject({ last_seq: 1 });
 }, 20_000);
 
 test("a deletion erases large amounts of data in batches", async () => {
-  const deletedUser = await register();
+  const deletedUser = await registerUser();
   const friend = await parley.register();
   const { id } = await createConversation(parley, friend, [deletedUser]);
   const sql = parley.database;
@@ -240,7 +241,7 @@ test("a deletion erases large amounts of data in batches", async () => {
     insert into audit_events (id, action, actor_id, ip_address)
     select gen_random_uuid(), 'user.logged_in', ${deletedUser.user.id}, '192.0.2.1' from generate_series(1, 25000)`;
   await deleteUser(deletedUser, "administrator");
-  const count = async () => {
+  const countRows = async () => {
     const [row] = await sql`
       select (select count(*)::int from users where id = ${deletedUser.user.id}) as users,
         (select count(*)::int from idempotency_keys where user_id = ${deletedUser.user.id}) as keys,
@@ -251,21 +252,21 @@ test("a deletion erases large amounts of data in batches", async () => {
   };
   // On a slow machine, the response is sent before the deletion is complete.
   const deadlineMs = performance.now() + 15_000;
-  while ((await count())?.users !== 0 && performance.now() < deadlineMs) await Bun.sleep(50);
-  expect(await count()).toEqual({ users: 0, keys: 0, ratings: 0, sessions: 0, addresses: 0 });
+  while ((await countRows())?.users !== 0 && performance.now() < deadlineMs) await Bun.sleep(50);
+  expect(await countRows()).toEqual({ users: 0, keys: 0, ratings: 0, sessions: 0, addresses: 0 });
 }, 30_000);
 
 test("deleting a user removes their prompts from the conversations that used them", async () => {
-  const deletedUser = await register();
+  const deletedUser = await registerUser();
   const friend = await parley.register();
-  const { body: prompt } = await createUserRest(deletedUser).request<{ id: string }>("POST", "/prompts", {
+  const { body: prompt } = await createUserClient(deletedUser).request<{ id: string }>("POST", "/prompts", {
     name: "p",
     template: "be brief",
   });
   const { id } = await createConversation(parley, deletedUser, [friend], { prompt_id: prompt.id });
-  expect((await createUserRest(friend).get(`/conversations/${id}`)).body).toMatchObject({ prompt_id: prompt.id });
+  expect((await createUserClient(friend).get(`/conversations/${id}`)).body).toMatchObject({ prompt_id: prompt.id });
   await deleteUser(deletedUser, "self");
-  expect((await createUserRest(friend).get(`/conversations/${id}`)).body).toMatchObject({
+  expect((await createUserClient(friend).get(`/conversations/${id}`)).body).toMatchObject({
     prompt_id: null,
     role: "owner",
   });
@@ -273,7 +274,7 @@ test("deleting a user removes their prompts from the conversations that used the
 });
 
 test("deleting a user stops the answers that they requested in other users' conversations", async () => {
-  const deletedUser = await register();
+  const deletedUser = await registerUser();
   const friend = await parley.register();
   const { id } = await createConversation(parley, friend, [deletedUser]);
   const { id: ownId } = await createConversation(parley, deletedUser);
@@ -290,17 +291,19 @@ test("deleting a user stops the answers that they requested in other users' conv
   let message: { status?: string } = {};
   while (message.status !== "cancelled" && Date.now() < deadlineMs) {
     await Bun.sleep(200);
-    message = (await createUserRest(friend).get<{ status: string }>(`/conversations/${id}/messages/${messageId}`)).body;
+    message = (await createUserClient(friend).get<{ status: string }>(`/conversations/${id}/messages/${messageId}`))
+      .body;
   }
   expect(message).toMatchObject({ status: "cancelled", finish_reason: "cancelled", content: "so far" });
-  const remaining = await parley.database`select id from generations where id in (${generationId}, ${ownGenerationId})`;
-  expect(remaining.map((row) => row.id)).toEqual([generationId]);
+  const remainingGenerations =
+    await parley.database`select id from generations where id in (${generationId}, ${ownGenerationId})`;
+  expect(remainingGenerations.map((row) => row.id)).toEqual([generationId]);
 }, 20_000);
 
 describe("deleting one's own account", () => {
   test("works without a password soon after the login, but fails with a wrong password", async () => {
-    const account = await register();
-    const rest = createUserRest(account);
+    const account = await registerUser();
+    const rest = createUserClient(account);
     expect(await rest.requestProblem("DELETE", "/me", { current_password: "wrong" })).toMatchObject({
       status: 403,
       code: "forbidden",
@@ -317,12 +320,12 @@ describe("deleting one's own account", () => {
   });
 
   test("is forbidden with an API key", async () => {
-    const account = await register();
-    const { body } = await createUserRest(account).request<{ key: string }>("POST", "/api-keys", {
+    const account = await registerUser();
+    const { body } = await createUserClient(account).request<{ key: string }>("POST", "/api-keys", {
       name: "k",
       scopes: ["users:write"],
     });
     expect((await parley.fetch("/api/v1/me", { method: "DELETE", token: body.key })).status).toBe(403);
-    expect((await createUserRest(account).get("/me")).status).toBe(200);
+    expect((await createUserClient(account).get("/me")).status).toBe(200);
   });
 });

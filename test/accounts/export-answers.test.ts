@@ -22,10 +22,10 @@ test("an export includes the answers that the user regenerated in a group, even 
   scriptAnswer("First.");
   const { message } = await app.sendMessage(ben, id, "What is it?");
   scriptAnswer("Again.");
-  const regenerated = await app.regenerate(ben, id, message.id);
+  const benAnswer = await app.regenerateAnswer(ben, id, message.id);
   scriptAnswer("For Anna.");
-  const other = await app.regenerate(anna, id, message.id);
-  expect([regenerated.status, other.status]).toEqual(["complete", "complete"]);
+  const annaAnswer = await app.regenerateAnswer(anna, id, message.id);
+  expect([benAnswer.status, annaAnswer.status]).toEqual(["complete", "complete"]);
 
   const rest = createRestClient(app.parley, anna);
   await rest.request("DELETE", `/conversations/${id}/members/${ben.user.id}`);
@@ -44,18 +44,18 @@ test("members can't see who regenerated an answer", async () => {
   const socket = await openSocket(app.parley.url, { token: anna.access_token });
   await socket.request({ type: "subscribe", conversation_id: id });
   const { message } = await app.sendMessage(ben, id, "What is it?");
-  const regenerated = await app.regenerate(ben, id, message.id);
-  const [row] = await app.parley.database`select metadata from messages where id = ${regenerated.id}`;
+  const regeneratedAnswer = await app.regenerateAnswer(ben, id, message.id);
+  const [row] = await app.parley.database`select metadata from messages where id = ${regeneratedAnswer.id}`;
   expect(row?.metadata).toEqual({ models: ["compatible/one"], requested_by: ben.user.id });
-  expect(regenerated.metadata).toEqual({ models: ["compatible/one"] });
+  expect(regeneratedAnswer.metadata).toEqual({ models: ["compatible/one"] });
 
   const rest = createRestClient(app.parley, anna);
   const { body: page } = await rest.get<{ data: StoredMessage[] }>(`/conversations/${id}/messages`);
   expect(page.data.map(({ metadata }) => metadata.requested_by)).toEqual([undefined, undefined, undefined]);
   const { body: events } = await rest.get<unknown>(`/conversations/${id}/events?after_seq=0`);
-  await socket.waitFor(({ type, data }) => type === "message.completed" && data?.id === regenerated.id);
+  await socket.waitFor(({ type, data }) => type === "message.completed" && data?.id === regeneratedAnswer.id);
   for (const text of [JSON.stringify(events), JSON.stringify(socket.frames)]) {
-    expect(text).toContain(regenerated.id);
+    expect(text).toContain(regeneratedAnswer.id);
     expect(text).not.toContain("requested_by");
   }
   await socket.close();

@@ -1,15 +1,15 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
-import { createChanges } from "../../src/db/changes.ts";
+import { createChangeRunner } from "../../src/db/changes.ts";
 import type { Database } from "../../src/db/client.ts";
 import { createEventLog } from "../../src/events/log.ts";
-import { createJobs, type Jobs } from "../../src/jobs/runner.ts";
+import { createJobRunner, type Jobs } from "../../src/jobs/runner.ts";
 import { createId } from "../../src/lib/id.ts";
 import { USER_DELETIONS } from "../../src/modules/accounts/deletion.ts";
 import { registerAccountJobs } from "../../src/modules/accounts/jobs.ts";
-import { createDeletions } from "../../src/modules/accounts/service.ts";
+import { createDeletionService } from "../../src/modules/accounts/service.ts";
 import { createAuditService } from "../../src/modules/audit/service.ts";
 import { listMemberships } from "../../src/modules/conversations/departure-queries.ts";
-import { createDepartures, createErasureJobs } from "../../src/modules/conversations/service.ts";
+import { createDepartureService, createErasureJobs } from "../../src/modules/conversations/service.ts";
 import { createMemoryBus } from "../../src/realtime/bus-memory.ts";
 import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
@@ -21,17 +21,17 @@ beforeAll(async () => {
 afterAll(() => database.end({ timeout: 1 }));
 
 const bus = createMemoryBus({ log: silentLog });
-const createDeletionService = (jobs: Pick<Jobs, "nudge">) => {
-  const events = createEventLog({ database, changes: createChanges(database), bus });
-  const departures = createDepartures({ database, events });
-  return createDeletions({ database, audit: createAuditService(), departures, jobs, onDeleted: () => {} });
+const createTestService = (jobs: Pick<Jobs, "nudge">) => {
+  const events = createEventLog({ database, changes: createChangeRunner(database), bus });
+  const departures = createDepartureService({ database, events });
+  return createDeletionService({ database, audit: createAuditService(), departures, jobs, onDeleted: () => {} });
 };
 
 const instances: { stop(): Promise<void> }[] = [];
-/** Starts another instance's deletion job. */
+/** Starts the deletion job of another instance. */
 function startInstance() {
-  const jobs = createJobs({ database, log: silentLog, instanceId: createId() });
-  const deletions = createDeletionService(jobs);
+  const jobs = createJobRunner({ database, log: silentLog, instanceId: createId() });
+  const deletions = createTestService(jobs);
   registerAccountJobs(jobs, { deletions });
   jobs.start();
   const instance = { ...deletions, jobs, stop: () => jobs.stop(Date.now() + 5_000) };
@@ -45,7 +45,7 @@ async function createUser(): Promise<string> {
   return id;
 }
 
-/** Creates `sharedCount` conversations with both users as members, and `ownCount` with only the first. */
+/** Creates `sharedCount` conversations with both users as members, and `ownCount` with only `userId` as a member. */
 async function createConversations(
   userId: string,
   otherId: string,
@@ -69,10 +69,9 @@ async function createConversations(
     insert into members (conversation_id, user_id, role) select id, ${userId}, 'owner' from created`;
 }
 
-const beginDeletion = (userId: string) =>
-  database.begin((sql) => createDeletionService({ nudge() {} }).begin(sql, userId));
+const beginDeletion = (userId: string) => database.begin((sql) => createTestService({ nudge() {} }).begin(sql, userId));
 
-/** Counts what remains of a user, invalid conversations, and the events that the deletion created. */
+/** Counts a user's remaining rows, the invalid conversations, and the events that the deletion created. */
 async function countRows(userId: string) {
   const [row] = await database`
     select (select count(*)::int from users where id = ${userId}) as users,
@@ -88,14 +87,14 @@ async function countRows(userId: string) {
   return row;
 }
 
-const nothingLeft = { users: 0, members: 0, unowned: 0, gaps: 0 };
+const nothingRemains = { users: 0, members: 0, unowned: 0, gaps: 0 };
 
-const erase = () => createErasureJobs({ database }).run(new AbortController().signal);
+const runErasureJobs = () => createErasureJobs({ database }).run(new AbortController().signal);
 afterEach(async () => {
   await Promise.all(instances.splice(0).map((instance) => instance.stop()));
-  await erase();
-  const [remaining] = await database`select 1 from conversations where deleted_at is not null`;
-  expect(remaining).toBeUndefined();
+  await runErasureJobs();
+  const [remainingConversation] = await database`select 1 from conversations where deleted_at is not null`;
+  expect(remainingConversation).toBeUndefined();
 });
 
 test("a deletion removes 10,000 memberships in batches, without delaying other users", async () => {
@@ -106,29 +105,35 @@ test("a deletion removes 10,000 memberships in batches, without delaying other u
   const [conversation] = await database`select conversation_id as id from members where user_id = ${otherId} limit 1`;
   let waitMsMax = 0;
   let isDone = false;
-  const writer = (async () => {
+  const writerTask = (async () => {
     while (!isDone) {
-      const startedAt = performance.now();
+      const startedAtMs = performance.now();
       await database`update conversations set updated_at = now() where id = ${conversation?.id}`;
-      waitMsMax = Math.max(waitMsMax, performance.now() - startedAt);
+      waitMsMax = Math.max(waitMsMax, performance.now() - startedAtMs);
       await Bun.sleep(5);
     }
   })();
   const deletions = startInstance();
   const deadlineMs = Date.now() + 60_000;
-  while ((await countRows(deletedId))?.users === 1 && Date.now() < deadlineMs) await deletions.complete(deletedId);
+  while ((await countRows(deletedId))?.users === 1 && Date.now() < deadlineMs)
+    await deletions.waitForCompletion(deletedId);
   isDone = true;
-  await writer;
-  expect(await countRows(deletedId)).toEqual({ ...nothingLeft, removals: 9_500, deletions: 500 });
+  await writerTask;
+  expect(await countRows(deletedId)).toEqual({ ...nothingRemains, removals: 9_500, deletions: 500 });
   expect(waitMsMax).toBeLessThan(2_000);
 }, 90_000);
 
 test("a batch is limited to a number of conversations and members, but contains at least one conversation", async () => {
   const [deletedId, otherId] = [await createUser(), await createUser()];
   await createConversations(deletedId, otherId, 6, 0);
-  const count = async (conversationsMax: number, membersMax: number) =>
+  const countMemberships = async (conversationsMax: number, membersMax: number) =>
     (await listMemberships(database, deletedId, undefined, { conversationsMax, membersMax })).length;
-  expect([await count(10, 100), await count(4, 100), await count(10, 3), await count(10, 1)]).toEqual([6, 4, 2, 1]);
+  expect([
+    await countMemberships(10, 100),
+    await countMemberships(4, 100),
+    await countMemberships(10, 3),
+    await countMemberships(10, 1),
+  ]).toEqual([6, 4, 2, 1]);
 });
 
 describe("a deletion", () => {
@@ -136,42 +141,42 @@ describe("a deletion", () => {
     const [deletedId, otherId] = [await createUser(), await createUser()];
     await createConversations(deletedId, otherId, 450, 20);
     await beginDeletion(deletedId);
-    const first = startInstance();
-    const [last] = await database`
+    const firstInstance = startInstance();
+    const [lastMembership] = await database`
       select conversation_id as id from members where user_id = ${deletedId} order by 1 desc limit 1`;
     // Locking this conversation keeps the deletion from completing.
-    const interrupted = await database.begin(async (sql) => {
-      await sql`select 1 from conversations where id = ${last?.id} for update`;
-      first.jobs.nudge(USER_DELETIONS);
+    const rowsAfterInterruption = await database.begin(async (sql) => {
+      await sql`select 1 from conversations where id = ${lastMembership?.id} for update`;
+      firstInstance.jobs.nudge(USER_DELETIONS);
       while ((await countRows(deletedId))?.members === 470) await Bun.sleep(1);
-      await first.stop();
+      await firstInstance.stop();
       return countRows(deletedId);
     });
-    expect(interrupted).toMatchObject({ users: 1, gaps: 0, unowned: 0 });
-    expect(interrupted?.members).toBeGreaterThan(0);
-    expect(interrupted?.members).toBeLessThan(470);
-    await startInstance().complete(deletedId);
-    expect(await countRows(deletedId)).toEqual({ ...nothingLeft, removals: 450, deletions: 20 });
+    expect(rowsAfterInterruption).toMatchObject({ users: 1, gaps: 0, unowned: 0 });
+    expect(rowsAfterInterruption?.members).toBeGreaterThan(0);
+    expect(rowsAfterInterruption?.members).toBeLessThan(470);
+    await startInstance().waitForCompletion(deletedId);
+    expect(await countRows(deletedId)).toEqual({ ...nothingRemains, removals: 450, deletions: 20 });
   }, 30_000);
 
   test("removes each membership once, even on two concurrent instances", async () => {
     const [deletedId, otherId] = [await createUser(), await createUser()];
     await createConversations(deletedId, otherId, 350, 10);
     await beginDeletion(deletedId);
-    await Promise.all([startInstance().complete(deletedId), startInstance().complete(deletedId)]);
-    expect(await countRows(deletedId)).toEqual({ ...nothingLeft, removals: 350, deletions: 10 });
+    await Promise.all([startInstance().waitForCompletion(deletedId), startInstance().waitForCompletion(deletedId)]);
+    expect(await countRows(deletedId)).toEqual({ ...nothingRemains, removals: 350, deletions: 10 });
   }, 30_000);
 
   test("deletes conversations whose members are all being deleted at the same time", async () => {
-    const [first, second] = [await createUser(), await createUser()];
-    await createConversations(first, second, 250, 0);
-    await Promise.all([beginDeletion(first), beginDeletion(second)]);
-    await Promise.all([startInstance().complete(first), startInstance().complete(second)]);
-    expect(await countRows(first)).toMatchObject(nothingLeft);
-    expect(await countRows(second)).toMatchObject({ ...nothingLeft, deletions: 250 });
-    await erase();
-    const remaining = await database`select 1 from messages where author_id in (${first}, ${second})`;
-    expect(remaining).toHaveLength(0);
+    const [firstId, secondId] = [await createUser(), await createUser()];
+    await createConversations(firstId, secondId, 250, 0);
+    await Promise.all([beginDeletion(firstId), beginDeletion(secondId)]);
+    await Promise.all([startInstance().waitForCompletion(firstId), startInstance().waitForCompletion(secondId)]);
+    expect(await countRows(firstId)).toMatchObject(nothingRemains);
+    expect(await countRows(secondId)).toMatchObject({ ...nothingRemains, deletions: 250 });
+    await runErasureJobs();
+    const remainingMessages = await database`select 1 from messages where author_id in (${firstId}, ${secondId})`;
+    expect(remainingMessages).toHaveLength(0);
   }, 30_000);
 
   test("also removes a membership that was added after the deletion began", async () => {
@@ -185,9 +190,9 @@ describe("a deletion", () => {
       await Bun.sleep(300);
     });
     await Bun.sleep(50);
-    await startInstance().complete(deletedId);
+    await startInstance().waitForCompletion(deletedId);
     await lateRequest;
-    expect(await countRows(deletedId)).toMatchObject({ ...nothingLeft, removals: 1 });
+    expect(await countRows(deletedId)).toMatchObject({ ...nothingRemains, removals: 1 });
   }, 30_000);
 });
 
@@ -195,16 +200,16 @@ test("a locked conversation delays only the user's removal from that conversatio
   const [deletedId, otherId] = [await createUser(), await createUser()];
   await createConversations(deletedId, otherId, 150, 50);
   await beginDeletion(deletedId);
-  const [locked] =
+  const [lockedMembership] =
     await database`select conversation_id as id from members where user_id = ${deletedId} order by 1 limit 1`;
   await database.begin(async (sql) => {
-    await sql`select 1 from conversations where id = ${locked?.id} for update`;
+    await sql`select 1 from conversations where id = ${lockedMembership?.id} for update`;
     // The deletion waits for the locked conversation only for a limited time.
-    await startInstance().complete(deletedId);
+    await startInstance().waitForCompletion(deletedId);
     expect(await countRows(deletedId)).toMatchObject({ users: 1, members: 1, gaps: 0, unowned: 0 });
   });
-  await startInstance().complete(deletedId);
-  const remaining = await countRows(deletedId);
-  expect(remaining).toMatchObject(nothingLeft);
-  expect([remaining?.removals, remaining?.deletions]).toEqual([150, 50]);
+  await startInstance().waitForCompletion(deletedId);
+  const remainingRows = await countRows(deletedId);
+  expect(remainingRows).toMatchObject(nothingRemains);
+  expect([remainingRows?.removals, remainingRows?.deletions]).toEqual([150, 50]);
 }, 30_000);

@@ -17,9 +17,9 @@ afterAll(() => parley.stop());
 test("concurrent user deletions, new messages and member changes never deadlock or leave gaps", async () => {
   const accounts: Account[] = [];
   for (let count = 0; count < USERS; count += 1) accounts.push(await parley.register());
-  const [owner, ...others] = accounts as [Account, ...Account[]];
-  const deletedAccounts = others.slice(0, DELETED_USERS);
-  const remaining = accounts.filter((account) => !deletedAccounts.includes(account));
+  const [owner, ...otherAccounts] = accounts as [Account, ...Account[]];
+  const deletedAccounts = otherAccounts.slice(0, DELETED_USERS);
+  const remainingAccounts = accounts.filter((account) => !deletedAccounts.includes(account));
   const ids: string[] = [];
   for (let count = 0; count < CONVERSATIONS; count += 1) {
     // Some conversations are owned by users who will be deleted.
@@ -34,29 +34,31 @@ test("concurrent user deletions, new messages and member changes never deadlock 
       ).id,
     );
   }
-  const statuses = new Map<number, number>();
-  const count = (status: number) => statuses.set(status, (statuses.get(status) ?? 0) + 1);
+  const statusCounts = new Map<number, number>();
+  const countStatus = (status: number) => statusCounts.set(status, (statusCounts.get(status) ?? 0) + 1);
   let isDone = false;
-  const pick = <T>(items: T[]) => items[Math.floor(Math.random() * items.length)] as T;
-  const writers = accounts.map(async (account) => {
+  const pickRandom = <T>(items: T[]) => items[Math.floor(Math.random() * items.length)] as T;
+  const writerTasks = accounts.map(async (account) => {
     const rest = createRestClient(parley, account);
     while (!isDone) {
-      count((await rest.request("POST", `/conversations/${pick(ids)}/messages`, { content: "text" })).status);
-      const change = { user_id: pick(accounts).user.id, role: pick(["member", "viewer"]) };
-      count((await rest.request("POST", `/conversations/${pick(ids)}/members`, change)).status);
+      countStatus(
+        (await rest.request("POST", `/conversations/${pickRandom(ids)}/messages`, { content: "text" })).status,
+      );
+      const memberChange = { user_id: pickRandom(accounts).user.id, role: pickRandom(["member", "viewer"]) };
+      countStatus((await rest.request("POST", `/conversations/${pickRandom(ids)}/members`, memberChange)).status);
       await Bun.sleep(2);
     }
   });
   await Bun.sleep(100);
-  const removals = await Promise.all(
+  const deletionStatuses = await Promise.all(
     deletedAccounts.map(({ user }) => parley.admin.request("DELETE", `/users/${user.id}`).then(({ status }) => status)),
   );
   isDone = true;
-  await Promise.all(writers);
+  await Promise.all(writerTasks);
 
-  expect(removals).toEqual(deletedAccounts.map(() => 204));
-  expect([...statuses.keys()].filter((status) => ![201, 401, 403, 404, 409, 429].includes(status))).toEqual([]);
-  expect(statuses.get(201)).toBeGreaterThan(USERS);
+  expect(deletionStatuses).toEqual(deletedAccounts.map(() => 204));
+  expect([...statusCounts.keys()].filter((status) => ![201, 401, 403, 404, 409, 429].includes(status))).toEqual([]);
+  expect(statusCounts.get(201)).toBeGreaterThan(USERS);
   const sql = parley.database;
   const [state] = await sql`
     select (select count(*)::int from users where id in ${sql(deletedAccounts.map(({ user }) => user.id))}) as users,
@@ -68,5 +70,5 @@ test("concurrent user deletions, new messages and member changes never deadlock 
          + (select count(*) from messages x where x.conversation_id = c.id)) as gaps,
       (select deadlocks::int from pg_stat_database where datname = current_database()) as deadlocks`;
   expect(state).toEqual({ users: 0, conversations: CONVERSATIONS, unowned: 0, gaps: 0, deadlocks: 0 });
-  expect(remaining.length).toBe(USERS - DELETED_USERS);
+  expect(remainingAccounts.length).toBe(USERS - DELETED_USERS);
 }, 60_000);

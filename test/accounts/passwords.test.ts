@@ -51,17 +51,17 @@ describe("setting a user's password as an administrator", () => {
     expect(JSON.stringify(body)).not.toContain(NEW_PASSWORD);
   });
 
-  test("can be combined with other changes, none of which apply if the password is invalid", async () => {
+  test("can be combined with other changes, which aren't applied if the password is invalid", async () => {
     const { user } = await parley.register();
-    const combinedChange = { password: NEW_PASSWORD, display_name: "Named anew", disabled: true };
+    const combinedChange = { password: NEW_PASSWORD, display_name: "Renamed", disabled: true };
     expect((await parley.admin.request("PATCH", `/users/${user.id}`, combinedChange)).body).toMatchObject({
-      display_name: "Named anew",
+      display_name: "Renamed",
       disabled: true,
     });
-    const other = await parley.register();
+    const otherUser = await parley.register();
     const invalidChange = { password: "password", display_name: "Never" };
-    expect((await parley.admin.requestProblem("PATCH", `/users/${other.user.id}`, invalidChange)).status).toBe(422);
-    expect(await isLoggedIn(other)).toBe(true);
+    expect((await parley.admin.requestProblem("PATCH", `/users/${otherUser.user.id}`, invalidChange)).status).toBe(422);
+    expect(await isLoggedIn(otherUser)).toBe(true);
     expect(await setPassword(createId())).toMatchObject({ status: 404, body: { code: "not_found" } });
   });
 
@@ -77,7 +77,7 @@ describe("setting a user's password as an administrator", () => {
     expect(await tryLogin(email, validChange.password)).toBe(200);
   });
 
-  test("is forbidden for other users", async () => {
+  test("is forbidden for ordinary users, and an ordinary key can't set an administrator's password", async () => {
     const anna = await parley.register();
     const outsider = createRestClient(parley, await parley.register());
     expect((await setPassword(anna.user.id, NEW_PASSWORD, outsider)).status).toBe(403);
@@ -88,10 +88,10 @@ describe("setting a user's password as an administrator", () => {
     });
     const keyRest = createRestClient(parley, { ...parley.admin.account, access_token: key.body.key });
     // A key with users:write can't set any administrator's password, including its owner's.
-    const other = await parley.createAdministrator();
-    expect((await setPassword(other.id, NEW_PASSWORD, keyRest)).status).toBe(403);
+    const otherAdmin = await parley.createAdministrator();
+    expect((await setPassword(otherAdmin.id, NEW_PASSWORD, keyRest)).status).toBe(403);
     expect((await setPassword(keyRest.id, NEW_PASSWORD, keyRest)).status).toBe(403);
-    expect(await tryLogin(other.account.user.email, TEST_PASSWORD)).toBe(200);
+    expect(await tryLogin(otherAdmin.account.user.email, TEST_PASSWORD)).toBe(200);
     expect(await tryLogin(anna.user.email, TEST_PASSWORD)).toBe(200);
     expect((await setPassword(anna.user.id, NEW_PASSWORD, keyRest)).status).toBe(200);
   });
@@ -113,10 +113,10 @@ describe("setting a user's password as an administrator", () => {
     expect(await isLoggedIn(admin.account)).toBe(true);
     // Changes that don't affect the login still work.
     expect((await admin.request("PATCH", path, { display_name: "Me" })).status).toBe(200);
-    const login = await parley.fetch("/api/v1/auth/login", {
+    const loginResponse = await parley.fetch("/api/v1/auth/login", {
       json: { email: admin.account.user.email, password: TEST_PASSWORD },
     });
-    const freshRest = createRestClient(parley, (await login.json()) as Account);
+    const freshRest = createRestClient(parley, (await loginResponse.json()) as Account);
     expect((await freshRest.request("PATCH", path, { password: NEW_PASSWORD })).status).toBe(200);
     expect([await isLoggedIn(freshRest.account), await isLoggedIn(admin.account)]).toEqual([false, false]);
     expect(await tryLogin(admin.account.user.email, NEW_PASSWORD)).toBe(200);
@@ -124,16 +124,16 @@ describe("setting a user's password as an administrator", () => {
 });
 
 describe("changing a user's email address as an administrator", () => {
-  test("changes the address used to log in, and fails if the new address is taken", async () => {
+  test("changes the email address used to log in, and fails if the new one is taken", async () => {
     const { user } = await parley.register();
     const otherAccount = await parley.register();
     const email = `Moved.${createId()}@example.com`;
-    const change = (json: object) => parley.admin.request<{ code?: string }>("PATCH", `/users/${user.id}`, json);
-    expect(await change({ email: otherAccount.user.email.toUpperCase() })).toMatchObject({
+    const changeUser = (json: object) => parley.admin.request<{ code?: string }>("PATCH", `/users/${user.id}`, json);
+    expect(await changeUser({ email: otherAccount.user.email.toUpperCase() })).toMatchObject({
       status: 409,
       body: { code: "conflict" },
     });
-    expect(await change({ email })).toMatchObject({ status: 200, body: { ...user, email } });
+    expect(await changeUser({ email })).toMatchObject({ status: 200, body: { ...user, email } });
     expect(await tryLogin(user.email, TEST_PASSWORD)).toBe(401);
     expect(await tryLogin(email.toLowerCase(), TEST_PASSWORD)).toBe(200);
     const { body } = await parley.admin.get<Page<AuditEvent>>(`/audit?target_id=${user.id}&action=user.changed`);
@@ -142,7 +142,7 @@ describe("changing a user's email address as an administrator", () => {
 });
 
 describe("changing one's own password", () => {
-  const change = (account: Account, extraFields: object = {}) =>
+  const changePassword = (account: Account, extraFields: object = {}) =>
     createRestClient(parley, account).request<{ api_keys_active: number }>("POST", "/me/password", {
       current_password: TEST_PASSWORD,
       new_password: "a better one",
@@ -160,24 +160,27 @@ describe("changing one's own password", () => {
   }
   const isKeyValid = async (token: string) => (await parley.fetch("/api/v1/me", { token })).status === 200;
 
-  test("keeps API keys valid and returns their number", async () => {
+  test("keeps API keys valid and returns how many there are", async () => {
     const anna = await parley.register();
     const keys = await createKeys(anna);
-    expect(await change(anna)).toMatchObject({ status: 200, body: { api_keys_active: 2 } });
-    expect(await change(await parley.register(), { revoke_api_keys: false })).toMatchObject({
+    expect(await changePassword(anna)).toMatchObject({ status: 200, body: { api_keys_active: 2 } });
+    expect(await changePassword(await parley.register(), { revoke_api_keys: false })).toMatchObject({
       body: { api_keys_active: 0 },
     });
     for (const key of keys) expect(await isKeyValid(key)).toBe(true);
   });
 
-  test("on request, revokes the user's API keys and closes their sockets", async () => {
+  test("revokes the user's API keys and closes their sockets if requested", async () => {
     const anna = await parley.register();
     const ben = await parley.register();
     const keys = await createKeys(anna);
     const otherKeys = await createKeys(ben);
     const socket = await openSocket(parley.url, { token: keys[0] ?? "" });
     for (const key of keys) expect(await isKeyValid(key)).toBe(true);
-    expect(await change(anna, { revoke_api_keys: true })).toMatchObject({ status: 200, body: { api_keys_active: 0 } });
+    expect(await changePassword(anna, { revoke_api_keys: true })).toMatchObject({
+      status: 200,
+      body: { api_keys_active: 0 },
+    });
     expect((await socket.closed).code).toBe(4506);
     for (const key of keys) expect(await isKeyValid(key)).toBe(false);
     for (const key of otherKeys) expect(await isKeyValid(key)).toBe(true);
@@ -187,10 +190,10 @@ describe("changing one's own password", () => {
     expect(body.data).toMatchObject([{ details: { keys: 3 } }]);
   });
 
-  test("with a wrong current password changes nothing", async () => {
+  test("changes nothing if the current password is wrong", async () => {
     const anna = await parley.register();
     const [key = ""] = await createKeys(anna);
-    expect((await change(anna, { current_password: "wrong", revoke_api_keys: true })).status).toBe(403);
+    expect((await changePassword(anna, { current_password: "wrong", revoke_api_keys: true })).status).toBe(403);
     expect(await isKeyValid(key)).toBe(true);
   });
 });

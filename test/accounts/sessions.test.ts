@@ -31,7 +31,7 @@ afterAll(async () => {
   await sharedDatabase.database.end({ timeout: 1 });
 });
 
-const listEntries = async (query: string) => (await admin.get<Page<AuditEvent>>(`/audit?${query}`)).body.data;
+const listAuditEntries = async (query: string) => (await admin.get<Page<AuditEvent>>(`/audit?${query}`)).body.data;
 
 async function isRevoked({ access_token, refresh_token }: Account): Promise<boolean> {
   // The other instance may cache a session for a second.
@@ -43,7 +43,7 @@ async function isRevoked({ access_token, refresh_token }: Account): Promise<bool
 }
 
 /** Opens an event feed for a user, and sockets on both instances for this user and for another user. */
-async function connect(account: Account) {
+async function openConnections(account: Account) {
   const otherUser = await instance.register();
   const { id } = await createConversation(instance, account);
   const feed = await openStream(otherInstance, `/conversations/${id}/events`, { token: account.access_token });
@@ -59,14 +59,14 @@ async function connect(account: Account) {
     sockets,
     /** Expects the user's connections to close within the documented time, and the other user's to stay open. */
     async expectClosed(): Promise<void> {
-      const startedAt = performance.now();
-      const closed = await Promise.race([
-        Promise.all([...sockets.map((socket) => socket.closed), feed.ended]),
+      const startedAtMs = performance.now();
+      const closeEvents = await Promise.race([
+        Promise.all([...sockets.map((socket) => socket.closed), feed.closed]),
         Bun.sleep(CLOSE_DELAY_MS_MAX + 500).then(() => null),
       ]);
-      expect(closed).not.toBeNull();
-      expect(closed?.slice(0, 2)).toEqual([1, 2].map(() => expect.objectContaining({ code: 4506 })));
-      expect(performance.now() - startedAt).toBeLessThan(CLOSE_DELAY_MS_MAX);
+      expect(closeEvents).not.toBeNull();
+      expect(closeEvents?.slice(0, 2)).toEqual([1, 2].map(() => expect.objectContaining({ code: 4506 })));
+      expect(performance.now() - startedAtMs).toBeLessThan(CLOSE_DELAY_MS_MAX);
       for (const { socket } of otherSockets) expect(socket.readyState).toBe(WebSocket.OPEN);
       for (const socket of otherSockets) await socket.close();
     },
@@ -76,22 +76,22 @@ async function connect(account: Account) {
 describe("disabling a user", () => {
   test("revokes sessions, closes sockets and feeds on every instance, and blocks logins until the user is enabled", async () => {
     const account = await instance.register();
-    const connections = await connect(account);
+    const connections = await openConnections(account);
     const { status, body } = await admin.request("PATCH", `/users/${account.user.id}`, { disabled: true });
     expect({ status, body }).toMatchObject({ status: 200, body: { disabled: true } });
     await connections.expectClosed();
     expect(await isRevoked(account)).toBe(true);
-    const login = () =>
+    const tryLogin = () =>
       instance.fetch("/api/v1/auth/login", { json: { email: account.user.email, password: TEST_PASSWORD } });
-    expect((await login()).status).toBe(403);
+    expect((await tryLogin()).status).toBe(403);
     const [session] = await instance.database`select revoked_reason from sessions where user_id = ${account.user.id}`;
     expect(session?.revoked_reason).toBe("user_disabled");
 
     await admin.request("PATCH", `/users/${account.user.id}`, { disabled: false });
-    expect((await login()).status).toBe(200);
+    expect((await tryLogin()).status).toBe(200);
     // Revoked sessions stay revoked.
     expect(await isRevoked(account)).toBe(true);
-    const entries = await listEntries(`target_id=${account.user.id}&limit=5`);
+    const entries = await listAuditEntries(`target_id=${account.user.id}&limit=5`);
     expect(entries.map(({ action }) => action)).toEqual([
       "user.logged_in",
       "user.enabled",
@@ -102,9 +102,9 @@ describe("disabling a user", () => {
     expect(entries[2]?.details).toEqual({ reason: "disabled" });
   });
 
-  test("with an SQL statement closes sockets and feeds too", async () => {
+  test("closes sockets and feeds even if it is done with an SQL statement", async () => {
     const account = await instance.register();
-    const connections = await connect(account);
+    const connections = await openConnections(account);
     await instance.database`update users set disabled_at = now() where id = ${account.user.id}`;
     await connections.expectClosed();
     advanceClock(IDENTITY_CACHE_MS);
@@ -120,11 +120,11 @@ describe("disabling a user", () => {
       await openSocket(otherInstance.url, { token: body.key }),
     ];
     await admin.request("PATCH", `/users/${account.user.id}`, { disabled: true });
-    const closed = await Promise.race([
+    const closeEvents = await Promise.race([
       Promise.all(sockets.map((socket) => socket.closed)),
       Bun.sleep(CLOSE_DELAY_MS_MAX).then(() => null),
     ]);
-    expect(closed?.map(({ code }) => code)).toEqual([4506, 4506]);
+    expect(closeEvents?.map(({ code }) => code)).toEqual([4506, 4506]);
     // The other instance may cache a key for a second.
     advanceClock(KEY_CACHE_MS);
     for (const parley of [instance, otherInstance])
@@ -134,30 +134,30 @@ describe("disabling a user", () => {
 
 test("an administrator can revoke all sessions of a user, who can log in again", async () => {
   const account = await instance.register();
-  const connections = await connect(account);
+  const connections = await openConnections(account);
   expect((await admin.request("DELETE", `/users/${account.user.id}/sessions`)).status).toBe(204);
   await connections.expectClosed();
   expect(await isRevoked(account)).toBe(true);
   await logIn(instance, account.user.email);
-  const [entry] = await listEntries(`action=session.ended&target_id=${account.user.id}`);
+  const [entry] = await listAuditEntries(`action=session.ended&target_id=${account.user.id}`);
   expect(entry).toMatchObject({ actor_id: admin.id, details: { reason: "ended", sessions: 1 } });
 });
 
 test("a user can revoke all their other sessions, whose sockets every instance closes", async () => {
-  const current = await instance.register();
-  const other = await logIn(instance, current.user.email);
-  const connections = await connect(other);
-  const currentSocket = await openSocket(otherInstance.url, { token: current.access_token });
-  expect((await createRestClient(instance, current).request("DELETE", "/me/sessions")).status).toBe(204);
+  const currentSession = await instance.register();
+  const otherSession = await logIn(instance, currentSession.user.email);
+  const connections = await openConnections(otherSession);
+  const currentSocket = await openSocket(otherInstance.url, { token: currentSession.access_token });
+  expect((await createRestClient(instance, currentSession).request("DELETE", "/me/sessions")).status).toBe(204);
   await connections.expectClosed();
-  expect(await isRevoked(other)).toBe(true);
+  expect(await isRevoked(otherSession)).toBe(true);
   expect(currentSocket.socket.readyState).toBe(WebSocket.OPEN);
   await currentSocket.close();
 });
 
 test("a deleted user's sockets and feeds are closed on every instance", async () => {
   const account = await instance.register();
-  const connections = await connect(account);
+  const connections = await openConnections(account);
   expect((await admin.request("DELETE", `/users/${account.user.id}`)).status).toBe(204);
   await connections.expectClosed();
   expect(await isRevoked(account)).toBe(true);

@@ -10,7 +10,7 @@ beforeAll(async () => {
 });
 afterAll(() => database.end({ timeout: 1 }));
 
-/** Tables whose rows are in the export. */
+/** Tables whose rows are exported. */
 const exportedTables = [
   "api_keys",
   "audit_events",
@@ -52,7 +52,7 @@ test("every table that refers to users is covered by the decision on deletion, a
     where f.contype = 'f' and f.confrelid = 'users'::regclass
     union select 'users'
     order by 1`;
-  // The column `conversations.titled_by` says whether a user or a model set the title, not which user.
+  // The column `conversations.titled_by` states whether a user or a model set the title, not which user.
   const tables = rows.map(({ table }) => table).filter((table) => table !== "conversations");
   expect(tables).toEqual([...exportedTables, ...Object.keys(exclusionReasons)].sort());
   const decision = readFileSync(join(import.meta.dir, "../../docs/decisions/0040-deleting-a-user.md"), "utf8");

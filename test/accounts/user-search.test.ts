@@ -15,12 +15,12 @@ let database: Database;
 let earlyDatabase: Database;
 
 beforeAll(async () => {
-  const test = await createTestDatabase();
-  ({ database } = test);
-  earlyDatabase = openDatabase({ target: test.target, poolSize: 1 });
+  const testDatabase = await createTestDatabase();
+  ({ database } = testDatabase);
+  earlyDatabase = openDatabase({ target: testDatabase.target, poolSize: 1 });
   // Prevents automatic statistics, which would replace the plans.
   await database`alter table users set (autovacuum_enabled = false)`;
-  for (const q of ["none", "no"]) await measure(earlyDatabase, q, "force_generic_plan");
+  for (const q of ["none", "no"]) await countRowsRead(earlyDatabase, q, "force_generic_plan");
   await database`
     insert into users (id, email, email_key, display_name)
     select (lpad(to_hex(1700000000000 + n), 12, '0') || '7000800000000000' || lpad(to_hex(n), 4, '0'))::uuid, e, e,
@@ -30,23 +30,23 @@ beforeAll(async () => {
 }, 60_000);
 afterAll(() => Promise.all([database.end(), earlyDatabase.end()]));
 
-/** Returns how many users a search reads. */
-async function measure(on: Database, q: string, mode: string): Promise<number> {
-  const read = async (sql: Sql) => {
+/** Returns how many rows of the table `users` a search reads. */
+async function countRowsRead(searchedDatabase: Database, q: string, mode: string): Promise<number> {
+  const fetchRowsRead = async (sql: Sql) => {
     const [row] = await sql<{ rows: number }[]>`
       select (seq_tup_read + coalesce(idx_tup_fetch, 0))::int as rows from pg_stat_xact_user_tables where relname = 'users'`;
     return row?.rows ?? 0;
   };
-  return withTransaction(on, async (sql) => {
+  return withTransaction(searchedDatabase, async (sql) => {
     await sql`select set_config('plan_cache_mode', ${mode}, true)`;
-    const before = await read(sql);
+    const rowsReadBefore = await fetchRowsRead(sql);
     await listAccounts(sql, { q, afterId: null, rowsMax: PAGE_SIZE });
-    return (await read(sql)) - before;
+    return (await fetchRowsRead(sql)) - rowsReadBefore;
   });
 }
 
 /** Returns the expected result of a search, from a full scan. */
-const searchAll = async (q: string, afterId: string | null): Promise<string[]> => {
+const scanAll = async (q: string, afterId: string | null): Promise<string[]> => {
   const rows = await database<{ id: string }[]>`
     select id from users where strpos(lower(email_key || ' ' || display_name), lower(${q})) > 0
       and (${afterId}::uuid is null or id < ${afterId}) order by id desc limit ${PAGE_SIZE}`;
@@ -77,16 +77,16 @@ describe("a search among many users", () => {
     for (let page = 0; page < 4; page += 1) {
       const rows = await listAccounts(database, { q, afterId, rowsMax: PAGE_SIZE });
       const ids: string[] = rows.map(({ id }) => id);
-      expect({ q, page, ids }).toEqual({ q, page, ids: await searchAll(q, afterId) });
+      expect({ q, page, ids }).toEqual({ q, page, ids: await scanAll(q, afterId) });
       if (ids.length < PAGE_SIZE) return;
       afterId = ids.at(-1) ?? null;
     }
   });
 
-  const expectFewUsersRead = async (on: Database, modes: string[]) => {
+  const expectFewUsersRead = async (searchedDatabase: Database, modes: string[]) => {
     for (const mode of modes)
       for (const q of queries) {
-        const usersRead = await measure(on, q, mode);
+        const usersRead = await countRowsRead(searchedDatabase, q, mode);
         expect({ mode, q, usersRead: Math.min(usersRead, USERS_READ_MAX) }).toEqual({ mode, q, usersRead });
       }
   };

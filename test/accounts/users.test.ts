@@ -24,7 +24,7 @@ beforeAll(async () => {
 afterAll(resetClock);
 afterAll(() => parley.stop());
 
-const listEntries = async (id: string) =>
+const listAuditEntries = async (id: string) =>
   (await admin.get<Page<AuditEvent>>(`/audit?target_id=${id}`)).body.data.map(({ action, details }) => ({
     action,
     details,
@@ -50,7 +50,7 @@ test("only administrators can manage users", async () => {
   expect((await admin.get<User>("/me")).status).toBe(200);
 });
 
-test("only administrators' keys with the right scope can manage users", async () => {
+test("only administrators' keys with the required scope can manage users", async () => {
   const createKey = async (rest: RestClient, scopes: string[]) =>
     (await rest.request<{ key: string }>("POST", "/api-keys", { name: "k", scopes })).body.key;
   const readKey = await createKey(admin, ["users:read"]);
@@ -59,34 +59,34 @@ test("only administrators' keys with the right scope can manage users", async ()
   const userKey = await createKey(user, ["users:read", "users:write"]);
   const fetchStatus = async (token: string, method: string, path: string, json?: unknown) =>
     (await parley.fetch(`/api/v1${path}`, { token, method, ...(json !== undefined && { json }) })).status;
-  for (const [key, read, write] of [
+  for (const [key, readStatus, writeStatus] of [
     [readKey, 200, 403],
     [writeKey, 403, 200],
     [unrelatedKey, 403, 403],
     [userKey, 403, 403],
   ] as const) {
-    expect(await fetchStatus(key, "GET", "/users")).toBe(read);
-    expect(await fetchStatus(key, "GET", `/users/${user.id}`)).toBe(read);
-    expect(await fetchStatus(key, "PATCH", `/users/${user.id}`, {})).toBe(write);
-    expect(await fetchStatus(key, "DELETE", `/users/${createId()}`)).toBe(write === 200 ? 404 : 403);
-    expect(await fetchStatus(key, "DELETE", `/users/${createId()}/sessions`)).toBe(write === 200 ? 404 : 403);
+    expect(await fetchStatus(key, "GET", "/users")).toBe(readStatus);
+    expect(await fetchStatus(key, "GET", `/users/${user.id}`)).toBe(readStatus);
+    expect(await fetchStatus(key, "PATCH", `/users/${user.id}`, {})).toBe(writeStatus);
+    expect(await fetchStatus(key, "DELETE", `/users/${createId()}`)).toBe(writeStatus === 200 ? 404 : 403);
+    expect(await fetchStatus(key, "DELETE", `/users/${createId()}/sessions`)).toBe(writeStatus === 200 ? 404 : 403);
   }
 });
 
 test("a key needs the admin scope to create, change or delete administrators", async () => {
   const createKey = async (scopes: string[]) =>
     (await admin.request<{ key: string }>("POST", "/api-keys", { name: "k", scopes })).body.key;
-  const { user: person } = await parley.register();
+  const { user: ordinaryUser } = await parley.register();
   const fetchStatus = async (token: string, method: string, path: string, json: unknown) =>
     (await parley.fetch(`/api/v1${path}`, { token, method, json })).status;
-  const createInput = () => ({ email: `${createId()}@example.com`, password: "correct horse battery" });
+  const createUserInput = () => ({ email: `${createId()}@example.com`, password: "correct horse battery" });
   const writeKey = await createKey(["users:write"]);
-  expect(await fetchStatus(writeKey, "PATCH", `/users/${person.id}`, { role: "admin" })).toBe(403);
-  expect(await fetchStatus(writeKey, "POST", "/users", { ...createInput(), role: "admin" })).toBe(403);
-  expect(await fetchStatus(writeKey, "POST", "/users", { ...createInput(), role: "user" })).toBe(201);
+  expect(await fetchStatus(writeKey, "PATCH", `/users/${ordinaryUser.id}`, { role: "admin" })).toBe(403);
+  expect(await fetchStatus(writeKey, "POST", "/users", { ...createUserInput(), role: "admin" })).toBe(403);
+  expect(await fetchStatus(writeKey, "POST", "/users", { ...createUserInput(), role: "user" })).toBe(201);
   const adminKey = await createKey(["admin"]);
-  const { body: created } = await admin.request<User>("POST", "/users", createInput());
-  for (const id of [created.id, person.id])
+  const { body: createdUser } = await admin.request<User>("POST", "/users", createUserInput());
+  for (const id of [createdUser.id, ordinaryUser.id])
     expect(await fetchStatus(adminKey, "PATCH", `/users/${id}`, { role: "admin" })).toBe(200);
   for (const [method, path, json] of [
     ["PATCH", "", { role: "user" }],
@@ -94,10 +94,10 @@ test("a key needs the admin scope to create, change or delete administrators", a
     ["DELETE", "", undefined],
     ["DELETE", "/sessions", undefined],
   ] as const)
-    expect(await fetchStatus(writeKey, method, `/users/${created.id}${path}`, json)).toBe(403);
-  for (const id of [created.id, person.id])
+    expect(await fetchStatus(writeKey, method, `/users/${createdUser.id}${path}`, json)).toBe(403);
+  for (const id of [createdUser.id, ordinaryUser.id])
     expect(await fetchStatus(adminKey, "PATCH", `/users/${id}`, { role: "user" })).toBe(200);
-  expect(await fetchStatus(writeKey, "PATCH", `/users/${created.id}`, { disabled: true })).toBe(200);
+  expect(await fetchStatus(writeKey, "PATCH", `/users/${createdUser.id}`, { disabled: true })).toBe(200);
 });
 
 describe("the list of users", () => {
@@ -105,7 +105,7 @@ describe("the list of users", () => {
     for (let count = 0; count < 3; count += 1) await parley.register();
     const { rows, pages } = await admin.listAll<User>("/users", 2);
     expect(rows.length).toBeGreaterThanOrEqual(5);
-    expect(pages.slice(0, -1).every((rows) => rows === 2)).toBe(true);
+    expect(pages.slice(0, -1).every((rowCount) => rowCount === 2)).toBe(true);
     const ids = rows.map(({ id }) => id);
     expect(ids).toEqual([...new Set(ids)].sort().reverse());
     expect(Object.keys(rows[0] ?? {}).sort()).toEqual([
@@ -126,21 +126,21 @@ describe("the list of users", () => {
   test("can be searched for any part of an email address or name, ignoring case", async () => {
     const matchingUser = await parley.createNamedUser("Zoë Ärmel 100%_sure", "quokka_fan");
     await parley.createNamedUser("Zoo Worker 100 sure", "quokkaxfan");
-    const search = async (q: string) =>
+    const searchUsers = async (q: string) =>
       (await admin.get<Page<User>>(`/users?q=${encodeURIComponent(q)}`)).body.data.map(({ id }) => id);
     for (const q of ["quokka_fan", "QUOKKA_F", "zoë ärm", "ÄRMEL", "100%", "0%_s", "ë ä", "ë", "%"])
-      expect({ q, found: await search(q) }).toEqual({ q, found: [matchingUser.user.id] });
-    expect(await search("quokka")).toHaveLength(2);
+      expect({ q, found: await searchUsers(q) }).toEqual({ q, found: [matchingUser.user.id] });
+    expect(await searchUsers("quokka")).toHaveLength(2);
     for (const q of ["nobody has this", "quokka%", "quokka.*", "' or 1=1 --", "\\", '"'])
-      expect({ q, found: await search(q) }).toEqual({ q, found: [] });
-    expect((await search("")).length).toBeGreaterThan(2);
-    expect((await search("  ")).length).toBeGreaterThan(2);
+      expect({ q, found: await searchUsers(q) }).toEqual({ q, found: [] });
+    expect((await searchUsers("")).length).toBeGreaterThan(2);
+    expect((await searchUsers("  ")).length).toBeGreaterThan(2);
     for (const q of ["%00", "a%00b", "x".repeat(255)])
       expect((await admin.requestProblem("GET", `/users?q=${q}`)).status).toBe(422);
   });
 
   test("keeps the search term on every page", async () => {
-    for (const local of ["wombat.a", "wombat.b", "wombat.c"]) await parley.createNamedUser("Somebody", local);
+    for (const localPart of ["wombat.a", "wombat.b", "wombat.c"]) await parley.createNamedUser("Somebody", localPart);
     const { rows, pages } = await admin.listAll<User>("/users?q=wombat", 2);
     expect(pages).toEqual([2, 1]);
     expect(rows.every(({ email }) => email.startsWith("wombat"))).toBe(true);
@@ -164,7 +164,7 @@ describe("creating a user", () => {
       expect(headers.get("location")).toBe(`/api/v1/users/${body.id}`);
       expect((await admin.get<User>(`/users/${body.id}`)).body).toEqual(body);
       expect((await logIn(parley, email)).user as User).toEqual(body);
-      expect(await listEntries(body.id)).toContainEqual({ action: "user.created", details: { role } });
+      expect(await listAuditEntries(body.id)).toContainEqual({ action: "user.created", details: { role } });
       if (role === "admin") await admin.request("DELETE", `/users/${body.id}`);
     }
   });
@@ -193,30 +193,30 @@ describe("changing a user", () => {
     expect((await rest.get("/users")).status).toBe(200);
     await admin.request("PATCH", `/users/${rest.id}`, { role: "user" });
     expect((await rest.get("/users")).status).toBe(403);
-    const roles = (await listEntries(rest.id)).filter(({ action }) => action === "user.role_changed");
+    const roles = (await listAuditEntries(rest.id)).filter(({ action }) => action === "user.role_changed");
     expect(roles.map(({ details }) => details)).toEqual([{ role: "user" }, { role: "admin" }]);
   });
 
   test("doesn't record a new name in the audit log", async () => {
-    const { user: before } = await parley.register();
-    const { body } = await admin.request<User>("PATCH", `/users/${before.id}`, { display_name: " Grace " });
-    expect(body).toMatchObject({ id: before.id, display_name: "Grace", email: before.email });
-    expect(await listEntries(before.id)).toContainEqual({
+    const { user: originalUser } = await parley.register();
+    const { body } = await admin.request<User>("PATCH", `/users/${originalUser.id}`, { display_name: " Grace " });
+    expect(body).toMatchObject({ id: originalUser.id, display_name: "Grace", email: originalUser.email });
+    expect(await listAuditEntries(originalUser.id)).toContainEqual({
       action: "user.changed",
       details: { field: "display_name" },
     });
-    expect(JSON.stringify(await listEntries(before.id))).not.toContain("Grace");
+    expect(JSON.stringify(await listAuditEntries(originalUser.id))).not.toContain("Grace");
   });
 
-  test("to its current values has no effect and isn't recorded", async () => {
-    const { user: before } = await parley.register();
-    const entries = await listEntries(before.id);
-    const sameValues = { role: "user", disabled: false, display_name: before.display_name };
+  test("to the current values has no effect and isn't recorded", async () => {
+    const { user: originalUser } = await parley.register();
+    const entries = await listAuditEntries(originalUser.id);
+    const sameValues = { role: "user", disabled: false, display_name: originalUser.display_name };
     for (const json of [{}, sameValues]) {
-      const { status, body } = await admin.request<User>("PATCH", `/users/${before.id}`, json);
-      expect({ status, body }).toEqual({ status: 200, body: before as User });
+      const { status, body } = await admin.request<User>("PATCH", `/users/${originalUser.id}`, json);
+      expect({ status, body }).toEqual({ status: 200, body: originalUser as User });
     }
-    expect(await listEntries(before.id)).toEqual(entries);
+    expect(await listAuditEntries(originalUser.id)).toEqual(entries);
   });
 
   test("fails if the user, a field or a value is unknown", async () => {
@@ -248,11 +248,11 @@ describe("the last administrator", () => {
       });
     expect((await admin.requestProblem("DELETE", `/users/${admin.id}`)).status).toBe(409);
     expect((await admin.requestProblem("DELETE", "/me")).status).toBe(409);
-    // A disabled administrator doesn't count.
-    const other = await parley.createAdministrator();
-    await admin.request("PATCH", `/users/${other.id}`, { disabled: true });
+    // A disabled administrator isn't counted.
+    const otherAdmin = await parley.createAdministrator();
+    await admin.request("PATCH", `/users/${otherAdmin.id}`, { disabled: true });
     expect((await admin.requestProblem("PATCH", `/users/${admin.id}`, { disabled: true })).status).toBe(409);
-    await admin.request("DELETE", `/users/${other.id}`);
+    await admin.request("DELETE", `/users/${otherAdmin.id}`);
     expect((await admin.get<User>("/me")).body).toMatchObject({ role: "admin", disabled: false });
   });
 
@@ -262,12 +262,12 @@ describe("the last administrator", () => {
     ["delete", "DELETE", undefined],
   ])("remains when three administrators concurrently %s each other", async (_, method, json) => {
     // The original administrator is demoted, so that only these three exist.
-    const three = [
+    const administrators = [
       await parley.createAdministrator(),
       await parley.createAdministrator(),
       await parley.createAdministrator(),
     ];
-    const [first, second, third] = three as [RestClient, RestClient, RestClient];
+    const [first, second, third] = administrators as [RestClient, RestClient, RestClient];
     await first.request("PATCH", `/users/${admin.id}`, { role: "user" });
     const pairs: [RestClient, RestClient][] = [
       [first, second],
@@ -285,10 +285,11 @@ describe("the last administrator", () => {
     expect(statuses.filter((status) => status < 300).length).toBeGreaterThanOrEqual(2);
     expect(statuses.filter((status) => status >= 400).length).toBeGreaterThanOrEqual(3);
     expect(statuses.every((status) => [200, 204, 401, 403, 404, 409].includes(status))).toBe(true);
-    const remaining = await parley.database`select id from users where role = 'admin' and disabled_at is null`;
-    expect(remaining).toHaveLength(1);
+    const remainingAdministrators =
+      await parley.database`select id from users where role = 'admin' and disabled_at is null`;
+    expect(remainingAdministrators).toHaveLength(1);
     await parley.database`update users set role = 'admin' where id = ${admin.id}`;
-    await parley.database`update users set role = 'user' where id = ${remaining[0]?.id}`;
+    await parley.database`update users set role = 'user' where id = ${remainingAdministrators[0]?.id}`;
     advanceClock(IDENTITY_CACHE_MS);
   });
 });

@@ -54,7 +54,7 @@ test.each<[string, unknown[][], [string | null, string, string][]]>([
     ],
   ],
   [
-    "a call with null arguments before and after the others",
+    "a call with null arguments before and after the actual arguments",
     inSeparateDeltas({ i: 0, id: "a", n: "f", a: null }, { i: 0, a: paris }, { i: 0, a: null }),
     [["a", "f", paris]],
   ],
@@ -70,7 +70,7 @@ test.each<[string, unknown[][], [string | null, string, string][]]>([
     [[null, "f", '{"a":null}']],
   ],
   [
-    "another name with the same index, without ids",
+    "a different name with the same index, without ids",
     inSeparateDeltas({ i: 0, n: "f", a: '{"a":' }, { i: 0, a: "1}" }, { i: 0, n: "g", a: "{}" }),
     [
       [null, "f", '{"a":1}'],
@@ -78,7 +78,7 @@ test.each<[string, unknown[][], [string | null, string, string][]]>([
     ],
   ],
   [
-    "another name before any arguments",
+    "a different name before any arguments",
     inSeparateDeltas({ i: 0, n: "f" }, { i: 0, n: "g" }),
     [
       [null, "f", "{}"],
@@ -197,7 +197,7 @@ test.each<[string, unknown[][], [string | null, string, string][]]>([
     [["a", "f", paris]],
   ],
   [
-    "another id after a complete object",
+    "a different id after a complete object",
     inSeparateDeltas({ i: 0, id: "a", n: "f", a: paris }, { i: 0, id: "b", a: rome }),
     [
       ["a", "f", paris],
@@ -213,7 +213,7 @@ test.each<[string, unknown[][], [string | null, string, string][]]>([
     ],
   ],
   [
-    "two calls with the same id, replacing the second id",
+    "two calls with the same id, giving the second call a new id",
     inSeparateDeltas({ i: 0, id: "a", n: "f", a: paris }, { i: 0, id: "a", n: "f", a: rome }),
     [
       ["a", "f", paris],
@@ -331,28 +331,32 @@ const arbitraryCall = fc.record({
   cuts: fc.array(fc.nat(), { maxLength: 5 }),
 });
 
-/** Splits a string at the given indexes, modulo its length. */
-function split(text: string, cuts: number[]): string[] {
+/** Splits a string at the given indexes. Each index is taken modulo the string's length. */
+function splitAt(text: string, cuts: number[]): string[] {
   const cutIndexes = [0, ...cuts.map((cut) => cut % text.length), text.length].sort((a, b) => a - b);
   return cutIndexes
     .slice(1)
     .map((end, index) => text.slice(cutIndexes[index], end))
-    .filter((cut) => cut !== "");
+    .filter((chunk) => chunk !== "");
 }
 
 describe("calls are assembled correctly when a server sends them", () => {
   test.each(Object.keys(styles))("%s", (style) => {
     fc.assert(
-      fc.property(fc.array(arbitraryCall, { minLength: 1, maxLength: 4 }), fc.boolean(), (calls, areTogether) => {
-        const chunks = calls.flatMap(
-          ({ name, args, cuts }, index) =>
-            styles[style]?.({ id: `id-${index}`, name, args }, split(args, cuts), index) ?? [],
-        );
-        // Some proxies put all chunks into one array. Without indexes, these would be separate calls.
-        const isOneArray = areTogether && chunks.every(({ i }) => i !== undefined);
-        const assembled = assemble(...(isOneArray ? inOneDelta(...chunks) : inSeparateDeltas(...chunks)));
-        expect(assembled.map(([, name, args]) => [name, args])).toEqual(calls.map(({ name, args }) => [name, args]));
-      }),
+      fc.property(
+        fc.array(arbitraryCall, { minLength: 1, maxLength: 4 }),
+        fc.boolean(),
+        (calls, shouldCombineChunks) => {
+          const chunks = calls.flatMap(
+            ({ name, args, cuts }, index) =>
+              styles[style]?.({ id: `id-${index}`, name, args }, splitAt(args, cuts), index) ?? [],
+          );
+          // Some proxies put all chunks into one array. Without indexes, these would be separate calls.
+          const areInOneArray = shouldCombineChunks && chunks.every(({ i }) => i !== undefined);
+          const assembled = assemble(...(areInOneArray ? inOneDelta(...chunks) : inSeparateDeltas(...chunks)));
+          expect(assembled.map(([, name, args]) => [name, args])).toEqual(calls.map(({ name, args }) => [name, args]));
+        },
+      ),
     );
   });
 });

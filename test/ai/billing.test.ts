@@ -1,9 +1,9 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { createCatalog } from "../../src/ai/models.ts";
-import { countMessages, estimateTokens } from "../../src/ai/tokens.ts";
+import { estimateTokens, estimateTotalTokens } from "../../src/ai/tokens.ts";
 import { noUsage } from "../../src/ai/usage.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
-import { collect, createRecordingObserver, createTestChain } from "./collect.ts";
+import { collectRun, createRecordingObserver, createTestChain } from "./collect.ts";
 
 let mockProvider: MockProvider;
 beforeAll(() => {
@@ -13,19 +13,19 @@ afterEach(() => mockProvider.reset());
 afterAll(() => mockProvider.stop());
 
 const messages = [{ role: "user" as const, content: "What is Parley?" }];
-const promptTokens = countMessages(messages);
+const promptTokens = estimateTotalTokens(messages);
 
 describe("an attempt without reported tokens", () => {
   test("is billed for its prompt once a tool call has started", async () => {
     mockProvider.script("cut", { pieces: [], fault: "tool_call_cut", piecesBeforeFault: 0 });
-    const { end } = await collect(createTestChain(mockProvider, ["openai/cut"], { maxRetries: 0 }));
+    const { end } = await collectRun(createTestChain(mockProvider, ["openai/cut"], { maxRetries: 0 }));
     expect(end).toMatchObject({ type: "error", model: "openai/cut" });
     expect(end.usage).toEqual({ ...noUsage, input_tokens: promptTokens, estimated: true });
   });
 
   test("is billed for its reasoning even without an answer", async () => {
     mockProvider.script("thinks", { thinking: 3, pieces: [], fault: "cut", piecesBeforeFault: 0 });
-    const { end } = await collect(createTestChain(mockProvider, ["compatible/thinks"], { maxRetries: 0 }));
+    const { end } = await collectRun(createTestChain(mockProvider, ["compatible/thinks"], { maxRetries: 0 }));
     const tokens = estimateTokens("Thinking. ".repeat(3));
     expect(end.usage).toEqual({
       ...noUsage,
@@ -38,17 +38,17 @@ describe("an attempt without reported tokens", () => {
 
   test("adds the billed tokens to the metrics of its own model", async () => {
     mockProvider.script("first", { pieces: ["one two "], fault: "cut", piecesBeforeFault: 1 });
-    mockProvider.script("second", { text: "three", reportsUsage: false });
-    const { observe, events } = createRecordingObserver();
+    mockProvider.script("second", { text: "three", reportUsage: false });
+    const { observer, events } = createRecordingObserver();
     const tokens: Record<string, number> = {};
     const tokenObserver = {
-      ...observe,
+      ...observer,
       onTokens: (model: string, kind: string, count: number) => {
         tokens[`${model} ${kind}`] = count;
       },
     };
-    const chain = createTestChain(mockProvider, ["openai/first", "compatible/second"], { observe: tokenObserver });
-    const { end } = await collect(chain);
+    const chain = createTestChain(mockProvider, ["openai/first", "compatible/second"], { observer: tokenObserver });
+    const { end } = await collectRun(chain);
     expect(events.some(([name]) => name === "failover")).toBe(true);
     expect(tokens).toEqual({
       "openai/first input": promptTokens,
@@ -62,7 +62,7 @@ describe("an attempt without reported tokens", () => {
 
   test("isn't billed if the model produced nothing", async () => {
     mockProvider.script("fails", { fault: "status", status: 500 });
-    const { end } = await collect(createTestChain(mockProvider, ["openai/fails"], { maxRetries: 0 }));
+    const { end } = await collectRun(createTestChain(mockProvider, ["openai/fails"], { maxRetries: 0 }));
     expect([end.usage, end.costUsd]).toEqual([null, null]);
   });
 });
@@ -82,7 +82,7 @@ test("OpenAI's newer models charge more for tokens written to their cache than f
   mockProvider.script("gpt-5.6-luna", {
     recording: events.map((data) => `data: ${JSON.stringify(data)}\n\n`).join(""),
   });
-  const { end } = await collect(createTestChain(mockProvider, ["openai/gpt-5.6-luna"]));
+  const { end } = await collectRun(createTestChain(mockProvider, ["openai/gpt-5.6-luna"]));
   expect(end.usage).toEqual({
     input_tokens: 10_000,
     output_tokens: 500,
@@ -95,8 +95,8 @@ test("OpenAI's newer models charge more for tokens written to their cache than f
 });
 
 describe("the answer length limit", () => {
-  const fetchSentLimit = async (model: string, request: Parameters<typeof collect>[1]) => {
-    await collect(createTestChain(mockProvider, [model], { catalog: createCatalog() }), request);
+  const fetchSentLimit = async (model: string, request: Parameters<typeof collectRun>[1]) => {
+    await collectRun(createTestChain(mockProvider, [model], { catalog: createCatalog() }), request);
     const body = mockProvider.requests.at(-1)?.body;
     return body?.max_tokens ?? body?.max_output_tokens ?? null;
   };
@@ -118,7 +118,7 @@ describe("the answer length limit", () => {
     ["openai/gpt-4o", 16_384],
     ["openai/gpt-5-chat-latest", 16_384],
     ["compatible/own", 50_000],
-  ])("of %s is lowered from a requested 50,000 to the model's maximum: %p", async (model, tokens) => {
+  ])("of %s is at most the model's maximum if 50,000 tokens are requested: %p", async (model, tokens) => {
     expect(await fetchSentLimit(model, { outputTokensMax: 50_000 })).toBe(tokens);
   });
 

@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
-import { sse } from "../support/mock-provider/wire-format.ts";
-import { collect, createRecordingObserver, createTestChain } from "./collect.ts";
+import { formatSse } from "../support/mock-provider/wire-format.ts";
+import { collectRun, createRecordingObserver, createTestChain } from "./collect.ts";
 
 let mockProvider: MockProvider;
 beforeAll(() => {
@@ -11,9 +11,9 @@ afterEach(() => mockProvider.reset());
 afterAll(() => mockProvider.stop());
 
 const fullAnswer = "Parley's provider answers in several pieces.";
-const chunk = (delta: unknown, finish_reason: string | null = null, usage: unknown = null) =>
-  sse(null, { choices: [{ index: 0, delta, finish_reason }], usage });
-const createRecording = (...events: string[]) => ({ recording: [...events, sse(null, "[DONE]")].join("") });
+const createChunk = (delta: unknown, finish_reason: string | null = null, usage: unknown = null) =>
+  formatSse(null, { choices: [{ index: 0, delta, finish_reason }], usage });
+const createRecording = (...events: string[]) => ({ recording: [...events, formatSse(null, "[DONE]")].join("") });
 
 describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
   test.each([
@@ -21,19 +21,19 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     ["only spaces", [" \n", " "]],
     ["only a think block", ["<think>Hm. ", "Paris?</think>", "\n\n"]],
     ["an unclosed think block", ["<think>Hm. ", "Paris?"]],
-  ])("%s is retried, then the next model is tried", async (_name, pieces) => {
+  ])("an answer with %s is retried, then the next model is tried", async (_name, pieces) => {
     mockProvider.script("blank", { pieces });
-    const second = provider === "openai" ? "anthropic/normal" : "openai/normal";
-    const { observe, events } = createRecordingObserver();
-    const chain = createTestChain(mockProvider, [`${provider}/blank`, second], { observe });
-    const { text, reasoning, parts, end } = await collect(chain);
+    const spareModel = provider === "openai" ? "anthropic/normal" : "openai/normal";
+    const { observer, events } = createRecordingObserver();
+    const chain = createTestChain(mockProvider, [`${provider}/blank`, spareModel], { observer });
+    const { text, reasoning, parts, end } = await collectRun(chain);
     expect(mockProvider.listRequests("blank").length).toBe(2);
     expect([text, reasoning]).toEqual([fullAnswer, ""]);
     // A reader that has received reasoning needs a reset.
-    const starts = parts.filter((part) => part.type === "start" || part.type === "reset");
-    expect(starts.at(-1)?.model).toBe(second);
-    expect(starts.length).toBe(parts.some(({ type }) => type === "reasoning") ? 3 : 1);
-    expect(end).toMatchObject({ type: "finish", model: second, models: [second] });
+    const startParts = parts.filter((part) => part.type === "start" || part.type === "reset");
+    expect(startParts.at(-1)?.model).toBe(spareModel);
+    expect(startParts.length).toBe(parts.some(({ type }) => type === "reasoning") ? 3 : 1);
+    expect(end).toMatchObject({ type: "finish", model: spareModel, models: [spareModel] });
     const failedAttempt = ["attempt", `${provider}/blank`, "failed", "provider_unavailable"];
     expect(events.filter(([name]) => name === "attempt").slice(0, 2)).toEqual([failedAttempt, failedAttempt]);
   });
@@ -42,14 +42,14 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     mockProvider.script("limited", { pieces: [], finishReason: "length" });
     const chain = createTestChain(mockProvider, [`${provider}/limited`]);
     for (let run = 0; run < 20; run += 1)
-      expect((await collect(chain)).end).toMatchObject({ type: "error", code: "provider_unavailable" });
+      expect((await collectRun(chain)).end).toMatchObject({ type: "error", code: "provider_unavailable" });
     expect(mockProvider.listRequests("limited").length).toBe(20);
     expect(chain.listModels()[0]?.state).toBe("available");
   });
 
   test("an answer blocked by a content filter isn't retried", async () => {
     mockProvider.script("filtered", { pieces: [], finishReason: "content_filter" });
-    const { text, end } = await collect(createTestChain(mockProvider, [`${provider}/filtered`]));
+    const { text, end } = await collectRun(createTestChain(mockProvider, [`${provider}/filtered`]));
     expect([text, end]).toMatchObject(["", { type: "finish", reason: "content_filter" }]);
   });
 });
@@ -57,13 +57,13 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
 test("a later step of an answer can be empty if an earlier step returned text", async () => {
   mockProvider.script("model", { pieces: [] });
   const chain = createTestChain(mockProvider, ["compatible/model"]);
-  const { text, end } = await collect(chain, { resume: { text: "Let me look.", attempt: 1, step: "next" } });
+  const { text, end } = await collectRun(chain, { resume: { text: "Let me look.", attempt: 1, step: "next" } });
   expect([text, end.type]).toEqual(["Let me look.", "finish"]);
 });
 
 test("a reset removes whitespace that a failed attempt wrote", async () => {
   mockProvider.script("space", { pieces: [" ".repeat(100), "\n"] });
-  const { text, resets } = await collect(createTestChain(mockProvider, ["compatible/space", "compatible/normal"]));
+  const { text, resets } = await collectRun(createTestChain(mockProvider, ["compatible/space", "compatible/normal"]));
   expect(text).toBe(fullAnswer);
   expect(resets.at(-1)).toMatchObject({ text: "" });
   expect(mockProvider.listRequests("space").length).toBe(2);
@@ -71,8 +71,8 @@ test("a reset removes whitespace that a failed attempt wrote", async () => {
 
 test("invalid token counts are replaced by estimates", async () => {
   const usage = { prompt_tokens: 7.5, completion_tokens: "7", total_tokens: 1e15 };
-  mockProvider.script("odd", createRecording(chunk({ content: "Paris." }), chunk({}, "stop", usage)));
-  const { text, end } = await collect(createTestChain(mockProvider, ["compatible/odd"]));
+  mockProvider.script("odd", createRecording(createChunk({ content: "Paris." }), createChunk({}, "stop", usage)));
+  const { text, end } = await collectRun(createTestChain(mockProvider, ["compatible/odd"]));
   expect(text).toBe("Paris.");
   expect(end).toMatchObject({ type: "finish", usage: { estimated: true } });
   expect(end.usage?.output_tokens).toBeWithin(1, 10);
@@ -81,9 +81,12 @@ test("invalid token counts are replaced by estimates", async () => {
 test("reasoning and text in one event are both used", async () => {
   mockProvider.script(
     "both",
-    createRecording(chunk({ reasoning_content: "Which one?", content: "Paris" }), chunk({ content: "." }, "stop")),
+    createRecording(
+      createChunk({ reasoning_content: "Which one?", content: "Paris" }),
+      createChunk({ content: "." }, "stop"),
+    ),
   );
-  const { text, end } = await collect(createTestChain(mockProvider, ["compatible/both"]));
+  const { text, end } = await collectRun(createTestChain(mockProvider, ["compatible/both"]));
   expect(text).toBe("Paris.");
   expect(end.usage?.reasoning_tokens).toBeGreaterThan(0);
 });
@@ -91,32 +94,35 @@ test("reasoning and text in one event are both used", async () => {
 test("an unknown finish reason makes the next model continue the text", async () => {
   mockProvider.script(
     "short",
-    createRecording(chunk({ content: "Parley's provider " }), chunk({}, "insufficient_system_resource")),
+    createRecording(createChunk({ content: "Parley's provider " }), createChunk({}, "insufficient_system_resource")),
   );
-  const { text, resets } = await collect(createTestChain(mockProvider, ["compatible/short", "openai/normal"]));
+  const { text, resets } = await collectRun(createTestChain(mockProvider, ["compatible/short", "openai/normal"]));
   expect(text).toBe(fullAnswer);
   expect(resets).toEqual([{ type: "reset", model: "openai/normal", attempt: 2, text: "Parley's provider " }]);
 });
 
 describe("a model that continues a broken answer", () => {
-  const brokenResponse = { recording: chunk({ content: "Parley's provider " }) };
+  const brokenResponse = { recording: createChunk({ content: "Parley's provider " }) };
 
   test("is replaced by the next model if it sends no text and no token counts", async () => {
     mockProvider.script("broken", brokenResponse);
-    mockProvider.script("silent", createRecording(chunk({}, "stop")));
+    mockProvider.script("silent", createRecording(createChunk({}, "stop")));
     const models = ["compatible/broken", "compatible/silent", "openai/normal"];
-    const { text, resets, end } = await collect(createTestChain(mockProvider, models, { maxRetries: 0 }));
+    const { text, resets, end } = await collectRun(createTestChain(mockProvider, models, { maxRetries: 0 }));
     expect([text, end]).toMatchObject([fullAnswer, { type: "finish", model: "openai/normal" }]);
     expect(resets).toEqual([{ type: "reset", model: "openai/normal", attempt: 2, text: "Parley's provider " }]);
     expect(mockProvider.listRequests("silent").length).toBe(1);
-    const withoutThird = await collect(createTestChain(mockProvider, models.slice(0, 2), { maxRetries: 0 }));
-    expect([withoutThird.text, withoutThird.end]).toMatchObject(["Parley's provider ", { type: "error" }]);
+    const runWithoutThirdModel = await collectRun(createTestChain(mockProvider, models.slice(0, 2), { maxRetries: 0 }));
+    expect([runWithoutThirdModel.text, runWithoutThirdModel.end]).toMatchObject([
+      "Parley's provider ",
+      { type: "error" },
+    ]);
   });
 
   test("completes the answer if it reports tokens but has no text to add", async () => {
     mockProvider.script("broken", brokenResponse);
-    mockProvider.script("done", createRecording(chunk({}, "stop", { prompt_tokens: 9, completion_tokens: 1 })));
-    const { text, end } = await collect(
+    mockProvider.script("done", createRecording(createChunk({}, "stop", { prompt_tokens: 9, completion_tokens: 1 })));
+    const { text, end } = await collectRun(
       createTestChain(mockProvider, ["compatible/broken", "compatible/done"], { maxRetries: 0 }),
     );
     expect([text, end]).toMatchObject(["Parley's provider ", { type: "finish", model: "compatible/done" }]);

@@ -12,7 +12,7 @@ export const TEST_KEY = "sk-test-0123456789abcdef";
 const noDocuments: SearchDocuments = async () => [];
 
 /** Returns a configuration that uses the mock provider in place of all three providers. */
-const configureProviders = (mockProvider: ProviderUrls, models: string[]) => ({
+const createProvidersConfig = (mockProvider: ProviderUrls, models: string[]) => ({
   OPENAI_API_KEY: TEST_KEY,
   OPENAI_BASE_URL: mockProvider.openaiUrl,
   ANTHROPIC_API_KEY: TEST_KEY,
@@ -26,7 +26,7 @@ type ProviderUrls = Pick<MockProvider, "openaiUrl" | "anthropicUrl">;
 type TestChainOptions = Partial<ChainOptions> & {
   firstTokenTimeoutMs?: number;
   idleTimeoutMs?: number;
-  observeRequests?: ProvidersObserver;
+  requestObserver?: ProvidersObserver;
   findProxy?: FindProxy;
 };
 
@@ -34,10 +34,10 @@ type TestChainOptions = Partial<ChainOptions> & {
 export function createTestChain(
   mockProvider: ProviderUrls,
   models: string[],
-  { firstTokenTimeoutMs = 600, idleTimeoutMs = 600, observeRequests, findProxy, ...options }: TestChainOptions = {},
+  { firstTokenTimeoutMs = 600, idleTimeoutMs = 600, requestObserver, findProxy, ...options }: TestChainOptions = {},
 ): Chain {
   return createChain({
-    ...createProviders(configureProviders(mockProvider, models), noDocuments, observeRequests, findProxy),
+    ...createProviders(createProvidersConfig(mockProvider, models), noDocuments, requestObserver, findProxy),
     getTimeouts: () => ({ firstTokenMs: firstTokenTimeoutMs, idleMs: idleTimeoutMs }),
     maxRetries: 1,
     backoffBaseMs: 5,
@@ -57,7 +57,7 @@ export type CollectedRun = {
 };
 
 /** Runs a failover chain, collects the answer's parts, and checks the invariants of every run. */
-export async function collect(chain: Chain, request: Partial<RunRequest> = {}): Promise<CollectedRun> {
+export async function collectRun(chain: Chain, request: Partial<RunRequest> = {}): Promise<CollectedRun> {
   const parts: AnswerPart[] = [];
   let text = request.resume?.text ?? "";
   let reasoning = request.resume?.reasoning ?? "";
@@ -71,12 +71,12 @@ export async function collect(chain: Chain, request: Partial<RunRequest> = {}): 
       ...request,
     },
     (part) => {
-      if (hasEnded) throw new Error("a part after the end");
+      if (hasEnded) throw new Error("received a part after the end");
       parts.push(part);
       if (part.type === "text") text += part.text;
       else if (part.type === "reasoning") reasoning += part.text;
       else {
-        if (part.attempt <= attempt) throw new Error(`attempt ${part.attempt} after ${attempt}`);
+        if (part.attempt <= attempt) throw new Error(`attempt ${part.attempt} started after attempt ${attempt}`);
         attempt = part.attempt;
         if (part.type === "reset") {
           text = part.text;
@@ -91,16 +91,16 @@ export async function collect(chain: Chain, request: Partial<RunRequest> = {}): 
   const startIndex = parts.findIndex((part) => !isContent(part));
   // The later steps of an answer don't start with `start` or `reset`.
   const hasStarted = request.resume?.step === "next" || (startIndex !== -1 && startIndex < contentIndex);
-  if (contentIndex !== -1 && !hasStarted) throw new Error("text before the start");
+  if (contentIndex !== -1 && !hasStarted) throw new Error("received content before `start` or `reset`");
   return { parts, text, reasoning, resets: parts.filter((part) => part.type === "reset"), end };
 }
 
 /** Creates an observer that records its events. */
-export function createRecordingObserver(): { observe: ChainObserver; events: unknown[][] } {
+export function createRecordingObserver(): { observer: ChainObserver; events: unknown[][] } {
   const events: unknown[][] = [];
   return {
     events,
-    observe: {
+    observer: {
       onAttempt: (model) => ({
         onChunk() {},
         onEnd: ({ outcome, code }) => events.push(["attempt", model, outcome, code]),

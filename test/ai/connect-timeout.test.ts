@@ -1,7 +1,7 @@
 import { afterEach, expect, spyOn, test } from "bun:test";
 import { CONNECT_TIMEOUT_MS } from "../../src/lib/http-client/open-socket.ts";
 import type { MockProvider } from "../support/mock-provider/server.ts";
-import { collect, createTestChain } from "./collect.ts";
+import { collectRun, createTestChain } from "./collect.ts";
 
 const realSetTimeout = globalThis.setTimeout;
 afterEach(() => {
@@ -27,7 +27,7 @@ test("a stalled TLS handshake times out long before the first-token timeout", as
   const mockProvider = { openaiUrl: url, anthropicUrl: url } as MockProvider;
   const options = { firstTokenTimeoutMs: 60_000, maxRetries: 1 };
   const startedMs = performance.now();
-  const { end } = await collect(createTestChain(mockProvider, ["openai/model"], options));
+  const { end } = await collectRun(createTestChain(mockProvider, ["openai/model"], options));
   server.stop(true);
   expect(end).toMatchObject({ type: "error", code: "provider_unavailable" });
   expect(performance.now() - startedMs).toBeWithin(200, 3_000);

@@ -4,29 +4,31 @@ import type { Socket } from "bun";
 import { HttpConnection } from "../../src/lib/http-client/connection.ts";
 import { PROBE_AFTER_MS } from "../../src/lib/http-client/open-socket.ts";
 import { createCertificates } from "../support/certificates.ts";
-import { runAllCases } from "./fixtures/misbehaving-servers.ts";
+import { findFailures } from "./fixtures/misbehaving-servers.ts";
 import { post, readAll, startRawServer, waitUntilReusable } from "./raw-server.ts";
 
-const stops: (() => unknown)[] = [];
+const cleanups: (() => unknown)[] = [];
 afterAll(() => {
-  for (const stop of stops) stop();
+  for (const cleanUp of cleanups) cleanUp();
 });
 
-function serve(respond: Parameters<typeof startRawServer>[0]) {
+/** Starts a server that is stopped after the tests. */
+function startServer(respond: Parameters<typeof startRawServer>[0]) {
   const server = startRawServer(respond);
-  stops.push(server.stop);
+  cleanups.push(server.stop);
   return server;
 }
 
-const ok = (...fields: string[]) => ["HTTP/1.1 200 OK", ...fields, "Content-Length: 2", "", "ok"].join("\r\n");
+const createOkResponse = (...fields: string[]) =>
+  ["HTTP/1.1 200 OK", ...fields, "Content-Length: 2", "", "ok"].join("\r\n");
 
-test("a request succeeds without being repeated, however the previous response ended", async () => {
-  expect(await runAllCases(null)).toEqual([]);
+test("a request succeeds without being resent, however the previous response ended", async () => {
+  expect(await findFailures(null)).toEqual([]);
 });
 
-test("a request over TLS succeeds without being repeated, however the previous response ended", async () => {
+test("a request over TLS succeeds without being resent, however the previous response ended", async () => {
   const certificates = createCertificates();
-  stops.push(certificates.remove);
+  cleanups.push(certificates.remove);
   const { keyFile, certFile } = certificates.create("localhost");
   const program = join(import.meta.dir, "fixtures/misbehaving-servers.ts");
   const child = Bun.spawn([process.execPath, program, keyFile, certFile], {
@@ -43,28 +45,28 @@ test("an idle connection that receives data or is closed by the server isn't reu
     (socket) => void socket.terminate(),
   ];
   for (const disturb of disturbances) {
-    const server = serve((socket) => {
-      socket.write(ok());
+    const server = startServer((socket) => {
+      socket.write(createOkResponse());
       setTimeout(() => disturb(socket), 5);
     });
-    let repeats = 0;
+    let resends = 0;
     for (let n = 0; n < 3; n += 1) {
       const response = await post(server.url, "", {
-        onRepeat: () => {
-          repeats += 1;
+        onResend: () => {
+          resends += 1;
         },
       });
       expect(await readAll(response)).toEqual({ text: "ok", error: null });
       await Bun.sleep(30);
     }
-    expect({ ...server, repeats }).toMatchObject({ connections: 3, repeats: 0 });
+    expect({ ...server, resends }).toMatchObject({ connections: 3, resends: 0 });
     expect(server.requests.length).toBe(3);
   }
 });
 
 test("a connection isn't reused after the server's keep-alive timeout", async () => {
   const countConnections = async (keepAlive: string) => {
-    const server = serve((socket) => void socket.write(ok(`Keep-Alive: ${keepAlive}`)));
+    const server = startServer((socket) => void socket.write(createOkResponse(`Keep-Alive: ${keepAlive}`)));
     for (let n = 0; n < 3; n += 1) {
       await readAll(await post(server.url));
       await Bun.sleep(5);
@@ -78,14 +80,14 @@ test("a connection isn't reused after the server's keep-alive timeout", async ()
   expect(await countConnections("max=100")).toBe(1);
 });
 
-test("a rejection that arrives while the request is being sent is read, and the connection is closed", async () => {
+test("a rejection is read even if the request is still being sent, and the connection is then closed", async () => {
   const endings = {
     end: (socket: Socket) => socket.end(),
     reset: (socket: Socket) => socket.terminate(),
     stay: () => {},
   };
   for (const [name, endConnection] of Object.entries(endings)) {
-    const server = serve((socket, packet) => {
+    const server = startServer((socket, packet) => {
       if (!packet.startsWith("POST ")) return;
       socket.write("HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno");
       endConnection(socket);
@@ -104,7 +106,7 @@ test("a rejection that arrives while the request is being sent is read, and the 
 });
 
 test.skipIf(process.platform !== "linux")("an idle connection is probed by TCP keep-alive", async () => {
-  const server = serve((socket) => void socket.write(ok()));
+  const server = startServer((socket) => void socket.write(createOkResponse()));
   await readAll(await post(server.url));
   const port = Number(new URL(server.url).port).toString(16).toUpperCase().padStart(4, "0");
   const tables = await Promise.all(["/proc/net/tcp", "/proc/net/tcp6"].map((path) => Bun.file(path).text()));
@@ -120,12 +122,12 @@ test.skipIf(process.platform !== "linux")("an idle connection is probed by TCP k
 });
 
 test("a request on a closed connection fails immediately", async () => {
-  const server = serve((socket) => socket.end());
-  const closed = Promise.withResolvers<void>();
+  const server = startServer((socket) => socket.end());
+  const connectionClosed = Promise.withResolvers<void>();
   const connection = new HttpConnection(
     { url: new URL(server.url), origin: server.url },
     () => {},
-    () => closed.resolve(),
+    () => connectionClosed.resolve(),
   );
   const errors: (string | null)[] = [];
   const handlers = () => ({
@@ -136,7 +138,7 @@ test("a request on a closed connection fails immediately", async () => {
   connection.send(Buffer.from("POST / HTTP/1.1\r\n\r\n"), handlers());
   expect(connection.isIdle).toBe(false);
   expect(() => connection.send(Buffer.from("POST / HTTP/1.1\r\n\r\n"), handlers())).toThrow("in use");
-  await closed.promise;
+  await connectionClosed.promise;
   await waitUntilReusable();
   expect(errors).toEqual(["connection lost"]);
   connection.send(Buffer.from("POST / HTTP/1.1\r\n\r\n"), handlers());

@@ -8,7 +8,7 @@ const HEALTHY_TIMEOUT_MS = 3_000;
 const WRITE_ATTEMPTS_MAX = 500;
 
 /** A response from a misbehaving server, and what the client does with it. */
-const misbehavior = fc.record({
+const arbitraryMisbehavior = fc.record({
   framing: fc.constantFrom("length", "chunks", "close"),
   bytes: fc.constantFrom(0, 1, 500, 70_000, 300_000),
   /** Where the response is split into packets, in thousandths of its length. */
@@ -17,11 +17,11 @@ const misbehavior = fc.record({
   ending: fc.constantFrom("stay", "end", "reset"),
   /** How much of the response is sent, in thousandths of its length. */
   sentThousandths: fc.oneof(fc.constant(1_000), fc.nat(1_000)),
-  /** The last three values abort before reading, by the request's signal, or after a while without reading. */
+  /** `abort before` aborts immediately, `leave` aborts later without reading, `signal` aborts the request's signal. */
   reader: fc.constantFrom("read", "pause", "abort", "abort at the end", "abort before", "signal", "leave"),
   readerDelayMs: fc.nat(4),
 });
-type Misbehavior = typeof misbehavior extends fc.Arbitrary<infer T> ? T : never;
+type Misbehavior = typeof arbitraryMisbehavior extends fc.Arbitrary<infer T> ? T : never;
 
 const healthyResponse = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
 
@@ -33,19 +33,19 @@ function encodeResponse({ framing, bytes }: Misbehavior): string {
   return `HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n${chunk}0\r\n\r\n`;
 }
 
-async function misbehave(socket: Socket, plan: Misbehavior): Promise<void> {
+async function sendMisbehavingResponse(socket: Socket, plan: Misbehavior): Promise<void> {
   const response = encodeResponse(plan);
   const sentPart = response.slice(0, Math.ceil((response.length * plan.sentThousandths) / 1_000));
   const cuts = [...plan.cuts.map((cut) => Math.floor((sentPart.length * cut) / 1_000)), sentPart.length];
   let from = 0;
   for (const to of cuts.sort((a, b) => a - b)) {
-    let unsent = Buffer.from(sentPart.slice(from, to));
-    for (let attempts = 0; unsent.length > 0; attempts += 1) {
-      const written = socket.write(unsent);
+    let unsentBytes = Buffer.from(sentPart.slice(from, to));
+    for (let attempts = 0; unsentBytes.length > 0; attempts += 1) {
+      const writtenBytes = socket.write(unsentBytes);
       // The client has disconnected, or stopped reading.
-      if (written < 0 || attempts === WRITE_ATTEMPTS_MAX) return void socket.terminate();
-      unsent = unsent.subarray(written);
-      if (unsent.length > 0) await Bun.sleep(1);
+      if (writtenBytes < 0 || attempts === WRITE_ATTEMPTS_MAX) return void socket.terminate();
+      unsentBytes = unsentBytes.subarray(writtenBytes);
+      if (unsentBytes.length > 0) await Bun.sleep(1);
     }
     from = to;
     if (plan.packetDelayMs > 0) await Bun.sleep(plan.packetDelayMs);
@@ -55,8 +55,8 @@ async function misbehave(socket: Socket, plan: Misbehavior): Promise<void> {
   else if (plan.ending === "end" || plan.sentThousandths < 1_000 || plan.framing === "close") socket.end();
 }
 
-/** Sends a request to the misbehaving server; its result is ignored. */
-async function requestMisbehaving(url: string, plan: Misbehavior, index: number): Promise<void> {
+/** Sends a request whose response misbehaves. The result is ignored. */
+async function requestMisbehavingResponse(url: string, plan: Misbehavior, index: number): Promise<void> {
   const controller = new AbortController();
   const timer =
     plan.reader === "signal" ? setTimeout(() => controller.abort(new Error("stop")), plan.readerDelayMs) : undefined;
@@ -64,12 +64,12 @@ async function requestMisbehaving(url: string, plan: Misbehavior, index: number)
     const { body } = await post(new URL(`/misbehavior/${index}`, url), "", { signal: controller.signal });
     if (plan.reader === "abort before") return body.abort();
     if (plan.reader === "leave") return void setTimeout(body.abort, plan.readerDelayMs);
-    const ended = Promise.withResolvers<void>();
+    const bodyEnd = Promise.withResolvers<void>();
     body.listen({
       onBytes() {
         if (plan.reader === "abort") {
           body.abort();
-          ended.resolve();
+          bodyEnd.resolve();
         } else if (plan.reader === "pause") {
           body.pause();
           setTimeout(body.resume, plan.readerDelayMs);
@@ -77,10 +77,10 @@ async function requestMisbehaving(url: string, plan: Misbehavior, index: number)
       },
       onEnd() {
         if (plan.reader === "abort at the end") body.abort();
-        ended.resolve();
+        bodyEnd.resolve();
       },
     });
-    await ended.promise;
+    await bodyEnd.promise;
     // Calls after the end must not affect other requests.
     body.pause();
     body.abort();
@@ -92,33 +92,39 @@ async function requestMisbehaving(url: string, plan: Misbehavior, index: number)
   }
 }
 
-/** A step is one request, to the misbehaving server or, if null, to the healthy one. */
-const step = fc.oneof({ weight: 2, arbitrary: fc.constant(null) }, { weight: 3, arbitrary: misbehavior });
+/** The plan for one request: how its response misbehaves, or null for a healthy response. */
+const arbitraryPlan = fc.oneof(
+  { weight: 2, arbitrary: fc.constant(null) },
+  { weight: 3, arbitrary: arbitraryMisbehavior },
+);
 
-test("a request gets its response whatever happens to other requests on the same connections", async () => {
+test("a request receives its response, whatever happens to other requests on the same connections", async () => {
   await fc.assert(
     fc.asyncProperty(
-      fc.array(fc.record({ step, waitMs: fc.constantFrom(null, 0, 0, 1, 3) }), { minLength: 4, maxLength: 24 }),
+      fc.array(fc.record({ plan: arbitraryPlan, waitMs: fc.constantFrom(null, 0, 0, 1, 3) }), {
+        minLength: 4,
+        maxLength: 24,
+      }),
       fc.integer({ min: 1, max: 4 }),
       async (steps, concurrency) => {
-        let repeats = 0;
+        let resends = 0;
         let nextIndex = 0;
         const server = startRawServer((socket, packet) => {
-          const misbehavior = /^POST \/misbehavior\/(\d+) /.exec(packet)?.[1];
-          const plan = misbehavior === undefined ? null : steps[Number(misbehavior)]?.step;
-          if (plan) void misbehave(socket, plan);
+          const requestIndex = /^POST \/misbehavior\/(\d+) /.exec(packet)?.[1];
+          const plan = requestIndex === undefined ? null : steps[Number(requestIndex)]?.plan;
+          if (plan) void sendMisbehavingResponse(socket, plan);
           else socket.write(healthyResponse);
         });
         const runWorker = async (): Promise<void> => {
           for (let index = nextIndex++; index < steps.length; index = nextIndex++) {
-            const { step: plan, waitMs } = steps[index] ?? { step: null, waitMs: null };
-            if (plan) await requestMisbehaving(server.url, plan, index);
+            const { plan, waitMs } = steps[index] ?? { plan: null, waitMs: null };
+            if (plan) await requestMisbehavingResponse(server.url, plan, index);
             else {
               const signal = AbortSignal.timeout(HEALTHY_TIMEOUT_MS);
-              const onRepeat = () => {
-                repeats += 1;
+              const onResend = () => {
+                resends += 1;
               };
-              const response = await post(new URL(`/healthy/${index}`, server.url), "", { signal, onRepeat });
+              const response = await post(new URL(`/healthy/${index}`, server.url), "", { signal, onResend });
               expect(await readAll(response)).toEqual({ text: "ok", error: null });
             }
             if (waitMs !== null) await Bun.sleep(waitMs);
@@ -126,10 +132,10 @@ test("a request gets its response whatever happens to other requests on the same
         };
         try {
           await Promise.all(Array.from({ length: concurrency }, runWorker));
-          // No request arrived twice, except for the reported repeats.
-          const healthy = server.requests.filter((line) => line.includes("/healthy/"));
-          expect(healthy.length - new Set(healthy).size).toBeLessThanOrEqual(repeats);
-          expect(new Set(healthy).size).toBe(steps.filter(({ step: plan }) => plan === null).length);
+          // No request arrived twice, except for the reported resends.
+          const healthyRequests = server.requests.filter((line) => line.includes("/healthy/"));
+          expect(healthyRequests.length - new Set(healthyRequests).size).toBeLessThanOrEqual(resends);
+          expect(new Set(healthyRequests).size).toBe(steps.filter(({ plan }) => plan === null).length);
         } finally {
           server.stop();
         }

@@ -7,41 +7,41 @@ import type { ChatMessage, Provider } from "../../src/ai/provider.ts";
 import { createProviderError } from "../../src/ai/provider-error.ts";
 import { CACHED_LENGTH_MIN } from "../../src/ai/providers/anthropic/cache.ts";
 import { mapToMessagesRequest } from "../../src/ai/providers/anthropic/map-messages.ts";
-import { countMessages } from "../../src/ai/tokens.ts";
+import { estimateTotalTokens } from "../../src/ai/tokens.ts";
 import { silentLog } from "../support/log.ts";
 
 describe("messages for a smaller model", () => {
   const words = "word ".repeat(50);
-  const user = (content: string): ChatMessage => ({ role: "user", content });
-  const assistant = (content: string): ChatMessage => ({ role: "assistant", content });
+  const createUserMessage = (content: string): ChatMessage => ({ role: "user", content });
+  const createAssistantMessage = (content: string): ChatMessage => ({ role: "assistant", content });
   const allMessages: ChatMessage[] = [
     { role: "system", content: "Prompt" },
-    user(`1 ${words}`),
-    assistant(`2 ${words}`),
-    user(`3 ${words}`),
-    assistant(`4 ${words}`),
-    user("5"),
+    createUserMessage(`1 ${words}`),
+    createAssistantMessage(`2 ${words}`),
+    createUserMessage(`3 ${words}`),
+    createAssistantMessage(`4 ${words}`),
+    createUserMessage("5"),
   ];
   const joinFirstLetters = (messages: ChatMessage[]) => messages.map(({ content }) => content.slice(0, 1)).join("");
 
   test("are unchanged if they fit", () => {
     expect(fitMessages(allMessages, 1_000_000)).toEqual(allMessages);
-    expect(fitMessages(allMessages, countMessages(allMessages))).toEqual(allMessages);
+    expect(fitMessages(allMessages, estimateTotalTokens(allMessages))).toEqual(allMessages);
   });
 
   test("are dropped oldest first, except for the system prompt and the question", () => {
-    expect(joinFirstLetters(fitMessages(allMessages, countMessages(allMessages) - 1))).toBe("P345");
+    expect(joinFirstLetters(fitMessages(allMessages, estimateTotalTokens(allMessages) - 1))).toBe("P345");
     expect(joinFirstLetters(fitMessages(allMessages, 100))).toBe("P5");
     expect(joinFirstLetters(fitMessages(allMessages, 1))).toBe("P5");
   });
 
   test("include a tool's result only with its call", () => {
     const withTools: ChatMessage[] = [
-      user(`1 ${words}`),
+      createUserMessage(`1 ${words}`),
       { role: "assistant", content: "", toolCalls: [{ id: "c", name: "f", arguments: "{}" }] },
       { role: "tool", content: `r ${words}`, toolCallId: "c" },
-      assistant("2"),
-      user("3"),
+      createAssistantMessage("2"),
+      createUserMessage("3"),
     ];
     expect(joinFirstLetters(fitMessages(withTools, 60))).toBe("3");
     expect(joinFirstLetters(fitMessages(withTools.slice(0, 3), 1))).toBe("1r");
@@ -92,11 +92,11 @@ describe("a failover chain", () => {
   });
 
   test("offers tools only to models that support them", async () => {
-    const offered: Record<string, number> = {};
+    const offeredToolCounts: Record<string, number> = {};
     const provider: Provider = {
       name: "compatible",
       async stream({ model, options }) {
-        offered[model] = options.tools?.length ?? 0;
+        offeredToolCounts[model] = options.tools?.length ?? 0;
         return { type: "error", error: createProviderError("provider_refused", "no") };
       },
     };
@@ -111,7 +111,7 @@ describe("a failover chain", () => {
     const tools = [{ name: "look_up", description: null, parameters: {} }];
     const request = { model: null, messages: [], options: { tools }, signal: new AbortController().signal };
     await chain.run(request, () => {});
-    expect(offered).toEqual({ tools: 1, "no-tools": 0 });
+    expect(offeredToolCounts).toEqual({ tools: 1, "no-tools": 0 });
   });
 
   test("doesn't try another model if fallback is off", async () => {
@@ -120,7 +120,7 @@ describe("a failover chain", () => {
 });
 
 describe("Anthropic's prompt cache", () => {
-  const request = (messages: ChatMessage[]) =>
+  const mapRequest = (messages: ChatMessage[]) =>
     mapToMessagesRequest(
       {
         model: "claude-x",
@@ -137,7 +137,7 @@ describe("Anthropic's prompt cache", () => {
   const system: ChatMessage = { role: "system", content: "s".repeat(CACHED_LENGTH_MIN) };
 
   test("is used for the system prompt and the messages before the question", () => {
-    const { system: sent, messages } = request([
+    const { system: sent, messages } = mapRequest([
       system,
       { role: "user", content: "1" },
       { role: "assistant", content: "2" },
@@ -155,12 +155,14 @@ describe("Anthropic's prompt cache", () => {
   test("is not used for a short conversation", () => {
     expect(
       JSON.stringify(
-        request([
+        mapRequest([
           { role: "system", content: "short" },
           { role: "user", content: "1" },
         ]),
       ),
     ).not.toContain("cache_control");
-    expect(JSON.stringify(request([{ role: "user", content: "long ".repeat(5_000) }]))).not.toContain("cache_control");
+    expect(JSON.stringify(mapRequest([{ role: "user", content: "long ".repeat(5_000) }]))).not.toContain(
+      "cache_control",
+    );
   });
 });

@@ -2,22 +2,22 @@ import { expect, test } from "bun:test";
 import { createMessagesMapper } from "../../src/ai/providers/anthropic/read-messages.ts";
 import { DOCUMENT_BYTES_MAX } from "../../src/ai/providers/document-reader.ts";
 import { BrokenStreamError, EVENT_BYTES_MAX } from "../../src/ai/transport/event-stream.ts";
-import { readBody, summarize } from "./read-body.ts";
+import { readBody, summarizeAnswer } from "./read-body.ts";
 
-const document = (text: string) => JSON.stringify({ content: [{ type: "text", text }], stop_reason: "end_turn" });
+const createDocument = (text: string) => JSON.stringify({ content: [{ type: "text", text }], stop_reason: "end_turn" });
 
 const splitEvery = (text: string, length: number) => text.match(new RegExp(`[^]{1,${length}}`, "g")) ?? [];
 
 test("brackets and quotes in strings don't end the document", () => {
   const text = 'a } ] " \\ \\" { [ \\\\" }';
-  for (const packets of [[document(text)], [...document(text)]])
-    expect(summarize(readBody(createMessagesMapper(), packets))).toMatchObject({ text, end: "stop" });
+  for (const packets of [[createDocument(text)], [...createDocument(text)]])
+    expect(summarizeAnswer(readBody(createMessagesMapper(), packets))).toMatchObject({ text, end: "stop" });
 });
 
 test("a large document below the limit is read quickly", () => {
   const text = "ä".repeat(4_000_000);
   const startedMs = performance.now();
-  const answer = summarize(readBody(createMessagesMapper(), splitEvery(document(text), 10_000)));
+  const answer = summarizeAnswer(readBody(createMessagesMapper(), splitEvery(createDocument(text), 10_000)));
   expect([answer.text === text, answer.end]).toEqual([true, "stop"]);
   expect(performance.now() - startedMs).toBeLessThan(10_000);
 });

@@ -9,12 +9,12 @@ import {
 
 const encoder = new TextEncoder();
 
-function read(packets: Iterable<Uint8Array>): ServerSentEvent[] {
+function parsePackets(packets: Iterable<Uint8Array>): ServerSentEvent[] {
   const parser = createEventParser();
   return [...[...packets].flatMap((packet) => parser.push(packet)), ...parser.end()];
 }
 
-const readText = (text: string) => read([encoder.encode(text)]);
+const parseText = (text: string) => parsePackets([encoder.encode(text)]);
 
 describe("createEventParser", () => {
   test.each([
@@ -50,7 +50,7 @@ describe("createEventParser", () => {
     ],
     ["an empty stream", "", []],
   ])("parses %s", (_name, text, expected) => {
-    expect(readText(text)).toEqual(expected);
+    expect(parseText(text)).toEqual(expected);
   });
 
   test("parses every line ending in packets of any size", () => {
@@ -68,7 +68,7 @@ describe("createEventParser", () => {
           const packets = Array.from({ length: Math.ceil(bytes.length / size) }, (_, index) =>
             bytes.slice(index * size, (index + 1) * size),
           );
-          expect(read(packets)).toEqual(payloads.map((data) => ({ event: "e", data })));
+          expect(parsePackets(packets)).toEqual(payloads.map((data) => ({ event: "e", data })));
         },
       ),
     );
@@ -81,7 +81,7 @@ describe("createEventParser", () => {
       bytes.subarray(index * 16_384, (index + 1) * 16_384),
     );
     const startedMs = performance.now();
-    expect(read(packets)[0]?.data.length).toBe(data.length);
+    expect(parsePackets(packets)[0]?.data.length).toBe(data.length);
     expect(performance.now() - startedMs).toBeLessThan(1_000);
   });
 

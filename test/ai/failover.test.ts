@@ -6,7 +6,7 @@ import { QUOTE_LENGTH_MAX } from "../../src/ai/providers/map-conversation.ts";
 import { noUsage } from "../../src/ai/usage.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { PROVIDER_INTERNAL_TEXT } from "../support/mock-provider/wire-format.ts";
-import { collect, createRecordingObserver, createTestChain, TEST_KEY } from "./collect.ts";
+import { collectRun, createRecordingObserver, createTestChain, TEST_KEY } from "./collect.ts";
 
 let mockProvider: MockProvider;
 beforeAll(() => {
@@ -31,7 +31,7 @@ describe("a failover after some text", () => {
     });
     mockProvider.script("second", { pieces: [" is", " Paris."] });
     const chain = createTestChain(mockProvider, ["compatible/first", `${provider}/second`]);
-    const { text, parts, end } = await collect(chain);
+    const { text, parts, end } = await collectRun(chain);
     expect(text).toBe("The capital of France is Paris.");
     expect(parts.map((part) => part.type)).toEqual(["start", "text", "text", "reset", "text", "text"]);
     expect(end.models).toEqual(["compatible/first", `${provider}/second`]);
@@ -45,9 +45,9 @@ describe("a failover after some text", () => {
     mockProvider.script("first", { text: "one two three four", fault: "cut", piecesBeforeFault: 2 });
     mockProvider.script("second", { text: " five six" });
     const catalog = createCatalog({ prices: "anthropic/first=1/100000,openai/second=0/100000" });
-    const { observe, events } = createRecordingObserver();
-    const { end } = await collect(
-      createTestChain(mockProvider, ["anthropic/first", "openai/second"], { catalog, observe }),
+    const { observer, events } = createRecordingObserver();
+    const { end } = await collectRun(
+      createTestChain(mockProvider, ["anthropic/first", "openai/second"], { catalog, observer }),
     );
     const anthropicInput = JSON.stringify(mockProvider.listRequests("first")[0]?.body.messages).length;
     const openaiInput = JSON.stringify(mockProvider.listRequests("second")[0]?.body).length;
@@ -64,14 +64,14 @@ describe("a failover after some text", () => {
 
   test("has no known cost if the price of one model is unknown", async () => {
     const catalog = createCatalog({ prices: "openai/normal=1/1" });
-    const { end } = await collect(createTestChain(mockProvider, ["anthropic/cut", "openai/normal"], { catalog }));
+    const { end } = await collectRun(createTestChain(mockProvider, ["anthropic/cut", "openai/normal"], { catalog }));
     expect(end.type).toBe("finish");
     expect(end.costUsd).toBeNull();
   });
 
-  test("lets a model continue its own answer if there is no other model", async () => {
+  test("makes a model continue its own answer if there is no other model", async () => {
     mockProvider.script("only", { text: "one two ", fault: "stall", piecesBeforeFault: 2 }, { text: "three four" });
-    const { text, resets, end } = await collect(createTestChain(mockProvider, ["openai/only"]));
+    const { text, resets, end } = await collectRun(createTestChain(mockProvider, ["openai/only"]));
     expect(text).toBe("one two three four");
     expect(resets).toEqual([{ type: "reset", model: "openai/only", attempt: 2, text: "one two " }]);
     expect(end).toMatchObject({ type: "finish", models: ["openai/only"] });
@@ -83,7 +83,7 @@ describe("a failover after some text", () => {
     mockProvider.script("c", { fault: "status", status: 400 });
     mockProvider.script("d", { pieces: ["delta"] });
     const models = ["openai/a", "anthropic/b", "openai/c", "compatible/d"];
-    const { text, resets, end } = await collect(createTestChain(mockProvider, models));
+    const { text, resets, end } = await collectRun(createTestChain(mockProvider, models));
     expect(text).toBe("alpha beta delta");
     expect(resets.map(({ attempt, text: resetText }) => [attempt, resetText])).toEqual([
       [2, "alpha "],
@@ -94,7 +94,7 @@ describe("a failover after some text", () => {
 
   test("starts the step over if a tool call had started", async () => {
     const chain = createTestChain(mockProvider, ["openai/tool-call-cut", "anthropic/normal"]);
-    const { text, resets, end } = await collect(chain);
+    const { text, resets, end } = await collectRun(chain);
     expect(text).toBe("Parley's provider answers in several pieces.");
     expect(resets).toEqual([{ type: "reset", model: "anthropic/normal", attempt: 2, text: "" }]);
     expect(end).toMatchObject({ type: "finish", model: "anthropic/normal", toolCalls: [] });
@@ -102,48 +102,48 @@ describe("a failover after some text", () => {
   });
 
   test("fails if a tool call had started and no other model is left", async () => {
-    const { text, end } = await collect(createTestChain(mockProvider, ["openai/tool-call-cut"], { maxRetries: 0 }));
+    const { text, end } = await collectRun(createTestChain(mockProvider, ["openai/tool-call-cut"], { maxRetries: 0 }));
     expect(text).toBe("Parley's provider answers ");
     expect(end).toMatchObject({ type: "error", code: "provider_unavailable" });
   });
 
-  test("repeats a tool call that started before any text", async () => {
+  test("starts the step over if a tool call had started before any text", async () => {
     const chain = createTestChain(mockProvider, ["compatible/tool-call-cut?after=0", "anthropic/normal"]);
-    expect((await collect(chain)).end).toMatchObject({ type: "finish", model: "anthropic/normal" });
+    expect((await collectRun(chain)).end).toMatchObject({ type: "finish", model: "anthropic/normal" });
   });
 
-  test("quotes only the end of a long text", async () => {
+  test("quotes only the end of long text", async () => {
     mockProvider.script("first", {
       pieces: ["x".repeat(QUOTE_LENGTH_MAX), "The end"],
       fault: "cut",
       piecesBeforeFault: 2,
     });
-    await collect(createTestChain(mockProvider, ["openai/first", "anthropic/second"]));
+    await collectRun(createTestChain(mockProvider, ["openai/first", "anthropic/second"]));
     const content = findSentMessages("second")[0]?.content ?? "";
     expect(content).toContain("xThe end\n</partial_answer>");
     expect(content.length).toBeLessThan(QUOTE_LENGTH_MAX + 2_000);
   });
 
-  test("to the offline model adds a separate paragraph", async () => {
-    const { text, end } = await collect(createTestChain(mockProvider, ["openai/cut", "offline/documents"]));
+  test("adds a separate paragraph if the next model is the offline model", async () => {
+    const { text, end } = await collectRun(createTestChain(mockProvider, ["openai/cut", "offline/documents"]));
     expect(text).toStartWith("Parley's provider answers \n\nI am offline: none of the configured AI models");
     expect(end).toMatchObject({ type: "finish", model: "offline/documents" });
   });
 });
 
-describe("a run that continues a stored text", () => {
+describe("a run that continues stored text", () => {
   test("starts with a reset to that text", async () => {
     mockProvider.script("model", { text: "four five" });
     const chain = createTestChain(mockProvider, ["anthropic/model"]);
-    const { parts, text } = await collect(chain, { resume: { text: "one two three ", attempt: 4 } });
+    const { parts, text } = await collectRun(chain, { resume: { text: "one two three ", attempt: 4 } });
     expect(parts[0]).toEqual({ type: "reset", model: "anthropic/model", attempt: 5, text: "one two three " });
     expect(text).toBe("one two three four five");
     expect(findSentMessages("model")[0]?.content).toContain("one two three");
   });
 
-  test("starts over if nothing was stored", async () => {
+  test("starts over if no text was stored", async () => {
     const chain = createTestChain(mockProvider, ["anthropic/normal"]);
-    const { parts, text } = await collect(chain, { resume: { text: "", attempt: 1 } });
+    const { parts, text } = await collectRun(chain, { resume: { text: "", attempt: 1 } });
     expect(parts[0]).toEqual({ type: "reset", model: "anthropic/normal", attempt: 2, text: "" });
     expect(text).toBe("Parley's provider answers in several pieces.");
     expect(findSentMessages("normal")).toEqual([{ role: "user", content: "What is Parley?" }]);
@@ -155,14 +155,14 @@ describe("the requested model", () => {
     const chain = createTestChain(mockProvider, ["openai/refused", "anthropic/normal", "compatible/fails"], {
       maxRetries: 0,
     });
-    const { end } = await collect(chain, { model: "compatible/fails" });
+    const { end } = await collectRun(chain, { model: "compatible/fails" });
     expect(end).toMatchObject({ type: "finish", model: "anthropic/normal" });
     expect(mockProvider.requests.map(({ model }) => model)).toEqual(["fails", "refused", "normal"]);
   });
 
-  test("falls back to the default if it is no longer configured", async () => {
+  test("falls back to the default if it isn't configured", async () => {
     const chain = createTestChain(mockProvider, ["openai/normal"]);
-    expect((await collect(chain, { model: "openai/removed" })).end).toMatchObject({ model: "openai/normal" });
+    expect((await collectRun(chain, { model: "openai/removed" })).end).toMatchObject({ model: "openai/normal" });
     expect([chain.has("openai/removed"), chain.has("openai/normal"), chain.defaultModel]).toEqual([
       false,
       true,
@@ -171,7 +171,7 @@ describe("the requested model", () => {
   });
 });
 
-test("the log says briefly why a model failed, without the API key", async () => {
+test("the log states briefly why a model failed, without the API key", async () => {
   let output = "";
   const sink = new Writable({
     write(chunk, _encoding, done) {
@@ -180,7 +180,7 @@ test("the log says briefly why a model failed, without the API key", async () =>
     },
   });
   mockProvider.script("model", { fault: "status", status: 401 });
-  await collect(createTestChain(mockProvider, ["openai/model", "anthropic/html"], { log: pino({}, sink) }));
+  await collectRun(createTestChain(mockProvider, ["openai/model", "anthropic/html"], { log: pino({}, sink) }));
   expect(output).toContain(PROVIDER_INTERNAL_TEXT);
   expect(output).toContain("HTTP 401");
   expect(output).toContain("instead of an event stream");
@@ -192,7 +192,7 @@ test("100 answers can be streamed concurrently", async () => {
     firstTokenTimeoutMs: 5_000,
     idleTimeoutMs: 5_000,
   });
-  const runs = await Promise.all(Array.from({ length: 100 }, () => collect(chain)));
+  const runs = await Promise.all(Array.from({ length: 100 }, () => collectRun(chain)));
   const expected = Array.from({ length: 20 }, (_, index) => `word${index} `).join("");
   expect(runs.filter(({ text, end }) => text === expected && end.type === "finish").length).toBe(100);
 });

@@ -2,13 +2,13 @@ import { expect, test } from "bun:test";
 import { createFailureLog } from "../../src/ai/chain/failure-log.ts";
 import type { ProviderErrorCode } from "../../src/ai/provider.ts";
 import { createProviderError } from "../../src/ai/provider-error.ts";
-import { createExplainFailure } from "../../src/ai/providers/explain-failure.ts";
+import { createFailureExplainer } from "../../src/ai/providers/explain-failure.ts";
 import { createTestLog } from "../support/log.ts";
 
 const context = { message_id: "m1", request_id: "r1" };
 const KEY = "sk-hunter2hunter2";
 
-function createTestFailures() {
+function createTestFailureLog() {
   const { log, lines } = createTestLog();
   let nowMs = 0;
   const failures = createFailureLog({ log, explain: () => "do this", now: () => nowMs });
@@ -18,36 +18,36 @@ function createTestFailures() {
     advance(ms: number) {
       nowMs += ms;
     },
-    fail: (code: ProviderErrorCode, model = "openai/a") =>
+    recordFailure: (code: ProviderErrorCode, model = "openai/a") =>
       failures.record({ model, error: createProviderError(code, "cause") }, context, 0),
   };
 }
 
 test("a rejected key is logged as an error once a minute per provider, however many answers fail", () => {
-  const { listLines, advance, fail } = createTestFailures();
-  for (let count = 0; count < 100; count += 1) fail("provider_unauthorized");
-  fail("provider_unauthorized", "openai/other");
+  const { listLines, advance, recordFailure } = createTestFailureLog();
+  for (let count = 0; count < 100; count += 1) recordFailure("provider_unauthorized");
+  recordFailure("provider_unauthorized", "openai/other");
   expect(listLines("error")).toMatchObject([
     { ...context, model: "openai/a", code: "provider_unauthorized", msg: "do this" },
   ]);
   expect(listLines("warn")).toEqual([]);
   expect(listLines("debug")).toHaveLength(100);
-  fail("provider_unauthorized", "anthropic/a");
+  recordFailure("provider_unauthorized", "anthropic/a");
   expect(listLines("error")).toHaveLength(2);
   advance(60_000);
-  fail("provider_unauthorized");
+  recordFailure("provider_unauthorized");
   expect(listLines("error")).toHaveLength(3);
 });
 
 test("a model's failures are logged as warnings with context, at most 20 in ten seconds, and the omitted warnings are counted", () => {
-  const { listLines, advance, fail } = createTestFailures();
-  for (let count = 0; count < 50; count += 1) fail("provider_unavailable");
-  fail("provider_timeout", "openai/b");
+  const { listLines, advance, recordFailure } = createTestFailureLog();
+  for (let count = 0; count < 50; count += 1) recordFailure("provider_unavailable");
+  recordFailure("provider_timeout", "openai/b");
   expect(listLines("warn")).toHaveLength(21);
   expect(listLines("warn")[0]).toMatchObject({ ...context, model: "openai/a", msg: "model failed: do this" });
   advance(10_000);
-  fail("provider_unavailable");
-  fail("provider_unavailable");
+  recordFailure("provider_unavailable");
+  recordFailure("provider_unavailable");
   expect(listLines("warn").slice(21)).toMatchObject([{ lines_left_out: 30 }, { model: "openai/a" }]);
   expect(listLines("warn").at(-1)).not.toHaveProperty("lines_left_out");
 });
@@ -61,12 +61,12 @@ const config = {
   COMPATIBLE_BASE_URL: "http://u:hunter2@models.example:8080/v1",
   AI_MODELS: [],
 };
-type Extra = Parameters<typeof createProviderError>[2];
+type ErrorDetails = Parameters<typeof createProviderError>[2];
 
 const cases: [
   model: string,
   code: ProviderErrorCode,
-  failure: Extra & { cause?: string; settings?: object },
+  failure: ErrorDetails & { cause?: string; settings?: object },
   remedy: RegExp | null,
 ][] = [
   [
@@ -138,9 +138,9 @@ const cases: [
 ];
 
 test.each(cases)(
-  "the remedy for %s, %s %o names the setting but no secret",
+  "the remedy for %s, %s %o mentions the setting but no secret",
   (model, code, { cause = "x", settings, ...extra }, remedy) => {
-    const remedyMessage = createExplainFailure({ ...config, ...settings })(
+    const remedyMessage = createFailureExplainer({ ...config, ...settings })(
       model,
       createProviderError(code, cause, extra),
     );

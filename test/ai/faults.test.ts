@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test
 import { ANSWER_LENGTH_MAX, TEXT_PART_LENGTH_MAX } from "../../src/ai/attempt/text-cleaner.ts";
 import { estimateTokens } from "../../src/ai/tokens.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
-import { collect, createRecordingObserver, createTestChain } from "./collect.ts";
+import { collectRun, createRecordingObserver, createTestChain } from "./collect.ts";
 
 let mockProvider: MockProvider;
 beforeAll(() => {
@@ -23,7 +23,7 @@ const faults = [
   { model: "any?fault=status&status=409", code: "provider_unavailable", requests: 2, hasText: false },
   { model: "unauthorized", code: "provider_unauthorized", requests: 1, hasText: false },
   { model: "refused", code: "provider_refused", requests: 1, hasText: false },
-  { model: "refuse", code: "provider_unavailable", requests: 2, hasText: false },
+  { model: "connection-reset", code: "provider_unavailable", requests: 2, hasText: false },
   { model: "html", code: "provider_unavailable", requests: 1, hasText: false },
   { model: "not-json?after=0", code: "provider_unavailable", requests: 2, hasText: false },
   { model: "no-headers", code: "provider_timeout", requests: 1, hasText: false },
@@ -38,36 +38,42 @@ const faults = [
 
 describe.each(["openai", "anthropic", "compatible"])("%s fails over to another model", (provider) => {
   test.each(faults)("on the fault $model", async ({ model, code, requests, hasText }) => {
-    const second = provider === "openai" ? "anthropic/normal" : "openai/normal";
-    const first = `${provider}/${model}`;
-    const { observe, events } = createRecordingObserver();
-    const { text, resets, end } = await collect(createTestChain(mockProvider, [first, second], { observe }));
-    // If a connection is closed without a response, the HTTP client may repeat the request.
-    if (model !== "refuse") expect(mockProvider.listRequests(model).length).toBe(requests);
+    const spareModel = provider === "openai" ? "anthropic/normal" : "openai/normal";
+    const failingModel = `${provider}/${model}`;
+    const { observer, events } = createRecordingObserver();
+    const { text, resets, end } = await collectRun(
+      createTestChain(mockProvider, [failingModel, spareModel], { observer }),
+    );
+    // If a connection is closed without a response, the HTTP client may resend the request.
+    if (model !== "connection-reset") expect(mockProvider.listRequests(model).length).toBe(requests);
     expect(mockProvider.listRequests("normal").length).toBe(1);
-    expect(end).toMatchObject({ type: "finish", model: second, models: hasText ? [first, second] : [second] });
-    expect(resets).toEqual(hasText ? [{ type: "reset", model: second, attempt: 2, text: firstHalf }] : []);
+    expect(end).toMatchObject({
+      type: "finish",
+      model: spareModel,
+      models: hasText ? [failingModel, spareModel] : [spareModel],
+    });
+    expect(resets).toEqual(hasText ? [{ type: "reset", model: spareModel, attempt: 2, text: firstHalf }] : []);
     // The second model repeats the text, but the reader doesn't see the repetition.
     expect(text).toBe(fullAnswer);
-    const failedAttempt = ["attempt", first, "failed", code];
-    const attempts = [...Array(requests).fill(failedAttempt), ["attempt", second, "complete", null]];
+    const failedAttempt = ["attempt", failingModel, "failed", code];
+    const attempts = [...Array(requests).fill(failedAttempt), ["attempt", spareModel, "complete", null]];
     expect(events.filter(([name]) => name === "attempt")).toEqual(attempts);
-    expect(events.filter(([name]) => name === "failover")).toEqual([["failover", first, second, code]]);
+    expect(events.filter(([name]) => name === "failover")).toEqual([["failover", failingModel, spareModel, code]]);
   });
 });
 
 test("a refused connection causes a failover", async () => {
-  const unused = Bun.serve({ port: 0, fetch: () => new Response() });
-  const closedUrl = `http://127.0.0.1:${unused.port}`;
-  await unused.stop(true);
+  const unusedServer = Bun.serve({ port: 0, fetch: () => new Response() });
+  const closedUrl = `http://127.0.0.1:${unusedServer.port}`;
+  await unusedServer.stop(true);
   const unreachable: MockProvider = { ...mockProvider, openaiUrl: `${closedUrl}/v1` };
-  const { text, end } = await collect(createTestChain(unreachable, ["openai/normal", "anthropic/normal"]));
+  const { text, end } = await collectRun(createTestChain(unreachable, ["openai/normal", "anthropic/normal"]));
   expect([text, end.type]).toEqual([fullAnswer, "finish"]);
 });
 
 test("if every model fails, the run ends with an error and keeps its text", async () => {
   const chain = createTestChain(mockProvider, ["openai/cut", "anthropic/fails"], { maxRetries: 0 });
-  const { text, end } = await collect(chain);
+  const { text, end } = await collectRun(chain);
   expect(text).toBe(firstHalf);
   expect(end).toMatchObject({ type: "error", code: "provider_unavailable", models: ["openai/cut"] });
   expect(end.usage).toMatchObject({ estimated: true, output_tokens: estimateTokens(firstHalf) });
@@ -76,14 +82,14 @@ test("if every model fails, the run ends with an error and keeps its text", asyn
 describe("a run", () => {
   test("retries a model that returns 500 twice", async () => {
     const chain = createTestChain(mockProvider, ["openai/fails-twice", "anthropic/normal"], { maxRetries: 2 });
-    const { end } = await collect(chain);
+    const { end } = await collectRun(chain);
     expect(end).toMatchObject({ type: "finish", model: "openai/fails-twice" });
     expect(mockProvider.listRequests("fails-twice").length).toBe(3);
   });
 
   test("waits for the time in Retry-After before it retries", async () => {
     const model = "any?fault=status&status=429&retry_after=0.3&times=1";
-    const { end } = await collect(createTestChain(mockProvider, [`openai/${model}`, "anthropic/normal"]));
+    const { end } = await collectRun(createTestChain(mockProvider, [`openai/${model}`, "anthropic/normal"]));
     expect(end).toMatchObject({ type: "finish", model: `openai/${model}` });
     const [first, second] = mockProvider.listRequests(model);
     expect((second?.receivedAtMs ?? 0) - (first?.receivedAtMs ?? 0)).toBeGreaterThanOrEqual(300);
@@ -94,14 +100,14 @@ describe("a run", () => {
     const controller = new AbortController();
     setTimeout(() => controller.abort(), 50);
     const startedMs = performance.now();
-    const { end } = await collect(createTestChain(mockProvider, [`openai/${model}`]), { signal: controller.signal });
+    const { end } = await collectRun(createTestChain(mockProvider, [`openai/${model}`]), { signal: controller.signal });
     expect(end).toEqual({ type: "aborted", model: `openai/${model}`, models: [], usage: null, costUsd: null });
     expect(performance.now() - startedMs).toBeLessThan(500);
     expect(mockProvider.requests.length).toBe(1);
   });
 
   test("calls no model if it is aborted before it starts", async () => {
-    const { parts, end } = await collect(createTestChain(mockProvider, ["openai/normal"]), {
+    const { parts, end } = await collectRun(createTestChain(mockProvider, ["openai/normal"]), {
       signal: AbortSignal.abort(),
     });
     expect([parts, end]).toEqual([[], { type: "aborted", model: null, models: [], usage: null, costUsd: null }]);
@@ -110,8 +116,8 @@ describe("a run", () => {
 });
 
 describe.each(["openai", "anthropic", "compatible"])("a response from %s", (provider) => {
-  test("with 5 MB in one delta is cut at the length limit and split into parts", async () => {
-    const { parts, text, end } = await collect(
+  test("is truncated at the length limit and split into parts, even if a single delta contains 5 MB", async () => {
+    const { parts, text, end } = await collectRun(
       createTestChain(mockProvider, [`${provider}/big-delta`], { firstTokenTimeoutMs: 5_000 }),
     );
     expect(text.length).toBe(ANSWER_LENGTH_MAX);
@@ -120,21 +126,18 @@ describe.each(["openai", "anthropic", "compatible"])("a response from %s", (prov
     expect(end).toMatchObject({ type: "finish", reason: "length" });
   });
 
-  test.each(["comment-storm", "endless-line"])(
-    "with the fault %s fails at a size limit, long before a timeout",
-    async (model) => {
-      const options = { firstTokenTimeoutMs: 20_000, maxRetries: 0 };
-      const startedMs = performance.now();
-      const { end } = await collect(createTestChain(mockProvider, [`${provider}/${model}`], options));
-      expect(end).toMatchObject({ type: "error", code: "provider_unavailable" });
-      expect(performance.now() - startedMs).toBeLessThan(5_000);
-    },
-  );
+  test.each(["comment-storm", "endless-line"])("fails at a size limit, long before a timeout (%s)", async (model) => {
+    const options = { firstTokenTimeoutMs: 20_000, maxRetries: 0 };
+    const startedMs = performance.now();
+    const { end } = await collectRun(createTestChain(mockProvider, [`${provider}/${model}`], options));
+    expect(end).toMatchObject({ type: "error", code: "provider_unavailable" });
+    expect(performance.now() - startedMs).toBeLessThan(5_000);
+  });
 
   test("times out even if it consists of endless comments", async () => {
     const startedMs = performance.now();
     const options = { firstTokenTimeoutMs: 1, maxRetries: 0 };
-    const { end } = await collect(createTestChain(mockProvider, [`${provider}/comment-storm`], options));
+    const { end } = await collectRun(createTestChain(mockProvider, [`${provider}/comment-storm`], options));
     expect(end).toMatchObject({ type: "error", code: "provider_timeout" });
     expect(performance.now() - startedMs).toBeLessThan(500);
   });
@@ -142,30 +145,30 @@ describe.each(["openai", "anthropic", "compatible"])("a response from %s", (prov
 
 test("text that can't be stored is repaired, and surrogate pairs split across deltas are joined", async () => {
   mockProvider.script("model", { pieces: ["a\0b ", "\ud83d", "\ude80 ", "x\udc00y", " end\ud83d"] });
-  const { text } = await collect(createTestChain(mockProvider, ["compatible/model"]));
+  const { text } = await collectRun(createTestChain(mockProvider, ["compatible/model"]));
   expect(text).toBe("ab 🚀 x\ufffdy end");
 });
 
 describe("an answer is complete", () => {
   test("if it has a finish_reason but no [DONE]", async () => {
-    mockProvider.script("model", { sendsDone: false });
-    const { text, end } = await collect(createTestChain(mockProvider, ["compatible/model"]));
+    mockProvider.script("model", { sendDone: false });
+    const { text, end } = await collectRun(createTestChain(mockProvider, ["compatible/model"]));
     expect([text, end.type]).toEqual([fullAnswer, "finish"]);
   });
 
   test("if it has a finish_reason and the connection stays open", async () => {
-    mockProvider.script("model", { sendsDone: false, keepsConnectionOpen: true });
+    mockProvider.script("model", { sendDone: false, keepConnectionOpen: true });
     const chain = createTestChain(mockProvider, ["compatible/model"], { idleTimeoutMs: 5_000 });
-    const { text, end } = await collect(chain);
+    const { text, end } = await collectRun(chain);
     expect([text, end.type]).toEqual([fullAnswer, "finish"]);
     expect(end.usage?.estimated).toBe(false);
   });
 
   test("if it has an end marker and the connection stays open", async () => {
-    mockProvider.script("model", { keepsConnectionOpen: true });
+    mockProvider.script("model", { keepConnectionOpen: true });
     const startedMs = performance.now();
     const runs = ["openai", "anthropic", "compatible"].map((provider) =>
-      collect(createTestChain(mockProvider, [`${provider}/model`], { idleTimeoutMs: 5_000 })),
+      collectRun(createTestChain(mockProvider, [`${provider}/model`], { idleTimeoutMs: 5_000 })),
     );
     for (const { end } of await Promise.all(runs)) expect(end.type).toBe("finish");
     expect(performance.now() - startedMs).toBeLessThan(500);

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import type { AnswerPart, RunEnd } from "../../src/ai/answer-part.ts";
-import { follow } from "../../src/ai/chain/follow.ts";
+import { followRun } from "../../src/ai/chain/follow.ts";
 import type { PauseSignal } from "../../src/ai/pause-signal.ts";
 import type { PushPart } from "../../src/ai/provider.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
@@ -18,72 +18,72 @@ const finish: RunEnd = {
   costUsd: null,
 };
 const start: AnswerPart = { type: "start", model: "a/b", attempt: 1 };
-const text = (value: string): AnswerPart => ({ type: "text", text: value });
-const neverAborted = () => new AbortController().signal;
+const createTextPart = (value: string): AnswerPart => ({ type: "text", text: value });
+const createUnabortedSignal = () => new AbortController().signal;
 
 /** Creates a run that the test controls. */
-function createRun() {
-  const ended = Promise.withResolvers<RunEnd>();
+function createControlledRun() {
+  const runEnd = Promise.withResolvers<RunEnd>();
   const captured: { push: PushPart<AnswerPart>; request: Request } = {
     push: () => {},
-    request: { signal: neverAborted() },
+    request: { signal: createUnabortedSignal() },
   };
   const run = (request: Request, push: PushPart<AnswerPart>) => {
     Object.assign(captured, { push, request });
-    return ended.promise;
+    return runEnd.promise;
   };
-  return { run, captured, end: () => ended.resolve(finish), fail: (error: Error) => ended.reject(error) };
+  return { run, captured, end: () => runEnd.resolve(finish), fail: (error: Error) => runEnd.reject(error) };
 }
 
 describe("a reader that never waits", () => {
   test("receives each part in the tick in which it is pushed", async () => {
-    const { run, captured, end } = createRun();
-    const received: AnswerPart[] = [];
-    const followed = follow(run, { signal: neverAborted() }, (part) => void received.push(part));
+    const { run, captured, end } = createControlledRun();
+    const receivedParts: AnswerPart[] = [];
+    const followPromise = followRun(run, { signal: createUnabortedSignal() }, (part) => void receivedParts.push(part));
     captured.push(start);
-    captured.push(text("a"));
-    expect(received).toEqual([start, text("a")]);
+    captured.push(createTextPart("a"));
+    expect(receivedParts).toEqual([start, createTextPart("a")]);
     expect(captured.request.pause?.isPaused).toBe(false);
     end();
-    expect(await followed).toEqual(finish);
+    expect(await followPromise).toEqual(finish);
   });
 });
 
 describe("a reader that returns a promise", () => {
   test("pauses the run, then receives the queued parts in order", async () => {
-    const { run, captured, end } = createRun();
-    const stored = Promise.withResolvers<void>();
-    const received: AnswerPart[] = [];
-    const followed = follow(run, { signal: neverAborted() }, (part) => {
-      if (part.type === "text") return void received.push(part);
-      return stored.promise.then(() => void received.push(part));
+    const { run, captured, end } = createControlledRun();
+    const storedStart = Promise.withResolvers<void>();
+    const receivedParts: AnswerPart[] = [];
+    const followPromise = followRun(run, { signal: createUnabortedSignal() }, (part) => {
+      if (part.type === "text") return void receivedParts.push(part);
+      return storedStart.promise.then(() => void receivedParts.push(part));
     });
     captured.push(start);
-    captured.push(text("a"));
-    captured.push(text("b"));
+    captured.push(createTextPart("a"));
+    captured.push(createTextPart("b"));
     end();
     await Bun.sleep(5);
-    expect(received).toEqual([]);
+    expect(receivedParts).toEqual([]);
     expect(captured.request.pause?.isPaused).toBe(true);
-    stored.resolve();
-    expect(await followed).toEqual(finish);
-    expect(received).toEqual([start, text("a"), text("b")]);
+    storedStart.resolve();
+    expect(await followPromise).toEqual(finish);
+    expect(receivedParts).toEqual([start, createTextPart("a"), createTextPart("b")]);
     expect(captured.request.pause?.isPaused).toBe(false);
   });
 
-  test("receives parts in the tick in which they are pushed once it has caught up", async () => {
-    const { run, captured, end } = createRun();
-    const received: AnswerPart[] = [];
-    const followed = follow(run, { signal: neverAborted() }, (part) => {
-      received.push(part);
+  test("receives each part in the tick in which it is pushed, once it has caught up", async () => {
+    const { run, captured, end } = createControlledRun();
+    const receivedParts: AnswerPart[] = [];
+    const followPromise = followRun(run, { signal: createUnabortedSignal() }, (part) => {
+      receivedParts.push(part);
       return part.type === "start" ? Bun.sleep(1) : undefined;
     });
     captured.push(start);
     await Bun.sleep(10);
-    captured.push(text("a"));
-    expect(received).toEqual([start, text("a")]);
+    captured.push(createTextPart("a"));
+    expect(receivedParts).toEqual([start, createTextPart("a")]);
     end();
-    await followed;
+    await followPromise;
   });
 });
 
@@ -96,33 +96,38 @@ describe("a failing reader", () => {
       },
     ],
     ["a later rejection", () => Promise.reject(new Error("disk full"))],
-  ] as [string, () => Promise<void>][])("with %s aborts the run and receives no more parts", async (_when, failing) => {
-    const { run, captured } = createRun();
-    let partsReceived = 0;
-    const followed = follow(run, { signal: neverAborted() }, () => {
-      partsReceived += 1;
-      return failing();
-    });
-    captured.push(start);
-    captured.push(text("a"));
-    await expect(followed).rejects.toThrow("disk full");
-    captured.push(text("b"));
-    expect([partsReceived, captured.request.signal.aborted]).toEqual([1, true]);
-  });
+  ] as [string, () => Promise<void>][])(
+    "aborts the run and receives no more parts after %s",
+    async (_when, failRead) => {
+      const { run, captured } = createControlledRun();
+      let partsReceived = 0;
+      const followPromise = followRun(run, { signal: createUnabortedSignal() }, () => {
+        partsReceived += 1;
+        return failRead();
+      });
+      captured.push(start);
+      captured.push(createTextPart("a"));
+      await expect(followPromise).rejects.toThrow("disk full");
+      captured.push(createTextPart("b"));
+      expect([partsReceived, captured.request.signal.aborted]).toEqual([1, true]);
+    },
+  );
 
   test("doesn't wait for a run that ignores the abort", async () => {
-    const { run, captured } = createRun();
-    const followed = follow(run, { signal: neverAborted() }, () => Promise.reject(new Error("disk full")));
+    const { run, captured } = createControlledRun();
+    const followPromise = followRun(run, { signal: createUnabortedSignal() }, () =>
+      Promise.reject(new Error("disk full")),
+    );
     captured.push(start);
-    await expect(followed).rejects.toThrow("disk full");
+    await expect(followPromise).rejects.toThrow("disk full");
   });
 });
 
-test("follow rethrows the run's error", async () => {
-  const { run, fail } = createRun();
-  const followed = follow(run, { signal: neverAborted() }, () => {});
+test("followRun rethrows the run's error", async () => {
+  const { run, fail } = createControlledRun();
+  const followPromise = followRun(run, { signal: createUnabortedSignal() }, () => {});
   fail(new Error("the database is unavailable"));
-  await expect(followed).rejects.toThrow("the database is unavailable");
+  await expect(followPromise).rejects.toThrow("the database is unavailable");
 });
 
 describe("over a real connection", () => {
@@ -133,7 +138,7 @@ describe("over a real connection", () => {
   afterEach(() => mockProvider.reset());
   afterAll(() => mockProvider.stop());
 
-  const request = (signal: AbortSignal) => ({
+  const createRequest = (signal: AbortSignal) => ({
     model: null,
     messages: [{ role: "user" as const, content: "x" }],
     signal,
@@ -145,7 +150,7 @@ describe("over a real connection", () => {
       mockProvider.script("model", { pieces: ["one ", "two ", "three ", "four"], pieceDelayMs: 5 });
       const chain = createTestChain(mockProvider, [`${name}/model`], { idleTimeoutMs: 60, maxRetries: 0 });
       let receivedText = "";
-      const end = await follow(chain.run, request(neverAborted()), async (part) => {
+      const end = await followRun(chain.run, createRequest(createUnabortedSignal()), async (part) => {
         await Bun.sleep(100);
         if (part.type === "text") receivedText += part.text;
       });
@@ -157,10 +162,10 @@ describe("over a real connection", () => {
   test("a failing reader aborts the request to the provider", async () => {
     mockProvider.script("model", { pieceDelayMs: 20, pieces: Array(200).fill("word ") });
     const chain = createTestChain(mockProvider, ["anthropic/model"]);
-    const followed = follow(chain.run, request(neverAborted()), (part) => {
+    const followPromise = followRun(chain.run, createRequest(createUnabortedSignal()), (part) => {
       if (part.type === "text") throw new Error("enough");
     });
-    await expect(followed).rejects.toThrow("enough");
+    await expect(followPromise).rejects.toThrow("enough");
     await Bun.sleep(60);
     expect(mockProvider.requests[0]?.wasAborted).toBe(true);
   });

@@ -10,20 +10,20 @@ import { post, readAll, startRawServer, waitUntilReusable } from "./raw-server.t
 /** The number of concurrent requests: more than Bun's `fetch` would run. */
 const CONCURRENT_REQUESTS = 400;
 
-const stops: (() => unknown)[] = [];
+const cleanups: (() => unknown)[] = [];
 afterAll(async () => {
-  for (const stop of stops) await stop();
+  for (const cleanUp of cleanups) await cleanUp();
 });
 
-/** Starts a server that stops after the tests. */
-function serve(respond: Parameters<typeof startRawServer>[0]) {
+/** Starts a server that is stopped after the tests. */
+function startServer(respond: Parameters<typeof startRawServer>[0]) {
   const server = startRawServer(respond);
-  stops.push(server.stop);
+  cleanups.push(server.stop);
   return server;
 }
 
 test("a connection is reused for consecutive requests", async () => {
-  const server = serve((socket) => void socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
+  const server = startServer((socket) => void socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
   for (let n = 0; n < 5; n += 1) {
     expect(await readAll(await post(server.url))).toEqual({ text: "ok", error: null });
     await waitUntilReusable();
@@ -32,7 +32,7 @@ test("a connection is reused for consecutive requests", async () => {
 });
 
 test("a connection isn't reused if the server wants to close it or its response was aborted", async () => {
-  const server = serve((socket, request) => {
+  const server = startServer((socket, request) => {
     const isLast = request.includes("/last");
     socket.write(
       `HTTP/1.1 200 OK\r\n${isLast ? "Connection: close\r\n" : ""}Content-Length: 2\r\n\r\n${isLast ? "ok" : "o"}`,
@@ -46,7 +46,7 @@ test("a connection isn't reused if the server wants to close it or its response 
 });
 
 test("a request succeeds after a response was aborted in its last packet", async () => {
-  const server = serve((socket) => {
+  const server = startServer((socket) => {
     socket.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
     setTimeout(() => socket.write("2\r\nok\r\n0\r\n\r\n"), 20);
   });
@@ -66,7 +66,7 @@ test("a request succeeds after a response was aborted in its last packet", async
 
 test("a request contains the required headers, and its method can't inject any others", async () => {
   let request = "";
-  const server = serve((socket, text) => {
+  const server = startServer((socket, text) => {
     request = text;
     socket.write("HTTP/1.1 204 No Content\r\n\r\n");
   });
@@ -83,21 +83,21 @@ test("a request contains the required headers, and its method can't inject any o
   expect(() => prepareRequest(injected)).toThrow("method");
 });
 
-test("a prepared request can be sent with different bodies, each with the right length", async () => {
-  const received: [string | null, string][] = [];
+test("a prepared request can be sent with different bodies, each with the correct length", async () => {
+  const lengthsAndBodies: [length: string | null, body: string][] = [];
   const server = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
     async fetch(request) {
-      received.push([request.headers.get("content-length"), await request.text()]);
+      lengthsAndBodies.push([request.headers.get("content-length"), await request.text()]);
       return new Response("ok");
     },
   });
-  stops.push(() => server.stop(true));
+  cleanups.push(() => server.stop(true));
   const headers = new Headers({ "content-length": "7" });
-  const prepared = prepareRequest({ url: server.url, method: "POST", headers });
-  for (const body of ["häl", "世界 🚀", ""]) await readAll(await sendRequest(prepared, body, { signal: null }));
-  expect(received).toEqual([
+  const preparedRequest = prepareRequest({ url: server.url, method: "POST", headers });
+  for (const body of ["häl", "世界 🚀", ""]) await readAll(await sendRequest(preparedRequest, body, { signal: null }));
+  expect(lengthsAndBodies).toEqual([
     ["4", "häl"],
     ["11", "世界 🚀"],
     ["0", ""],
@@ -117,7 +117,7 @@ test(`${CONCURRENT_REQUESTS} requests run concurrently`, async () => {
       return new Response("ok");
     },
   });
-  stops.push(() => server.stop(true));
+  cleanups.push(() => server.stop(true));
   const responses = await Promise.all(
     Array.from({ length: CONCURRENT_REQUESTS }, () => post(server.url).then(readAll)),
   );
@@ -125,7 +125,7 @@ test(`${CONCURRENT_REQUESTS} requests run concurrently`, async () => {
 }, 10_000);
 
 test("redirects aren't followed", async () => {
-  const server = serve((socket) => {
+  const server = startServer((socket) => {
     socket.write("HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n");
   });
   const response = await post(server.url);
@@ -133,23 +133,23 @@ test("redirects aren't followed", async () => {
 });
 
 test("aborting a request before its response closes the connection", async () => {
-  const received = Promise.withResolvers<void>();
-  const closed = Promise.withResolvers<void>();
+  const dataReceived = Promise.withResolvers<void>();
+  const connectionClosed = Promise.withResolvers<void>();
   const server = Bun.listen({
     hostname: "127.0.0.1",
     port: 0,
-    socket: { data: () => received.resolve(), close: () => closed.resolve() },
+    socket: { data: () => dataReceived.resolve(), close: () => connectionClosed.resolve() },
   });
-  stops.push(() => server.stop(true));
+  cleanups.push(() => server.stop(true));
   const url = `http://127.0.0.1:${server.port}/`;
   const reason = new Error("stopped");
   await expect(post(url, "", { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
   const controller = new AbortController();
   const response = post(url, "", { signal: controller.signal });
-  await received.promise;
+  await dataReceived.promise;
   controller.abort(reason);
   await expect(response).rejects.toBe(reason);
-  await closed.promise;
+  await connectionClosed.promise;
 });
 
 test("a request to an unreachable server fails", async () => {
@@ -157,13 +157,13 @@ test("a request to an unreachable server fails", async () => {
 });
 
 test("a request succeeds if the server has just closed the idle connection", async () => {
-  const first = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response("first") });
-  const { port, url } = first;
+  const firstServer = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response("first") });
+  const { port, url } = firstServer;
   expect((await readAll(await post(url))).text).toBe("first");
   await Bun.sleep(5);
-  await first.stop(true);
-  const second = Bun.serve({ port: port ?? 0, hostname: "127.0.0.1", fetch: () => new Response("second") });
-  stops.push(() => second.stop(true));
+  await firstServer.stop(true);
+  const secondServer = Bun.serve({ port: port ?? 0, hostname: "127.0.0.1", fetch: () => new Response("second") });
+  cleanups.push(() => secondServer.stop(true));
   expect((await readAll(await post(url))).text).toBe("second");
 });
 
@@ -176,13 +176,13 @@ test("a large request and a large response are transferred completely", async ()
       return new Response(`${text.length} ${text.slice(-5)}${"x".repeat(8_000_000)}`);
     },
   });
-  stops.push(() => server.stop(true));
+  cleanups.push(() => server.stop(true));
   const { text, error } = await readAll(await post(server.url, `${"y".repeat(5_000_000)}z`));
   expect([text.length, text.slice(0, 13), error]).toEqual([8_000_013, "5000001 yyyyz", null]);
 });
 
 test("the client stops receiving while the reader is paused", async () => {
-  let pulled = 0;
+  let pulledBytes = 0;
   const chunk = new Uint8Array(64 * 1024);
   const server = Bun.serve({
     port: 0,
@@ -191,18 +191,18 @@ test("the client stops receiving while the reader is paused", async () => {
       new Response(
         new ReadableStream({
           pull(controller) {
-            pulled += chunk.byteLength;
-            if (pulled > 100_000_000) controller.close();
+            pulledBytes += chunk.byteLength;
+            if (pulledBytes > 100_000_000) controller.close();
             else controller.enqueue(chunk);
           },
         }),
       ),
   });
-  stops.push(() => server.stop(true));
+  cleanups.push(() => server.stop(true));
   const response = await post(server.url);
   await Bun.sleep(300);
-  const pulledWhilePaused = pulled;
-  expect(pulledWhilePaused).toBeLessThan(50_000_000);
+  const pulledBytesWhilePaused = pulledBytes;
+  expect(pulledBytesWhilePaused).toBeLessThan(50_000_000);
   const { text, error } = await readAll(response);
   expect(error).toBeNull();
   expect(text.length).toBeGreaterThan(99_000_000);
@@ -212,15 +212,15 @@ const brokenResponses: [name: string, response: string, error: RegExp][] = [
   ["invalid HTTP", "SSH-2.0-OpenSSH\r\n\r\n", /status line/],
   ["a broken chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", /chunk size/],
 ];
-for (const [name, respond, error] of brokenResponses)
+for (const [name, response, error] of brokenResponses)
   test(`a response with ${name} fails`, async () => {
-    const server = serve((socket) => void socket.write(respond));
+    const server = startServer((socket) => void socket.write(response));
     const outcome = await post(server.url).then(readAll, ({ message }) => ({ text: "", error: message }));
     expect(outcome.error).toMatch(error);
   });
 
 test("a truncated response fails, but a response without a length is complete when the connection closes", async () => {
-  const server = serve((socket, request) => {
+  const server = startServer((socket, request) => {
     socket.write(`HTTP/1.1 200 OK\r\n${request.includes("/whole") ? "" : "Content-Length: 9\r\n"}\r\nhalf`);
     socket.end();
   });
@@ -229,26 +229,26 @@ test("a truncated response fails, but a response without a length is complete wh
 });
 
 test("aborting a response closes the connection, and notifies the listener", async () => {
-  const ended = Promise.withResolvers<void>();
+  const connectionClosed = Promise.withResolvers<void>();
   const server = Bun.listen({
     hostname: "127.0.0.1",
     port: 0,
     socket: {
       data: (socket) => void socket.write("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"),
-      close: () => ended.resolve(),
+      close: () => connectionClosed.resolve(),
     },
   });
-  stops.push(() => server.stop(true));
+  cleanups.push(() => server.stop(true));
   const controller = new AbortController();
   const response = await post(`http://127.0.0.1:${server.port}/`, "", { signal: controller.signal });
-  const reading = readAll(response);
+  const readResult = readAll(response);
   controller.abort();
-  expect(await reading).toEqual({ text: "half", error: "aborted" });
-  await ended.promise;
+  expect(await readResult).toEqual({ text: "half", error: "aborted" });
+  await connectionClosed.promise;
 });
 
 test("a connection that was idle for too long isn't reused", async () => {
-  const server = serve((socket) => void socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
+  const server = startServer((socket) => void socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
   try {
     const startMs = Date.now();
     for (const [elapsedMs, connections] of [
@@ -266,9 +266,9 @@ test("a connection that was idle for too long isn't reused", async () => {
   }
 });
 
-test("a request isn't repeated after a broken response", async () => {
+test("a request isn't retried after a broken response", async () => {
   let requests = 0;
-  const server = serve((socket) => {
+  const server = startServer((socket) => {
     requests += 1;
     socket.write(requests === 1 ? "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" : "nonsense\r\n\r\n");
   });
@@ -278,14 +278,14 @@ test("a request isn't repeated after a broken response", async () => {
 });
 
 test("a connection that was paused when its response ended can be reused", async () => {
-  const server = serve((socket) => {
+  const server = startServer((socket) => {
     socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
     setTimeout(() => socket.write("ok"), 10);
   });
   const { body } = await post(server.url);
-  const ended = Promise.withResolvers<Error | null>();
-  body.listen({ onBytes: () => body.pause(), onEnd: ended.resolve });
-  expect(await ended.promise).toBeNull();
+  const responseEnd = Promise.withResolvers<Error | null>();
+  body.listen({ onBytes: () => body.pause(), onEnd: responseEnd.resolve });
+  expect(await responseEnd.promise).toBeNull();
   await waitUntilReusable();
   expect(await readAll(await post(server.url, "", { signal: AbortSignal.timeout(2_000) }))).toEqual({
     text: "ok",
@@ -295,25 +295,25 @@ test("a connection that was paused when its response ended can be reused", async
 });
 
 test("aborting during the TLS handshake closes the connection", async () => {
-  const closed = Promise.withResolvers<void>();
-  const received = Promise.withResolvers<void>();
+  const connectionClosed = Promise.withResolvers<void>();
+  const dataReceived = Promise.withResolvers<void>();
   const server = Bun.listen({
     hostname: "127.0.0.1",
     port: 0,
-    socket: { data: () => received.resolve(), close: () => closed.resolve() },
+    socket: { data: () => dataReceived.resolve(), close: () => connectionClosed.resolve() },
   });
-  stops.push(() => server.stop(true));
+  cleanups.push(() => server.stop(true));
   const controller = new AbortController();
   const response = post(`https://127.0.0.1:${server.port}/`, "", { signal: controller.signal });
-  await received.promise;
+  await dataReceived.promise;
   controller.abort(new Error("enough"));
   await expect(response).rejects.toThrow("enough");
-  await closed.promise;
+  await connectionClosed.promise;
 });
 
 test("over TLS, nothing is sent to a server with an untrusted certificate", async () => {
   const folder = mkdtempSync(join(tmpdir(), "parley-tls-"));
-  stops.push(() => rmSync(folder, { recursive: true }));
+  cleanups.push(() => rmSync(folder, { recursive: true }));
   const key = join(folder, "key.pem");
   const cert = join(folder, "cert.pem");
   const openssl = Bun.spawnSync(
@@ -335,17 +335,17 @@ test("over TLS, nothing is sent to a server with an untrusted certificate", asyn
       return new Response("ok");
     },
   });
-  stops.push(() => server.stop(true));
+  cleanups.push(() => server.stop(true));
   await expect(post(`https://localhost:${server.port}/`)).rejects.toThrow("certificate is not trusted");
   expect(requests).toBe(0);
 
-  // A process that trusts the certificate can connect, but only with the right host name.
+  // A process that trusts the certificate can connect, but only with the correct host name.
   const program = join(import.meta.dir, "fixtures/request-https.ts");
-  const run = async (url: string) => {
+  const sendFromNewProcess = async (url: string) => {
     const child = Bun.spawn([process.execPath, program, url], { env: { ...process.env, NODE_EXTRA_CA_CERTS: cert } });
     return (await new Response(child.stdout).text()).trim();
   };
-  expect(await run(`https://localhost:${server.port}/`)).toBe("200 ok");
-  expect(await run(`https://127.0.0.1:${server.port}/`)).toContain("certificate is not trusted");
+  expect(await sendFromNewProcess(`https://localhost:${server.port}/`)).toBe("200 ok");
+  expect(await sendFromNewProcess(`https://127.0.0.1:${server.port}/`)).toContain("certificate is not trusted");
   expect(requests).toBe(1);
 });

@@ -3,40 +3,40 @@ import { createMessagesMapper } from "../../src/ai/providers/anthropic/read-mess
 import { createChatMapper } from "../../src/ai/providers/compatible/map-chunks.ts";
 import { createResponsesMapper } from "../../src/ai/providers/openai/read-responses.ts";
 import { BrokenStreamError, EVENT_BYTES_MAX } from "../../src/ai/transport/event-stream.ts";
-import { readBody, summarize } from "./read-body.ts";
+import { readBody, summarizeAnswer } from "./read-body.ts";
 
-const chunk = (delta: object, finish_reason: string | null = null) => ({
+const createChunk = (delta: object, finish_reason: string | null = null) => ({
   choices: [{ index: 0, delta, finish_reason }],
 });
-const chunks = [
+const chatEvents = [
   { object: "chat.completion.chunk", choices: [] },
-  chunk({ role: "assistant", content: "" }),
-  chunk({ content: 'a "} ' }),
-  chunk({ content: "ü" }),
-  chunk({}, "stop"),
+  createChunk({ role: "assistant", content: "" }),
+  createChunk({ content: 'a "} ' }),
+  createChunk({ content: "ü" }),
+  createChunk({}, "stop"),
   { choices: [], usage: { prompt_tokens: 3, completion_tokens: 4 } },
 ];
-const messages = [
+const messagesEvents = [
   { type: "message_start", message: { content: [] } },
   { type: "content_block_delta", index: 0, delta: { type: "text_delta", text: 'a "} ' } },
   { type: "content_block_delta", index: 0, delta: { type: "text_delta", text: "ü" } },
   { type: "message_delta", delta: { stop_reason: "end_turn" }, usage: { input_tokens: 3, output_tokens: 4 } },
   { type: "message_stop" },
 ];
-const responses = [
+const responsesEvents = [
   { type: "response.created", response: { status: "in_progress" } },
   { type: "response.output_text.delta", delta: 'a "} ' },
   { type: "response.output_text.delta", delta: "ü" },
   { type: "response.completed", response: { usage: { input_tokens: 3, output_tokens: 4 } } },
 ];
-const format = (events: object[]) => events.map((event) => `${JSON.stringify(event)}\n`).join("");
+const formatLines = (events: object[]) => events.map((event) => `${JSON.stringify(event)}\n`).join("");
 
 describe.each([
-  ["Chat Completions", createChatMapper, chunks],
-  ["the Messages API", createMessagesMapper, messages],
-  ["the Responses API", createResponsesMapper, responses],
+  ["Chat Completions", createChatMapper, chatEvents],
+  ["the Messages API", createMessagesMapper, messagesEvents],
+  ["the Responses API", createResponsesMapper, responsesEvents],
 ] as const)("events of %s as JSON lines", (_name, createMapper, events) => {
-  const body = format([...events]);
+  const body = formatLines([...events]);
   const answer = { text: 'a "} ü', end: "stop", usage: { input_tokens: 3, output_tokens: 4 } };
 
   test.each<[string, Iterable<string | Uint8Array>]>([
@@ -46,15 +46,15 @@ describe.each([
     ["without line breaks", [body.replaceAll("\n", "")]],
     ["with line breaks within objects", [events.map((event) => JSON.stringify(event, null, 2)).join("\r\n\r\n")]],
   ])("are read %s", (_how, packets) => {
-    expect(summarize(readBody(createMapper(), packets))).toMatchObject(answer);
+    expect(summarizeAnswer(readBody(createMapper(), packets))).toMatchObject(answer);
   });
 
   test("cause an error if the connection breaks before the end", () => {
-    const truncatedBody = format(events.slice(0, -3));
-    expect(summarize(readBody(createMapper(), truncatedBody, new BrokenStreamError("reset")))).toMatchObject({
+    const truncatedBody = formatLines(events.slice(0, -3));
+    expect(summarizeAnswer(readBody(createMapper(), truncatedBody, new BrokenStreamError("reset")))).toMatchObject({
       end: "BrokenStreamError",
     });
-    expect(summarize(readBody(createMapper(), truncatedBody))).toMatchObject({ end: "provider_unavailable" });
+    expect(summarizeAnswer(readBody(createMapper(), truncatedBody))).toMatchObject({ end: "provider_unavailable" });
   });
 
   test("end in an error if an error follows some text", () => {
@@ -62,20 +62,22 @@ describe.each([
       ...events.slice(0, -3),
       { type: "error", error: { message: "no", code: "context_length_exceeded" } },
     ];
-    expect(summarize(readBody(createMapper(), format(failedEvents)))).toMatchObject({ end: "provider_refused" });
+    expect(summarizeAnswer(readBody(createMapper(), formatLines(failedEvents)))).toMatchObject({
+      end: "provider_refused",
+    });
   });
 });
 
 test("[DONE] ends a response of JSON lines", () => {
-  const body = `${format([chunk({ content: "a" })])}[DONE]\n`;
-  expect(summarize(readBody(createChatMapper(), body))).toMatchObject({ text: "a", end: "stop" });
+  const body = `${formatLines([createChunk({ content: "a" })])}[DONE]\n`;
+  expect(summarizeAnswer(readBody(createChatMapper(), body))).toMatchObject({ text: "a", end: "stop" });
 });
 
 test("an endless line fails at the limit", () => {
   const block = "x".repeat(1024 * 1024);
   let bytes = 0;
   function* generateForever() {
-    yield `${format([chunk({ content: "a" })])}{"`;
+    yield `${formatLines([createChunk({ content: "a" })])}{"`;
     for (;;) {
       bytes += block.length;
       yield block;
@@ -85,12 +87,12 @@ test("an endless line fails at the limit", () => {
   expect(bytes).toBeLessThan(EVENT_BYTES_MAX + 2 * block.length);
 });
 
-test("JSON lines of another protocol aren't an answer", () => {
+test("JSON lines of a different protocol aren't an answer", () => {
   const lines = [
     { message: { content: "a" }, done: false },
     { message: { content: "b" }, done: true },
   ];
-  expect(summarize(readBody(createChatMapper(), format(lines)))).toMatchObject({
+  expect(summarizeAnswer(readBody(createChatMapper(), formatLines(lines)))).toMatchObject({
     text: "",
     end: "UnexpectedResponseError",
   });

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { createMessagesMapper } from "../../src/ai/providers/anthropic/read-messages.ts";
 import { createResponsesMapper } from "../../src/ai/providers/openai/read-responses.ts";
-import { event, readBody, summarize } from "./read-body.ts";
+import { formatEvent, readBody, summarizeAnswer } from "./read-body.ts";
 
 /** Returns a fast-check arbitrary for events of the given types, with random values in the given fields. */
 const createArbitraryEvent = (types: string[], fields: string[]) =>
@@ -14,7 +14,7 @@ const createArbitraryEvent = (types: string[], fields: string[]) =>
 const protocols = [
   {
     name: "responses",
-    create: createResponsesMapper,
+    createMapper: createResponsesMapper,
     arbitraryEvent: createArbitraryEvent(
       [
         "response.created",
@@ -39,7 +39,7 @@ const protocols = [
   },
   {
     name: "messages",
-    create: createMessagesMapper,
+    createMapper: createMessagesMapper,
     arbitraryEvent: createArbitraryEvent(
       ["message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta", "ping"],
       ["message", "index", "content_block", "delta", "usage"],
@@ -52,12 +52,12 @@ const protocols = [
   },
 ];
 
-describe.each(protocols)("$name", ({ create, arbitraryEvent, text, end }) => {
-  test("fields of wrong types don't fail an answer that has text", () => {
+describe.each(protocols)("$name", ({ createMapper, arbitraryEvent, text, end }) => {
+  test("fields of the wrong type don't make an answer that has text fail", () => {
     fc.assert(
       fc.property(fc.array(arbitraryEvent), fc.array(arbitraryEvent), fc.jsonValue(), (before, after, invalid) => {
-        const body = [...before, text, ...after, ...end(invalid)].map((data) => event(null, data)).join("");
-        const answer = summarize(readBody(create(), body));
+        const body = [...before, text, ...after, ...end(invalid)].map((data) => formatEvent(null, data)).join("");
+        const answer = summarizeAnswer(readBody(createMapper(), body));
         expect(answer.text).toContain("Fine.");
         expect(answer.end).toBe("stop");
         for (const tokens of Object.values(answer.usage ?? {})) if (tokens !== null) expect(tokens).toBeInteger();

@@ -4,89 +4,115 @@ import { createChatMapper } from "../../src/ai/providers/compatible/map-chunks.t
 import type { MappedEvent } from "../../src/ai/providers/event-mapper.ts";
 import { noUsage } from "../../src/ai/usage.ts";
 
+/** Returns the events for a stream of payloads, up to and including the first `finish` or `error`. */
 function mapAll(payloads: unknown[]): MappedEvent[] {
   const mapper = createChatMapper();
-  const parts: MappedEvent[] = [];
+  const mappedEvents: MappedEvent[] = [];
   for (const data of payloads) {
     const event = { event: null, data: typeof data === "string" ? data : JSON.stringify(data) };
-    for (let part = mapper.map(event); part; part = mapper.mapNext?.() ?? null) parts.push(part);
-    if (["finish", "error"].includes(parts.at(-1)?.type ?? "")) return parts;
+    for (let mapped = mapper.map(event); mapped; mapped = mapper.mapNext?.() ?? null) mappedEvents.push(mapped);
+    if (["finish", "error"].includes(mappedEvents.at(-1)?.type ?? "")) return mappedEvents;
   }
-  return [...parts, mapper.end?.() ?? []].flat();
+  return [...mappedEvents, mapper.end?.() ?? []].flat();
 }
 
-const delta = (content: unknown, finish_reason: unknown = null) => ({
+// The chunks that a server sends.
+const deltaChunk = (content: unknown, finish_reason: unknown = null) => ({
   choices: [{ index: 0, delta: content, finish_reason }],
 });
-const message = (content: unknown, finish_reason: unknown = null) => ({
+const messageChunk = (content: unknown, finish_reason: unknown = null) => ({
   choices: [{ index: 0, message: content, finish_reason }],
 });
-const finish = (reason: string) => ({ type: "finish", reason, usage: null }) as const;
-const text = (value: string) => ({ type: "text", text: value });
-const reasoning = (value: string) => ({ type: "reasoning", text: value });
+// The events that the mapper returns.
+const finishEvent = (reason: string) => ({ type: "finish", reason, usage: null }) as const;
+const textEvent = (value: string) => ({ type: "text", text: value });
+const reasoningEvent = (value: string) => ({ type: "reasoning", text: value });
 const retryableError = { type: "error", error: { code: "provider_unavailable", retryable: true } };
 
 test.each<[string, unknown[], unknown[]]>([
-  ["[DONE] without finish_reason", [delta({ content: "a" }), "[DONE]"], [text("a"), finish("stop")]],
-  ["an unfinished answer", [delta({ content: "a" })], [text("a")]],
-  ["text and end in one chunk", [delta({ content: "a" }, "length")], [text("a"), finish("length")]],
-  ["reasoning and text in one chunk", [delta({ reasoning: "a", content: "b" })], [reasoning("a"), text("b")]],
+  ["[DONE] without finish_reason", [deltaChunk({ content: "a" }), "[DONE]"], [textEvent("a"), finishEvent("stop")]],
+  ["an unfinished answer", [deltaChunk({ content: "a" })], [textEvent("a")]],
+  ["text and end in one chunk", [deltaChunk({ content: "a" }, "length")], [textEvent("a"), finishEvent("length")]],
+  [
+    "reasoning and text in one chunk",
+    [deltaChunk({ reasoning: "a", content: "b" })],
+    [reasoningEvent("a"), textEvent("b")],
+  ],
   [
     "reasoning in all known fields",
     [
-      delta({ reasoning: "a" }),
-      delta({ reasoning_content: "b", reasoning: "b" }),
-      delta({ thinking: "c" }),
-      delta({
+      deltaChunk({ reasoning: "a" }),
+      deltaChunk({ reasoning_content: "b", reasoning: "b" }),
+      deltaChunk({ thinking: "c" }),
+      deltaChunk({
         reasoning_details: [
           { type: "reasoning.text", text: "d" },
           { type: "reasoning.summary", summary: "e" },
         ],
       }),
-      delta({ reasoning_details: [{ type: "reasoning.encrypted", data: "x" }] }),
-      delta({ content: [{ type: "thinking", thinking: [{ type: "text", text: "f" }] }] }),
+      deltaChunk({ reasoning_details: [{ type: "reasoning.encrypted", data: "x" }] }),
+      deltaChunk({ content: [{ type: "thinking", thinking: [{ type: "text", text: "f" }] }] }),
     ],
-    [reasoning("a"), reasoning("b"), reasoning("c"), reasoning("de"), reasoning(""), reasoning("f")],
+    [
+      reasoningEvent("a"),
+      reasoningEvent("b"),
+      reasoningEvent("c"),
+      reasoningEvent("de"),
+      reasoningEvent(""),
+      reasoningEvent("f"),
+    ],
   ],
   [
     "content as an array of parts",
     [
-      delta({
+      deltaChunk({
         content: [{ type: "thinking", thinking: "a" }, { type: "text", text: "b" }, "c", { type: "image", text: "d" }],
       }),
     ],
-    [reasoning("a"), text("bc")],
+    [reasoningEvent("a"), textEvent("bc")],
   ],
-  ["a part that is not in an array", [delta({ content: { type: "text", text: "a" } })], [text("a")]],
-  ["text in legacy fields", [delta({ text: "a" }), { choices: [{ text: "b" }] }], [text("a"), text("b")]],
-  ["a refusal", [delta({ content: null, refusal: "No." })], [text("No.")]],
-  ["a complete message in a single chunk", [message({ content: "a" }, "stop")], [text("a"), finish("stop")]],
+  ["a part that is not in an array", [deltaChunk({ content: { type: "text", text: "a" } })], [textEvent("a")]],
+  [
+    "text in legacy fields",
+    [deltaChunk({ text: "a" }), { choices: [{ text: "b" }] }],
+    [textEvent("a"), textEvent("b")],
+  ],
+  ["a refusal", [deltaChunk({ content: null, refusal: "No." })], [textEvent("No.")]],
+  [
+    "a complete message in a single chunk",
+    [messageChunk({ content: "a" }, "stop")],
+    [textEvent("a"), finishEvent("stop")],
+  ],
   [
     "a message that grows",
-    [message({ content: "a" }), message({ content: "ab" }), message({ content: "ab" }, "stop")],
-    [text("a"), text("b"), finish("stop")],
+    [messageChunk({ content: "a" }), messageChunk({ content: "ab" }), messageChunk({ content: "ab" }, "stop")],
+    [textEvent("a"), textEvent("b"), finishEvent("stop")],
   ],
-  ["a message in pieces", [message({ content: "Hi " }), message({ content: "you" })], [text("Hi "), text("you")]],
+  [
+    "a message in several chunks",
+    [messageChunk({ content: "Hi " }), messageChunk({ content: "you" })],
+    [textEvent("Hi "), textEvent("you")],
+  ],
   [
     "a message that repeats the deltas",
-    [delta({ content: "a", reasoning: "r" }), message({ content: "a", reasoning_content: "r" }, "stop")],
-    [reasoning("r"), text("a"), finish("stop")],
+    [deltaChunk({ content: "a", reasoning: "r" }), messageChunk({ content: "a", reasoning_content: "r" }, "stop")],
+    [reasoningEvent("r"), textEvent("a"), finishEvent("stop")],
   ],
   [
     "an empty delta next to a message",
     [{ choices: [{ delta: { content: "" }, message: { content: "a" }, finish_reason: "stop" }] }],
-    [text("a"), finish("stop")],
+    [textEvent("a"), finishEvent("stop")],
   ],
   [
     "text after the end",
-    [delta({ content: "a" }, "stop"), delta({ content: "b" })],
-    [text("a"), text("b"), finish("stop")],
+    [deltaChunk({ content: "a" }, "stop"), deltaChunk({ content: "b" })],
+    [textEvent("a"), textEvent("b"), finishEvent("stop")],
   ],
-])("maps %s", (_name, payloads, parts) => {
-  expect(mapAll(payloads)).toEqual(parts as MappedEvent[]);
+])("maps %s", (_name, payloads, expectedEvents) => {
+  expect(mapAll(payloads)).toEqual(expectedEvents as MappedEvent[]);
 });
 
-test("fields of wrong types are ignored without losing text", () => {
+test("fields of the wrong type are ignored without losing text", () => {
   const invalidPayloads: unknown[] = [
     "",
     "null",
@@ -104,30 +130,30 @@ test("fields of wrong types are ignored without losing text", () => {
     { choices: [], usage: "none" },
     { choices: [], usage: [], x_groq: 5 },
     { choices: [], error: null },
-    { ...delta({ content: "" }), error: {} },
-    { ...delta({ content: "" }), id: {}, model: 5, created: "x", object: 7 },
-    delta(null),
-    delta({ content: 5 }),
-    delta({ content: true, reasoning: 7, reasoning_content: {}, reasoning_details: "x" }),
-    delta({ content: [5, null, { type: "text", text: 5 }, { type: 7 }] }),
-    delta({ tool_calls: {} }),
-    delta({ tool_calls: "x" }),
-    delta({
+    { ...deltaChunk({ content: "" }), error: {} },
+    { ...deltaChunk({ content: "" }), id: {}, model: 5, created: "x", object: 7 },
+    deltaChunk(null),
+    deltaChunk({ content: 5 }),
+    deltaChunk({ content: true, reasoning: 7, reasoning_content: {}, reasoning_details: "x" }),
+    deltaChunk({ content: [5, null, { type: "text", text: 5 }, { type: 7 }] }),
+    deltaChunk({ tool_calls: {} }),
+    deltaChunk({ tool_calls: "x" }),
+    deltaChunk({
       tool_calls: [null, 5, {}, { index: 0 }, { function: {} }, { id: null, function: { name: "", arguments: "" } }],
     }),
-    delta({ content: "" }, 5),
-    delta({ content: "" }, "null"),
-    delta({ content: "" }, ""),
-    message(5),
+    deltaChunk({ content: "" }, 5),
+    deltaChunk({ content: "" }, "null"),
+    deltaChunk({ content: "" }, ""),
+    messageChunk(5),
   ];
   const payloads = [
-    delta({ content: "a" }),
+    deltaChunk({ content: "a" }),
     ...invalidPayloads,
-    delta({ content: "b" }),
-    delta({}, "stop"),
+    deltaChunk({ content: "b" }),
+    deltaChunk({}, "stop"),
     ...invalidPayloads,
   ];
-  expect(mapAll(payloads)).toEqual([text("a"), text("b"), finish("stop")] as MappedEvent[]);
+  expect(mapAll(payloads)).toEqual([textEvent("a"), textEvent("b"), finishEvent("stop")] as MappedEvent[]);
 });
 
 test("invalid values in other fields don't affect the text", () => {
@@ -142,9 +168,9 @@ test("invalid values in other fields don't affect the text", () => {
     "delta.audio",
   ];
   const deltaNames = ["delta.refusal", "delta.reasoning", "delta.reasoning_content", "delta.reasoning_details"];
-  const value = fc.jsonValue({ maxDepth: 3 }).filter((json) => !/error/.test(JSON.stringify(json)));
-  const invalidField = fc.tuple(fc.constantFrom(...names, ...choiceNames, ...deltaNames), value);
-  const build = (content: string, fields: [string, unknown][]) => {
+  const arbitraryJson = fc.jsonValue({ maxDepth: 3 }).filter((json) => !/error/.test(JSON.stringify(json)));
+  const invalidField = fc.tuple(fc.constantFrom(...names, ...choiceNames, ...deltaNames), arbitraryJson);
+  const buildChunk = (content: string, fields: [string, unknown][]) => {
     const chunk: Record<string, unknown> = {};
     const choice: Record<string, unknown> = {};
     const deltaFields: Record<string, unknown> = {};
@@ -154,10 +180,15 @@ test("invalid values in other fields don't affect the text", () => {
     return { ...chunk, choices: [{ ...choice, delta: { ...deltaFields, content } }] };
   };
   fc.assert(
-    fc.property(fc.array(invalidField), fc.array(invalidField), (first, second) => {
-      const parts = mapAll([build("a", first), build("b", second), delta({}, "stop"), "[DONE]"]);
-      expect(parts.map((part) => (part.type === "text" ? part.text : "")).join("")).toBe("ab");
-      expect(parts.at(-1)?.type).toBe("finish");
+    fc.property(fc.array(invalidField), fc.array(invalidField), (firstFields, secondFields) => {
+      const mappedEvents = mapAll([
+        buildChunk("a", firstFields),
+        buildChunk("b", secondFields),
+        deltaChunk({}, "stop"),
+        "[DONE]",
+      ]);
+      expect(mappedEvents.map((mapped) => (mapped.type === "text" ? mapped.text : "")).join("")).toBe("ab");
+      expect(mappedEvents.at(-1)?.type).toBe("finish");
     }),
   );
 });
@@ -171,7 +202,10 @@ describe("the finish reason", () => {
     ["stop", ["tool_calls", "tool_use", "function_call"]],
   ])("is mapped to %s", (reason, words) => {
     for (const word of words)
-      expect(mapAll([delta({ content: "a" }), delta({}, word)])).toEqual([text("a"), finish(reason)] as MappedEvent[]);
+      expect(mapAll([deltaChunk({ content: "a" }), deltaChunk({}, word)])).toEqual([
+        textEvent("a"),
+        finishEvent(reason),
+      ] as MappedEvent[]);
   });
 
   test.each([
@@ -184,47 +218,50 @@ describe("the finish reason", () => {
     "FINISH_REASON_UNSPECIFIED",
     "5",
   ])("%s is an error", (word) => {
-    expect(mapAll([delta({ content: "a" }, word), "[DONE]"])).toMatchObject([text("a"), retryableError]);
+    expect(mapAll([deltaChunk({ content: "a" }, word), "[DONE]"])).toMatchObject([textEvent("a"), retryableError]);
   });
 
-  test("is the first if a server sends several", () => {
-    const parts = [text("a"), finish("length")] as MappedEvent[];
-    expect(mapAll([delta({ content: "a" }, "length"), delta({}, "error"), "[DONE]"])).toEqual(parts);
+  test("is the first one if a server sends several", () => {
+    const expectedEvents = [textEvent("a"), finishEvent("length")] as MappedEvent[];
+    expect(mapAll([deltaChunk({ content: "a" }, "length"), deltaChunk({}, "error"), "[DONE]"])).toEqual(expectedEvents);
   });
 });
 
 describe("tool calls", () => {
   const call = { function: { name: "f", arguments: '{"a":1}' } };
   const calls = [{ id: expect.stringMatching(/^call_/), name: "f", arguments: '{"a":1}' }];
-  const finishEvent = { type: "finish", reason: "tool_calls", usage: null, toolCalls: calls };
+  const expectedFinish = { type: "finish", reason: "tool_calls", usage: null, toolCalls: calls };
 
   test.each<[string, unknown[]]>([
-    ["in a delta", [delta({ tool_calls: [call] }), delta({}, "tool_calls")]],
-    ["without an array", [delta({ tool_calls: call }), delta({}, "tool_calls")]],
-    ["with another finish reason", [delta({ tool_calls: [call] }), delta({}, "stop")]],
+    ["in a delta", [deltaChunk({ tool_calls: [call] }), deltaChunk({}, "tool_calls")]],
+    ["without an array", [deltaChunk({ tool_calls: call }), deltaChunk({}, "tool_calls")]],
+    ["with a different finish reason", [deltaChunk({ tool_calls: [call] }), deltaChunk({}, "stop")]],
     [
       "in legacy fields",
-      [delta({ function_call: { name: "f" } }), delta({ function_call: { arguments: '{"a":1}' } }, "function_call")],
+      [
+        deltaChunk({ function_call: { name: "f" } }),
+        deltaChunk({ function_call: { arguments: '{"a":1}' } }, "function_call"),
+      ],
     ],
-    ["in a message", [message({ content: null, tool_calls: [call] }, "tool_calls")]],
+    ["in a message", [messageChunk({ content: null, tool_calls: [call] }, "tool_calls")]],
     [
       "in deltas, and repeated in a message",
-      [delta({ tool_calls: [call] }), message({ tool_calls: [call] }, "tool_calls")],
+      [deltaChunk({ tool_calls: [call] }), messageChunk({ tool_calls: [call] }, "tool_calls")],
     ],
   ])("are read %s", (_name, payloads) => {
-    const parts = mapAll(payloads);
-    expect(parts.at(-1)).toEqual(finishEvent as MappedEvent);
-    expect(new Set(parts.slice(0, -1).map(({ type }) => type))).toEqual(new Set(["tool_call"]));
+    const mappedEvents = mapAll(payloads);
+    expect(mappedEvents.at(-1)).toEqual(expectedFinish as MappedEvent);
+    expect(new Set(mappedEvents.slice(0, -1).map(({ type }) => type))).toEqual(new Set(["tool_call"]));
   });
 
   test("are ignored if they may be truncated", () => {
-    expect(mapAll([delta({ tool_calls: [call] }), delta({}, "length")]).at(-1)).toEqual(
-      finish("length") as MappedEvent,
+    expect(mapAll([deltaChunk({ tool_calls: [call] }), deltaChunk({}, "length")]).at(-1)).toEqual(
+      finishEvent("length") as MappedEvent,
     );
   });
 
   test("come after the text of their chunk", () => {
-    expect(mapAll([delta({ content: "a", tool_calls: [call] })]).map(({ type }) => type)).toEqual([
+    expect(mapAll([deltaChunk({ content: "a", tool_calls: [call] })]).map(({ type }) => type)).toEqual([
       "text",
       "tool_call",
     ]);
@@ -233,17 +270,17 @@ describe("tool calls", () => {
 
 describe("usage", () => {
   const openaiUsage = { prompt_tokens: 100, completion_tokens: 40, total_tokens: 140 };
-  const readUsage = (...payloads: unknown[]) => {
-    const last = mapAll([delta({ content: "a" }), ...payloads, "[DONE]"]).at(-1);
-    return last?.type === "finish" ? last.usage : "no end";
+  const mapUsage = (...payloads: unknown[]) => {
+    const lastEvent = mapAll([deltaChunk({ content: "a" }), ...payloads, "[DONE]"]).at(-1);
+    return lastEvent?.type === "finish" ? lastEvent.usage : "no finish event";
   };
   const usage = { ...noUsage, input_tokens: 100, output_tokens: 40 };
 
   test.each<[string, unknown[], object]>([
-    ["in the last chunk", [delta({}, "stop"), { choices: [], usage: openaiUsage }], {}],
-    ["in the chunk with the finish reason", [{ ...delta({}, "stop"), usage: openaiUsage }], {}],
-    ["in the choice", [{ choices: [{ delta: {}, finish_reason: "stop", usage: openaiUsage }] }], {}],
-    ["in Groq's own fields", [{ ...delta({}, "stop"), x_groq: { usage: openaiUsage } }], {}],
+    ["from the last chunk", [deltaChunk({}, "stop"), { choices: [], usage: openaiUsage }], {}],
+    ["from the chunk with the finish reason", [{ ...deltaChunk({}, "stop"), usage: openaiUsage }], {}],
+    ["from the choice", [{ choices: [{ delta: {}, finish_reason: "stop", usage: openaiUsage }] }], {}],
+    ["from Groq's own fields", [{ ...deltaChunk({}, "stop"), x_groq: { usage: openaiUsage } }], {}],
     [
       "from the last of several chunks",
       [
@@ -274,17 +311,17 @@ describe("usage", () => {
       { cached_input_tokens: 10, cache_write_tokens: 60 },
     ],
     [
-      "with reasoning",
+      "with reasoning tokens",
       [{ usage: { ...openaiUsage, completion_tokens_details: { reasoning_tokens: 30 } } }],
       { reasoning_tokens: 30 },
     ],
     [
-      "with reasoning that only the total includes",
+      "with reasoning tokens that only the total includes",
       [{ usage: { ...openaiUsage, total_tokens: 170, completion_tokens_details: { reasoning_tokens: 30 } } }],
       { output_tokens: 70, reasoning_tokens: 30 },
     ],
     [
-      "with reasoning that only the total reveals",
+      "with a larger total and no reasoning count",
       [{ usage: { ...openaiUsage, total_tokens: 170 } }],
       { output_tokens: 70 },
     ],
@@ -292,7 +329,7 @@ describe("usage", () => {
     ["with an impossible total", [{ usage: { ...openaiUsage, total_tokens: 1e15 } }], {}],
     ["with an implausible total", [{ usage: { ...openaiUsage, total_tokens: 1_000_000 } }], {}],
     [
-      "with a larger total, but no reasoning",
+      "with a larger total and a reasoning count of zero",
       [{ usage: { ...openaiUsage, total_tokens: 170, completion_tokens_details: { reasoning_tokens: 0 } } }],
       {},
     ],
@@ -307,18 +344,18 @@ describe("usage", () => {
       { output_tokens: 90, reasoning_tokens: 50 },
     ],
     [
-      "with details of wrong types",
+      "with details of the wrong type",
       [{ usage: { ...openaiUsage, prompt_tokens_details: { cached_tokens: "9" }, completion_tokens_details: 5 } }],
       {},
     ],
-  ])("is read %s", (_name, payloads, parts) => {
-    expect(readUsage(...payloads)).toEqual({ ...usage, ...parts });
+  ])("is read %s", (_name, payloads, expectedFields) => {
+    expect(mapUsage(...payloads)).toEqual({ ...usage, ...expectedFields });
   });
 
-  test.each([7.5, 1e15, "7", -1, {}, null, true])("ignores a count of %p", (count) => {
+  test.each([7.5, 1e15, "7", -1, {}, null, true])("doesn't include a count of %p", (count) => {
     const invalidField = { prompt_tokens: count, completion_tokens: count, total_tokens: count };
-    expect(readUsage({ usage: invalidField })).toBeNull();
-    expect(readUsage({ usage: { ...invalidField, prompt_tokens: 100 } })).toEqual({ ...usage, output_tokens: null });
+    expect(mapUsage({ usage: invalidField })).toBeNull();
+    expect(mapUsage({ usage: { ...invalidField, prompt_tokens: 100 } })).toEqual({ ...usage, output_tokens: null });
   });
 
   test("is reported before the end, in case the stream fails", () => {
@@ -338,7 +375,7 @@ describe("an error in the stream", () => {
       "a field of the choice",
       { choices: [{ delta: { content: "" }, error: { code: 502, message: "no" }, finish_reason: "error" }] },
     ],
-    ["a field of Groq's", { ...delta({}), x_groq: { error: "overloaded" } }],
+    ["Groq's own field", { ...deltaChunk({}), x_groq: { error: "overloaded" } }],
     ["only a status", { status: 500, message: "no" }],
   ])("can be %s", (_name, data) => {
     expect(mapAll([data, "[DONE]"])).toMatchObject([retryableError]);
@@ -351,10 +388,13 @@ describe("an error in the stream", () => {
     ["only a number", { error_code: 17, error_msg: "invalid model" }],
     ["an array, as Google sends", [{ error: { code: 400, message: "no", status: "INVALID_ARGUMENT" } }]],
     ["an object in its message", { error: { message: { code: 400, message: "no" } } }],
-  ])("isn't retried if it is a rejection (%s)", (_name, data) => {
-    const parts = mapAll([data, "[DONE]"]);
-    expect(parts).toMatchObject([{ type: "error", error: { cause: expect.stringMatching(/no\b|invalid model/) } }]);
-    if (!/number/.test(_name)) expect(parts).toMatchObject([{ error: { code: "provider_refused", retryable: false } }]);
+  ])("isn't retried if it is a rejection (%s)", (name, data) => {
+    const mappedEvents = mapAll([data, "[DONE]"]);
+    expect(mappedEvents).toMatchObject([
+      { type: "error", error: { cause: expect.stringMatching(/no\b|invalid model/) } },
+    ]);
+    if (!/number/.test(name))
+      expect(mappedEvents).toMatchObject([{ error: { code: "provider_refused", retryable: false } }]);
   });
 
   test.each<[string, object]>([
@@ -363,9 +403,9 @@ describe("an error in the stream", () => {
     ["a progress report", { status: "queued", message: "one moment" }],
     ["a progress event", { type: "progress", detail: "30 %" }],
   ])("isn't %s", (_name, fields) => {
-    expect(mapAll([fields, { ...delta({ content: "a" }, "stop"), ...fields }, "[DONE]"])).toEqual([
-      text("a"),
-      finish("stop"),
+    expect(mapAll([fields, { ...deltaChunk({ content: "a" }, "stop"), ...fields }, "[DONE]"])).toEqual([
+      textEvent("a"),
+      finishEvent("stop"),
     ] as MappedEvent[]);
   });
 
@@ -376,27 +416,31 @@ describe("an error in the stream", () => {
 });
 
 describe("a JSON document instead of a stream", () => {
-  const mapWhole = (document: unknown) => createChatMapper().mapDocument?.(document);
+  const mapDocument = (document: unknown) => createChatMapper().mapDocument?.(document);
 
   test.each<[string, unknown, unknown[]]>([
-    ["a completion", message({ role: "assistant", content: "a" }, "stop"), [text("a"), finish("stop")]],
-    ["a completion without a finish reason", message({ content: "a" }), [text("a"), finish("stop")]],
+    ["a completion", messageChunk({ role: "assistant", content: "a" }, "stop"), [textEvent("a"), finishEvent("stop")]],
+    ["a completion without a finish reason", messageChunk({ content: "a" }), [textEvent("a"), finishEvent("stop")]],
     [
       "a completion in a legacy format",
       { choices: [{ text: "a", finish_reason: "length" }] },
-      [text("a"), finish("length")],
+      [textEvent("a"), finishEvent("length")],
     ],
     [
       "a completion with token counts and reasoning",
       {
-        ...message({ content: "a", reasoning_content: "r" }, "stop"),
+        ...messageChunk({ content: "a", reasoning_content: "r" }, "stop"),
         usage: { prompt_tokens: 3, completion_tokens: 4 },
       },
-      [reasoning("r"), text("a"), { ...finish("stop"), usage: { ...noUsage, input_tokens: 3, output_tokens: 4 } }],
+      [
+        reasoningEvent("r"),
+        textEvent("a"),
+        { ...finishEvent("stop"), usage: { ...noUsage, input_tokens: 3, output_tokens: 4 } },
+      ],
     ],
     [
       "tool calls without indexes",
-      message({
+      messageChunk({
         tool_calls: [
           { id: "a", function: { name: "f", arguments: { x: 1 } } },
           { id: "b", function: { name: "f" } },
@@ -405,7 +449,7 @@ describe("a JSON document instead of a stream", () => {
       [
         { type: "tool_call" },
         {
-          ...finish("tool_calls"),
+          ...finishEvent("tool_calls"),
           toolCalls: [
             { id: "a", name: "f", arguments: '{"x":1}' },
             { id: "b", name: "f", arguments: "{}" },
@@ -413,19 +457,19 @@ describe("a JSON document instead of a stream", () => {
         },
       ],
     ],
-  ])("can be %s", (_name, document, parts) => {
-    expect(mapWhole(document)).toEqual(parts as MappedEvent[]);
+  ])("can be %s", (_name, document, expectedEvents) => {
+    expect(mapDocument(document)).toEqual(expectedEvents as MappedEvent[]);
   });
 
   test("fails if the completion failed", () => {
-    expect(mapWhole(message({ content: null }, "error"))).toMatchObject([retryableError]);
+    expect(mapDocument(messageChunk({ content: null }, "error"))).toMatchObject([retryableError]);
   });
 
   test.each<[string, unknown]>([
-    ["another document", { status: "ok" }],
+    ["an unrelated document", { status: "ok" }],
     ["a list", []],
     ["a string", "ok"],
   ])("isn't an answer if it is %s", (_name, document) => {
-    expect(mapWhole(document)).toEqual([]);
+    expect(mapDocument(document)).toEqual([]);
   });
 });

@@ -8,19 +8,19 @@ test("token budgets fit the model's context window and the configured context", 
   const { getBudget } = createCatalog();
   expect(getBudget("openai/gpt-5.2")).toEqual({ inputTokens: INPUT_TOKENS_DEFAULT, outputTokensMax: 128_000 });
   expect(getBudget("compatible/llama3.2")).toEqual({ inputTokens: INPUT_TOKENS_UNKNOWN, outputTokensMax: null });
-  const { getBudget: large } = createCatalog({ inputTokens: 500_000 });
-  expect(large("anthropic/claude-sonnet-4-6")).toEqual({ inputTokens: 500_000, outputTokensMax: 64_000 });
-  expect(large("openai/gpt-4o-2024-08-06").inputTokens).toBe(111_616);
-  expect(large("compatible/llama3.2").inputTokens).toBe(500_000);
+  const { getBudget: getLargeBudget } = createCatalog({ inputTokens: 500_000 });
+  expect(getLargeBudget("anthropic/claude-sonnet-4-6")).toEqual({ inputTokens: 500_000, outputTokensMax: 64_000 });
+  expect(getLargeBudget("openai/gpt-4o-2024-08-06").inputTokens).toBe(111_616);
+  expect(getLargeBudget("compatible/llama3.2").inputTokens).toBe(500_000);
 });
 
-test("the cheapest model is the one with the lowest known price, or else the last, but never the offline model", () => {
-  const find = (...models: string[]) => findCheapestModel(models, createCatalog().prices);
-  expect(find("openai/gpt-5.2", "openai/gpt-5-nano", "anthropic/claude-haiku-4-5", "offline/documents")).toBe(
+test("the cheapest model has the lowest known price, or is the last one if no price is known, and is never the offline model", () => {
+  const findCheapest = (...models: string[]) => findCheapestModel(models, createCatalog().prices);
+  expect(findCheapest("openai/gpt-5.2", "openai/gpt-5-nano", "anthropic/claude-haiku-4-5", "offline/documents")).toBe(
     "openai/gpt-5-nano",
   );
-  expect(find("compatible/a", "compatible/b", "offline/documents")).toBe("compatible/b");
-  expect(find("offline/documents")).toBeNull();
+  expect(findCheapest("compatible/a", "compatible/b", "offline/documents")).toBe("compatible/b");
+  expect(findCheapest("offline/documents")).toBeNull();
 });
 
 test.each([

@@ -4,7 +4,7 @@ import { createProviders } from "../../src/ai/providers/create-providers.ts";
 import type { SearchDocuments } from "../../src/ai/providers/offline/provider.ts";
 import { noUsage } from "../../src/ai/usage.ts";
 import { silentLog } from "../support/log.ts";
-import { collect } from "./collect.ts";
+import { collectRun } from "./collect.ts";
 
 const options = { getTimeouts: () => ({ firstTokenMs: 100, idleMs: 100 }), maxRetries: 0, log: silentLog };
 
@@ -20,7 +20,7 @@ test("the offline model says that no model is configured, quotes the documents a
       { path: "README.md", title: "Parley", heading: null, snippet: "A chat backend." },
     ];
   });
-  const { parts, text, end } = await collect(chain);
+  const { parts, text, end } = await collectRun(chain);
   expect(searches).toEqual([["What is Parley?", 3]]);
   expect(text).toContain("I am offline: no AI model is configured");
   expect(text).toContain("**Start › Install** (`guides/start.md`)\n\n> Run `make run`.\n> Then wait.");
@@ -39,23 +39,23 @@ test("the offline model says that no model is configured, quotes the documents a
 });
 
 test("the offline model says that it found nothing if no document matches", async () => {
-  const { text } = await collect(createOfflineChain(async () => []));
+  const { text } = await collectRun(createOfflineChain(async () => []));
   expect(text).toContain("found no passage that fits");
 });
 
 test("a failing search ends the run with an error that has no details", async () => {
-  const { parts, end } = await collect(createOfflineChain(() => Promise.reject(new Error("relation is missing"))));
+  const { parts, end } = await collectRun(createOfflineChain(() => Promise.reject(new Error("relation is missing"))));
   expect(end).toMatchObject({ type: "error", code: "provider_unavailable" });
   expect(JSON.stringify([parts, end])).not.toContain("relation");
 });
 
 test("a hanging search times out", async () => {
-  const { end } = await collect(createOfflineChain(() => new Promise(() => {})));
+  const { end } = await collectRun(createOfflineChain(() => new Promise(() => {})));
   expect(end).toMatchObject({ type: "error", code: "provider_timeout" });
 });
 
 test("an unknown offline model is rejected", async () => {
-  const { end } = await collect(createOfflineChain(async () => [], ["offline/other"]));
+  const { end } = await collectRun(createOfflineChain(async () => [], ["offline/other"]));
   expect(end).toMatchObject({ type: "error", code: "provider_refused" });
 });
 

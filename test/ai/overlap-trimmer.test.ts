@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { createOverlapTrimmer, OVERLAP_LENGTH_MIN } from "../../src/ai/attempt/overlap-trimmer.ts";
 
-function join(before: string, chunks: string[]): string {
+function joinContinuation(before: string, chunks: string[]): string {
   const trimmer = createOverlapTrimmer(before);
   return before + chunks.map((chunk) => trimmer.push(chunk)).join("") + trimmer.end();
 }
@@ -23,7 +23,7 @@ describe("createOverlapTrimmer", () => {
     ["a start that looks like a repetition", "the cat and the dog", ["the ", "cow"], "the cat and the dogthe cow"],
     ["no text before it", "", ["a", "b"], "ab"],
   ])("joins a continuation with %s", (_name, before, chunks, expected) => {
-    expect(join(before, chunks)).toBe(expected);
+    expect(joinContinuation(before, chunks)).toBe(expected);
   });
 
   test("returns text immediately if it can't be a repetition", () => {
@@ -33,23 +33,25 @@ describe("createOverlapTrimmer", () => {
   });
 
   test("removes only a repetition of the end, however the continuation is split", () => {
-    const text = fc.string({ unit: fc.constantFrom("a", "b", " "), maxLength: 40 });
+    const arbitraryText = fc.string({ unit: fc.constantFrom("a", "b", " "), maxLength: 40 });
     fc.assert(
-      fc.property(text, fc.array(text, { maxLength: 5 }), (before, chunks) => {
+      fc.property(arbitraryText, fc.array(arbitraryText, { maxLength: 5 }), (before, chunks) => {
         const continuation = chunks.join("");
-        const joined = join(before, chunks);
-        expect(join(before, [...continuation])).toBe(join(before, [continuation]));
-        const missing = before.length + continuation.length - joined.length;
-        expect(joined.startsWith(before)).toBe(true);
-        expect(continuation.endsWith(joined.slice(before.length))).toBe(true);
-        expect(before.endsWith(continuation.slice(0, missing))).toBe(true);
+        const joinedText = joinContinuation(before, chunks);
+        expect(joinContinuation(before, [...continuation])).toBe(joinContinuation(before, [continuation]));
+        const removedLength = before.length + continuation.length - joinedText.length;
+        expect(joinedText.startsWith(before)).toBe(true);
+        expect(continuation.endsWith(joinedText.slice(before.length))).toBe(true);
+        expect(before.endsWith(continuation.slice(0, removedLength))).toBe(true);
         const trimmer = createOverlapTrimmer(before);
         for (const chunk of chunks) trimmer.push(chunk);
-        const unshown = trimmer.unshown();
-        expect(before.includes(unshown)).toBe(true);
+        const hiddenText = trimmer.getHiddenText();
+        expect(before.includes(hiddenText)).toBe(true);
         trimmer.end();
-        expect(trimmer.unshown()).toBe(continuation.slice(0, missing));
-        expect(missing === 0 || missing >= OVERLAP_LENGTH_MIN || missing === before.length).toBe(true);
+        expect(trimmer.getHiddenText()).toBe(continuation.slice(0, removedLength));
+        expect(removedLength === 0 || removedLength >= OVERLAP_LENGTH_MIN || removedLength === before.length).toBe(
+          true,
+        );
       }),
     );
   });

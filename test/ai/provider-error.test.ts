@@ -27,84 +27,88 @@ test.each([
   expect(mapHttpFailure({ status, headers: null, message: "no" }, [])).toMatchObject({ code, retryable });
 });
 
-const unavailable = { code: "provider_unavailable", retryable: true };
-const rateLimited = { code: "provider_rate_limited", retryable: true };
-const outOfCredit = { code: "provider_rate_limited", retryable: false };
-const unauthorized = { code: "provider_unauthorized", retryable: false };
-const refused = { code: "provider_refused", retryable: false };
+const unavailableError = { code: "provider_unavailable", retryable: true };
+const rateLimitError = { code: "provider_rate_limited", retryable: true };
+const noCreditError = { code: "provider_rate_limited", retryable: false };
+const unauthorizedError = { code: "provider_unauthorized", retryable: false };
+const refusedError = { code: "provider_refused", retryable: false };
 
 /** Errors that providers, servers and gateways send with HTTP 500 or within a stream. */
-const bodies: [name: string, body: unknown, expected: object][] = [
+const errorBodies: [name: string, body: unknown, expected: object][] = [
   [
     "OpenAI: context length",
     { error: { message: "x", type: "invalid_request_error", param: "messages", code: "context_length_exceeded" } },
-    { ...refused, providerCode: "context_length_exceeded", param: "messages" },
+    { ...refusedError, providerCode: "context_length_exceeded", param: "messages" },
   ],
   [
     "OpenAI: unknown model",
     { error: { message: "x", type: "invalid_request_error", param: null, code: "model_not_found" } },
-    { ...refused, providerCode: "model_not_found", param: null },
+    { ...refusedError, providerCode: "model_not_found", param: null },
   ],
   [
     "OpenAI: no credit",
     { error: { message: "x", type: "insufficient_quota", param: null, code: "insufficient_quota" } },
-    { ...outOfCredit, providerCode: "insufficient_quota" },
+    { ...noCreditError, providerCode: "insufficient_quota" },
   ],
-  ["OpenAI: rate limit", { error: { type: "tokens", code: "rate_limit_exceeded" } }, rateLimited],
-  ["OpenAI: an invalid key", { error: { type: "invalid_request_error", code: "invalid_api_key" } }, unauthorized],
-  ["OpenAI: content policy", { error: { type: "invalid_request_error", code: "content_policy_violation" } }, refused],
-  ["OpenAI: an error event", { type: "error", code: "rate_limit_exceeded", message: "x", param: null }, rateLimited],
+  ["OpenAI: rate limit", { error: { type: "tokens", code: "rate_limit_exceeded" } }, rateLimitError],
+  ["OpenAI: an invalid key", { error: { type: "invalid_request_error", code: "invalid_api_key" } }, unauthorizedError],
+  [
+    "OpenAI: content policy",
+    { error: { type: "invalid_request_error", code: "content_policy_violation" } },
+    refusedError,
+  ],
+  ["OpenAI: an error event", { type: "error", code: "rate_limit_exceeded", message: "x", param: null }, rateLimitError],
   [
     "OpenAI: a failed response",
     { type: "response.failed", response: { error: { code: "server_error" } } },
-    unavailable,
+    unavailableError,
   ],
-  ["Anthropic: overloaded", { type: "error", error: { type: "overloaded_error", message: "x" } }, unavailable],
-  ["Anthropic: rate limit", { type: "error", error: { type: "rate_limit_error" } }, rateLimited],
-  ["Anthropic: an invalid key", { type: "error", error: { type: "authentication_error" } }, unauthorized],
-  ["Anthropic: no permission", { type: "error", error: { type: "permission_error" } }, unauthorized],
-  ["Anthropic: billing", { type: "error", error: { type: "billing_error" } }, outOfCredit],
+  ["Anthropic: overloaded", { type: "error", error: { type: "overloaded_error", message: "x" } }, unavailableError],
+  ["Anthropic: rate limit", { type: "error", error: { type: "rate_limit_error" } }, rateLimitError],
+  ["Anthropic: an invalid key", { type: "error", error: { type: "authentication_error" } }, unauthorizedError],
+  ["Anthropic: no permission", { type: "error", error: { type: "permission_error" } }, unauthorizedError],
+  ["Anthropic: billing", { type: "error", error: { type: "billing_error" } }, noCreditError],
   [
     "Anthropic: no credit",
     { type: "error", error: { type: "invalid_request_error", message: "Your credit balance is too low to go on." } },
-    outOfCredit,
+    noCreditError,
   ],
   [
     "Anthropic: prompt too long",
     { error: { type: "invalid_request_error", message: "prompt is too long: 9 > 8" } },
-    refused,
+    refusedError,
   ],
-  ["Google: rate limit", { error: { code: 429, status: "RESOURCE_EXHAUSTED" } }, { ...rateLimited, status: 429 }],
-  ["Google: an invalid key", { error: { code: 400, details: [{ reason: "API_KEY_INVALID" }] } }, unauthorized],
-  ["Google: an invalid request", [{ error: { code: 400, status: "INVALID_ARGUMENT" } }], refused],
-  ["Azure: rate limit", { error: { code: "RateLimitReached" } }, rateLimited],
-  ["DeepSeek: no credit", { error: { message: "Insufficient Balance", code: "unknown" } }, outOfCredit],
+  ["Google: rate limit", { error: { code: 429, status: "RESOURCE_EXHAUSTED" } }, { ...rateLimitError, status: 429 }],
+  ["Google: an invalid key", { error: { code: 400, details: [{ reason: "API_KEY_INVALID" }] } }, unauthorizedError],
+  ["Google: an invalid request", [{ error: { code: 400, status: "INVALID_ARGUMENT" } }], refusedError],
+  ["Azure: rate limit", { error: { code: "RateLimitReached" } }, rateLimitError],
+  ["DeepSeek: no credit", { error: { message: "Insufficient Balance", code: "unknown" } }, noCreditError],
   [
     "vLLM: an invalid request",
     { object: "error", message: "x", type: "BadRequestError", param: null, code: 400 },
-    refused,
+    refusedError,
   ],
-  ["vLLM: within a stream", { error: { object: "error", type: "NotFoundError", code: "404" } }, refused],
+  ["vLLM: within a stream", { error: { object: "error", type: "NotFoundError", code: "404" } }, refusedError],
   [
     "OpenRouter: no credit",
     { error: { code: 402, message: "x" } },
-    { ...outOfCredit, providerCode: "402", status: 402 },
+    { ...noCreditError, providerCode: "402", status: 402 },
   ],
   [
     "OpenRouter: the provider's message",
     { error: { code: 502, message: "x", metadata: { raw: '{"error":{"code":"context_length_exceeded"}}' } } },
-    { ...refused, providerCode: "context_length_exceeded" },
+    { ...refusedError, providerCode: "context_length_exceeded" },
   ],
-  ["an error within a string", { error: { message: '{"error":{"code":"invalid_api_key"}}' } }, unauthorized],
+  ["an error within a string", { error: { message: '{"error":{"code":"invalid_api_key"}}' } }, unauthorizedError],
   [
     "an error nested twice",
     { error: { error: { error: { code: "model_not_found", param: "model" } } } },
     { param: "model" },
   ],
-  ["a number as a string", { error: { code: "429" } }, rateLimited],
-  ["a status with its name", { error: { code: "400 Bad Request" } }, { ...refused, status: 400 }],
-  ["an array of errors", { success: false, errors: [{ code: "invalid_api_key", message: "x" }] }, unauthorized],
-  ["an error in detail", { detail: { error: { code: "model_not_found" } } }, refused],
+  ["a number as a string", { error: { code: "429" } }, rateLimitError],
+  ["a status with its name", { error: { code: "400 Bad Request" } }, { ...refusedError, status: 400 }],
+  ["an array of errors", { success: false, errors: [{ code: "invalid_api_key", message: "x" }] }, unauthorizedError],
+  ["an error in detail", { detail: { error: { code: "model_not_found" } } }, refusedError],
   [
     "pydantic: an extra field",
     {
@@ -114,31 +118,39 @@ const bodies: [name: string, body: unknown, expected: object][] = [
     },
     { param: "messages.0.name", providerCode: "extra_forbidden" },
   ],
-  ["Azure: content policy", { error: { code: "x", innererror: { code: "ResponsibleAIPolicyViolation" } } }, refused],
-  ["nested errors that are null", { error: { code: "rate_limit_exceeded", error: null, response: null } }, rateLimited],
-  ["401", { error: { code: 401 } }, unauthorized],
-  ["403", { code: "403" }, unauthorized],
-  ["404", { error: { status: 404 } }, refused],
-  ["413", { error: { status_code: "413" } }, refused],
-  ["422", { error: { code: 422 } }, refused],
-  ["503", { error: { code: 503, type: "invalid_request_error" } }, unavailable],
-  ["an error as a string", { error: "model 'x' is overloaded" }, unavailable],
-  ["wrong types", { error: { code: {}, type: [], message: 7, param: {}, status: null } }, unavailable],
+  [
+    "Azure: content policy",
+    { error: { code: "x", innererror: { code: "ResponsibleAIPolicyViolation" } } },
+    refusedError,
+  ],
+  [
+    "nested errors that are null",
+    { error: { code: "rate_limit_exceeded", error: null, response: null } },
+    rateLimitError,
+  ],
+  ["401", { error: { code: 401 } }, unauthorizedError],
+  ["403", { code: "403" }, unauthorizedError],
+  ["404", { error: { status: 404 } }, refusedError],
+  ["413", { error: { status_code: "413" } }, refusedError],
+  ["422", { error: { code: 422 } }, refusedError],
+  ["503", { error: { code: 503, type: "invalid_request_error" } }, unavailableError],
+  ["an error as a string", { error: "model 'x' is overloaded" }, unavailableError],
+  ["wrong types", { error: { code: {}, type: [], message: 7, param: {}, status: null } }, unavailableError],
 ];
 
-test.each(bodies)("%s: the error is the same over HTTP and in a stream", (_name, body, expected) => {
+test.each(errorBodies)("%s: the error is the same over HTTP and in a stream", (_name, body, expected) => {
   expect(mapErrorFields(body, [])).toMatchObject(expected);
   expect(mapErrorText(JSON.stringify(body), [])).toMatchObject(expected);
-  const { status: _, ...overHttp } = expected as { status?: number };
+  const { status: _, ...expectedOverHttp } = expected as { status?: number };
   const failure = { status: 500, headers: null, message: "500 x", body };
-  expect(mapHttpFailure(failure, [])).toMatchObject({ ...overHttp, status: 500 });
+  expect(mapHttpFailure(failure, [])).toMatchObject({ ...expectedOverHttp, status: 500 });
 });
 
 test.each([
-  ["only a general name", 401, { type: "invalid_request_error", code: null }, unauthorized],
-  ["a vendor code", 400, { code: "1113" }, refused],
-  ["no known field", 418, {}, refused],
-  ["no content", 503, undefined, unavailable],
+  ["only a general name", 401, { type: "invalid_request_error", code: null }, unauthorizedError],
+  ["a vendor code", 400, { code: "1113" }, refusedError],
+  ["no known field", 418, {}, refusedError],
+  ["no content", 503, undefined, unavailableError],
 ] as const)("the HTTP status determines the error if the body has %s", (_name, status, body, expected) => {
   expect(mapHttpFailure({ status, headers: null, message: "no", body }, [])).toMatchObject({ ...expected, status });
 });
@@ -279,5 +291,5 @@ test("a key is redacted completely, however long it is", () => {
   const redacted = "Invalid key [key], and once more [key]";
   expect(mapHttpFailure({ status: 401, headers: null, message }, [key]).cause).toBe(`HTTP 401: ${redacted}`);
   const error = mapErrorFields({ error: { message } });
-  expect(cleanError(error, [key]).cause).toBe(`error event of no name: ${redacted}`);
+  expect(cleanError(error, [key]).cause).toBe(`error event without a name: ${redacted}`);
 });

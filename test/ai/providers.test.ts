@@ -1,9 +1,9 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
-import { countMessages, estimateTokens } from "../../src/ai/tokens.ts";
+import { estimateTokens, estimateTotalTokens } from "../../src/ai/tokens.ts";
 import { noUsage } from "../../src/ai/usage.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { PROVIDER_INTERNAL_TEXT } from "../support/mock-provider/wire-format.ts";
-import { collect, createTestChain, TEST_KEY } from "./collect.ts";
+import { collectRun, createTestChain, TEST_KEY } from "./collect.ts";
 
 let mockProvider: MockProvider;
 beforeAll(() => {
@@ -29,7 +29,7 @@ const conversation = [
 describe.each(providers)("%s", (provider) => {
   test("streams an answer with its usage", async () => {
     const chain = createTestChain(mockProvider, [`${provider}/normal`]);
-    const { parts, text, end } = await collect(chain, { messages: conversation });
+    const { parts, text, end } = await collectRun(chain, { messages: conversation });
     expect(text).toBe("Parley's provider answers in several pieces.");
     expect(parts[0]).toEqual({ type: "start", model: `${provider}/normal`, attempt: 1 });
     expect(parts.filter((part) => part.type === "text").length).toBe(6);
@@ -39,8 +39,8 @@ describe.each(providers)("%s", (provider) => {
     expect(end.usage?.input_tokens).toBeGreaterThan(50);
     const [request] = mockProvider.requests;
     expect(request?.path).toBe(paths[provider] ?? "");
-    const sent = JSON.stringify(request?.body);
-    for (const { content } of conversation) expect(sent.split(JSON.stringify(content)).length).toBe(2);
+    const sentBody = JSON.stringify(request?.body);
+    for (const { content } of conversation) expect(sentBody.split(JSON.stringify(content)).length).toBe(2);
     const key = provider === "compatible" ? undefined : `Bearer ${TEST_KEY}`;
     expect(request?.headers.authorization).toBe(key as string);
   });
@@ -50,12 +50,12 @@ describe.each(providers)("%s", (provider) => {
     ["content_filter", "content_filter"],
   ] as const)("reports the finish reason %s", async (finishReason, reason) => {
     mockProvider.script("model", { finishReason });
-    const { end } = await collect(createTestChain(mockProvider, [`${provider}/model`]));
+    const { end } = await collectRun(createTestChain(mockProvider, [`${provider}/model`]));
     expect(end).toMatchObject({ type: "finish", reason });
   });
 
   test("assembles characters that arrive byte by byte", async () => {
-    const { text, end } = await collect(createTestChain(mockProvider, [`${provider}/split-bytes`]));
+    const { text, end } = await collectRun(createTestChain(mockProvider, [`${provider}/split-bytes`]));
     expect(text).toBe("Grüße, 世界 — 👩‍👩‍👧 und 🚀 Ende.");
     expect(end.type).toBe("finish");
   });
@@ -63,7 +63,7 @@ describe.each(providers)("%s", (provider) => {
   test("reuses the connection for the next request", async () => {
     const chain = createTestChain(mockProvider, [`${provider}/normal`]);
     for (let index = 0; index < 3; index += 1) {
-      await collect(chain);
+      await collectRun(chain);
       await Bun.sleep(10);
     }
     const ports = mockProvider.requests.map(({ clientPort }) => clientPort);
@@ -74,19 +74,19 @@ describe.each(providers)("%s", (provider) => {
   test("doesn't time out while it sends reasoning", async () => {
     mockProvider.script("model", { thinking: 5, pieceDelayMs: 80, pieces: ["Done."] });
     const chain = createTestChain(mockProvider, [`${provider}/model`], { maxRetries: 0 });
-    const { text, end } = await collect(chain);
+    const { text, end } = await collectRun(chain);
     expect([text, end.type]).toEqual(["Done.", "finish"]);
   });
 
   test("sends the output limit to the provider", async () => {
-    await collect(createTestChain(mockProvider, [`${provider}/normal`]), { outputTokensMax: 77 });
+    await collectRun(createTestChain(mockProvider, [`${provider}/normal`]), { outputTokensMax: 77 });
     expect(JSON.stringify(mockProvider.requests[0]?.body)).toContain(":77");
   });
 
   test("estimates tokens that aren't reported, and marks them as estimated", async () => {
-    mockProvider.script("model", { reportsUsage: false });
-    const { end } = await collect(createTestChain(mockProvider, [`${provider}/model`]));
-    const input_tokens = countMessages([{ role: "user", content: "What is Parley?" }]);
+    mockProvider.script("model", { reportUsage: false });
+    const { end } = await collectRun(createTestChain(mockProvider, [`${provider}/model`]));
+    const input_tokens = estimateTotalTokens([{ role: "user", content: "What is Parley?" }]);
     const output_tokens = estimateTokens("Parley's provider answers in several pieces.");
     expect(end.usage).toEqual({ ...noUsage, input_tokens, output_tokens, estimated: true });
   });
@@ -98,21 +98,21 @@ describe.each(providers)("%s", (provider) => {
     ["rate-limited-long", "provider_rate_limited"],
     ["error-event", "provider_unavailable"],
   ])("%s: clients see neither the provider's message nor the key", async (model, code) => {
-    const { parts, end } = await collect(createTestChain(mockProvider, [`${provider}/${model}`]));
+    const { parts, end } = await collectRun(createTestChain(mockProvider, [`${provider}/${model}`]));
     expect(end).toMatchObject({ type: "error", code });
-    const visible = JSON.stringify([parts, end]);
-    expect(visible).not.toContain(PROVIDER_INTERNAL_TEXT);
-    expect(visible).not.toContain(TEST_KEY);
+    const visibleOutput = JSON.stringify([parts, end]);
+    expect(visibleOutput).not.toContain(PROVIDER_INTERNAL_TEXT);
+    expect(visibleOutput).not.toContain(TEST_KEY);
   });
 
   test("aborting a run also aborts the request to the provider", async () => {
     mockProvider.script("model", { pieceDelayMs: 30, pieces: Array(100).fill("word ") });
     const controller = new AbortController();
-    const running = collect(createTestChain(mockProvider, [`${provider}/model`]), { signal: controller.signal });
+    const runPromise = collectRun(createTestChain(mockProvider, [`${provider}/model`]), { signal: controller.signal });
     await Bun.sleep(100);
     const stoppedMs = performance.now();
     controller.abort();
-    const { text, end } = await running;
+    const { text, end } = await runPromise;
     expect(performance.now() - stoppedMs).toBeLessThan(250);
     expect(end.type).toBe("aborted");
     expect(text).toStartWith("word ");
@@ -125,7 +125,7 @@ describe.each(providers)("%s", (provider) => {
 
 test("every conversation is normalized for the strictest provider", async () => {
   const chain = createTestChain(mockProvider, ["anthropic/normal"]);
-  const { end } = await collect(chain, {
+  const { end } = await collectRun(chain, {
     messages: [
       { role: "assistant", content: "Welcome." },
       { role: "user", content: "one" },
@@ -150,12 +150,12 @@ test("every conversation is normalized for the strictest provider", async () => 
 
 test("reasoning summaries are requested unless the model is known not to reason", async () => {
   for (const model of ["gpt-5.2", "gpt-4o", "unknown"])
-    await collect(createTestChain(mockProvider, [`openai/${model}`]));
+    await collectRun(createTestChain(mockProvider, [`openai/${model}`]));
   const summary = { summary: "auto" };
   expect(mockProvider.requests.map(({ body }) => body.reasoning)).toEqual([summary, undefined, summary]);
 });
 
 test("requests to OpenAI disable storage", async () => {
-  await collect(createTestChain(mockProvider, ["openai/normal"]));
+  await collectRun(createTestChain(mockProvider, ["openai/normal"]));
   expect(mockProvider.requests[0]?.body.store).toBe(false);
 });

@@ -4,7 +4,7 @@ import { createChain } from "../../src/ai/chain/chain.ts";
 import type { ProviderEnd, ProviderPart, PushPart } from "../../src/ai/provider.ts";
 import { silentLog } from "../support/log.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
-import { collect, createTestChain } from "./collect.ts";
+import { collectRun, createTestChain } from "./collect.ts";
 
 let mockProvider: MockProvider;
 beforeAll(() => {
@@ -17,7 +17,7 @@ const describeParts = (parts: AnswerPart[]) => parts.map((part) => (part.type ==
 
 test.each(["openai", "anthropic", "compatible"])("%s: every delta is a separate part", async (provider) => {
   mockProvider.script("steady", { pieces: ["one ", "two ", "three ", "four"], pieceDelayMs: 20 });
-  const { parts } = await collect(createTestChain(mockProvider, [`${provider}/steady`]));
+  const { parts } = await collectRun(createTestChain(mockProvider, [`${provider}/steady`]));
   expect(describeParts(parts)).toEqual(["start", "one ", "two ", "three ", "four"]);
 });
 
@@ -29,7 +29,7 @@ test("a reset comes before the first text of the attempt that continues", async 
     piecesBeforeFault: 3,
   });
   mockProvider.script("second", { pieces: [" is", " the city", " of Paris."], pieceDelayMs: 20 });
-  const { parts, text } = await collect(createTestChain(mockProvider, ["openai/first", "anthropic/second"]));
+  const { parts, text } = await collectRun(createTestChain(mockProvider, ["openai/first", "anthropic/second"]));
   expect(text).toBe("The capital of France is the city of Paris.");
   const expected = ["start", "The capital ", "of ", "France", "reset", " is", " the city", " of Paris."];
   expect(describeParts(parts)).toEqual(expected);
@@ -37,7 +37,7 @@ test("a reset comes before the first text of the attempt that continues", async 
 
 test("the reader receives a part in the tick in which the provider pushes it", async () => {
   let push: PushPart<ProviderPart> = () => {};
-  const { promise: ended, resolve: endStream } = Promise.withResolvers<ProviderEnd>();
+  const { promise: streamEnd, resolve: endStream } = Promise.withResolvers<ProviderEnd>();
   const chain = createChain({
     providers: new Map([
       [
@@ -46,7 +46,7 @@ test("the reader receives a part in the tick in which the provider pushes it", a
           name: "own",
           stream: (_request, pushPart) => {
             push = pushPart;
-            return ended;
+            return streamEnd;
           },
         },
       ],
@@ -56,14 +56,14 @@ test("the reader receives a part in the tick in which the provider pushes it", a
     maxRetries: 0,
     log: silentLog,
   });
-  const received: AnswerPart[] = [];
+  const receivedParts: AnswerPart[] = [];
   const request = { model: null, messages: [], signal: new AbortController().signal };
-  const run = chain.run(request, (part) => received.push(part));
+  const run = chain.run(request, (part) => receivedParts.push(part));
   await Bun.sleep(0);
   push({ type: "text", text: "one " });
-  expect(describeParts(received)).toEqual(["start", "one "]);
+  expect(describeParts(receivedParts)).toEqual(["start", "one "]);
   push({ type: "text", text: "two" });
-  expect(describeParts(received)).toEqual(["start", "one ", "two"]);
+  expect(describeParts(receivedParts)).toEqual(["start", "one ", "two"]);
   endStream({ type: "finish", reason: "stop", usage: null });
   expect((await run).type).toBe("finish");
 });

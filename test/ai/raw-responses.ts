@@ -3,10 +3,10 @@ import type { MockProvider } from "../support/mock-provider/server.ts";
 
 /** A scripted response. */
 export type RawResponse = {
-  /** By default, the header is omitted. */
+  /** The `content-type` header. It is omitted by default. */
   contentType?: string;
   status?: number;
-  /** The body; strings are sent one at a time, `pauseMs` apart. */
+  /** The body. Its strings are sent one at a time, `pauseMs` apart. */
   packets: string[];
   pauseMs?: number;
   /** How the response ends: normally, with a connection reset, or never. */
@@ -23,7 +23,7 @@ export type RawResponseServer = {
   stop(): void;
 };
 
-/** Starts a server with scripted responses. Other models never respond. */
+/** Starts a server with scripted responses. Models without a scripted response never respond. */
 export function startRawResponseServer(mockProvider: MockProvider): RawResponseServer {
   const responses = new Map<string, RawResponse>();
   const requestedModels: string[] = [];
@@ -41,7 +41,7 @@ export function startRawResponseServer(mockProvider: MockProvider): RawResponseS
         requests.delete(socket);
         requestedModels.push(model);
         const response = responses.get(model);
-        if (response) void send(socket, response);
+        if (response) void sendResponse(socket, response);
       },
       error: () => {},
     },
@@ -55,7 +55,10 @@ export function startRawResponseServer(mockProvider: MockProvider): RawResponseS
   };
 }
 
-async function send(socket: Socket, { contentType, status = 200, packets, pauseMs = 1, end = "normal" }: RawResponse) {
+async function sendResponse(
+  socket: Socket,
+  { contentType, status = 200, packets, pauseMs = 1, end = "normal" }: RawResponse,
+) {
   const type = contentType === undefined ? "" : `content-type: ${contentType}\r\n`;
   socket.write(`HTTP/1.1 ${status} Scripted\r\n${type}transfer-encoding: chunked\r\n\r\n`);
   for (const packet of packets) {

@@ -4,7 +4,7 @@ import type { EventMapper, MappedEvent } from "../../src/ai/providers/event-mapp
 const encoder = new TextEncoder();
 
 /** Formats a server-sent event. */
-export const event = (name: string | null, data: unknown): string =>
+export const formatEvent = (name: string | null, data: unknown): string =>
   `${name === null ? "" : `event: ${name}\n`}data: ${typeof data === "string" ? data : JSON.stringify(data)}\n\n`;
 
 /**
@@ -19,10 +19,10 @@ export function readBody(
   const events: (MappedEvent | Error)[] = [];
   let isDone = false;
   const reader = createBodyReader(
-    { mapper, origin: "HTTP 200 with text/event-stream", secrets: [] },
+    { mapper, responseDescription: "HTTP 200 with text/event-stream", secrets: [] },
     {
       push(mapped) {
-        if (isDone) throw new Error("a part after the end");
+        if (isDone) throw new Error("received an event after the end");
         events.push(mapped);
         isDone = mapped.type === "finish" || mapped.type === "error";
       },
@@ -42,20 +42,20 @@ export function readBody(
 }
 
 /** Summarizes an answer. `end` is a finish reason, an error code, or the name of a thrown error's class. */
-export function summarize(events: readonly (MappedEvent | Error)[]) {
-  const joinTexts = (type: "text" | "reasoning") =>
+export function summarizeAnswer(events: readonly (MappedEvent | Error)[]) {
+  const joinText = (type: "text" | "reasoning") =>
     events.map((part) => (!(part instanceof Error) && part.type === type ? part.text : "")).join("");
-  const last = events.at(-1);
+  const lastEvent = events.at(-1);
   const describeEnd = () => {
-    if (last instanceof Error) return last.constructor.name;
-    if (last?.type === "finish") return last.reason;
-    return last?.type === "error" ? last.error.code : "none";
+    if (lastEvent instanceof Error) return lastEvent.constructor.name;
+    if (lastEvent?.type === "finish") return lastEvent.reason;
+    return lastEvent?.type === "error" ? lastEvent.error.code : "none";
   };
-  const end = !(last instanceof Error) && last?.type === "finish" ? last : null;
+  const end = !(lastEvent instanceof Error) && lastEvent?.type === "finish" ? lastEvent : null;
   const calls = (end?.toolCalls ?? []).map(({ name, arguments: text }) => `${name} ${text}`);
   return {
-    text: joinTexts("text"),
-    reasoning: joinTexts("reasoning"),
+    text: joinText("text"),
+    reasoning: joinText("reasoning"),
     end: describeEnd(),
     calls,
     usage: end?.usage ?? null,

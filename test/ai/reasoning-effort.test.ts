@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { AnswerOptions } from "../../src/ai/provider.ts";
 import type { ReasoningEffort } from "../../src/protocol/reasoning-effort.ts";
-import { collect, createTestChain } from "./collect.ts";
+import { collectRun, createTestChain } from "./collect.ts";
 import { startRejectingServer } from "./rejecting-server.ts";
 import { createOpenAiError, createPydanticError } from "./rejections.ts";
 
@@ -28,12 +28,12 @@ async function captureRequest({
   server.rejectWith(() => null);
   const chain = createTestChain(server.urls, [model]);
   const request = { options: { ...options, reasoningEffort: effort }, outputTokensMax: outputTokensMax ?? null };
-  const { text } = await collect(chain, request);
+  const { text } = await collectRun(chain, request);
   expect(text).toBe("Done.");
   return server.bodies[0] ?? {};
 }
 
-describe("an OpenAI model is sent the nearest effort that it supports", () => {
+describe("OpenAI models", () => {
   test.each([
     ["o3", { none: "low", minimal: "low", medium: "medium", xhigh: "high" }],
     ["gpt-5-mini", { none: "minimal", minimal: "minimal", high: "high", xhigh: "high" }],
@@ -45,32 +45,32 @@ describe("an OpenAI model is sent the nearest effort that it supports", () => {
     ["gpt-5.2-pro", { none: "medium", low: "medium", xhigh: "xhigh" }],
     ["gpt-6-sol", { none: "none", xhigh: "xhigh" }],
     ["fine-tuned", { minimal: "minimal" }],
-  ])("%s", async (model, efforts) => {
-    for (const [effort, sent] of Object.entries(efforts)) {
+  ])("%s receives the nearest effort that it supports", async (model, efforts) => {
+    for (const [effort, expectedEffort] of Object.entries(efforts)) {
       const { reasoning } = await captureRequest({ model: `openai/${model}`, effort: effort as ReasoningEffort });
       expect([effort, reasoning]).toEqual([
         effort,
-        { effort: sent, ...(sent !== "none" && { summary: "auto" }) } as Record<string, unknown>,
+        { effort: expectedEffort, ...(expectedEffort !== "none" && { summary: "auto" }) } as Record<string, unknown>,
       ]);
     }
   });
+});
 
-  test("unless it doesn't reason or no effort is set", async () => {
-    expect(await captureRequest({ model: "openai/gpt-4o", effort: "high" })).not.toHaveProperty("reasoning");
-    expect(await captureRequest({ model: "openai/gpt-5.2", effort: null })).toMatchObject({
-      reasoning: { summary: "auto" },
-    });
-    expect(await captureRequest({ model: "anthropic/claude-3-5-sonnet-latest", effort: "high" })).not.toHaveProperty(
-      "thinking",
-    );
-    const chat = await captureRequest({ model: "compatible/any", effort: null });
-    expect(Object.keys(chat)).not.toContain("reasoning_effort");
+test("no effort is sent if the model doesn't reason or no effort is set", async () => {
+  expect(await captureRequest({ model: "openai/gpt-4o", effort: "high" })).not.toHaveProperty("reasoning");
+  expect(await captureRequest({ model: "openai/gpt-5.2", effort: null })).toMatchObject({
+    reasoning: { summary: "auto" },
   });
+  expect(await captureRequest({ model: "anthropic/claude-3-5-sonnet-latest", effort: "high" })).not.toHaveProperty(
+    "thinking",
+  );
+  const chatRequest = await captureRequest({ model: "compatible/any", effort: null });
+  expect(Object.keys(chatRequest)).not.toContain("reasoning_effort");
 });
 
 const adaptive = { type: "adaptive", display: "summarized" };
 
-describe("Claude is sent an effort or a thinking budget", () => {
+describe("Claude", () => {
   test.each([
     ["claude-opus-5-5", "none", undefined, { effort: "low" }],
     ["claude-fable-5-1", "none", undefined, { effort: "low" }],
@@ -92,30 +92,44 @@ describe("Claude is sent an effort or a thinking budget", () => {
     ["claude-opus-5-5", null, adaptive, undefined],
     ["claude-opus-4-8", null, undefined, undefined],
     ["claude-next", null, undefined, undefined],
-  ] as const)("for %s with the effort %s", async (model, effort, thinking, config) => {
-    const { thinking: sent, output_config } = await captureRequest({ model: `anthropic/${model}`, effort });
-    expect([sent, output_config]).toEqual([thinking, config] as unknown[]);
-  });
+  ] as const)(
+    "receives an effort or a thinking budget (%s, effort %s)",
+    async (model, effort, thinking, outputConfig) => {
+      const { thinking: sentThinking, output_config } = await captureRequest({ model: `anthropic/${model}`, effort });
+      expect([sentThinking, output_config]).toEqual([thinking, outputConfig] as unknown[]);
+    },
+  );
 
-  test("with a budget that leaves tokens for the text, or with no budget", async () => {
+  test("receives a budget that leaves tokens for the text, or no budget", async () => {
     const model = "anthropic/claude-sonnet-4-5";
-    const large = await captureRequest({ model, effort: "xhigh", outputTokensMax: 10_000 });
-    expect(large).toMatchObject({ max_tokens: 10_000, thinking: { type: "enabled", budget_tokens: 8_000 } });
+    const requestWithBudget = await captureRequest({ model, effort: "xhigh", outputTokensMax: 10_000 });
+    expect(requestWithBudget).toMatchObject({
+      max_tokens: 10_000,
+      thinking: { type: "enabled", budget_tokens: 8_000 },
+    });
     expect(await captureRequest({ model, effort: "high", outputTokensMax: 1_200 })).not.toHaveProperty("thinking");
   });
 
-  test("without incompatible parameters", async () => {
+  test("receives no parameters that are incompatible with thinking", async () => {
     const tools = [{ name: "f", description: null, parameters: { type: "object" } }];
     const model = "anthropic/claude-sonnet-4-5";
-    const forced = await captureRequest({ model, effort: "high", options: { tools, toolChoice: "required" } });
-    expect(forced).not.toHaveProperty("thinking");
-    const sampled = await captureRequest({ model, effort: "high", options: { temperature: 0.5, topP: 0.5 } });
-    expect(sampled).toHaveProperty("thinking");
-    expect(["temperature", "top_p"].filter((name) => name in sampled)).toEqual([]);
+    const requestWithToolChoice = await captureRequest({
+      model,
+      effort: "high",
+      options: { tools, toolChoice: "required" },
+    });
+    expect(requestWithToolChoice).not.toHaveProperty("thinking");
+    const requestWithSampling = await captureRequest({
+      model,
+      effort: "high",
+      options: { temperature: 0.5, topP: 0.5 },
+    });
+    expect(requestWithSampling).toHaveProperty("thinking");
+    expect(["temperature", "top_p"].filter((name) => name in requestWithSampling)).toEqual([]);
   });
 });
 
-describe("a Chat Completions server is sent the effort", () => {
+describe("a Chat Completions server", () => {
   test.each([
     ["any", "xhigh", { reasoning_effort: "xhigh" }],
     ["any", "none", { reasoning_effort: "none" }],
@@ -123,32 +137,34 @@ describe("a Chat Completions server is sent the effort", () => {
     ["Qwen/Qwen3-32B", "low", { reasoning_effort: "low" }],
     ["deepseek-v4-pro", "none", { thinking: { type: "disabled" } }],
     ["kimi-k3", "none", { thinking: { type: "disabled" } }],
-  ] as const)("for %s with the effort %s", async (model, effort, fields) => {
+  ] as const)("receives the effort in the model's format (%s, effort %s)", async (model, effort, fields) => {
     const { reasoning_effort, chat_template_kwargs, thinking } = await captureRequest({
       model: `compatible/${model}`,
       effort,
     });
-    const sent = { reasoning_effort, chat_template_kwargs, thinking };
-    expect(JSON.parse(JSON.stringify(sent))).toEqual(fields as object);
+    const sentFields = { reasoning_effort, chat_template_kwargs, thinking };
+    expect(JSON.parse(JSON.stringify(sentFields))).toEqual(fields as object);
   });
 });
 
 /** Makes the server reject every effort that isn't in the list. */
-function rejectAllExcept(supported: readonly string[], createBody: (effort: string) => unknown): void {
+function rejectAllExcept(supportedEfforts: readonly string[], createBody: (effort: string) => unknown): void {
   server.rejectWith((body) => {
     const { effort } = (body.reasoning ?? body.output_config ?? {}) as { effort?: string };
-    const sent = effort ?? (body.reasoning_effort as string | undefined);
-    return sent === undefined || supported.includes(sent) ? null : { status: 400, body: createBody(sent) };
+    const sentEffort = effort ?? (body.reasoning_effort as string | undefined);
+    if (sentEffort === undefined || supportedEfforts.includes(sentEffort)) return null;
+    return { status: 400, body: createBody(sentEffort) };
   });
 }
 
 /** Runs a model twice, and returns the effort of every request. */
 async function runTwice(model: string, effort: ReasoningEffort): Promise<unknown[]> {
   const chain = createTestChain(server.urls, [model]);
-  for (const _ of [1, 2]) expect((await collect(chain, { options: { reasoningEffort: effort } })).text).toBe("Done.");
+  for (const _ of [1, 2])
+    expect((await collectRun(chain, { options: { reasoningEffort: effort } })).text).toBe("Done.");
   return server.bodies.map((body) => {
-    const { effort: sent } = (body.reasoning ?? body.output_config ?? {}) as { effort?: string };
-    return sent ?? body.reasoning_effort ?? null;
+    const { effort: sentEffort } = (body.reasoning ?? body.output_config ?? {}) as { effort?: string };
+    return sentEffort ?? body.reasoning_effort ?? null;
   });
 }
 
@@ -198,7 +214,7 @@ describe("a rejected value", () => {
     expect(await runTwice("anthropic/own", "high")).toEqual(["high", null, null]);
   });
 
-  test("for the thinking mode of a Claude model is omitted without changing the effort", async () => {
+  test("is omitted without changing the effort if it is a Claude model's thinking mode", async () => {
     const message =
       '"thinking.type.adaptive" is not supported for this model. Use "thinking.type.enabled" to control thinking behavior.';
     server.rejectWith((body) =>
@@ -214,7 +230,7 @@ describe("a rejected value", () => {
     const chain = createTestChain(server.urls, ["compatible/own"]);
     rejectAllExcept(["low"], (effort) => createOpenAiError(`Invalid value: '${effort}'.`, "reasoning_effort"));
     for (const reasoningEffort of ["high", "xhigh", "low", "xhigh"] as const)
-      expect((await collect(chain, { options: { reasoningEffort } })).text).toBe("Done.");
+      expect((await collectRun(chain, { options: { reasoningEffort } })).text).toBe("Done.");
     expect(server.bodies.map(({ reasoning_effort }) => reasoning_effort)).toEqual([
       "high",
       "medium",

@@ -3,7 +3,7 @@ import type { AnswerPart } from "../../src/ai/answer-part.ts";
 import { REASONING_LENGTH_MAX } from "../../src/ai/attempt/answer.ts";
 import { THINKING_TIMEOUT_MS } from "../../src/ai/timeouts.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
-import { collect, createRecordingObserver, createTestChain } from "./collect.ts";
+import { collectRun, createRecordingObserver, createTestChain } from "./collect.ts";
 
 let mockProvider: MockProvider;
 beforeAll(() => {
@@ -17,7 +17,7 @@ const listParts = (parts: AnswerPart[]) => parts.map((part) => [part.type, "text
 describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
   test("reasoning arrives as separate parts, before the text", async () => {
     mockProvider.script("thinks", { thinking: ["First, ", "a plan."], pieces: ["The ", "answer."], pieceDelayMs: 20 });
-    const { parts, text, reasoning, end } = await collect(createTestChain(mockProvider, [`${provider}/thinks`]));
+    const { parts, text, reasoning, end } = await collectRun(createTestChain(mockProvider, [`${provider}/thinks`]));
     expect(listParts(parts)).toEqual([
       ["start", null],
       ["reasoning", "First, "],
@@ -34,7 +34,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     mockProvider.script("first", { thinking: ["A wrong idea."], pieces: [], fault: "cut", piecesBeforeFault: 0 });
     mockProvider.script("second", { thinking: ["A better one."], pieces: ["Done."] });
     const chain = createTestChain(mockProvider, [`${provider}/first`, `${provider}/second`], { maxRetries: 0 });
-    const { parts, text, reasoning, end } = await collect(chain);
+    const { parts, text, reasoning, end } = await collectRun(chain);
     expect(listParts(parts)).toEqual([
       ["start", null],
       ["reasoning", "A wrong idea."],
@@ -48,12 +48,12 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     expect(parts[2]).not.toHaveProperty("reasoning");
   });
 
-  test("the reasoning before text that is kept after a failover is kept too", async () => {
+  test("if text is kept after a failover, the reasoning before it is kept too", async () => {
     mockProvider.script("first", { thinking: ["Think."], pieces: ["One ", "two"], fault: "cut", piecesBeforeFault: 2 });
     mockProvider.script("second", { thinking: ["Go on."], pieces: [], fault: "cut", piecesBeforeFault: 0 });
     mockProvider.script("third", { thinking: ["On."], pieces: [" three."] });
     const models = ["first", "second", "third"].map((name) => `${provider}/${name}`);
-    const { text, reasoning, resets, end } = await collect(createTestChain(mockProvider, models, { maxRetries: 0 }));
+    const { text, reasoning, resets, end } = await collectRun(createTestChain(mockProvider, models, { maxRetries: 0 }));
     expect(text).toBe("One two three.");
     expect(reasoning).toBe("Think.\n\nOn.");
     expect(resets.map((reset) => [reset.text, reset.reasoning])).toEqual([
@@ -65,10 +65,10 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
 
   test("hidden reasoning isn't pushed to the reader, but its tokens are counted", async () => {
     mockProvider.script("first", { thinking: ["A wrong idea."], pieces: [], fault: "cut", piecesBeforeFault: 0 });
-    mockProvider.script("second", { thinking: ["Better. ".repeat(20)], pieces: ["Done."], reportsUsage: false });
+    mockProvider.script("second", { thinking: ["Better. ".repeat(20)], pieces: ["Done."], reportUsage: false });
     const models = [`${provider}/first`, `${provider}/second`];
-    const chain = createTestChain(mockProvider, models, { maxRetries: 0, showsReasoning: false });
-    const { parts, end } = await collect(chain);
+    const chain = createTestChain(mockProvider, models, { maxRetries: 0, shouldShowReasoning: false });
+    const { parts, end } = await collectRun(chain);
     expect(listParts(parts)).toEqual([
       ["start", null],
       ["text", "Done."],
@@ -77,11 +77,11 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     expect(end.usage?.output_tokens).toBeGreaterThan(end.usage?.reasoning_tokens ?? 0);
   });
 
-  test("reasoning is limited in length, and has no NUL or split characters", async () => {
+  test("reasoning is limited in length, and contains no NUL and no split characters", async () => {
     const start = "\n  \0Plan 👩‍👩‍👧\ud83d";
     const thinking = [start, "\ude00!", ...Array.from({ length: 30 }, () => "thought ".repeat(1_000))];
     mockProvider.script("endless", { thinking, pieces: ["Done."] });
-    const { parts, text, reasoning } = await collect(createTestChain(mockProvider, [`${provider}/endless`]));
+    const { parts, text, reasoning } = await collectRun(createTestChain(mockProvider, [`${provider}/endless`]));
     expect(text).toBe("Done.");
     expect(reasoning).toHaveLength(REASONING_LENGTH_MAX);
     expect(reasoning.isWellFormed()).toBe(true);
@@ -93,21 +93,21 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
 
 test("a think block before the text is reasoning", async () => {
   mockProvider.script("local", { pieces: ["<thi", "nk>\nLet me ", "see.\n</think>", "\n\nThe answer."] });
-  const { text, reasoning } = await collect(createTestChain(mockProvider, ["compatible/local"]));
+  const { text, reasoning } = await collectRun(createTestChain(mockProvider, ["compatible/local"]));
   expect(text).toBe("The answer.");
   expect(reasoning.trimEnd()).toBe("Let me see.");
 });
 
 test("an empty think block isn't reasoning", async () => {
   mockProvider.script("local", { pieces: ["<think>\n\n</think>\n\n", "The answer."] });
-  const { parts } = await collect(createTestChain(mockProvider, ["compatible/local"]));
+  const { parts } = await collectRun(createTestChain(mockProvider, ["compatible/local"]));
   expect(parts.map(({ type }) => type)).toEqual(["start", "text"]);
 });
 
 test("the reasoning of an answer's steps is joined with blank lines", async () => {
   mockProvider.script("model", { thinking: ["More."], pieces: ["Done."] });
   const resume = { text: "Looking.", reasoning: "Where?", attempt: 1, step: "next" } as const;
-  const { reasoning, parts } = await collect(createTestChain(mockProvider, ["anthropic/model"]), { resume });
+  const { reasoning, parts } = await collectRun(createTestChain(mockProvider, ["anthropic/model"]), { resume });
   expect(reasoning).toBe("Where?\n\nMore.");
   expect(parts.map(({ type }) => type)).toEqual(["reasoning", "text"]);
 });
@@ -122,7 +122,7 @@ test("a step that fails in a tool call loses only its own reasoning", async () =
   mockProvider.script("second", { pieces: ["Done."] });
   const chain = createTestChain(mockProvider, ["anthropic/first", "anthropic/second"], { maxRetries: 0 });
   const resume = { text: "Looking. ", reasoning: "Where?", attempt: 1, step: "next" } as const;
-  const { text, reasoning } = await collect(chain, { resume });
+  const { text, reasoning } = await collectRun(chain, { resume });
   expect(text).toBe("Looking. Done.");
   expect(reasoning).toBe("Where?");
 });
@@ -130,54 +130,62 @@ test("a step that fails in a tool call loses only its own reasoning", async () =
 test("a resumed answer keeps its reasoning only if it has text", async () => {
   mockProvider.script("model", { thinking: ["On."], pieces: [" two."] });
   const chain = createTestChain(mockProvider, ["openai/model"]);
-  const withText = await collect(chain, { resume: { text: "One", reasoning: "Count.", attempt: 1 } });
+  const withText = await collectRun(chain, { resume: { text: "One", reasoning: "Count.", attempt: 1 } });
   expect([withText.text, withText.reasoning]).toEqual(["One two.", "Count.\n\nOn."]);
-  const withoutText = await collect(chain, { resume: { text: "", reasoning: "Count.", attempt: 1 } });
+  const withoutText = await collectRun(chain, { resume: { text: "", reasoning: "Count.", attempt: 1 } });
   expect(withoutText.reasoning).toBe("On.");
 });
 
 test("reasoning doesn't count as the first token", async () => {
-  const { observe, events } = createRecordingObserver();
+  const { observer, events } = createRecordingObserver();
   mockProvider.script("first", { thinking: ["Hm."], pieces: [], fault: "cut", piecesBeforeFault: 0 });
-  const first = await collect(createTestChain(mockProvider, ["openai/first"], { observe, maxRetries: 0 }));
-  expect(first.end.type).toBe("error");
+  const failedRun = await collectRun(createTestChain(mockProvider, ["openai/first"], { observer, maxRetries: 0 }));
+  expect(failedRun.end.type).toBe("error");
   expect(events.filter(([name]) => name === "first_token")).toEqual([]);
   expect(events).toContainEqual(["tokens", "openai/first", "reasoning", true]);
 });
 
 test("OpenAI's reasoning summaries and Anthropic's thinking blocks are separated by blank lines", async () => {
-  const summary = (output: number, index: number, delta: string) =>
+  const createSummaryEvent = (output: number, index: number, delta: string) =>
     `data: ${JSON.stringify({ type: "response.reasoning_summary_text.delta", output_index: output, summary_index: index, delta })}\n\n`;
-  const completed = `data: ${JSON.stringify({
+  const completedEvent = `data: ${JSON.stringify({
     type: "response.completed",
     response: { status: "completed", output: [{ type: "message", content: [{ type: "output_text", text: "Done." }] }] },
   })}\n\n`;
-  const recording = summary(0, 0, "**A** ") + summary(0, 0, "a.") + summary(0, 1, "**B** b.") + summary(2, 0, "C.");
-  mockProvider.script("summaries", { recording: recording + completed });
-  const openai = await collect(createTestChain(mockProvider, ["openai/summaries"]));
-  expect(openai.reasoning).toBe("**A** a.\n\n**B** b.\n\nC.");
+  const recording =
+    createSummaryEvent(0, 0, "**A** ") +
+    createSummaryEvent(0, 0, "a.") +
+    createSummaryEvent(0, 1, "**B** b.") +
+    createSummaryEvent(2, 0, "C.");
+  mockProvider.script("summaries", { recording: recording + completedEvent });
+  const openaiRun = await collectRun(createTestChain(mockProvider, ["openai/summaries"]));
+  expect(openaiRun.reasoning).toBe("**A** a.\n\n**B** b.\n\nC.");
 
-  const event = (type: string, data: object) => `event: ${type}\ndata: ${JSON.stringify({ type, ...data })}\n\n`;
-  const thought = (index: number, thinking: string) =>
-    event("content_block_delta", { index, delta: { type: "thinking_delta", thinking } });
-  const text = event("content_block_delta", { index: 2, delta: { type: "text_delta", text: "Done." } });
-  const stop = event("message_delta", { delta: { stop_reason: "end_turn" } }) + event("message_stop", {});
-  mockProvider.script("blocks", { recording: thought(0, "A ") + thought(0, "a.") + thought(1, "B.") + text + stop });
-  const anthropic = await collect(createTestChain(mockProvider, ["anthropic/blocks"]));
-  expect(anthropic.reasoning).toBe("A a.\n\nB.");
+  const formatTypedEvent = (type: string, data: object) =>
+    `event: ${type}\ndata: ${JSON.stringify({ type, ...data })}\n\n`;
+  const createThinkingEvent = (index: number, thinking: string) =>
+    formatTypedEvent("content_block_delta", { index, delta: { type: "thinking_delta", thinking } });
+  const text = formatTypedEvent("content_block_delta", { index: 2, delta: { type: "text_delta", text: "Done." } });
+  const stop =
+    formatTypedEvent("message_delta", { delta: { stop_reason: "end_turn" } }) + formatTypedEvent("message_stop", {});
+  mockProvider.script("blocks", {
+    recording: createThinkingEvent(0, "A ") + createThinkingEvent(0, "a.") + createThinkingEvent(1, "B.") + text + stop,
+  });
+  const anthropicRun = await collectRun(createTestChain(mockProvider, ["anthropic/blocks"]));
+  expect(anthropicRun.reasoning).toBe("A a.\n\nB.");
 });
 
 test("OpenAI's reasoning summaries are requested if readers see them or if they prevent a timeout", async () => {
   mockProvider.script("gpt-5", { pieces: ["Done."] });
   const fetchSummaryMode = async (options: Parameters<typeof createTestChain>[2]) => {
-    await collect(createTestChain(mockProvider, ["openai/gpt-5"], options));
+    await collectRun(createTestChain(mockProvider, ["openai/gpt-5"], options));
     const body = mockProvider.requests.at(-1)?.body as { reasoning?: { summary?: string } };
     return body.reasoning?.summary;
   };
   const longTimeouts = { firstTokenTimeoutMs: THINKING_TIMEOUT_MS, idleTimeoutMs: THINKING_TIMEOUT_MS };
   expect(await fetchSummaryMode(longTimeouts)).toBe("auto");
-  expect(await fetchSummaryMode({ ...longTimeouts, showsReasoning: false })).toBeUndefined();
-  expect(await fetchSummaryMode({ showsReasoning: false })).toBe("auto");
+  expect(await fetchSummaryMode({ ...longTimeouts, shouldShowReasoning: false })).toBeUndefined();
+  expect(await fetchSummaryMode({ shouldShowReasoning: false })).toBe("auto");
 });
 
 test("reasoning followed only by spaces is dropped at a failover", async () => {
@@ -189,7 +197,7 @@ test("reasoning followed only by spaces is dropped at a failover", async () => {
   });
   mockProvider.script("second", { pieces: ["Done."] });
   const chain = createTestChain(mockProvider, ["openai/first", "anthropic/second"], { maxRetries: 0 });
-  const { text, reasoning } = await collect(chain);
+  const { text, reasoning } = await collectRun(chain);
   expect([text.trim(), reasoning]).toEqual(["Done.", ""]);
 });
 
@@ -200,7 +208,7 @@ test("an answer with a corrected format keeps all its reasoning", async () => {
     { thinking: ["As JSON."], pieces: ['{"colour":"red"}'] },
   );
   const options = { format: { type: "json_object" as const } };
-  const { text, reasoning, end } = await collect(createTestChain(mockProvider, ["compatible/model"]), { options });
+  const { text, reasoning, end } = await collectRun(createTestChain(mockProvider, ["compatible/model"]), { options });
   expect([text, reasoning]).toEqual(['{"colour":"red"}', "Which colour?\n\nAs JSON."]);
   expect(end).toMatchObject({ type: "finish", output: { value: { colour: "red" } } });
 });

@@ -6,7 +6,7 @@ import {
   LEARNED_MODELS_MAX,
   type ParameterAdapter,
 } from "../../src/ai/providers/parameters/adapter.ts";
-import { collect, createRecordingObserver, createTestChain } from "./collect.ts";
+import { collectRun, createRecordingObserver, createTestChain } from "./collect.ts";
 import { type SentBody, startRejectingServer } from "./rejecting-server.ts";
 import { createOpenAiError, createPydanticError, createUnsupportedError, rejections } from "./rejections.ts";
 
@@ -31,38 +31,46 @@ const hasField = (body: SentBody, name: string): boolean => JSON.stringify(body)
 
 /** Runs a model twice. Returns both results, and the number of requests for each. */
 async function runTwice(model: string, request: Partial<RunRequest> = fullRequest) {
-  const { observe, events } = createRecordingObserver();
-  const chain = createTestChain(server.urls, [model, "anthropic/spare"], { observe, maxRetries: 3 });
-  const first = await collect(chain, request);
-  const requests = server.bodies.length;
-  const second = await collect(chain, request);
+  const { observer, events } = createRecordingObserver();
+  const chain = createTestChain(server.urls, [model, "anthropic/spare"], { observer, maxRetries: 3 });
+  const firstRun = await collectRun(chain, request);
+  const firstRequestCount = server.bodies.length;
+  const secondRun = await collectRun(chain, request);
   expect(chain.listModels().every(({ state }) => state === "available")).toBe(true);
-  return { first, second, requests: [requests, server.bodies.length - requests], events };
+  return {
+    firstRun,
+    secondRun,
+    requestCounts: [firstRequestCount, server.bodies.length - firstRequestCount],
+    events,
+  };
 }
 
 describe("a rejected parameter", () => {
   test.each(rejections)(
-    "is omitted in the same attempt ($name: $parameter)",
+    "is omitted when the request is retried in the same attempt ($name: $parameter)",
     async ({ model, parameter, status = 400, rejection }) => {
       server.rejectWith((body) => (hasField(body, parameter) ? { status, body: rejection } : null));
-      const { first, second, requests, events } = await runTwice(model);
-      expect([first.text, second.text]).toEqual(["Done.", "Done."]);
+      const { firstRun, secondRun, requestCounts, events } = await runTwice(model);
+      expect([firstRun.text, secondRun.text]).toEqual(["Done.", "Done."]);
       // The rejection is remembered, unless only the value was rejected.
       const isRemembered = !JSON.stringify(rejection).includes("invalid temperature");
-      expect(requests).toEqual([2, isRemembered ? 1 : 2]);
+      expect(requestCounts).toEqual([2, isRemembered ? 1 : 2]);
       const [rejected, accepted] = server.bodies;
       expect([hasField(rejected ?? {}, parameter), hasField(accepted ?? {}, parameter)]).toEqual([true, false]);
       // No other parameter was omitted.
       const checkedNames = ["temperature", "top_p", "stop", "stop_sequences", "tools", "model", "max_tokens"];
-      for (const other of checkedNames.filter((name) => name !== parameter))
-        expect([other, hasField(accepted ?? {}, other)]).toEqual([other, hasField(rejected ?? {}, other)]);
+      for (const otherName of checkedNames.filter((name) => name !== parameter))
+        expect([otherName, hasField(accepted ?? {}, otherName)]).toEqual([
+          otherName,
+          hasField(rejected ?? {}, otherName),
+        ]);
       // Each run is one attempt that didn't fail, and only the answer is charged.
       expect(events.filter(([kind]) => kind === "attempt")).toEqual([
         ["attempt", model, "complete", null],
         ["attempt", model, "complete", null],
       ]);
       expect(events.filter(([kind]) => kind === "failover" || kind === "state")).toEqual([]);
-      expect(first.end.usage).toMatchObject({ input_tokens: 11, output_tokens: 3, estimated: false });
+      expect(firstRun.end.usage).toMatchObject({ input_tokens: 11, output_tokens: 3, estimated: false });
     },
   );
 
@@ -73,8 +81,8 @@ describe("a rejected parameter", () => {
         ? { status: 400, body: { type: "error", error: { type: "invalid_request_error", message } } }
         : null,
     );
-    const { first, requests } = await runTwice("anthropic/own");
-    expect([first.text, requests]).toEqual(["Done.", [2, 1]]);
+    const { firstRun, requestCounts } = await runTwice("anthropic/own");
+    expect([firstRun.text, requestCounts]).toEqual(["Done.", [2, 1]]);
     expect([hasField(server.bodies[1] ?? {}, "temperature"), hasField(server.bodies[1] ?? {}, "top_p")]).toEqual([
       true,
       false,
@@ -87,27 +95,27 @@ describe("a rejected parameter", () => {
     server.rejectWith((body) =>
       hasField(body, "max_tokens") ? { status: 400, body: createOpenAiError(message, "max_tokens") } : null,
     );
-    const { first, requests } = await runTwice("compatible/own");
-    expect([first.text, requests]).toEqual(["Done.", [2, 1]]);
+    const { firstRun, requestCounts } = await runTwice("compatible/own");
+    expect([firstRun.text, requestCounts]).toEqual(["Done.", [2, 1]]);
     expect(server.bodies[1]).toMatchObject({ max_completion_tokens: 500 });
   });
 
-  test("is omitted together with the others that the error lists", async () => {
+  test("is omitted together with the other parameters that the error lists", async () => {
     const names = ["temperature", "top_p", "stop", "stream_options"];
     server.rejectWith((body) => {
       const name = names.find((field) => hasField(body, field));
       return name ? { status: 400, body: createUnsupportedError(name) } : null;
     });
-    const rejectedSingly = await runTwice("compatible/own");
-    expect([rejectedSingly.first.text, rejectedSingly.requests]).toEqual(["Done.", [5, 1]]);
+    const runsWithSeparateErrors = await runTwice("compatible/own");
+    expect([runsWithSeparateErrors.firstRun.text, runsWithSeparateErrors.requestCounts]).toEqual(["Done.", [5, 1]]);
     server.rejectWith((body) => {
       const rejectedNames = names.filter((field) => hasField(body, field));
       return rejectedNames.length > 0
         ? { status: 422, body: { detail: rejectedNames.map((name) => createPydanticError(name)) } }
         : null;
     });
-    const rejectedTogether = await runTwice("compatible/own");
-    expect([rejectedTogether.first.text, rejectedTogether.requests]).toEqual(["Done.", [2, 1]]);
+    const runsWithJointError = await runTwice("compatible/own");
+    expect([runsWithJointError.firstRun.text, runsWithJointError.requestCounts]).toEqual(["Done.", [2, 1]]);
   });
 
   test("is still sent with other values if a value was out of range", async () => {
@@ -120,9 +128,9 @@ describe("a rejected parameter", () => {
         : null,
     );
     const chain = createTestChain(server.urls, ["compatible/own"]);
-    const high = await collect(chain, { options: { temperature: 1.5 } });
-    const low = await collect(chain, { options: { temperature: 0.5 } });
-    expect([high.text, low.text]).toEqual(["Done.", "Done."]);
+    const runWithHighTemperature = await collectRun(chain, { options: { temperature: 1.5 } });
+    const runWithLowTemperature = await collectRun(chain, { options: { temperature: 0.5 } });
+    expect([runWithHighTemperature.text, runWithLowTemperature.text]).toEqual(["Done.", "Done."]);
     expect(server.bodies.map(({ temperature }) => temperature)).toEqual([1.5, undefined, 0.5]);
   });
 
@@ -137,23 +145,23 @@ describe("a rejected parameter", () => {
       const body = { type: "error", error };
       for (const rejection of [body, `data: ${JSON.stringify(body)}\n\ndata: [DONE]\n\n`]) {
         server.rejectWith((sent) => (hasField(sent, "temperature") ? { status: 200, body: rejection } : null));
-        const { first, second, requests, events } = await runTwice(model);
-        expect([first.text, second.text, first.end.type]).toEqual(["Done.", "Done.", "finish"]);
-        expect(requests).toEqual([2, 1]);
+        const { firstRun, secondRun, requestCounts, events } = await runTwice(model);
+        expect([firstRun.text, secondRun.text, firstRun.end.type]).toEqual(["Done.", "Done.", "finish"]);
+        expect(requestCounts).toEqual([2, 1]);
         expect(events.filter(([kind]) => kind === "attempt").length).toBe(2);
       }
     },
   );
 
-  test("ends the attempt if it is rejected after some text", async () => {
-    const text = JSON.stringify({ choices: [{ delta: { content: "Half. " } }] });
+  test("ends the attempt if the rejection arrives after some text", async () => {
+    const textChunk = JSON.stringify({ choices: [{ delta: { content: "Half. " } }] });
     const error = JSON.stringify({ error: { message: "Unsupported parameter: 'temperature'", code: 400 } });
     server.rejectWith((sent) =>
-      sent.model === "model" ? { status: 200, body: `data: ${text}\n\ndata: ${error}\n\n` } : null,
+      sent.model === "model" ? { status: 200, body: `data: ${textChunk}\n\ndata: ${error}\n\n` } : null,
     );
     const chain = createTestChain(server.urls, ["compatible/model", "anthropic/spare"]);
-    const { text: written, end } = await collect(chain, fullRequest);
-    expect([written, end.model, server.bodies.length]).toEqual(["Half. Done.", "anthropic/spare", 2]);
+    const { text, end } = await collectRun(chain, fullRequest);
+    expect([text, end.model, server.bodies.length]).toEqual(["Half. Done.", "anthropic/spare", 2]);
   });
 
   test("is still sent to other models", async () => {
@@ -163,7 +171,7 @@ describe("a rejected parameter", () => {
         : null,
     );
     const chain = createTestChain(server.urls, ["compatible/own", "compatible/other"]);
-    for (const model of ["compatible/own", "compatible/other"]) await collect(chain, { ...fullRequest, model });
+    for (const model of ["compatible/own", "compatible/other"]) await collectRun(chain, { ...fullRequest, model });
     expect(server.bodies.map((body) => [body.model, hasField(body, "temperature")])).toEqual([
       ["own", true],
       ["own", false],
@@ -172,7 +180,7 @@ describe("a rejected parameter", () => {
   });
 });
 
-describe("a rejection", () => {
+describe("a rejected request", () => {
   const cases: [name: string, status: number, body: unknown][] = [
     [
       "a model that does not exist",
@@ -193,12 +201,12 @@ describe("a rejection", () => {
       ),
     ],
     [
-      "messages",
+      "an invalid message",
       400,
       createOpenAiError("Invalid value: 'temperature' is not a role.", "messages[0].role", "invalid_value"),
     ],
     [
-      "tools",
+      "an invalid tool schema",
       400,
       createOpenAiError("Invalid schema for function 'stop'.", "tools[0].function.parameters", "invalid_schema"),
     ],
@@ -214,13 +222,13 @@ describe("a rejection", () => {
     ],
     ["a parameter that wasn't sent", 400, createOpenAiError("Unsupported parameter: 'logprobs'", "logprobs")],
     ["a server error", 500, createOpenAiError("Unsupported parameter: 'temperature'", "temperature")],
-    ["no text", 400, ""],
+    ["an empty body", 400, ""],
     ["a web page", 400, "<!doctype html><title>400 Bad Request</title>"],
   ];
-  test.each(cases)("isn't retried without a parameter to omit (%s)", async (_name, status, body) => {
+  test.each(cases)("isn't retried if no parameter can be omitted (%s)", async (_name, status, body) => {
     server.rejectWith(({ model }) => (model === "own" ? { status, body } : null));
     const chain = createTestChain(server.urls, ["compatible/own"], { maxRetries: 0 });
-    const { end } = await collect(chain, fullRequest);
+    const { end } = await collectRun(chain, fullRequest);
     expect([end.type, server.bodies.length]).toEqual(["error", 1]);
   });
 
@@ -231,33 +239,35 @@ describe("a rejection", () => {
       const name = names.find((field) => hasField(body, field));
       return { status: 400, body: name ? createUnsupportedError(name) : createOpenAiError("No.") };
     });
-    const { first, requests } = await runTwice("compatible/own");
-    expect(first.text).toBe("Done.");
-    expect(requests[0]).toBe(ADAPTATIONS_MAX + 2);
+    const { firstRun, requestCounts } = await runTwice("compatible/own");
+    expect(firstRun.text).toBe("Done.");
+    // The original request, its retries, and the request to the next model.
+    expect(requestCounts[0]).toBe(1 + ADAPTATIONS_MAX + 1);
   });
 
-  test("isn't remembered if the omission didn't help", async () => {
+  test("doesn't mark a parameter as unsupported if omitting it didn't help", async () => {
     server.rejectWith(({ model }) =>
       model === "own" ? { status: 400, body: createUnsupportedError("temperature") } : null,
     );
     const chain = createTestChain(server.urls, ["compatible/own"]);
-    await collect(chain, fullRequest);
+    await collectRun(chain, fullRequest);
     server.rejectWith(() => null);
-    await collect(chain, fullRequest);
+    await collectRun(chain, fullRequest);
     expect(server.bodies.map((body) => hasField(body, "temperature"))).toEqual([true]);
   });
 });
 
-describe("learned parameters", () => {
+describe("parameters that a model has rejected", () => {
   const rejection = JSON.stringify(createUnsupportedError("temperature"));
-  const begin = (adapter: ParameterAdapter, model: string) => adapter.begin({ model, temperature: 0.2 });
+  const beginRequest = (adapter: ParameterAdapter, model: string) =>
+    adapter.startAdaptation({ model, temperature: 0.2 });
 
   test("are reported once per model and parameter", () => {
-    const learned: string[][] = [];
-    const adapter = createParameterAdapter({ api: "chat", onLearned: (...kind) => learned.push(kind) });
-    const requests = ["a", "a", "b"].map((model) => begin(adapter, model));
+    const learnedPairs: string[][] = [];
+    const adapter = createParameterAdapter({ api: "chat", onParameterRejected: (...pair) => learnedPairs.push(pair) });
+    const requests = ["a", "a", "b"].map((model) => beginRequest(adapter, model));
     for (const { adaptBody } of requests) expect(hasField(adaptBody(400, rejection) ?? {}, "temperature")).toBe(false);
-    expect(learned).toEqual([
+    expect(learnedPairs).toEqual([
       ["a", "temperature"],
       ["b", "temperature"],
     ]);
@@ -267,26 +277,28 @@ describe("learned parameters", () => {
     server.rejectWith((body) =>
       hasField(body, "top_p") ? { status: 400, body: createUnsupportedError("top_p") } : null,
     );
-    const lines: unknown[] = [];
-    const observeRequests = { onLearned: (model: string, parameter: string) => lines.push({ model, parameter }) };
-    const chain = createTestChain(server.urls, ["anthropic/own"], { observeRequests });
-    for (let index = 0; index < 3; index += 1) await collect(chain, fullRequest);
-    expect(lines).toEqual([{ model: "anthropic/own", parameter: "top_p" }]);
+    const logEntries: unknown[] = [];
+    const requestObserver = {
+      onParameterRejected: (model: string, parameter: string) => logEntries.push({ model, parameter }),
+    };
+    const chain = createTestChain(server.urls, ["anthropic/own"], { requestObserver });
+    for (let index = 0; index < 3; index += 1) await collectRun(chain, fullRequest);
+    expect(logEntries).toEqual([{ model: "anthropic/own", parameter: "top_p" }]);
   });
 
-  test("are remembered only for the models that were used last", () => {
+  test("are remembered only for the most recently used models", () => {
     const adapter = createParameterAdapter({ api: "chat" });
     for (let index = 0; index <= LEARNED_MODELS_MAX; index += 1)
-      begin(adapter, `model${index}`).adaptBody(400, rejection);
-    const isSent = (model: string) => hasField(begin(adapter, model).body, "temperature");
+      beginRequest(adapter, `model${index}`).adaptBody(400, rejection);
+    const isSent = (model: string) => hasField(beginRequest(adapter, model).body, "temperature");
     expect(["model0", "model1", `model${LEARNED_MODELS_MAX}`].map(isSent)).toEqual([true, false, false]);
   });
 });
 
 describe("a request with nested parameters", () => {
-  /** Returns the body that is sent after a rejection. */
+  /** Returns the body that is sent after a rejection, or null if the request isn't retried. */
   function adaptBody(api: "responses" | "messages", body: Record<string, unknown>, rejection: unknown) {
-    return createParameterAdapter({ api }).begin(body).adaptBody(400, JSON.stringify(rejection));
+    return createParameterAdapter({ api }).startAdaptation(body).adaptBody(400, JSON.stringify(rejection));
   }
   const notVerified = "Your organization must be verified to generate reasoning summaries.";
 
@@ -330,24 +342,27 @@ describe("a request with nested parameters", () => {
   });
 });
 
-describe("parameters that a model is known to reject aren't sent", () => {
+describe("parameters that a model is known to reject", () => {
   const captureBody = async (model: string, request: Partial<RunRequest> = fullRequest): Promise<SentBody> => {
     server.rejectWith(() => null);
-    await collect(createTestChain(server.urls, [model]), request);
+    await collectRun(createTestChain(server.urls, [model]), request);
     return server.bodies[0] ?? {};
   };
 
-  test.each(["openai/gpt-5", "openai/gpt-5.2-pro", "openai/o3-mini", "openai/o1"])("to %s", async (model) => {
-    const body = await captureBody(model);
-    expect([hasField(body, "temperature"), hasField(body, "top_p"), body.max_output_tokens]).toEqual([
-      false,
-      false,
-      500,
-    ]);
-  });
+  test.each(["openai/gpt-5", "openai/gpt-5.2-pro", "openai/o3-mini", "openai/o1"])(
+    "aren't sent to %s",
+    async (model) => {
+      const body = await captureBody(model);
+      expect([hasField(body, "temperature"), hasField(body, "top_p"), body.max_output_tokens]).toEqual([
+        false,
+        false,
+        500,
+      ]);
+    },
+  );
 
   test.each(["compatible/gpt-5", "compatible/openai/gpt-5-mini", "compatible/vendor/o3-mini", "compatible/o4-mini"])(
-    "to %s",
+    "aren't sent to %s",
     async (model) => {
       const body = await captureBody(model);
       const sentNames = ["temperature", "top_p", "stop", "max_tokens"].filter((name) => hasField(body, name));
@@ -356,7 +371,7 @@ describe("parameters that a model is known to reject aren't sent", () => {
   );
 
   test.each(["openai/gpt-5-chat-latest", "openai/gpt-4o", "compatible/gpt-oss-120b", "compatible/openai/gpt-5-chat"])(
-    "except to %s, which accepts them",
+    "are sent to %s, which accepts them",
     async (model) => {
       const body = await captureBody(model);
       expect(body).toMatchObject({ temperature: 0.2, top_p: 0.9 });
@@ -364,26 +379,26 @@ describe("parameters that a model is known to reject aren't sent", () => {
   );
 
   test.each([
-    ["claude-sonnet-4-5", false],
-    ["claude-opus-4-1-20250805", false],
-    ["claude-opus-5", false],
-    ["claude-sonnet-4-20250514", true],
-    ["claude-3-5-haiku-latest", true],
-  ])("to anthropic/%s (`top_p` with `temperature`: %p)", async (model, isSent) => {
+    ["claude-sonnet-4-5", true],
+    ["claude-opus-4-1-20250805", true],
+    ["claude-opus-5", true],
+    ["claude-sonnet-4-20250514", false],
+    ["claude-3-5-haiku-latest", false],
+  ])("include `top_p` together with `temperature` for anthropic/%s: %p", async (model, isRejected) => {
     const body = await captureBody(`anthropic/${model}`);
-    expect([body.temperature, hasField(body, "top_p")]).toEqual([0.2, isSent]);
-    const alone = await captureBody(`anthropic/${model}`, { options: { topP: 0.9 } });
-    expect(alone.top_p).toBe(0.9);
+    expect([body.temperature, hasField(body, "top_p")]).toEqual([0.2, !isRejected]);
+    const bodyWithoutTemperature = await captureBody(`anthropic/${model}`, { options: { topP: 0.9 } });
+    expect(bodyWithoutTemperature.top_p).toBe(0.9);
   });
 
-  test("but `max_tokens` is sent again to a server that doesn't know its new name", async () => {
+  test("include `max_tokens`, but it is sent to a server that rejects its new name", async () => {
     server.rejectWith((body) =>
       hasField(body, "max_completion_tokens")
         ? { status: 400, body: createOpenAiError("Unrecognized request argument supplied: max_completion_tokens") }
         : null,
     );
-    const { first, requests } = await runTwice("compatible/vendor/o3-mini");
-    expect([first.text, requests]).toEqual(["Done.", [2, 1]]);
+    const { firstRun, requestCounts } = await runTwice("compatible/vendor/o3-mini");
+    expect([firstRun.text, requestCounts]).toEqual(["Done.", [2, 1]]);
     expect(server.bodies[1]).toMatchObject({ max_tokens: 500 });
   });
 });
@@ -398,23 +413,24 @@ describe("a rejection in a successful response", () => {
   ])("is recognized in %s", async (_name, body, type) => {
     for (const model of ["openai/gpt-4o", "anthropic/claude-3-opus", "compatible/any"]) {
       server.rejectWith((sent) => (hasField(sent, "temperature") ? { status: 200, body, type } : null));
-      const { first, second, requests, events } = await runTwice(model);
-      expect([first.text, second.text, requests]).toEqual(["Done.", "Done.", [2, 1]]);
+      const { firstRun, secondRun, requestCounts, events } = await runTwice(model);
+      expect([firstRun.text, secondRun.text, requestCounts]).toEqual(["Done.", "Done.", [2, 1]]);
       expect(events.filter(([kind]) => kind === "attempt").map(([, , outcome]) => outcome)).toEqual([
         "complete",
         "complete",
       ]);
-      expect(first.end.usage).toMatchObject({ input_tokens: 11, output_tokens: 3 });
+      expect(firstRun.end.usage).toMatchObject({ input_tokens: 11, output_tokens: 3 });
     }
   });
 
-  test("isn't retried if it doesn't concern a parameter", async () => {
-    const other = 'data: {"error":{"code":"context_length_exceeded","message":"temperature is not supported"}}\n\n';
+  test("causes no retry if it doesn't concern a parameter", async () => {
+    const unrelatedRejection =
+      'data: {"error":{"code":"context_length_exceeded","message":"temperature is not supported"}}\n\n';
     server.rejectWith((sent) =>
-      sent.model === "any" ? { status: 200, body: other, type: "text/event-stream" } : null,
+      sent.model === "any" ? { status: 200, body: unrelatedRejection, type: "text/event-stream" } : null,
     );
-    const { requests } = await runTwice("compatible/any");
-    expect(requests).toEqual([2, 2]);
+    const { requestCounts } = await runTwice("compatible/any");
+    expect(requestCounts).toEqual([2, 2]);
     expect(server.bodies.map(({ model }) => model)).toEqual(["any", "spare", "any", "spare"]);
   });
 

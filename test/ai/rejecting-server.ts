@@ -1,10 +1,11 @@
 import type { MockProvider } from "../support/mock-provider/server.ts";
 
 export type SentBody = Record<string, unknown>;
-/** Returns a rejection, or null to send an answer. `type` is a string body's content type (default: `text/plain`). */
+/** Returns a rejection, or null to send an answer. `type` is the content type of a string (default: `text/plain`). */
 type Reject = (body: SentBody) => { status: number; body: unknown; type?: string } | null;
 
-const event = (data: object) => `event: ${"type" in data ? data.type : "message"}\ndata: ${JSON.stringify(data)}\n\n`;
+const formatTypedEvent = (data: object) =>
+  `event: ${"type" in data ? data.type : "message"}\ndata: ${JSON.stringify(data)}\n\n`;
 
 /** The text "Done." in each of the three wire formats. */
 const responses: Record<string, string> = {
@@ -13,16 +14,16 @@ const responses: Record<string, string> = {
     usage: { prompt_tokens: 11, completion_tokens: 3 },
   })}\n\ndata: [DONE]\n\n`,
   "/v1/responses":
-    event({ type: "response.output_text.delta", delta: "Done." }) +
-    event({ type: "response.completed", response: { usage: { input_tokens: 11, output_tokens: 3 } } }),
+    formatTypedEvent({ type: "response.output_text.delta", delta: "Done." }) +
+    formatTypedEvent({ type: "response.completed", response: { usage: { input_tokens: 11, output_tokens: 3 } } }),
   "/v1/messages":
-    event({ type: "message_start", message: { usage: { input_tokens: 11, output_tokens: 0 } } }) +
-    event({ type: "content_block_delta", index: 0, delta: { type: "text_delta", text: "Done." } }) +
-    event({ type: "message_delta", delta: { stop_reason: "end_turn" }, usage: { output_tokens: 3 } }) +
-    event({ type: "message_stop" }),
+    formatTypedEvent({ type: "message_start", message: { usage: { input_tokens: 11, output_tokens: 0 } } }) +
+    formatTypedEvent({ type: "content_block_delta", index: 0, delta: { type: "text_delta", text: "Done." } }) +
+    formatTypedEvent({ type: "message_delta", delta: { stop_reason: "end_turn" }, usage: { output_tokens: 3 } }) +
+    formatTypedEvent({ type: "message_stop" }),
 };
 
-/** Starts a server for all three wire formats that rejects requests as set by `rejectWith`, and records their bodies. */
+/** Starts a server for all three wire formats. It rejects requests as `rejectWith` specifies, and records their bodies. */
 export function startRejectingServer() {
   const bodies: SentBody[] = [];
   let reject: Reject = () => null;
@@ -51,8 +52,8 @@ export function startRejectingServer() {
     bodies,
     /** The server's URLs, for `createTestChain`. */
     urls: { openaiUrl: `${origin}/v1`, anthropicUrl: origin } as MockProvider,
-    rejectWith(next: Reject): void {
-      reject = next;
+    rejectWith(newReject: Reject): void {
+      reject = newReject;
       bodies.length = 0;
     },
     stop: () => server.stop(true),

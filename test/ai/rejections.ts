@@ -1,5 +1,4 @@
 /** Creates an error in OpenAI's format. */
-
 export const createOpenAiError = (message: string, param: string | null = null, code: string | null = null) => ({
   error: { message, type: "invalid_request_error", param, code },
 });
@@ -11,14 +10,16 @@ export const createPydanticError = (name: string, ...path: (string | number)[]) 
   input: { temperature: "part of the rejected input" },
 });
 
-/** A parameter that a model rejects, and the server's response. */
-type Rejection = { name: string; model: string; parameter: string; status?: number; rejection: unknown };
+/** Creates OpenAI's error for a parameter that the model doesn't support. */
 export const createUnsupportedError = (name: string) =>
   createOpenAiError(
     `Unsupported parameter: '${name}' is not supported with this model.`,
     name,
     "unsupported_parameter",
   );
+
+/** A parameter that a model rejects, and the server's response. `name` identifies the server. */
+type Rejection = { name: string; model: string; parameter: string; status?: number; rejection: unknown };
 
 export const rejections: Rejection[] = [
   { name: "OpenAI", model: "openai/own", parameter: "temperature", rejection: createUnsupportedError("temperature") },
@@ -127,7 +128,7 @@ export const rejections: Rejection[] = [
     },
   },
   {
-    name: "pydantic, as text",
+    name: "pydantic, as a string",
     model: "compatible/own",
     parameter: "stop",
     rejection: {
@@ -143,7 +144,7 @@ export const rejections: Rejection[] = [
       "Failed to deserialize: unknown field `parallel_tool_calls`, expected one of `model`, `temperature`, `top_p`",
   },
   {
-    name: "serde, within a list",
+    name: "serde, in a JSON object",
     model: "compatible/own",
     parameter: "stop",
     rejection: {
@@ -180,7 +181,7 @@ export const rejections: Rejection[] = [
     ),
   },
   {
-    name: "Azure, in another spelling",
+    name: "Azure, in a different spelling",
     model: "compatible/own",
     parameter: "max_tokens",
     rejection: createOpenAiError("this model is not supported MaxTokens, please use MaxCompletionTokens"),

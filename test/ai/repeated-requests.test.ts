@@ -5,23 +5,23 @@ import { createProviders } from "../../src/ai/providers/create-providers.ts";
 import { RESEND_MS_MAX } from "../../src/lib/http-client/client.ts";
 import { post, readAll, startRawServer, waitUntilReusable } from "./raw-server.ts";
 
-const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const okResponse = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const IDLE_CONNECTIONS = 20;
 
-const stops: (() => unknown)[] = [];
+const cleanups: (() => unknown)[] = [];
 afterAll(() => {
-  for (const stop of stops) stop();
+  for (const cleanUp of cleanups) cleanUp();
 });
 
 /** Starts a server that responds to the first request of each connection, and calls a function for later ones. */
-function serveFirstRequests(onLaterRequest: (socket: Socket) => void, response: string = ok) {
-  const served = new WeakSet<Socket>();
+function startServerForFirstRequests(onLaterRequest: (socket: Socket) => void, response: string = okResponse) {
+  const servedSockets = new WeakSet<Socket>();
   const server = startRawServer((socket) => {
-    if (served.has(socket)) return onLaterRequest(socket);
-    served.add(socket);
+    if (servedSockets.has(socket)) return onLaterRequest(socket);
+    servedSockets.add(socket);
     socket.write(response);
   });
-  stops.push(server.stop);
+  cleanups.push(server.stop);
   return server;
 }
 
@@ -32,44 +32,44 @@ async function openIdleConnections(url: string, count: number): Promise<void> {
   await waitUntilReusable();
 }
 
-/** Sends a request. Returns the result, and the number of requests, repeats and connections that it caused. */
-async function sendAndCount(server: ReturnType<typeof serveFirstRequests>, signal: AbortSignal | null = null) {
+/** Sends a request. Returns its outcome, and the number of requests, resends and connections that it caused. */
+async function sendAndCount(server: ReturnType<typeof startServerForFirstRequests>, signal: AbortSignal | null = null) {
   const requestsBefore = server.requests.length;
   const connectionsBefore = server.connections;
-  let repeats = 0;
-  const onRepeat = () => {
-    repeats += 1;
+  let resends = 0;
+  const onResend = () => {
+    resends += 1;
   };
-  const outcome = await post(server.url, "", { signal, onRepeat })
+  const outcome = await post(server.url, "", { signal, onResend })
     .then(readAll)
     .then(
       ({ text, error }) => error ?? text,
       (error) => error.message,
     );
   const requests = server.requests.length - requestsBefore;
-  return { outcome, requests, repeats, connections: server.connections - connectionsBefore };
+  return { outcome, requests, resends, connections: server.connections - connectionsBefore };
 }
 
-const closings: [name: string, close: (socket: Socket) => void][] = [
+const waysToClose: [name: string, close: (socket: Socket) => void][] = [
   ["FIN", (socket) => void socket.end()],
   ["RST", (socket) => void socket.terminate()],
 ];
-test.each(closings)(
+test.each(waysToClose)(
   "a request is resent once, on a new connection, if the server closes the reused one (%s)",
   async (_name, close) => {
-    const server = serveFirstRequests(close);
+    const server = startServerForFirstRequests(close);
     await openIdleConnections(server.url, IDLE_CONNECTIONS);
-    expect(await sendAndCount(server)).toEqual({ outcome: "ok", requests: 2, repeats: 1, connections: 1 });
+    expect(await sendAndCount(server)).toEqual({ outcome: "ok", requests: 2, resends: 1, connections: 1 });
   },
 );
 
 test("a request fails if resending it fails too, even if idle connections remain", async () => {
   let isClosing = false;
-  const server = startRawServer((socket) => void (isClosing ? socket.end() : socket.write(ok)));
-  stops.push(server.stop);
+  const server = startRawServer((socket) => void (isClosing ? socket.end() : socket.write(okResponse)));
+  cleanups.push(server.stop);
   await openIdleConnections(server.url, IDLE_CONNECTIONS);
   isClosing = true;
-  const expected = { outcome: "connection lost", requests: 2, repeats: 1, connections: 1 };
+  const expected = { outcome: "connection lost", requests: 2, resends: 1, connections: 1 };
   expect(await sendAndCount(server)).toEqual(expected);
 });
 
@@ -77,7 +77,7 @@ const respondAndClose = (text: string, ending: "end" | "terminate") => (socket: 
   socket.write(text);
   socket[ending]();
 };
-const failures: [name: string, later: (socket: Socket) => void, outcome: RegExp][] = [
+const failures: [name: string, onLaterRequest: (socket: Socket) => void, outcome: RegExp][] = [
   ["closes the connection after one byte", respondAndClose("H", "end"), /lost/],
   ["closes the connection after an interim response", respondAndClose("HTTP/1.1 100 Continue\r\n\r\n", "end"), /lost/],
   [
@@ -89,38 +89,38 @@ const failures: [name: string, later: (socket: Socket) => void, outcome: RegExp]
   ["closes the connection after a while", (socket) => void setTimeout(() => socket.end(), RESEND_MS_MAX + 100), /lost/],
 ];
 test.each(failures)("a request isn't resent if the server %s", async (_name, onLaterRequest, outcome) => {
-  const server = serveFirstRequests(onLaterRequest);
+  const server = startServerForFirstRequests(onLaterRequest);
   await openIdleConnections(server.url, 2);
   const result = await sendAndCount(server);
-  expect(result).toMatchObject({ requests: 1, repeats: 0, connections: 0 });
+  expect(result).toMatchObject({ requests: 1, resends: 0, connections: 0 });
   expect(result.outcome).toMatch(outcome);
 });
 
 test("a request isn't resent if the server closes a new connection", async () => {
   const server = startRawServer((socket) => void socket.end());
-  stops.push(server.stop);
-  expect(await sendAndCount(server)).toEqual({ outcome: "connection lost", requests: 1, repeats: 0, connections: 1 });
+  cleanups.push(server.stop);
+  expect(await sendAndCount(server)).toEqual({ outcome: "connection lost", requests: 1, resends: 0, connections: 1 });
 });
 
-test("an aborted request isn't repeated", async () => {
+test("an aborted request isn't resent", async () => {
   const controller = new AbortController();
-  const server = serveFirstRequests((socket) => {
+  const server = startServerForFirstRequests((socket) => {
     controller.abort(new Error("stopped"));
     socket.end();
   });
   await openIdleConnections(server.url, 2);
-  expect(await sendAndCount(server, controller.signal)).toMatchObject({ outcome: "stopped", requests: 1, repeats: 0 });
+  expect(await sendAndCount(server, controller.signal)).toMatchObject({ outcome: "stopped", requests: 1, resends: 0 });
 });
 
-test("every repeat is reported with the provider's name", async () => {
+test("every resent request is reported with the provider's name", async () => {
   const body = 'data: {"choices":[{"delta":{"content":"Hi."},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n';
-  const head = `HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: ${body.length}\r\n\r\n`;
-  const server = serveFirstRequests((socket) => void socket.end(), head + body);
-  const repeats: string[] = [];
+  const responseHead = `HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: ${body.length}\r\n\r\n`;
+  const server = startServerForFirstRequests((socket) => void socket.end(), responseHead + body);
+  const resends: string[] = [];
   const { providers } = createProviders(
     { COMPATIBLE_BASE_URL: server.url, AI_MODELS: ["compatible/one"] },
     async () => [],
-    { onRepeat: (provider) => repeats.push(provider) },
+    { onResend: (provider) => resends.push(provider) },
   );
   const provider = providers.get("compatible");
   if (!provider) throw new Error("no provider");
@@ -142,5 +142,5 @@ test("every repeat is reported with the provider's name", async () => {
     await waitUntilReusable();
   }
   // The second and third requests were first sent on a reused connection.
-  expect({ repeats, requests: server.requests.length }).toEqual({ repeats: ["compatible", "compatible"], requests: 5 });
+  expect({ resends, requests: server.requests.length }).toEqual({ resends: ["compatible", "compatible"], requests: 5 });
 });

@@ -15,9 +15,9 @@ const receivedRequests: ReceivedRequest[] = [];
 /** Creates the server's response. */
 let respond: () => Response;
 let server: ReturnType<typeof Bun.serve>;
-let disconnects = 0;
+let disconnectCount = 0;
 
-const emptyStream = () => new Response("", { headers: { "content-type": "text/event-stream" } });
+const createEmptyStream = () => new Response("", { headers: { "content-type": "text/event-stream" } });
 
 beforeAll(() => {
   server = Bun.serve({
@@ -26,7 +26,7 @@ beforeAll(() => {
     idleTimeout: 0,
     async fetch(request) {
       request.signal.addEventListener("abort", () => {
-        disconnects += 1;
+        disconnectCount += 1;
       });
       const { pathname, search } = new URL(request.url);
       const headers = Object.fromEntries(request.headers);
@@ -34,11 +34,11 @@ beforeAll(() => {
       return respond();
     },
   });
-  respond = emptyStream;
+  respond = createEmptyStream;
 });
 afterEach(() => {
   receivedRequests.length = 0;
-  respond = emptyStream;
+  respond = createEmptyStream;
 });
 afterAll(() => server.stop(true));
 
@@ -58,13 +58,13 @@ const createRequest = (content: string): ProviderRequest => ({
 
 type Client = {
   name: string;
-  create(baseUrl: string): Provider;
+  createProvider(baseUrl: string): Provider;
   /** Sends the same request with the SDK and the runtime's `fetch`. */
   sendWithSdk(baseUrl: string, request: ProviderRequest): Promise<Response>;
 };
 
-const createCompatible = (apiKey: string | undefined): Omit<Client, "name"> => ({
-  create: (baseUrl) => createCompatibleProvider({ apiKey, baseUrl }),
+const createCompatibleClient = (apiKey: string | undefined): Omit<Client, "name"> => ({
+  createProvider: (baseUrl) => createCompatibleProvider({ apiKey, baseUrl }),
   sendWithSdk: (baseUrl, request) =>
     createOpenAiClient(apiKey ?? "none", baseUrl, fetch)
       .chat.completions.create(
@@ -77,7 +77,7 @@ const createCompatible = (apiKey: string | undefined): Omit<Client, "name"> => (
 const clients: Client[] = [
   {
     name: "openai",
-    create: (baseUrl) => createOpenAiProvider({ apiKey: TEST_KEY, baseUrl }),
+    createProvider: (baseUrl) => createOpenAiProvider({ apiKey: TEST_KEY, baseUrl }),
     sendWithSdk: (baseUrl, request) =>
       createOpenAiClient(TEST_KEY, baseUrl, fetch)
         .responses.create(mapToResponsesRequest(request, "openai"))
@@ -85,14 +85,14 @@ const clients: Client[] = [
   },
   {
     name: "anthropic",
-    create: (baseUrl) => createAnthropicProvider({ apiKey: TEST_KEY, baseUrl }),
+    createProvider: (baseUrl) => createAnthropicProvider({ apiKey: TEST_KEY, baseUrl }),
     sendWithSdk: (baseUrl, request) =>
       createAnthropicClient(TEST_KEY, baseUrl, fetch)
         .messages.create(mapToMessagesRequest(request, "anthropic"))
         .asResponse(),
   },
-  { name: "compatible with a key", ...createCompatible(TEST_KEY) },
-  { name: "compatible without a key", ...createCompatible(undefined) },
+  { name: "compatible with a key", ...createCompatibleClient(TEST_KEY) },
+  { name: "compatible without a key", ...createCompatibleClient(undefined) },
 ];
 
 /** Redirects, each with the target that is logged. */
@@ -102,14 +102,14 @@ const redirects: [status: number, location: string | null, target: string][] = [
   [303, "../relative", "[server]/relative"],
   [307, "https://user:secret@other.example:8443/", "https://other.example:8443/"],
   [308, "//other.example/x", "http://other.example/x"],
-  [300, null, "no address that can be read"],
-  [302, "http://[", "no address that can be read"],
+  [300, null, "an invalid address"],
+  [302, "http://[", "an invalid address"],
   [302, "data:text/plain,secret", "an address with data:"],
   [302, `https://other.example/${TEST_KEY}/v1`, "https://other.example/[key]/v1"],
 ];
 
 /** Sends a request and returns its error. An empty stream is an error too. */
-async function sendFailing(provider: Provider, request: ProviderRequest): Promise<ProviderError> {
+async function sendAndGetError(provider: Provider, request: ProviderRequest): Promise<ProviderError> {
   const end = await provider.stream(request, () => {});
   if (end.type === "error") return end.error;
   throw new Error("no failure");
@@ -117,18 +117,18 @@ async function sendFailing(provider: Provider, request: ProviderRequest): Promis
 
 /** Removes the headers that come from the transport, not from the SDK. */
 function removeTransportHeaders({ headers, ...rest }: ReceivedRequest): ReceivedRequest {
-  const { "accept-encoding": _coding, connection: _connection, ...others } = headers;
-  return { ...rest, headers: others };
+  const { "accept-encoding": _coding, connection: _connection, ...sdkHeaders } = headers;
+  return { ...rest, headers: sdkHeaders };
 }
 
-describe.each(clients)("$name", ({ name, create, sendWithSdk }) => {
+describe.each(clients)("$name", ({ name, createProvider, sendWithSdk }) => {
   // A query in the base URL is part of the SDK's request.
   test.each(["/v1", "/gateway/v1?region=north"])("sends the same requests to %s as its SDK", async (path) => {
     const baseUrl = new URL(path, server.url).href;
-    const provider = create(baseUrl);
+    const provider = createProvider(baseUrl);
     for (const content of ["What is Parley?", "Grüße, 世界 🚀", "a lone \ud83d surrogate"]) {
       const request = createRequest(content);
-      await sendFailing(provider, request);
+      await sendAndGetError(provider, request);
       await sendWithSdk(baseUrl, request);
       const [ownRequest, sdkRequest] = receivedRequests.splice(0);
       if (!ownRequest || !sdkRequest) throw new Error("expected two requests");
@@ -143,9 +143,9 @@ describe.each(clients)("$name", ({ name, create, sendWithSdk }) => {
   });
 
   test("sends concurrent requests with different bodies", async () => {
-    const provider = create(server.url.href);
+    const provider = createProvider(server.url.href);
     const contents = Array.from({ length: 20 }, (_, index) => `Question ${"ä".repeat(index)}.`);
-    await Promise.all(contents.map((content) => sendFailing(provider, createRequest(content))));
+    await Promise.all(contents.map((content) => sendAndGetError(provider, createRequest(content))));
     for (const content of contents)
       expect(receivedRequests.filter(({ body }) => body.includes(content)).length).toBe(1);
   });
@@ -189,12 +189,12 @@ describe.each(clients)("$name", ({ name, create, sendWithSdk }) => {
   test.each(failures)("reports the SDK's error for %s", async (failure, response, expected) => {
     respond = response;
     const baseUrl = server.url.href;
-    const error = await sendFailing(create(baseUrl), createRequest("What is Parley?"));
+    const error = await sendAndGetError(createProvider(baseUrl), createRequest("What is Parley?"));
     expect(error).toMatchObject(expected);
     expect(JSON.stringify(error)).not.toContain(TEST_KEY);
-    const thrown = await sendWithSdk(baseUrl, createRequest("What is Parley?")).catch((reason: Error) => reason);
-    if (!(thrown instanceof Error) || !("status" in thrown)) throw new Error("the SDK accepted it as an answer");
-    const cause = `HTTP ${thrown.status}: ${thrown.message}`.replaceAll(TEST_KEY, "[key]");
+    const sdkError = await sendWithSdk(baseUrl, createRequest("What is Parley?")).catch((reason: Error) => reason);
+    if (!(sdkError instanceof Error) || !("status" in sdkError)) throw new Error("the SDK accepted it as an answer");
+    const cause = `HTTP ${sdkError.status}: ${sdkError.message}`.replaceAll(TEST_KEY, "[key]");
     // The `openai` SDK adds a code to its message.
     const code = failure === "an account without credit" && name !== "anthropic" ? " [insufficient_quota]" : "";
     expect(error.cause).toBe(`${cause}${code}`);
@@ -207,9 +207,9 @@ describe.each(clients)("$name", ({ name, create, sendWithSdk }) => {
     ["in `error` of an error event", { type: "error", error: rejection }],
     ["at the top level", { object: "error", ...rejection }],
     ["nested twice", { error: { error: rejection, message: "x" } }],
-  ])("reads error fields %s", async (_name, body) => {
+  ])("reads an error's fields %s", async (_name, body) => {
     respond = () => Response.json(body, { status: 400 });
-    const error = await sendFailing(create(server.url.href), createRequest("What is Parley?"));
+    const error = await sendAndGetError(createProvider(server.url.href), createRequest("What is Parley?"));
     expect(error).toMatchObject({
       code: "provider_refused",
       status: 400,
@@ -219,9 +219,9 @@ describe.each(clients)("$name", ({ name, create, sendWithSdk }) => {
     expect(error.cause).toMatch(/Not that\.|^HTTP 400: 400 x/);
   });
 
-  test("doesn't retry an error with a final code despite the status 500", async () => {
+  test("doesn't retry an error with a permanent code, even if its status is 500", async () => {
     respond = () => Response.json({ code: "context_length_exceeded", retry_after: 3 }, { status: 500 });
-    const error = await sendFailing(create(server.url.href), createRequest("What is Parley?"));
+    const error = await sendAndGetError(createProvider(server.url.href), createRequest("What is Parley?"));
     expect(error).toMatchObject({ code: "provider_refused", retryable: false, status: 500, retryAfterMs: 3_000 });
   });
 
@@ -229,12 +229,12 @@ describe.each(clients)("$name", ({ name, create, sendWithSdk }) => {
     "doesn't follow a redirect (%d to %s), and reports its target",
     async (status, location, target) => {
       respond = () => new Response("Moved", { status, headers: location === null ? {} : { location } });
-      const error = await sendFailing(create(server.url.href), createRequest("What is Parley?"));
+      const error = await sendAndGetError(createProvider(server.url.href), createRequest("What is Parley?"));
       const expectedTarget = target.replace("[server]", server.url.origin);
       expect(error).toMatchObject({
         code: "provider_unavailable",
         retryable: false,
-        cause: `Error: HTTP ${status}: redirects are not followed; set the base URL to the address that answers. This one points to ${expectedTarget}`,
+        cause: `Error: HTTP ${status}: redirects are not followed. Set the base URL to the final address. This redirect points to ${expectedTarget}`,
       });
       expect(receivedRequests.length).toBe(1);
     },
@@ -243,47 +243,47 @@ describe.each(clients)("$name", ({ name, create, sendWithSdk }) => {
   test("shortens a redirect's target without revealing a key", async () => {
     const location = `https://other.example/${"x".repeat(165)}/${TEST_KEY}`;
     respond = () => new Response(null, { status: 302, headers: { location } });
-    const { cause } = await sendFailing(create(server.url.href), createRequest("What is Parley?"));
+    const { cause } = await sendAndGetError(createProvider(server.url.href), createRequest("What is Parley?"));
     expect(cause).toContain("https://other.example/xxx");
     expect(cause).not.toContain(TEST_KEY.slice(0, 5));
   });
 
   test("fails if a successful response has no body", async () => {
     respond = () => new Response(null, { status: 204 });
-    const error = await sendFailing(create(server.url.href), createRequest("What is Parley?"));
+    const error = await sendAndGetError(createProvider(server.url.href), createRequest("What is Parley?"));
     expect(error.code).toBe("provider_unavailable");
     expect(error.cause).toContain("without a body");
   });
 
-  test("truncates an endless error", async () => {
-    let pulled = 0;
+  test("truncates an endless error response", async () => {
+    let pulledBytes = 0;
     const chunk = new Uint8Array(65_536).fill(120);
     const pull = (controller: ReadableStreamDefaultController) => {
-      pulled += chunk.byteLength;
+      pulledBytes += chunk.byteLength;
       controller.enqueue(chunk);
     };
     respond = () => new Response(new ReadableStream({ pull }), { status: 500 });
-    const error = await sendFailing(create(server.url.href), createRequest("What is Parley?"));
+    const error = await sendAndGetError(createProvider(server.url.href), createRequest("What is Parley?"));
     expect(error.code).toBe("provider_unavailable");
     expect(error.cause).toStartWith("HTTP 500: 500 xxx");
-    expect(pulled).toBeLessThan(20_000_000);
+    expect(pulledBytes).toBeLessThan(20_000_000);
   });
 
   test("reports an unreachable server with the cause but without the key", async () => {
-    const error = await sendFailing(create("http://127.0.0.1:1/v1"), createRequest("What is Parley?"));
+    const error = await sendAndGetError(createProvider("http://127.0.0.1:1/v1"), createRequest("What is Parley?"));
     expect(error).toMatchObject({ code: "provider_unavailable", retryable: true, retryAfterMs: null });
     expect(error.cause).toMatch(/^Connection error\. \(.+\)$/);
     expect(error.cause).not.toContain(TEST_KEY);
   });
 
   test("fails every time if the URL is invalid", async () => {
-    const provider = create("nonsense");
+    const provider = createProvider("nonsense");
     for (let n = 0; n < 2; n += 1)
-      expect((await sendFailing(provider, createRequest("What is Parley?"))).code).toBe("provider_unavailable");
+      expect((await sendAndGetError(provider, createRequest("What is Parley?"))).code).toBe("provider_unavailable");
   });
 
   test("closes the connection if the request is aborted before the response", async () => {
-    disconnects = 0;
+    disconnectCount = 0;
     const requestReceived = Promise.withResolvers<void>();
     respond = () => {
       requestReceived.resolve();
@@ -291,13 +291,13 @@ describe.each(clients)("$name", ({ name, create, sendWithSdk }) => {
     };
     const controller = new AbortController();
     const request = { ...createRequest("What is Parley?"), signal: controller.signal };
-    const pushed: unknown[] = [];
-    const push = (part: unknown) => pushed.push(part);
-    void create(server.url.href).stream(request, push).then(push);
+    const pushedParts: unknown[] = [];
+    const push = (part: unknown) => pushedParts.push(part);
+    void createProvider(server.url.href).stream(request, push).then(push);
     await requestReceived.promise;
     controller.abort();
-    for (let n = 0; n < 100 && disconnects === 0; n += 1) await Bun.sleep(10);
-    expect(disconnects).toBe(1);
-    expect(pushed).toEqual([]);
+    for (let n = 0; n < 100 && disconnectCount === 0; n += 1) await Bun.sleep(10);
+    expect(disconnectCount).toBe(1);
+    expect(pushedParts).toEqual([]);
   });
 });

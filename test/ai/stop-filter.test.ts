@@ -4,8 +4,8 @@ import { createStopFilter } from "../../src/ai/attempt/stop-filter.ts";
 import { scaleRuns } from "../support/property-tests.ts";
 
 /** Filters text that arrives in chunks. */
-function filter(stops: readonly string[], chunks: readonly string[]): string {
-  const stopFilter = createStopFilter(stops);
+function filterChunks(stopSequences: readonly string[], chunks: readonly string[]): string {
+  const stopFilter = createStopFilter(stopSequences);
   const output: string[] = [];
   for (const chunk of chunks) if (!stopFilter.isStopped()) output.push(stopFilter.push(chunk));
   return output.join("") + stopFilter.end();
@@ -21,16 +21,20 @@ test("text is withheld only if it may start a stop sequence", () => {
 });
 
 test("text ends at the stop sequence that is completed first", () => {
-  for (const chunks of [["aab", "x"], ["aabx"], ["a", "a", "b", "x"]]) expect(filter(["aabx", "b"], chunks)).toBe("aa");
+  for (const chunks of [["aab", "x"], ["aabx"], ["a", "a", "b", "x"]])
+    expect(filterChunks(["aabx", "b"], chunks)).toBe("aa");
 });
 
 test("output ends before the stop sequence, however the text is chunked", () => {
-  const letters = fc.string({ unit: fc.constantFrom("a", "b", "🦊"), maxLength: 12 });
-  const stops = fc.array(fc.string({ unit: fc.constantFrom("a", "b", "🦊"), minLength: 1, maxLength: 4 }), {
-    maxLength: 4,
-  });
+  const arbitraryText = fc.string({ unit: fc.constantFrom("a", "b", "🦊"), maxLength: 12 });
+  const arbitraryStopSequences = fc.array(
+    fc.string({ unit: fc.constantFrom("a", "b", "🦊"), minLength: 1, maxLength: 4 }),
+    {
+      maxLength: 4,
+    },
+  );
   fc.assert(
-    fc.property(fc.array(letters, { maxLength: 6 }), stops, (chunks, stopSequences) => {
+    fc.property(fc.array(arbitraryText, { maxLength: 6 }), arbitraryStopSequences, (chunks, stopSequences) => {
       const text = chunks.join("");
       // Finds the expected text by checking each prefix in turn.
       let expected = text;
@@ -40,7 +44,7 @@ test("output ends before the stop sequence, however the text is chunked", () => 
           .sort((a, b) => b.length - a.length)[0];
         if (stop !== undefined) expected = text.slice(0, end - stop.length);
       }
-      expect(filter(stopSequences, chunks)).toBe(expected);
+      expect(filterChunks(stopSequences, chunks)).toBe(expected);
     }),
     { numRuns: scaleRuns(2_000) },
   );

@@ -1,9 +1,9 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { ERROR_BODY_TIMEOUT_MS } from "../../src/ai/transport/read-start.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
-import { collect, createTestChain } from "./collect.ts";
+import { collectRun, createTestChain } from "./collect.ts";
 import { type RawResponse, type RawResponseServer, startRawResponseServer } from "./raw-responses.ts";
-import { event } from "./read-body.ts";
+import { formatEvent } from "./read-body.ts";
 
 let mockProvider: MockProvider;
 let rawServer: RawResponseServer;
@@ -24,8 +24,8 @@ afterAll(async () => {
 const protocols = [
   {
     provider: "openai",
-    text: event("response.output_text.delta", { type: "response.output_text.delta", delta: "Hi." }),
-    end: event("response.completed", { type: "response.completed", response: { status: "completed" } }),
+    text: formatEvent("response.output_text.delta", { type: "response.output_text.delta", delta: "Hi." }),
+    end: formatEvent("response.completed", { type: "response.completed", response: { status: "completed" } }),
     jsonDocument: {
       object: "response",
       status: "completed",
@@ -35,14 +35,14 @@ const protocols = [
   },
   {
     provider: "anthropic",
-    text: event(null, { type: "content_block_delta", index: 0, delta: { type: "text_delta", text: "Hi." } }),
-    end: event(null, { type: "message_delta", delta: { stop_reason: "end_turn" }, usage: { output_tokens: 2 } }),
+    text: formatEvent(null, { type: "content_block_delta", index: 0, delta: { type: "text_delta", text: "Hi." } }),
+    end: formatEvent(null, { type: "message_delta", delta: { stop_reason: "end_turn" }, usage: { output_tokens: 2 } }),
     jsonDocument: { type: "message", content: [{ type: "text", text: "Hi." }], stop_reason: "end_turn" },
   },
   {
     provider: "compatible",
-    text: event(null, { choices: [{ index: 0, delta: { content: "Hi." } }] }),
-    end: event(null, { choices: [{ index: 0, delta: {}, finish_reason: "stop" }] }),
+    text: formatEvent(null, { choices: [{ index: 0, delta: { content: "Hi." } }] }),
+    end: formatEvent(null, { choices: [{ index: 0, delta: {}, finish_reason: "stop" }] }),
     jsonDocument: { choices: [{ message: { role: "assistant", content: "Hi." }, finish_reason: "stop" }] },
   },
 ] as const;
@@ -50,31 +50,37 @@ const protocols = [
 /** Runs `<provider>/raw`, with one retry and no other model. */
 async function runChain(provider: string, response: RawResponse, options: Parameters<typeof createTestChain>[2] = {}) {
   rawServer.responses.set("raw", response);
-  let activity = 0;
+  let activityCount = 0;
   const startedMs = performance.now();
   const chain = createTestChain(rawServer.mockProvider, [`${provider}/raw`], options);
-  const { text, end } = await collect(chain, { onActivity: () => void activity++ });
-  return { text, end, requests: rawServer.requestedModels.length, activity, ms: performance.now() - startedMs };
+  const { text, end } = await collectRun(chain, { onActivity: () => void activityCount++ });
+  return {
+    text,
+    end,
+    requestCount: rawServer.requestedModels.length,
+    activityCount,
+    durationMs: performance.now() - startedMs,
+  };
 }
 
 describe.each(protocols)("$provider: an answer is complete despite", ({ provider, text, end }) => {
   test.each<[string, Partial<RawResponse>]>([
     ["a connection that is reset", { packets: [text, end], end: "reset" }],
     ["a connection that is reset in the same packet", { packets: [text + end], end: "reset" }],
-    ["an error event", { packets: [text, end, event("error", { error: { code: 500 } })] }],
-    ["an error event in the same packet", { packets: [text + end + event("error", "x")], end: "reset" }],
+    ["an error event", { packets: [text, end, formatEvent("error", { error: { code: 500 } })] }],
+    ["an error event in the same packet", { packets: [text + end + formatEvent("error", "x")], end: "reset" }],
     ["the field `error`", { packets: [text, end, "error: x\n\n"] }],
-    ["invalid JSON", { packets: [text, end, event(null, '{"half'), text] }],
+    ["invalid JSON", { packets: [text, end, formatEvent(null, '{"half'), text] }],
     ["an incomplete event", { packets: [text, end, 'data: {"half'], end: "reset" }],
     ["a connection that stays open", { packets: [text, end], end: "open" }],
-  ])("%s after its end", async (_name, response) => {
+  ])("%s after the answer's end", async (_name, response) => {
     const result = await runChain(
       provider,
       { contentType: "text/event-stream", packets: [], ...response },
       { idleTimeoutMs: 5_000 },
     );
-    expect(result).toMatchObject({ text: "Hi.", end: { type: "finish", reason: "stop" }, requests: 1 });
-    expect(result.ms).toBeLessThan(2_000);
+    expect(result).toMatchObject({ text: "Hi.", end: { type: "finish", reason: "stop" }, requestCount: 1 });
+    expect(result.durationMs).toBeLessThan(2_000);
   });
 });
 
@@ -95,7 +101,7 @@ describe.each(protocols)("$provider: a body", ({ provider, text, end }) => {
     expect(await runChain(provider, { packets })).toMatchObject({
       text: "Hi.Hi.",
       end: { type: "finish" },
-      requests: 1,
+      requestCount: 1,
     });
   });
 
@@ -127,7 +133,7 @@ describe.each(protocols)("$provider: a body", ({ provider, text, end }) => {
       1,
     ],
     [
-      "an error as a JSON document, as an event stream",
+      "an error as a JSON document, with the content type of an event stream",
       { contentType: "text/event-stream", packets: ['{"error":{"code":', '"401"}}'] },
       "provider_unauthorized",
       1,
@@ -142,9 +148,9 @@ describe.each(protocols)("$provider: a body", ({ provider, text, end }) => {
       1,
     ],
     ["an error before JSON lines", { packets: ['{"error":"model not found"}\n{"x":1}\n'] }, "provider_refused", 1],
-  ])("fails if it is %s", async (_name, response, code, requests) => {
+  ])("fails if it is %s", async (_name, response, code, requestCount) => {
     const result = await runChain(provider, response);
-    expect(result).toMatchObject({ text: "", end: { type: "error", code }, requests });
+    expect(result).toMatchObject({ text: "", end: { type: "error", code }, requestCount });
   });
 });
 
@@ -157,7 +163,7 @@ describe.each(protocols)("$provider: a JSON document instead of a stream", ({ pr
       for (const ending of ["normal", "reset", "open"] as const) {
         const result = await runChain(provider, { contentType, packets, end: ending } as RawResponse);
         expect(result).toMatchObject({ text: "Hi.", end: { type: "finish", reason: "stop" } });
-        expect(result.ms).toBeLessThan(250);
+        expect(result.durationMs).toBeLessThan(250);
       }
       expect(rawServer.requestedModels.length).toBe(3);
     },
@@ -170,45 +176,50 @@ describe.each(protocols)(
     test.each<[string, string, number, object]>([
       [
         "context_length_exceeded",
-        event(null, { error: { code: "context_length_exceeded" } }),
+        formatEvent(null, { error: { code: "context_length_exceeded" } }),
         1,
         { code: "provider_refused", providerCode: "context_length_exceeded" },
       ],
-      ["400", event("error", { error: { code: 400 } }), 1, { code: "provider_refused", status: 400 }],
+      ["400", formatEvent("error", { error: { code: 400 } }), 1, { code: "provider_refused", status: 400 }],
       [
         "a nested 401 as a string",
-        event("error", { error: { error: { code: "401" } } }),
+        formatEvent("error", { error: { error: { code: "401" } } }),
         1,
         { code: "provider_unauthorized", status: 401 },
       ],
-      ["402", event("error", { code: 402 }), 1, { code: "provider_rate_limited", status: 402 }],
-      ["404", event("error", { error: { status: 404 } }), 1, { code: "provider_refused", status: 404 }],
+      ["402", formatEvent("error", { code: 402 }), 1, { code: "provider_rate_limited", status: 402 }],
+      ["404", formatEvent("error", { error: { status: 404 } }), 1, { code: "provider_refused", status: 404 }],
       [
         "429 with a retry delay",
-        event("error", { error: { code: 429, retry_after: 60 } }),
+        formatEvent("error", { error: { code: 429, retry_after: 60 } }),
         1,
         { code: "provider_rate_limited", retryAfterMs: 60_000 },
       ],
-      ["429", event("error", { error: { code: "429" } }), 2, { code: "provider_rate_limited", status: 429 }],
+      ["429", formatEvent("error", { error: { code: "429" } }), 2, { code: "provider_rate_limited", status: 429 }],
       ["insufficient_quota", 'error: {"type":"insufficient_quota"}\n\n', 1, { code: "provider_rate_limited" }],
       [
-        "unframed 400, on several lines",
+        "400 outside an event, on several lines",
         `: wait\n\n${JSON.stringify({ error: { code: 400, data: "no" } }, null, 2)}\n`,
         1,
         { code: "provider_refused", status: 400 },
       ],
-      ["a bare status", event(null, { status: 403, detail: "no" }), 1, { code: "provider_unauthorized", status: 403 }],
-      ["a bare code", event(null, { code: "model_not_found", message: "no" }), 1, { code: "provider_refused" }],
-      ["no name", event("error", {}), 2, { code: "provider_unavailable" }],
-    ])("%s", async (_name, error, requests, expected) => {
+      [
+        "a bare status",
+        formatEvent(null, { status: 403, detail: "no" }),
+        1,
+        { code: "provider_unauthorized", status: 403 },
+      ],
+      ["a bare code", formatEvent(null, { code: "model_not_found", message: "no" }), 1, { code: "provider_refused" }],
+      ["no name", formatEvent("error", {}), 2, { code: "provider_unavailable" }],
+    ])("%s", async (_name, error, requestCount, expected) => {
       const result = await runChain(provider, { contentType: "text/event-stream", packets: [error] });
-      expect(result).toMatchObject({ text: "", end: { type: "error", ...expected }, requests });
-      const afterText = await runChain(
+      expect(result).toMatchObject({ text: "", end: { type: "error", ...expected }, requestCount });
+      const resultAfterText = await runChain(
         provider,
         { contentType: "text/event-stream", packets: [text, error] },
         { maxRetries: 0 },
       );
-      expect(afterText).toMatchObject({
+      expect(resultAfterText).toMatchObject({
         text: "Hi.",
         end: { type: "error", code: result.end.type === "error" && result.end.code },
       });
@@ -217,24 +228,24 @@ describe.each(protocols)(
 );
 
 test.each(["reset", "open"] as const)("an error whose body doesn't end (%s) keeps its status", async (end) => {
-  const limits = { firstTokenTimeoutMs: 10_000, idleTimeoutMs: 10_000 };
+  const options = { firstTokenTimeoutMs: 10_000, idleTimeoutMs: 10_000 };
   const response = { status: 401, contentType: "application/json", packets: ['{"error":{"code":"inv'], end };
-  const result = await runChain("openai", response, limits);
-  expect(result).toMatchObject({ end: { type: "error", code: "provider_unauthorized", status: 401 }, requests: 1 });
-  expect(result.ms).toBeLessThan(ERROR_BODY_TIMEOUT_MS + 1_000);
+  const result = await runChain("openai", response, options);
+  expect(result).toMatchObject({ end: { type: "error", code: "provider_unauthorized", status: 401 }, requestCount: 1 });
+  expect(result.durationMs).toBeLessThan(ERROR_BODY_TIMEOUT_MS + 1_000);
 });
 
 test("a document that arrives slowly doesn't time out", async () => {
   const document = JSON.stringify(protocols[1].jsonDocument);
   const packets = document.match(/.{1,12}/g) ?? [];
-  const limits = { firstTokenTimeoutMs: 200, idleTimeoutMs: 200, maxRetries: 0 };
-  const { text, ms, activity } = await runChain("anthropic", { packets, pauseMs: 60 }, limits);
-  expect([text, activity]).toEqual(["Hi.", 1]);
-  expect(ms).toBeGreaterThan(300);
+  const options = { firstTokenTimeoutMs: 200, idleTimeoutMs: 200, maxRetries: 0 };
+  const { text, durationMs, activityCount } = await runChain("anthropic", { packets, pauseMs: 60 }, options);
+  expect([text, activityCount]).toEqual(["Hi.", 1]);
+  expect(durationMs).toBeGreaterThan(300);
 });
 
 test("a response without a body times out", async () => {
-  const limits = { firstTokenTimeoutMs: 150, maxRetries: 0 };
-  const { end, activity } = await runChain("anthropic", { packets: [], end: "open" }, limits);
-  expect([end, activity]).toMatchObject([{ type: "error", code: "provider_timeout" }, 0]);
+  const options = { firstTokenTimeoutMs: 150, maxRetries: 0 };
+  const { end, activityCount } = await runChain("anthropic", { packets: [], end: "open" }, options);
+  expect([end, activityCount]).toMatchObject([{ type: "error", code: "provider_timeout" }, 0]);
 });

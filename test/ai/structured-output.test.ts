@@ -3,7 +3,7 @@ import { createCatalog } from "../../src/ai/models.ts";
 import type { AnswerFormat, ChatMessage } from "../../src/ai/provider.ts";
 import { findRequiredFormat } from "../support/mock-provider/answer-format.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
-import { collect, createTestChain } from "./collect.ts";
+import { collectRun, createTestChain } from "./collect.ts";
 
 let mockProvider: MockProvider;
 beforeAll(() => {
@@ -18,21 +18,21 @@ const closedSchema = {
   required: ["city", "people"],
   additionalProperties: false,
 };
-const schemaFormat = (schema: Record<string, unknown> = closedSchema): AnswerFormat => ({
+const createSchemaFormat = (schema: Record<string, unknown> = closedSchema): AnswerFormat => ({
   type: "json_schema",
   name: "place",
   schema,
 });
 const providers = ["openai", "anthropic", "compatible"] as const;
-const findBody = (model: string, at = -1): Record<string, unknown> =>
-  mockProvider.listRequests(model).at(at)?.body ?? {};
+const findBody = (model: string, index = -1): Record<string, unknown> =>
+  mockProvider.listRequests(model).at(index)?.body ?? {};
 const validText = '{"city":"Wien","people":2000000}';
 
 describe("a format", () => {
   test.each(providers)("is sent to %s as a schema", async (provider) => {
     mockProvider.script("m", { text: validText });
-    const { end } = await collect(createTestChain(mockProvider, [`${provider}/m`]), {
-      options: { format: schemaFormat() },
+    const { end } = await collectRun(createTestChain(mockProvider, [`${provider}/m`]), {
+      options: { format: createSchemaFormat() },
     });
     expect(end).toMatchObject({ type: "finish", output: { value: { city: "Wien", people: 2_000_000 } } });
     const format = findRequiredFormat(findBody("m"));
@@ -45,7 +45,9 @@ describe("a format", () => {
   test.each(["openai", "compatible"] as const)("isn't strict for %s if its schema is open", async (provider) => {
     mockProvider.script("m", { text: '{"a":1,"b":2}' });
     const openSchema = { type: "object", properties: { a: { type: "number" } } };
-    await collect(createTestChain(mockProvider, [`${provider}/m`]), { options: { format: schemaFormat(openSchema) } });
+    await collectRun(createTestChain(mockProvider, [`${provider}/m`]), {
+      options: { format: createSchemaFormat(openSchema) },
+    });
     expect(findRequiredFormat(findBody("m"))).toMatchObject({ strict: false, schema: openSchema });
   });
 
@@ -62,8 +64,8 @@ describe("a format", () => {
     "is sent to Claude as an instruction if its schema has %s",
     async (_name, schema, text) => {
       mockProvider.script("m", { text });
-      const { end } = await collect(createTestChain(mockProvider, ["anthropic/m"]), {
-        options: { format: schemaFormat(schema) },
+      const { end } = await collectRun(createTestChain(mockProvider, ["anthropic/m"]), {
+        options: { format: createSchemaFormat(schema) },
       });
       expect(end).toMatchObject({ type: "finish", output: { value: JSON.parse(text) } });
       expect(findRequiredFormat(findBody("m")).type).toBeUndefined();
@@ -71,9 +73,9 @@ describe("a format", () => {
     },
   );
 
-  test.each(providers)("of type json_object is sent to %s with an instruction", async (provider) => {
+  test.each(providers)("is sent to %s with an instruction if its type is json_object", async (provider) => {
     mockProvider.script("m", { text: '{"any":[1]}' });
-    const { end } = await collect(createTestChain(mockProvider, [`${provider}/m`]), {
+    const { end } = await collectRun(createTestChain(mockProvider, [`${provider}/m`]), {
       options: { format: { type: "json_object" } },
     });
     expect(end).toMatchObject({ type: "finish", output: { value: { any: [1] } } });
@@ -84,12 +86,12 @@ describe("a format", () => {
   test("is sent to a compatible server as an instruction if tools can be called", async () => {
     mockProvider.script("m", { text: validText });
     const tools = [{ name: "f", description: null, parameters: { type: "object" } }];
-    const options = { tools, format: schemaFormat() };
-    await collect(createTestChain(mockProvider, ["compatible/m"]), { options });
+    const options = { tools, format: createSchemaFormat() };
+    await collectRun(createTestChain(mockProvider, ["compatible/m"]), { options });
     expect(findRequiredFormat(findBody("m")).type).toBeUndefined();
     expect(findBody("m").tools).toHaveLength(1);
     expect(JSON.stringify(findBody("m").messages)).toContain("valid for this JSON schema");
-    await collect(createTestChain(mockProvider, ["compatible/m"]), { options: { ...options, toolChoice: "none" } });
+    await collectRun(createTestChain(mockProvider, ["compatible/m"]), { options: { ...options, toolChoice: "none" } });
     expect(findRequiredFormat(findBody("m")).type).toBe("json_schema");
     expect(findBody("m").tools).toBeUndefined();
   });
@@ -101,7 +103,7 @@ describe("an answer that doesn't match the format", () => {
   test.each(providers)("is sent back to %s once, with the error", async (provider) => {
     mockProvider.script("m", { text: invalidText }, { text: validText });
     const chain = createTestChain(mockProvider, [`${provider}/m`, "openai/other"]);
-    const { end, text, resets } = await collect(chain, { options: { format: schemaFormat() } });
+    const { end, text, resets } = await collectRun(chain, { options: { format: createSchemaFormat() } });
     expect(end).toMatchObject({ type: "finish", model: `${provider}/m`, output: { value: JSON.parse(validText) } });
     expect(text).toBe(validText);
     expect(resets).toMatchObject([{ attempt: 2, text: "" }]);
@@ -119,8 +121,8 @@ describe("an answer that doesn't match the format", () => {
     ["an array that is too deep", "[".repeat(200_000)],
   ])("fails the run if the second attempt doesn't match either (%s)", async (_name, text) => {
     mockProvider.script("m", { pieces: [text] });
-    const { end, text: finalText } = await collect(createTestChain(mockProvider, ["openai/m", "openai/other"]), {
-      options: { format: schemaFormat() },
+    const { end, text: finalText } = await collectRun(createTestChain(mockProvider, ["openai/m", "openai/other"]), {
+      options: { format: createSchemaFormat() },
     });
     expect(end).toMatchObject({ type: "error", code: "invalid_output", model: "openai/m" });
     expect(finalText).toBe(text);
@@ -130,8 +132,8 @@ describe("an answer that doesn't match the format", () => {
 
   test("isn't corrected if the client can't replace the text that it has received", async () => {
     mockProvider.script("m", { text: invalidText });
-    const { end } = await collect(createTestChain(mockProvider, ["openai/m"]), {
-      options: { format: schemaFormat() },
+    const { end } = await collectRun(createTestChain(mockProvider, ["openai/m"]), {
+      options: { format: createSchemaFormat() },
       isRepairable: false,
     });
     expect(end).toMatchObject({ type: "error", code: "invalid_output" });
@@ -142,8 +144,8 @@ describe("an answer that doesn't match the format", () => {
     "is kept if the answer ended because of %s",
     async (finishReason) => {
       mockProvider.script("m", { text: '{"city":"Wi', finishReason });
-      const { end } = await collect(createTestChain(mockProvider, ["compatible/m"]), {
-        options: { format: schemaFormat() },
+      const { end } = await collectRun(createTestChain(mockProvider, ["compatible/m"]), {
+        options: { format: createSchemaFormat() },
       });
       expect(end).toMatchObject({ type: "finish", reason: finishReason });
       expect(end).not.toHaveProperty("output");
@@ -162,7 +164,11 @@ describe("an answer that doesn't match the format", () => {
     ];
     const catalog = createCatalog({ inputTokens: 1_000 });
     const chain = createTestChain(mockProvider, ["compatible/m"], { catalog });
-    const { end } = await collect(chain, { messages, shouldFitModelLimits: true, options: { format: schemaFormat() } });
+    const { end } = await collectRun(chain, {
+      messages,
+      shouldFitModelLimits: true,
+      options: { format: createSchemaFormat() },
+    });
     expect(end).toMatchObject({ type: "finish", output: { value: JSON.parse(validText) } });
     expect(mockProvider.listRequests("m")).toHaveLength(2);
     for (const { body } of mockProvider.listRequests("m")) {
@@ -174,8 +180,8 @@ describe("an answer that doesn't match the format", () => {
 
   test("is kept if the correction fails", async () => {
     mockProvider.script("m", { text: invalidText }, { fault: "status", status: 400 });
-    const { end, text } = await collect(createTestChain(mockProvider, ["openai/m"]), {
-      options: { format: schemaFormat() },
+    const { end, text } = await collectRun(createTestChain(mockProvider, ["openai/m"]), {
+      options: { format: createSchemaFormat() },
     });
     expect(end).toMatchObject({ type: "error", code: "invalid_output" });
     expect(text).toBe(invalidText);
@@ -189,8 +195,8 @@ describe("a code fence around the whole text", () => {
     ["has no language", ["```\n", `${validText}\n`, "```"]],
   ])("is removed if it %s", async (_name, chunks) => {
     mockProvider.script("m", { pieces: chunks });
-    const { end, text } = await collect(createTestChain(mockProvider, ["openai/m"]), {
-      options: { format: schemaFormat() },
+    const { end, text } = await collectRun(createTestChain(mockProvider, ["openai/m"]), {
+      options: { format: createSchemaFormat() },
     });
     expect(end).toMatchObject({ type: "finish", output: { value: JSON.parse(validText) } });
     expect(text).toBe(validText);
@@ -200,7 +206,9 @@ describe("a code fence around the whole text", () => {
   test("isn't removed if other text precedes it", async () => {
     const text = `Here:\n\`\`\`json\n${validText}\n\`\`\``;
     mockProvider.script("m", { text }, { text: validText });
-    const { end } = await collect(createTestChain(mockProvider, ["openai/m"]), { options: { format: schemaFormat() } });
+    const { end } = await collectRun(createTestChain(mockProvider, ["openai/m"]), {
+      options: { format: createSchemaFormat() },
+    });
     expect(end).toMatchObject({ type: "finish", output: { value: JSON.parse(validText) } });
     expect(JSON.stringify(findBody("m", 1))).toContain("Here:");
   });
@@ -208,22 +216,24 @@ describe("a code fence around the whole text", () => {
   test("isn't removed within JSON", async () => {
     const value = { city: "```\nx\n```", people: 1 };
     mockProvider.script("m", { pieces: [JSON.stringify(value, null, 2)] });
-    const { end } = await collect(createTestChain(mockProvider, ["openai/m"]), { options: { format: schemaFormat() } });
+    const { end } = await collectRun(createTestChain(mockProvider, ["openai/m"]), {
+      options: { format: createSchemaFormat() },
+    });
     expect(end).toMatchObject({ type: "finish", output: { value } });
   });
 
   test("isn't removed if no format was requested", async () => {
     mockProvider.script("m", { text: "```json\n{}\n```" });
-    expect((await collect(createTestChain(mockProvider, ["openai/m"]))).text).toBe("```json\n{}\n```");
+    expect((await collectRun(createTestChain(mockProvider, ["openai/m"]))).text).toBe("```json\n{}\n```");
   });
 });
 
 describe("a failover", () => {
   test("occurs if a model rejects the format", async () => {
-    mockProvider.script("one", { rejectsFormats: true });
+    mockProvider.script("one", { rejectFormats: true });
     mockProvider.script("two", { text: validText });
-    const { end } = await collect(createTestChain(mockProvider, ["compatible/one", "openai/two"]), {
-      options: { format: schemaFormat() },
+    const { end } = await collectRun(createTestChain(mockProvider, ["compatible/one", "openai/two"]), {
+      options: { format: createSchemaFormat() },
     });
     expect(end).toMatchObject({ type: "finish", model: "openai/two", output: { value: JSON.parse(validText) } });
     // The request isn't sent again without the format.
@@ -241,19 +251,19 @@ describe("a failover", () => {
       "compatible/three",
     ];
     const chain = createTestChain(mockProvider, models, { maxRetries: 0 });
-    const { end } = await collect(chain, { options: { format: schemaFormat() } });
+    const { end } = await collectRun(chain, { options: { format: createSchemaFormat() } });
     expect(end).toMatchObject({ type: "finish", model: "compatible/three" });
     expect(mockProvider.requests.map(({ model }) => model)).toEqual(["gpt-5", "three"]);
     // Without a format, gpt-4-turbo is tried.
     mockProvider.script("gpt-4-turbo", { text: "Hello." });
-    expect((await collect(chain)).end).toMatchObject({ model: "openai/gpt-4-turbo" });
+    expect((await collectRun(chain)).end).toMatchObject({ model: "openai/gpt-4-turbo" });
   });
 
-  test("in the middle of an answer starts over, since JSON can't be continued by another model", async () => {
+  test("starts the answer over, because a different model can't continue JSON", async () => {
     mockProvider.script("one", { pieces: ['{"city":', '"Wi', "never sent"], fault: "cut", piecesBeforeFault: 2 });
     mockProvider.script("two", { text: validText });
-    const { end, text, resets } = await collect(createTestChain(mockProvider, ["openai/one", "anthropic/two"]), {
-      options: { format: schemaFormat() },
+    const { end, text, resets } = await collectRun(createTestChain(mockProvider, ["openai/one", "anthropic/two"]), {
+      options: { format: createSchemaFormat() },
     });
     expect(end).toMatchObject({ type: "finish", model: "anthropic/two" });
     expect(text).toBe(validText);
@@ -261,10 +271,10 @@ describe("a failover", () => {
     expect(JSON.stringify(findBody("two"))).not.toContain("partial_answer");
   });
 
-  test("to another instance starts over too", async () => {
+  test("also starts the answer over if a different instance resumes it", async () => {
     mockProvider.script("m", { text: validText });
-    const { end, text, resets } = await collect(createTestChain(mockProvider, ["openai/m"]), {
-      options: { format: schemaFormat() },
+    const { end, text, resets } = await collectRun(createTestChain(mockProvider, ["openai/m"]), {
+      options: { format: createSchemaFormat() },
       resume: { text: '{"city":"Gr', attempt: 3 },
     });
     expect(end).toMatchObject({ type: "finish", output: { value: JSON.parse(validText) } });

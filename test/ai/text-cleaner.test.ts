@@ -23,18 +23,18 @@ test("the output is well-formed, limited, and contains everything that fits", ()
           .join("")
           .replace(/[\ud800-\udbff]$/, "")
           .replaceAll("\0", "");
-        const cleaned = input.toWellFormed();
+        const cleanedInput = input.toWellFormed();
         for (const chunk of chunks) expect(chunk.isWellFormed() && chunk.length > 0).toBe(true);
         expect(output.length).toBeLessThanOrEqual(lengthMax);
-        // A NUL can separate the halves of a pair, so texts with NULs aren't compared.
-        if (!deltas.join("").includes("\0")) expect(cleaned.startsWith(output)).toBe(true);
-        if (!deltas.join("").includes("\0") && cleaned.length <= lengthMax) expect(output).toBe(cleaned);
+        // A NUL can separate the halves of a pair, so strings with NULs aren't compared.
+        if (!deltas.join("").includes("\0")) expect(cleanedInput.startsWith(output)).toBe(true);
+        if (!deltas.join("").includes("\0") && cleanedInput.length <= lengthMax) expect(output).toBe(cleanedInput);
       },
     ),
   );
 });
 
-test("a large text is split between characters", () => {
+test("long text is split between characters", () => {
   const { output, cleaner } = createCleaner(100_000);
   const text = `x${"🚀".repeat(TEXT_PART_LENGTH_MAX)}`;
   cleaner.push(text);

@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
-import { createWriter } from "../../src/ai/chain/writer.ts";
+import { createTextWriter } from "../../src/ai/chain/writer.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
-import { collect, createTestChain } from "./collect.ts";
+import { collectRun, createTestChain } from "./collect.ts";
 
 let mockProvider: MockProvider;
 beforeAll(() => {
@@ -19,7 +19,7 @@ test.each(["openai", "anthropic", "compatible"])(
       piecesBeforeFault: 6,
     });
     mockProvider.script("continues", { pieces: ["<think>", "On.</think> ", "of France."] });
-    const { text, reasoning, parts, end } = await collect(
+    const { text, reasoning, parts, end } = await collectRun(
       createTestChain(mockProvider, [`${provider}/thinks`, `${provider}/continues`]),
     );
     expect(text).toBe("The capital of France.");
@@ -37,24 +37,24 @@ test("a think block before a tool call is reasoning, in every step", async () =>
   const chain = createTestChain(mockProvider, ["compatible/model"]);
   const toolCalls = [{ name: "f", arguments: "{}" }];
   mockProvider.script("model", { pieces: ["<think>Look.</think>", "Let me look."], toolCalls });
-  const first = await collect(chain);
-  expect([first.text, first.end]).toMatchObject(["Let me look.", { type: "finish", reason: "tool_calls" }]);
+  const firstStep = await collectRun(chain);
+  expect([firstStep.text, firstStep.end]).toMatchObject(["Let me look.", { type: "finish", reason: "tool_calls" }]);
   mockProvider.script("model", { pieces: ["<think>Hm.</think>\n"], toolCalls });
-  const second = await collect(chain, { resume: { text: first.text, attempt: 1, step: "next" } });
-  expect([second.text, second.end]).toMatchObject(["Let me look.", { reason: "tool_calls" }]);
-  expect(second.end.usage?.reasoning_tokens).toBeGreaterThan(0);
+  const secondStep = await collectRun(chain, { resume: { text: firstStep.text, attempt: 1, step: "next" } });
+  expect([secondStep.text, secondStep.end]).toMatchObject(["Let me look.", { reason: "tool_calls" }]);
+  expect(secondStep.end.usage?.reasoning_tokens).toBeGreaterThan(0);
 });
 
 test("think blocks are removed from titles and other text that background jobs generate", async () => {
   mockProvider.script("writer", { pieces: ["<think>Short, they said.</thi", "nk>", "\n\nA title"] });
   const chain = createTestChain(mockProvider, ["compatible/writer"]);
-  const writer = createWriter({ chain, model: "compatible/writer", charge: async () => {} });
+  const writer = createTextWriter({ chain, model: "compatible/writer", charge: async () => {} });
   const request = {
     system: "Write a title.",
     text: "Hello",
     outputTokensMax: 50,
     payerId: null,
-    about: { message_id: "m", request_id: null },
+    logContext: { message_id: "m", request_id: null },
   };
   const result = await writer.write({ ...request, signal: new AbortController().signal });
   expect(result.text).toBe("A title");

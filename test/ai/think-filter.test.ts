@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { createThinkFilter } from "../../src/ai/attempt/think-filter.ts";
 
 /** Filters text that arrives in chunks. Returns the visible text and the reasoning. */
-function filter(...chunks: string[]): { text: string; reasoning: string } {
+function filterChunks(...chunks: string[]): { text: string; reasoning: string } {
   let reasoning = "";
   const thinkFilter = createThinkFilter((thought) => {
     reasoning += thought;
@@ -28,19 +28,19 @@ const cases: [name: string, text: string, visible: string, reasoning: string][] 
   ["a block without text after it", "<think>a</think>\n\n", "", "a"],
   ["a tag within the text", "Write <think>this</think>.", "Write <think>this</think>.", ""],
   ["a tag after the first text", "<think>a</think>Paris <think>b</think>", "Paris <think>b</think>", "a"],
-  ["another tag", "<thinker>a</thinker>", "<thinker>a</thinker>", ""],
+  ["a different tag", "<thinker>a</thinker>", "<thinker>a</thinker>", ""],
   ["a tag that isn't in lowercase", "<Think>a</Think>", "<Think>a</Think>", ""],
   ["only the start of a tag", " <thi", " <thi", ""],
   ["only a closing tag", "</think>Paris.", "</think>Paris.", ""],
-  ["spaces before a text", "\n\n  Paris.", "\n\n  Paris.", ""],
+  ["spaces before text", "\n\n  Paris.", "\n\n  Paris.", ""],
   ["many spaces", `${" ".repeat(500)}<think>a`, `${" ".repeat(500)}<think>a`, ""],
   ["only spaces", " \n ", "", ""],
-  ["an empty text", "", "", ""],
+  ["an empty string", "", "", ""],
 ];
 
-test.each(cases)("filters %s the same in one chunk and in single characters", (_name, text, visible, reasoning) => {
-  expect(filter(text)).toEqual({ text: visible, reasoning });
-  expect(filter(...text)).toEqual({ text: visible, reasoning });
+test.each(cases)("filters %s the same way in one chunk and in single characters", (_name, text, visible, reasoning) => {
+  expect(filterChunks(text)).toEqual({ text: visible, reasoning });
+  expect(filterChunks(...text)).toEqual({ text: visible, reasoning });
 });
 
 test("the result doesn't depend on how the text is split", () => {
@@ -50,7 +50,7 @@ test("the result doesn't depend on how the text is split", () => {
       const text = parts.join("");
       const cutIndexes = [0, ...cuts.map((cut) => cut % (text.length + 1)), text.length].sort((a, b) => a - b);
       const chunks = cutIndexes.slice(1).map((end, index) => text.slice(cutIndexes[index], end));
-      expect(filter(...chunks)).toEqual(filter(text));
+      expect(filterChunks(...chunks)).toEqual(filterChunks(text));
     }),
   );
 });
@@ -59,7 +59,7 @@ test("text is withheld only if it may be a tag", () => {
   const thoughts: string[] = [];
   const thinkFilter = createThinkFilter((thought) => thoughts.push(thought));
   expect(thinkFilter.push("Paris")).toBe("Paris");
-  const second = createThinkFilter((thought) => thoughts.push(thought));
-  expect(second.push("<think>What a question</")).toBe("");
+  const secondFilter = createThinkFilter((thought) => thoughts.push(thought));
+  expect(secondFilter.push("<think>What a question</")).toBe("");
   expect(thoughts).toEqual(["What a question"]);
 });

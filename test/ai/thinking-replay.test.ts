@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test
 import type { ChatMessage, Thinking } from "../../src/ai/provider.ts";
 import { THINKING_LENGTH_MAX } from "../../src/ai/thinking.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
-import { collect, createRecordingObserver, createTestChain } from "./collect.ts";
+import { collectRun, createRecordingObserver, createTestChain } from "./collect.ts";
 import { startRejectingServer } from "./rejecting-server.ts";
 import { createOpenAiError } from "./rejections.ts";
 
@@ -23,7 +23,7 @@ const toolCalls = [
   { id: "call_1", name: "f", arguments: "{}" },
   { id: "call_2", name: "f", arguments: "{}" },
 ];
-const createLoop = (thinking?: Thinking, content = ""): ChatMessage[] => [
+const createToolLoop = (thinking?: Thinking, content = ""): ChatMessage[] => [
   { role: "user", content: "What is it?" },
   { role: "assistant", content, toolCalls, thinking },
   { role: "tool", toolCallId: "call_1", content: "This." },
@@ -61,9 +61,9 @@ const plainThinking: Thinking = {
 };
 
 const runChain = (model: string, messages: ChatMessage[], provider: MockProvider = server.urls) =>
-  collect(createTestChain(provider, [model]), { messages, options: { tools: [tool] } });
+  collectRun(createTestChain(provider, [model]), { messages, options: { tools: [tool] } });
 
-/** Returns the message with the tool calls as sent to the model; for OpenAI, all input items. */
+/** Returns the sent message that has the tool calls. For OpenAI, returns all input items. */
 async function captureMessage(model: string, messages: ChatMessage[]): Promise<unknown> {
   server.rejectWith(() => null);
   expect((await runChain(model, messages)).text).toBe("Done.");
@@ -71,10 +71,10 @@ async function captureMessage(model: string, messages: ChatMessage[]): Promise<u
   return input ?? (sentMessages as { role: string }[]).find(({ role }) => role === "assistant");
 }
 
-describe("thinking is sent back in its original position", () => {
-  test("as Anthropic's blocks between texts and calls", async () => {
+describe("thinking replay", () => {
+  test("Anthropic's thinking blocks are sent back between the text and the tool calls", async () => {
     const call = { type: "tool_use", name: "f", input: {} };
-    expect(await captureMessage("anthropic/model", createLoop(signedThinking, "Let me look."))).toEqual({
+    expect(await captureMessage("anthropic/model", createToolLoop(signedThinking, "Let me look."))).toEqual({
       role: "assistant",
       content: [
         { type: "thinking", thinking: "Thought", signature: "signed" },
@@ -86,8 +86,8 @@ describe("thinking is sent back in its original position", () => {
     });
   });
 
-  test("before the complete text, even if another model started it", async () => {
-    const sent = (await captureMessage("anthropic/model", createLoop(signedThinking, "Well. Let me look."))) as {
+  test("Anthropic's first thinking block is sent back before the text, even if a different model started the text", async () => {
+    const sent = (await captureMessage("anthropic/model", createToolLoop(signedThinking, "Well. Let me look."))) as {
       content: { type: string }[];
     };
     expect(sent.content.map(({ type }) => type)).toEqual([
@@ -100,9 +100,9 @@ describe("thinking is sent back in its original position", () => {
     expect(sent.content[1]).toMatchObject({ text: "Well. Let me look." });
   });
 
-  test("as OpenAI's items with their ids, with the message's phase", async () => {
+  test("OpenAI's items are sent back with their ids, and the message with its phase", async () => {
     const call = { type: "function_call", name: "f", arguments: "{}" };
-    expect(await captureMessage("openai/model", createLoop(encryptedThinking, "One moment."))).toEqual([
+    expect(await captureMessage("openai/model", createToolLoop(encryptedThinking, "One moment."))).toEqual([
       { role: "user", content: "What is it?" },
       { type: "reasoning", id: "rs_1", summary: [], encrypted_content: "encrypted" },
       { ...call, id: "fc_1", call_id: "call_1" },
@@ -113,25 +113,28 @@ describe("thinking is sent back in its original position", () => {
     ]);
   });
 
-  test("except for reasoning that is the last item", async () => {
+  test("OpenAI's reasoning isn't sent back if it is the last item", async () => {
     const { data } = encryptedThinking as { data: { items: object[] } };
     const items = [...data.items, { type: "reasoning", id: "rs_2", summary: [], encrypted_content: "last" }];
-    const sent = await captureMessage(
+    const sentItems = await captureMessage(
       "openai/model",
-      createLoop({ provider: "openai", data: { model: "model", items } }),
+      createToolLoop({ provider: "openai", data: { model: "model", items } }),
     );
-    expect(JSON.stringify(sent)).not.toContain("rs_2");
+    expect(JSON.stringify(sentItems)).not.toContain("rs_2");
   });
 
-  test("in its original field, even to another model of the same server", async () => {
-    expect(await captureMessage("compatible/model", createLoop(plainThinking))).toMatchObject({
+  test("a compatible server's thinking is sent back in its original field, even to a different model", async () => {
+    expect(await captureMessage("compatible/model", createToolLoop(plainThinking))).toMatchObject({
       reasoning_content: "Thought",
     });
-    expect(await captureMessage("compatible/other", createLoop(plainThinking))).toMatchObject({
+    expect(await captureMessage("compatible/other", createToolLoop(plainThinking))).toMatchObject({
       reasoning_content: "Thought",
     });
-    const vllm: Thinking = { provider: "compatible", data: { model: "model", field: "reasoning", text: "Thought" } };
-    const sent = (await captureMessage("compatible/model", createLoop(vllm))) as object;
+    const vllmThinking: Thinking = {
+      provider: "compatible",
+      data: { model: "model", field: "reasoning", text: "Thought" },
+    };
+    const sent = (await captureMessage("compatible/model", createToolLoop(vllmThinking))) as object;
     expect(sent).toMatchObject({ reasoning: "Thought" });
     expect(sent).not.toHaveProperty("reasoning_content");
   });
@@ -146,23 +149,23 @@ describe("thinking is sent back in its original position", () => {
     ["anthropic/model", { provider: "anthropic", data: { model: "model", blocks: "none" } }],
     ["openai/model", { provider: "openai", data: { model: "model", items: [null, 1, {}] } }],
   ] as [string, Thinking][])(
-    "but not to %s if it is from another model or server, or in another format",
+    "thinking isn't sent to %s if it is from a different model or server, or in a different format",
     async (model, thinking) => {
-      const sent = await captureMessage(model, createLoop(thinking, "Let me look."));
-      expect(JSON.stringify(sent)).not.toMatch(/Thought|signed|encrypted|redacted/);
+      const sentItems = await captureMessage(model, createToolLoop(thinking, "Let me look."));
+      expect(JSON.stringify(sentItems)).not.toMatch(/Thought|signed|encrypted|redacted/);
     },
   );
 
-  test("and a thinking budget is set only if the tool loop started with thinking", async () => {
+  test("a thinking budget is set only if the tool loop started with thinking", async () => {
     const model = "anthropic/claude-sonnet-4-5";
     const ownThinking = { ...signedThinking, data: { ...(signedThinking.data as object), model: "claude-sonnet-4-5" } };
     const laterSteps: ChatMessage[] = [
       { role: "assistant", content: "", toolCalls: [{ id: "call_3", name: "f", arguments: "{}" }] },
       { role: "tool", toolCallId: "call_3", content: "Later." },
     ];
-    const loopWithThinking = createLoop(ownThinking, "Let me look.");
+    const loopWithThinking = createToolLoop(ownThinking, "Let me look.");
     for (const [messages, isSet] of [
-      [createLoop(undefined, "Let me look."), false],
+      [createToolLoop(undefined, "Let me look."), false],
       [loopWithThinking, true],
       [[...loopWithThinking, ...laterSteps], true],
       [
@@ -177,23 +180,26 @@ describe("thinking is sent back in its original position", () => {
     ] as [ChatMessage[], boolean][]) {
       server.rejectWith(() => null);
       const options = { tools: [tool], reasoningEffort: "high" as const };
-      await collect(createTestChain(server.urls, [model]), { messages, options });
+      await collectRun(createTestChain(server.urls, [model]), { messages, options });
       expect("thinking" in (server.bodies[0] ?? {})).toBe(isSet);
       expect(JSON.stringify(server.bodies[0]).includes('"signature":"signed"')).toBe(isSet);
     }
   });
 });
 
-describe("rejected or missing thinking is repaired in the same attempt", () => {
+describe("within one attempt", () => {
   const hasText = (body: object, word: string) => JSON.stringify(body).includes(word);
-  const anthropic = (message: string) => ({ type: "error", error: { type: "invalid_request_error", message } });
+  const createAnthropicError = (message: string) => ({
+    type: "error",
+    error: { type: "invalid_request_error", message },
+  });
 
   test.each([
     [
       "anthropic/model",
       signedThinking,
       "signed",
-      anthropic(
+      createAnthropicError(
         "messages.1.content.0: Invalid `signature` in `thinking` block. The block is bound to a different conversation. Remove the block.",
       ),
     ],
@@ -229,30 +235,33 @@ describe("rejected or missing thinking is repaired in the same attempt", () => {
       [{ error: { code: 400, message: "Thought signature is not valid.", status: "INVALID_ARGUMENT" } }],
     ],
   ] as [string, Thinking, string, unknown][])(
-    "by omitting the thinking for %s",
+    "rejected thinking is omitted for %s",
     async (model, thinking, word, body) => {
-      const { observe, events } = createRecordingObserver();
+      const { observer, events } = createRecordingObserver();
       // The rejection is a JSON response, or an event in a successful response.
       for (const status of [400, 200]) {
         if (status === 200 && Array.isArray(body)) continue;
         server.rejectWith((sent) => (hasText(sent, word) ? { status, body } : null));
-        const chain = createTestChain(server.urls, [model, "anthropic/spare"], { observe });
-        const { text, end } = await collect(chain, { messages: createLoop(thinking), options: { tools: [tool] } });
+        const chain = createTestChain(server.urls, [model, "anthropic/spare"], { observer });
+        const { text, end } = await collectRun(chain, {
+          messages: createToolLoop(thinking),
+          options: { tools: [tool] },
+        });
         expect([text, end.type === "finish" && end.model, server.bodies.length]).toEqual(["Done.", model, 2]);
       }
       expect(events.filter(([kind]) => kind === "failover")).toEqual([]);
     },
   );
 
-  test("at most twice, then the next model is tried", async () => {
-    const body = anthropic("messages.1.content.0: Invalid `signature` in `thinking` block");
+  test("a request without the rejected thinking is tried only once, then the next model is tried", async () => {
+    const body = createAnthropicError("messages.1.content.0: Invalid `signature` in `thinking` block");
     server.rejectWith(({ model }) => (model === "model" ? { status: 400, body } : null));
     const chain = createTestChain(server.urls, ["anthropic/model", "anthropic/spare"]);
-    const { end } = await collect(chain, { messages: createLoop(signedThinking), options: { tools: [tool] } });
+    const { end } = await collectRun(chain, { messages: createToolLoop(signedThinking), options: { tools: [tool] } });
     expect([end.model, server.bodies.length]).toEqual(["anthropic/spare", 3]);
   });
 
-  test("by an empty field for DeepSeek if another model made the calls", async () => {
+  test("missing thinking becomes an empty field for DeepSeek if a different model made the calls", async () => {
     server.rejectWith((sent) =>
       hasText(sent, '"reasoning_content":""')
         ? null
@@ -261,18 +270,18 @@ describe("rejected or missing thinking is repaired in the same attempt", () => {
             body: createOpenAiError("The `reasoning_content` in the thinking mode must be passed back to the API."),
           },
     );
-    expect((await runChain("compatible/model", createLoop())).text).toBe("Done.");
+    expect((await runChain("compatible/model", createToolLoop())).text).toBe("Done.");
     expect(server.bodies).toHaveLength(2);
   });
 
-  test("by a marker for Gemini to skip the signature if another model made the calls", async () => {
+  test("a missing signature becomes a marker for Gemini if a different model made the calls", async () => {
     const message = "Function call is missing a thought_signature in functionCall parts.";
     server.rejectWith((sent) =>
       hasText(sent, "skip_thought_signature_validator")
         ? null
         : { status: 400, body: [{ error: { code: 400, message } }] },
     );
-    expect((await runChain("compatible/model", createLoop())).text).toBe("Done.");
+    expect((await runChain("compatible/model", createToolLoop())).text).toBe("Done.");
     const sentMessages = (server.bodies[1]?.messages ?? []) as { tool_calls?: { extra_content?: unknown }[] }[];
     expect(sentMessages[1]?.tool_calls?.map(({ extra_content }) => extra_content)).toEqual([
       { google: { thought_signature: "skip_thought_signature_validator" } },
@@ -281,12 +290,12 @@ describe("rejected or missing thinking is repaired in the same attempt", () => {
   });
 });
 
-const chunk = (delta: object, finish_reason: string | null = null) =>
+const formatChunk = (delta: object, finish_reason: string | null = null) =>
   `data: ${JSON.stringify({ choices: [{ index: 0, delta, finish_reason }] })}\n\n`;
 const toolCall = { index: 0, id: "call_1", type: "function", function: { name: "f", arguments: "{}" } };
 
 /** Returns the thinking that is read from a chat server's response. */
-async function readThinking(recording: string): Promise<unknown> {
+async function extractThinking(recording: string): Promise<unknown> {
   mockProvider.script("model", { recording });
   const { end } = await runChain("compatible/model", [{ role: "user", content: "?" }], mockProvider);
   if (end.type !== "finish") throw new Error(JSON.stringify(end));
@@ -294,48 +303,51 @@ async function readThinking(recording: string): Promise<unknown> {
 }
 
 describe("a chat server's thinking is read", () => {
-  const end = `${chunk({ tool_calls: [toolCall] }, "tool_calls")}data: [DONE]\n\n`;
+  const end = `${formatChunk({ tool_calls: [toolCall] }, "tool_calls")}data: [DONE]\n\n`;
 
   test("from either field, but only once if a server sends both", async () => {
-    expect(await readThinking(chunk({ reasoning: "One " }) + chunk({ reasoning: "two" }) + end)).toEqual({
-      model: "model",
-      field: "reasoning",
-      text: "One two",
-    });
-    expect(await readThinking(chunk({ reasoning_content: "" }) + end)).toMatchObject({ text: "" });
-    expect(await readThinking(chunk({ reasoning_content: "Both", reasoning: "Both" }) + end)).toMatchObject({
+    expect(await extractThinking(formatChunk({ reasoning: "One " }) + formatChunk({ reasoning: "two" }) + end)).toEqual(
+      {
+        model: "model",
+        field: "reasoning",
+        text: "One two",
+      },
+    );
+    expect(await extractThinking(formatChunk({ reasoning_content: "" }) + end)).toMatchObject({ text: "" });
+    expect(await extractThinking(formatChunk({ reasoning_content: "Both", reasoning: "Both" }) + end)).toMatchObject({
       field: "reasoning_content",
       text: "Both",
     });
-    expect(await readThinking(chunk({ reasoning_content: null }) + end)).toBeNull();
+    expect(await extractThinking(formatChunk({ reasoning_content: null }) + end)).toBeNull();
   });
 
   test("from a JSON document", async () => {
     const message = { role: "assistant", content: null, reasoning_content: "Whole", tool_calls: [toolCall] };
     const document = JSON.stringify({ choices: [{ index: 0, message, finish_reason: "tool_calls" }] });
-    expect(await readThinking(document)).toMatchObject({ field: "reasoning_content", text: "Whole" });
+    expect(await extractThinking(document)).toMatchObject({ field: "reasoning_content", text: "Whole" });
   });
 
-  test("with Gemini's signatures of calls and texts", async () => {
+  test("with Gemini's signatures of calls and text", async () => {
     const extra_content = { google: { thought_signature: "signed" } };
     const separateSignature =
-      chunk({ tool_calls: [toolCall] }) + chunk({ tool_calls: [{ index: 0, extra_content }] }, "tool_calls");
-    expect(await readThinking(`${separateSignature}data: [DONE]\n\n`)).toMatchObject({
+      formatChunk({ tool_calls: [toolCall] }) +
+      formatChunk({ tool_calls: [{ index: 0, extra_content }] }, "tool_calls");
+    expect(await extractThinking(`${separateSignature}data: [DONE]\n\n`)).toMatchObject({
       extras: [["call_1", extra_content]],
     });
-    const text = chunk({ content: "Text." }) + chunk({ content: "", extra_content }, "stop");
-    expect(await readThinking(`${text}data: [DONE]\n\n`)).toEqual({ model: "model", extra: extra_content });
-    const thought = chunk({ content: "Text.", extra_content: { google: { thought: true } } }, "stop");
-    expect(await readThinking(`${thought}data: [DONE]\n\n`)).toBeNull();
+    const signedText = formatChunk({ content: "Text." }) + formatChunk({ content: "", extra_content }, "stop");
+    expect(await extractThinking(`${signedText}data: [DONE]\n\n`)).toEqual({ model: "model", extra: extra_content });
+    const thoughtText = formatChunk({ content: "Text.", extra_content: { google: { thought: true } } }, "stop");
+    expect(await extractThinking(`${thoughtText}data: [DONE]\n\n`)).toBeNull();
   });
 
-  test("completely up to a limit, and dropped if it is longer", async () => {
+  test("completely up to a limit, and is dropped if it is longer", async () => {
     const half = "x".repeat(THINKING_LENGTH_MAX / 2 + 1);
-    expect(await readThinking(chunk({ reasoning_content: half }) + end)).toMatchObject({ text: half });
+    expect(await extractThinking(formatChunk({ reasoning_content: half }) + end)).toMatchObject({ text: half });
     expect(
-      await readThinking(chunk({ reasoning_content: half }) + chunk({ reasoning_content: half }) + end),
+      await extractThinking(formatChunk({ reasoning_content: half }) + formatChunk({ reasoning_content: half }) + end),
     ).toBeNull();
     const details = [{ type: "reasoning.encrypted", data: half, index: 0 }];
-    expect(await readThinking(chunk({ reasoning_details: [...details, ...details] }) + end)).toBeNull();
+    expect(await extractThinking(formatChunk({ reasoning_details: [...details, ...details] }) + end)).toBeNull();
   });
 });

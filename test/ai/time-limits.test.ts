@@ -1,14 +1,14 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { createCatalog } from "../../src/ai/models.ts";
 import { PauseSignal } from "../../src/ai/pause-signal.ts";
-import { createGetTimeouts, SILENCE_TIMEOUT_MS, THINKING_TIMEOUT_MS } from "../../src/ai/timeouts.ts";
+import { createTimeoutLookup, SILENCE_TIMEOUT_MS, THINKING_TIMEOUT_MS } from "../../src/ai/timeouts.ts";
 import { loadConfig } from "../../src/config.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
-import { collect, createRecordingObserver, createTestChain } from "./collect.ts";
+import { collectRun, createRecordingObserver, createTestChain } from "./collect.ts";
 
 const { hasCapability } = createCatalog();
-const createTestTimeoutsOf = (settings: Record<string, unknown>) =>
-  createGetTimeouts(settings, (model) => hasCapability(model, "thinking"));
+const createTestTimeoutLookup = (settings: Record<string, unknown>) =>
+  createTimeoutLookup(settings, (model) => hasCapability(model, "thinking"));
 
 describe("the timeout while a model sends nothing", () => {
   test.each([
@@ -31,11 +31,11 @@ describe("the timeout while a model sends nothing", () => {
     ["compatible/deepseek-r1", THINKING_TIMEOUT_MS],
     ["offline/documents", SILENCE_TIMEOUT_MS],
   ])("for %s is %i ms by default", (model, ms) => {
-    expect(createTestTimeoutsOf({})(model)).toEqual({ firstTokenMs: ms, idleMs: ms });
+    expect(createTestTimeoutLookup({})(model)).toEqual({ firstTokenMs: ms, idleMs: ms });
   });
 
   test("can be set for all models and for a provider", () => {
-    const getTimeouts = createTestTimeoutsOf({
+    const getTimeouts = createTestTimeoutLookup({
       AI_FIRST_TOKEN_TIMEOUT_MS: 1_000,
       AI_COMPATIBLE_FIRST_TOKEN_TIMEOUT_MS: 2_000,
       AI_OPENAI_IDLE_TIMEOUT_MS: 3_000,
@@ -49,15 +49,15 @@ describe("the timeout while a model sends nothing", () => {
 });
 
 test("timeout settings out of range are rejected", () => {
-  const load = (environment: Record<string, string>) => loadConfig(environment, () => "");
-  const getTimeouts = createTestTimeoutsOf(
-    load({ AI_IDLE_TIMEOUT_MS: "1000", AI_ANTHROPIC_FIRST_TOKEN_TIMEOUT_MS: "600000" }),
+  const loadTestConfig = (environment: Record<string, string>) => loadConfig(environment, () => "");
+  const getTimeouts = createTestTimeoutLookup(
+    loadTestConfig({ AI_IDLE_TIMEOUT_MS: "1000", AI_ANTHROPIC_FIRST_TOKEN_TIMEOUT_MS: "600000" }),
   );
   expect(getTimeouts("anthropic/claude-3-haiku")).toEqual({ firstTokenMs: 600_000, idleMs: 1_000 });
-  expect(load({}).AI_ANSWER_TIMEOUT_MS).toBe(1_800_000);
-  expect(load({ AI_ANSWER_TIMEOUT_MS: "86400000" }).AI_ANSWER_TIMEOUT_MS).toBe(86_400_000);
-  expect(() => load({ AI_ANSWER_TIMEOUT_MS: "86400001" })).toThrow("AI_ANSWER_TIMEOUT_MS");
-  expect(() => load({ AI_COMPATIBLE_IDLE_TIMEOUT_MS: "600001" })).toThrow("AI_COMPATIBLE_IDLE_TIMEOUT_MS");
+  expect(loadTestConfig({}).AI_ANSWER_TIMEOUT_MS).toBe(1_800_000);
+  expect(loadTestConfig({ AI_ANSWER_TIMEOUT_MS: "86400000" }).AI_ANSWER_TIMEOUT_MS).toBe(86_400_000);
+  expect(() => loadTestConfig({ AI_ANSWER_TIMEOUT_MS: "86400001" })).toThrow("AI_ANSWER_TIMEOUT_MS");
+  expect(() => loadTestConfig({ AI_COMPATIBLE_IDLE_TIMEOUT_MS: "600001" })).toThrow("AI_COMPATIBLE_IDLE_TIMEOUT_MS");
 });
 
 describe("the answer timeout", () => {
@@ -73,11 +73,11 @@ describe("the answer timeout", () => {
 
   test.each(providers)("stops an answer from %s, keeps its text, and tries no other model", async (provider) => {
     mockProvider.script("model", { pieces: words, pieceDelayMs: 20 });
-    const { observe, events } = createRecordingObserver();
+    const { observer, events } = createRecordingObserver();
     const models = [`${provider}/model`, "compatible/other"];
-    const chain = createTestChain(mockProvider, models, { answerTimeoutMs: 250, observe });
+    const chain = createTestChain(mockProvider, models, { answerTimeoutMs: 250, observer });
     const startedMs = performance.now();
-    const { text, end } = await collect(chain);
+    const { text, end } = await collectRun(chain);
     expect(performance.now() - startedMs).toBeWithin(245, 1_000);
     expect(end).toMatchObject({ type: "error", code: "provider_timeout", model: models[0], models: [models[0]] });
     expect(text).toStartWith("word0 word1 ");
@@ -93,16 +93,16 @@ describe("the answer timeout", () => {
     mockProvider.script("model", { thinking: 1_000, pieceDelayMs: 20 });
     const options = { answerTimeoutMs: 400, firstTokenTimeoutMs: 100, idleTimeoutMs: 100, maxRetries: 0 };
     const startedMs = performance.now();
-    const { end } = await collect(createTestChain(mockProvider, [`${provider}/model`], options));
+    const { end } = await collectRun(createTestChain(mockProvider, [`${provider}/model`], options));
     expect(end).toMatchObject({ type: "error", code: "provider_timeout" });
     expect(performance.now() - startedMs).toBeWithin(395, 1_000);
     expect(mockProvider.requests.length).toBe(1);
   });
 
-  test("counts retries and their delays", async () => {
+  test("includes retries and their delays", async () => {
     const options = { answerTimeoutMs: 300, maxRetries: 10, backoffBaseMs: 20 };
     const startedMs = performance.now();
-    const { end } = await collect(createTestChain(mockProvider, ["openai/rate-limited"], options));
+    const { end } = await collectRun(createTestChain(mockProvider, ["openai/rate-limited"], options));
     expect(end).toMatchObject({ type: "error", code: "provider_timeout", model: "openai/rate-limited" });
     expect(performance.now() - startedMs).toBeWithin(295, 900);
     // The provider's Retry-After exceeds the remaining time.
@@ -114,30 +114,30 @@ describe("the answer timeout", () => {
     const pause = new PauseSignal();
     pause.set(true);
     const startedMs = performance.now();
-    const { end } = await collect(chain, { pause });
+    const { end } = await collectRun(chain, { pause });
     expect(end).toMatchObject({ type: "error", code: "provider_timeout" });
     expect(performance.now() - startedMs).toBeWithin(295, 1_000);
   });
 
-  test("counts the time of the answer's earlier runs", async () => {
+  test("includes the time of the answer's earlier runs", async () => {
     mockProvider.script("model", { pieces: words, pieceDelayMs: 20 });
     const chain = createTestChain(mockProvider, ["openai/model"], { answerTimeoutMs: 10_000 });
     const startedMs = performance.now();
-    const lateRun = await collect(chain, { startedAtMs: startedMs - 9_800 });
+    const lateRun = await collectRun(chain, { startedAtMs: startedMs - 9_800 });
     expect(lateRun.end).toMatchObject({ type: "error", code: "provider_timeout" });
     expect(performance.now() - startedMs).toBeWithin(195, 1_000);
-    const expiredRun = await collect(chain, { startedAtMs: startedMs - 20_000 });
+    const expiredRun = await collectRun(chain, { startedAtMs: startedMs - 20_000 });
     expect(expiredRun.end).toMatchObject({ type: "error", code: "provider_timeout", model: null });
     expect(mockProvider.requests.length).toBe(1);
   });
 });
 
-describe("activity", () => {
+describe("a timeout", () => {
   /** Runs a model whose server sends the given chunks of a response, `pauseMs` apart. */
   async function runChunks(
     chunks: string[],
     pauseMs: number,
-    limits: { firstTokenTimeoutMs: number; idleTimeoutMs: number },
+    timeouts: { firstTokenTimeoutMs: number; idleTimeoutMs: number },
   ) {
     const server = Bun.listen({
       hostname: "127.0.0.1",
@@ -155,27 +155,30 @@ describe("activity", () => {
     try {
       const url = `http://127.0.0.1:${server.port}/v1`;
       const mockProvider = { openaiUrl: url, anthropicUrl: url } as MockProvider;
-      return await collect(createTestChain(mockProvider, ["compatible/model"], { maxRetries: 0, ...limits }));
+      return await collectRun(createTestChain(mockProvider, ["compatible/model"], { maxRetries: 0, ...timeouts }));
     } finally {
       server.stop(true);
     }
   }
 
-  const head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
-  const chunk = (delta: object, reason: string | null = null) =>
+  const responseHead = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+  const formatChunk = (delta: object, reason: string | null = null) =>
     `data: ${JSON.stringify({ choices: [{ index: 0, delta, finish_reason: reason }] })}\n\n`;
-  const finalChunks = [chunk({ content: "Done." }), chunk({}, "stop"), "data: [DONE]\n\n"];
+  const finalChunks = [formatChunk({ content: "Done." }), formatChunk({}, "stop"), "data: [DONE]\n\n"];
 
   test.each([
-    ["only the head of the response", [head, ": c\n\n"]],
-    ["comments", [head, ": ping\n\n", ": ping\n\n", ": ping\n\n"]],
-    ["empty lines", [head, "\n", "\n", "\n"]],
-    ["empty deltas", [head, chunk({ role: "assistant", content: "" }), chunk({}), chunk({ content: "" })]],
-    ["parts of an event", [head, 'data: {"choices"', ':[{"index":0,"delta"', ":{}}]}\n\n"]],
-    ["reasoning", [head, chunk({ reasoning_content: "hm" }), chunk({ reasoning: "hm" })]],
-    ["interim responses", ["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 102 Processing\r\n\r\n", head]],
-    ["parts of the head", [head.slice(0, 10), head.slice(10, 30), head.slice(30)]],
-  ])("restarts the timeout (%s)", async (_name, chunks) => {
+    ["only the head of the response", [responseHead, ": c\n\n"]],
+    ["comments", [responseHead, ": ping\n\n", ": ping\n\n", ": ping\n\n"]],
+    ["empty lines", [responseHead, "\n", "\n", "\n"]],
+    [
+      "empty deltas",
+      [responseHead, formatChunk({ role: "assistant", content: "" }), formatChunk({}), formatChunk({ content: "" })],
+    ],
+    ["an event in several chunks", [responseHead, 'data: {"choices"', ':[{"index":0,"delta"', ":{}}]}\n\n"]],
+    ["reasoning", [responseHead, formatChunk({ reasoning_content: "hm" }), formatChunk({ reasoning: "hm" })]],
+    ["interim responses", ["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 102 Processing\r\n\r\n", responseHead]],
+    ["the head in several chunks", [responseHead.slice(0, 10), responseHead.slice(10, 30), responseHead.slice(30)]],
+  ])("restarts on any activity (%s)", async (_name, chunks) => {
     const { text, end } = await runChunks([...chunks, ...finalChunks], 120, {
       firstTokenTimeoutMs: 200,
       idleTimeoutMs: 200,
@@ -183,18 +186,18 @@ describe("activity", () => {
     expect([text, end.type]).toEqual(["Done.", "finish"]);
   });
 
-  test("restarts the timeout (a chunk size, byte by byte)", async () => {
+  test("restarts on any activity (a chunk size, byte by byte)", async () => {
     const body = finalChunks.join("");
-    const chunkedHead = head.replace("connection: close", "transfer-encoding: chunked");
-    const size = Buffer.byteLength(body).toString(16).padStart(4, "0");
-    const chunks = [chunkedHead, ...size, "\r\n", `${body}\r\n0\r\n\r\n`];
+    const chunkedHead = responseHead.replace("connection: close", "transfer-encoding: chunked");
+    const chunkSize = Buffer.byteLength(body).toString(16).padStart(4, "0");
+    const chunks = [chunkedHead, ...chunkSize, "\r\n", `${body}\r\n0\r\n\r\n`];
     const { text, end } = await runChunks(chunks, 120, { firstTokenTimeoutMs: 200, idleTimeoutMs: 200 });
     expect([text, end.type]).toEqual(["Done.", "finish"]);
   });
 
-  test("that stops lets the timeout expire", async () => {
+  test("expires after the activity stops", async () => {
     const startedMs = performance.now();
-    const { end } = await runChunks([head, ": ping\n\n", ...Array(40).fill("")], 100, {
+    const { end } = await runChunks([responseHead, ": ping\n\n", ...Array(40).fill("")], 100, {
       firstTokenTimeoutMs: 300,
       idleTimeoutMs: 300,
     });

@@ -2,11 +2,11 @@ import { expect, test } from "bun:test";
 import { fitMessages } from "../../src/ai/fit-messages.ts";
 import type { ChatMessage } from "../../src/ai/provider.ts";
 import {
-  countMessage,
-  countMessages,
-  countMessageUpperBound,
   ESTIMATE_MARGIN,
+  estimateMessageTokens,
   estimateTokens,
+  estimateTotalTokens,
+  getMessageTokensUpperBound,
   MESSAGE_TOKENS,
 } from "../../src/ai/tokens.ts";
 
@@ -46,8 +46,8 @@ test.each(samples)("with the margin, the estimate of %j is not too low", (text, 
 });
 
 test("a message has more tokens than its text", () => {
-  expect(countMessages([{ role: "user", content: "Hello" }])).toBe(estimateTokens("Hello") + MESSAGE_TOKENS);
-  expect(countMessages([])).toBe(0);
+  expect(estimateTotalTokens([{ role: "user", content: "Hello" }])).toBe(estimateTokens("Hello") + MESSAGE_TOKENS);
+  expect(estimateTotalTokens([])).toBe(0);
 });
 
 test("a message's tool calls are counted like text", () => {
@@ -57,10 +57,10 @@ test("a message's tool calls are counted like text", () => {
     content: "Let me look.",
     toolCalls: [{ id: "call_1", name: "search_documents", arguments: argumentsText }],
   };
-  const texts = ["Let me look.", "search_documents", argumentsText];
-  const expected = texts.reduce((sum, text) => sum + estimateTokens(text), MESSAGE_TOKENS);
-  expect(countMessage(message)).toBe(expected);
-  expect(countMessageUpperBound(message)).toBeGreaterThanOrEqual(expected);
+  const countedStrings = ["Let me look.", "search_documents", argumentsText];
+  const expected = countedStrings.reduce((sum, text) => sum + estimateTokens(text), MESSAGE_TOKENS);
+  expect(estimateMessageTokens(message)).toBe(expected);
+  expect(getMessageTokensUpperBound(message)).toBeGreaterThanOrEqual(expected);
   const question: ChatMessage = { role: "user", content: "And now?" };
   expect(fitMessages([{ role: "user", content: "Look." }, message, question], 1_000)).toEqual([question]);
 });

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import {
-  createToolCalls,
+  createToolCallStore,
   TOOL_ARGUMENTS_LENGTH_MAX,
   TOOL_CALLS_MAX,
   TOOL_LABEL_LENGTH_MAX,
@@ -8,7 +8,7 @@ import {
 import { BrokenStreamError } from "../../src/ai/transport/event-stream.ts";
 
 test("chunks are joined by key", () => {
-  const calls = createToolCalls();
+  const calls = createToolCallStore();
   calls.add("a", { id: "1", name: "f", arguments: '{"x"' });
   calls.add("b", { id: "2", name: "g", arguments: { y: 2 } });
   calls.add("a", { arguments: ":1}" });
@@ -18,15 +18,15 @@ test("chunks are joined by key", () => {
   ]);
 });
 
-test("a call without an id gets one, and a call without a name is dropped", () => {
-  const calls = createToolCalls();
+test("a call without an id receives one, and a call without a name is dropped", () => {
+  const calls = createToolCallStore();
   calls.add(0, { name: "f", arguments: "a\0b\ud800" });
   calls.add(1, { id: "2", arguments: "{}" });
   expect(calls.list()).toEqual([{ id: expect.stringMatching(/^call_/), name: "f", arguments: "ab\ufffd" }]);
 });
 
 test("null is ignored, and so is the string null as an id or name", () => {
-  const calls = createToolCalls();
+  const calls = createToolCallStore();
   calls.add(0, { id: "1", name: "f", arguments: null });
   calls.add(0, { id: "null", name: "null", arguments: '{"x":1}' });
   calls.add(0, { id: null, name: null, arguments: null });
@@ -34,7 +34,7 @@ test("null is ignored, and so is the string null as an id or name", () => {
 });
 
 test("every call has a unique id", () => {
-  const calls = createToolCalls();
+  const calls = createToolCallStore();
   for (const key of [0, 1, 2]) calls.add(key, { id: "same", name: "f", arguments: "{}" });
   calls.add(3, { id: "x".repeat(TOOL_LABEL_LENGTH_MAX + 1), name: "f" });
   const ids = calls.list().map(({ id }) => id);
@@ -43,11 +43,11 @@ test("every call has a unique id", () => {
   expect(ids[3]).toStartWith("call_");
 });
 
-test("too many calls or arguments that are too long cause an error", () => {
-  const calls = createToolCalls();
+test("too many calls, or overlong arguments, cause an error", () => {
+  const calls = createToolCallStore();
   for (let key = 0; key < TOOL_CALLS_MAX; key += 1) calls.add(key, { name: "f" });
   expect(() => calls.add(TOOL_CALLS_MAX, { name: "f" })).toThrow(BrokenStreamError);
-  const longCall = createToolCalls();
+  const longCall = createToolCallStore();
   longCall.add(0, { name: "f", arguments: "x".repeat(TOOL_ARGUMENTS_LENGTH_MAX) });
   expect(() => longCall.add(0, { arguments: "x" })).toThrow(BrokenStreamError);
 });

@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import type { AnswerOptions, ChatMessage, Tool } from "../../src/ai/provider.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
-import { collect, createTestChain } from "./collect.ts";
+import { collectRun, createTestChain } from "./collect.ts";
 
 let mockProvider: MockProvider;
 beforeAll(() => {
@@ -10,14 +10,14 @@ beforeAll(() => {
 afterEach(() => mockProvider.reset());
 afterAll(() => mockProvider.stop());
 
-const weather: Tool = {
+const weatherTool: Tool = {
   name: "get_weather",
-  description: "The weather of a city.",
+  description: "The weather in a city.",
   parameters: { type: "object", properties: { city: { type: "string" } }, required: ["city"] },
 };
-const call = (city: string) => ({ name: "get_weather", arguments: JSON.stringify({ city }) });
+const createCall = (city: string) => ({ name: "get_weather", arguments: JSON.stringify({ city }) });
 const createOptions = (extraOptions: Partial<AnswerOptions> = {}): AnswerOptions => ({
-  tools: [weather],
+  tools: [weatherTool],
   ...extraOptions,
 });
 
@@ -29,9 +29,9 @@ const findSentMessages = (model: string) => {
 
 describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
   test("returns complete calls and the text before them", async () => {
-    mockProvider.script("model", { text: "Let me look.", toolCalls: [call("Paris"), call("Rome")] });
+    mockProvider.script("model", { text: "Let me look.", toolCalls: [createCall("Paris"), createCall("Rome")] });
     const chain = createTestChain(mockProvider, [`${provider}/model`]);
-    const { text, end } = await collect(chain, { options: createOptions() });
+    const { text, end } = await collectRun(chain, { options: createOptions() });
     expect(text).toBe("Let me look.");
     if (end.type !== "finish") throw new Error(end.type);
     expect(end.reason).toBe("tool_calls");
@@ -45,7 +45,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
 
   test("a call without text is a complete answer, even if its arguments are invalid JSON", async () => {
     mockProvider.script("model", { toolCalls: [{ name: "get_weather", arguments: '{"city": Par' }] });
-    const { parts, end } = await collect(createTestChain(mockProvider, [`${provider}/model`]), {
+    const { parts, end } = await collectRun(createTestChain(mockProvider, [`${provider}/model`]), {
       options: createOptions(),
     });
     expect(parts.map(({ type }) => type)).toEqual(["start"]);
@@ -54,7 +54,9 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
 
   test("missing arguments become an empty object", async () => {
     mockProvider.script("model", { toolCalls: [{ name: "get_weather", arguments: "" }] });
-    const { end } = await collect(createTestChain(mockProvider, [`${provider}/model`]), { options: createOptions() });
+    const { end } = await collectRun(createTestChain(mockProvider, [`${provider}/model`]), {
+      options: createOptions(),
+    });
     expect(end).toMatchObject({ toolCalls: [{ arguments: "{}" }] });
   });
 
@@ -70,7 +72,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
       { role: "tool", toolCallId: "a.1", content: "Sunny." },
       { role: "tool", toolCallId: "a.9", content: "Stray." },
     ];
-    const { end } = await collect(createTestChain(mockProvider, [`${provider}/normal`]), {
+    const { end } = await collectRun(createTestChain(mockProvider, [`${provider}/normal`]), {
       messages,
       options: createOptions(),
     });
@@ -87,12 +89,12 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     mockProvider.script("second", { text: " today." });
     const messages: ChatMessage[] = [
       { role: "user", content: "The weather?" },
-      { role: "assistant", content: "One moment. ", toolCalls: [{ id: "c1", ...call("Paris") }] },
+      { role: "assistant", content: "One moment. ", toolCalls: [{ id: "c1", ...createCall("Paris") }] },
       { role: "tool", toolCallId: "c1", content: "Sunny." },
     ];
     const chain = createTestChain(mockProvider, ["compatible/first", `${provider}/second`]);
     const resume = { text: "One moment. ", attempt: 1, step: "next" as const };
-    const { parts, text } = await collect(chain, { messages, options: createOptions(), resume });
+    const { parts, text } = await collectRun(chain, { messages, options: createOptions(), resume });
     expect(text).toBe("One moment. It is sunny today.");
     expect(parts.map(({ type }) => type)).toEqual(["text", "text", "reset", "text"]);
     const sentMessages = JSON.stringify(findSentMessages("second"));
@@ -103,7 +105,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     mockProvider.script("model", { text: "Sunny." });
     const chain = createTestChain(mockProvider, [`${provider}/model`]);
     const resume = { text: "One moment. ", attempt: 3, step: "restarted" as const };
-    const { parts, text } = await collect(chain, { resume });
+    const { parts, text } = await collectRun(chain, { resume });
     expect(parts[0]).toEqual({ type: "reset", model: `${provider}/model`, attempt: 4, text: "One moment. " });
     expect(text).toBe("One moment. Sunny.");
     expect(JSON.stringify(findSentMessages("model"))).not.toContain("partial_answer");
@@ -111,10 +113,10 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
 
   test("the next model restarts a step that ends in a truncated call", async () => {
     mockProvider.script("first", { pieces: ["It ", "is"], fault: "tool_call_cut", piecesBeforeFault: 2 });
-    mockProvider.script("second", { toolCalls: [call("Rome")] });
+    mockProvider.script("second", { toolCalls: [createCall("Rome")] });
     const chain = createTestChain(mockProvider, [`${provider}/first`, `${provider}/second`]);
     const resume = { text: "One moment. ", attempt: 1, step: "next" as const };
-    const { text, resets, end } = await collect(chain, { options: createOptions(), resume });
+    const { text, resets, end } = await collectRun(chain, { options: createOptions(), resume });
     expect(text).toBe("One moment. ");
     expect(resets).toEqual([{ type: "reset", model: `${provider}/second`, attempt: 2, text: "One moment. " }]);
     expect(end).toMatchObject({ toolCalls: [{ name: "get_weather", arguments: '{"city":"Rome"}' }] });
@@ -122,7 +124,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
 
   test("options are sent in the provider's format", async () => {
     const chain = createTestChain(mockProvider, [`${provider}/normal`]);
-    await collect(chain, {
+    await collectRun(chain, {
       options: createOptions({
         temperature: 0.5,
         topP: 0.25,
@@ -149,7 +151,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
   });
 
   test("no optional parameters are sent by default", async () => {
-    await collect(createTestChain(mockProvider, [`${provider}/normal`]));
+    await collectRun(createTestChain(mockProvider, [`${provider}/normal`]));
     const names = Object.keys(mockProvider.listRequests("normal")[0]?.body ?? {});
     for (const name of ["tools", "tool_choice", "temperature", "top_p", "stop", "stop_sequences"])
       expect(names).not.toContain(name);

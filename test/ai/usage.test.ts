@@ -2,8 +2,8 @@ import { expect, test } from "bun:test";
 import { countUsage } from "../../src/ai/attempt/usage.ts";
 import { createBill } from "../../src/ai/chain/bill.ts";
 import { createCatalog } from "../../src/ai/models.ts";
-import { countMessages, estimateTokens } from "../../src/ai/tokens.ts";
-import { addUsage, mergeReports, noUsage, USAGE_TOKENS_MAX } from "../../src/ai/usage.ts";
+import { estimateTokens, estimateTotalTokens } from "../../src/ai/tokens.ts";
+import { addUsage, mergeUsageReports, noUsage, USAGE_TOKENS_MAX } from "../../src/ai/usage.ts";
 
 const question = { role: "user" as const, content: "What is the capital of France, and of Germany?" };
 const request = { messages: [question], partial: null, options: {} };
@@ -16,7 +16,7 @@ const attempt = {
   reported: null,
   isOutputFinal: false,
 };
-const promptTokens = countMessages([question]);
+const promptTokens = estimateTotalTokens([question]);
 
 test("usage reported at the end is used unchanged", () => {
   const reported = { ...noUsage, input_tokens: 3, output_tokens: 4 };
@@ -33,16 +33,16 @@ test("a request that failed before any activity costs nothing, unless the provid
 
 test("the estimated usage of a truncated answer is never below the reported usage", () => {
   const text = "Paris, and Berlin.";
-  const truncated = { ...attempt, hasOutput: true, getWrittenText: () => text };
+  const truncatedAttempt = { ...attempt, hasOutput: true, getWrittenText: () => text };
   const estimate = { ...noUsage, input_tokens: promptTokens, output_tokens: estimateTokens(text) };
-  expect(countUsage(truncated)).toEqual({ ...estimate, estimated: true });
+  expect(countUsage(truncatedAttempt)).toEqual({ ...estimate, estimated: true });
   const toolCalls = [{ id: "1", name: "look_up", arguments: '{"word":"Paris"}' }];
-  const withCalls = countUsage({ ...truncated, toolCalls });
+  const withCalls = countUsage({ ...truncatedAttempt, toolCalls });
   expect(withCalls?.output_tokens).toBe(estimate.output_tokens + estimateTokens('look_up{"word":"Paris"}'));
   const reported = { ...noUsage, input_tokens: 100, output_tokens: 200 };
-  expect(countUsage({ ...truncated, reported })).toEqual({ ...reported, estimated: true });
-  const earlier = { ...noUsage, input_tokens: 100, output_tokens: 1 };
-  expect(countUsage({ ...truncated, reported: earlier })?.output_tokens).toBe(estimate.output_tokens);
+  expect(countUsage({ ...truncatedAttempt, reported })).toEqual({ ...reported, estimated: true });
+  const earlierReport = { ...noUsage, input_tokens: 100, output_tokens: 1 };
+  expect(countUsage({ ...truncatedAttempt, reported: earlierReport })?.output_tokens).toBe(estimate.output_tokens);
 });
 
 test("reasoning without an answer is billed by estimate, and hidden reasoning costs at least the prompt", () => {
@@ -123,37 +123,40 @@ test("no detail exceeds its total, so that no cost is negative", () => {
 });
 
 test("a later count replaces an earlier one, but a missing count doesn't", () => {
-  const earlier = { ...noUsage, input_tokens: 40, output_tokens: 1, cached_input_tokens: 30 };
-  const later = { ...noUsage, input_tokens: null, output_tokens: 12 };
-  expect(mergeReports(earlier, later)).toEqual({ ...earlier, output_tokens: 12 });
-  expect(mergeReports(later, { ...noUsage, input_tokens: 50, output_tokens: null })).toEqual({
+  const earlierReport = { ...noUsage, input_tokens: 40, output_tokens: 1, cached_input_tokens: 30 };
+  const laterReport = { ...noUsage, input_tokens: null, output_tokens: 12 };
+  expect(mergeUsageReports(earlierReport, laterReport)).toEqual({ ...earlierReport, output_tokens: 12 });
+  expect(mergeUsageReports(laterReport, { ...noUsage, input_tokens: 50, output_tokens: null })).toEqual({
     ...noUsage,
     input_tokens: 50,
     output_tokens: 12,
   });
-  expect([mergeReports(null, later), mergeReports(later, null)]).toEqual([later, later]);
+  expect([mergeUsageReports(null, laterReport), mergeUsageReports(laterReport, null)]).toEqual([
+    laterReport,
+    laterReport,
+  ]);
 });
 
 test("the cost is the sum of all attempts, or unknown if one of them has no price", () => {
-  const recorded: [string, string | number, number?][] = [];
+  const recordedEvents: [string, string | number, number?][] = [];
   const bill = createBill(createCatalog().prices, {
-    onCost: (model, usd) => recorded.push([model, usd]),
-    onTokens: (model, kind, count) => recorded.push([model, kind, count]),
+    onCost: (model, usd) => recordedEvents.push([model, usd]),
+    onTokens: (model, kind, count) => recordedEvents.push([model, kind, count]),
   });
-  expect(bill.sum()).toEqual({ usage: null, costUsd: null });
+  expect(bill.getTotal()).toEqual({ usage: null, costUsd: null });
   bill.add("openai/gpt-5.2", null);
-  expect(bill.sum()).toEqual({ usage: null, costUsd: null });
+  expect(bill.getTotal()).toEqual({ usage: null, costUsd: null });
   bill.add("anthropic/claude-opus-4-6", { ...noUsage, input_tokens: 200_000, output_tokens: 0, estimated: false });
-  expect(bill.sum()).toEqual({
+  expect(bill.getTotal()).toEqual({
     usage: { ...noUsage, input_tokens: 200_000, output_tokens: 0, estimated: false },
     costUsd: 1,
   });
   bill.add("compatible/own", { ...noUsage, input_tokens: 1, output_tokens: 2, estimated: true });
-  expect(bill.sum()).toEqual({
+  expect(bill.getTotal()).toEqual({
     usage: { ...noUsage, input_tokens: 200_001, output_tokens: 2, estimated: true },
     costUsd: null,
   });
-  expect(recorded).toEqual([
+  expect(recordedEvents).toEqual([
     ["anthropic/claude-opus-4-6", "input", 200_000],
     ["anthropic/claude-opus-4-6", "output", 0],
     ["anthropic/claude-opus-4-6", 1],
@@ -163,6 +166,6 @@ test("the cost is the sum of all attempts, or unknown if one of them has no pric
 });
 
 test("a sum is limited to the storable maximum", () => {
-  const huge = { ...noUsage, input_tokens: USAGE_TOKENS_MAX, output_tokens: 1, estimated: false };
-  expect(addUsage(huge, huge)).toEqual({ ...huge, output_tokens: 2 });
+  const hugeUsage = { ...noUsage, input_tokens: USAGE_TOKENS_MAX, output_tokens: 1, estimated: false };
+  expect(addUsage(hugeUsage, hugeUsage)).toEqual({ ...hugeUsage, output_tokens: 2 });
 });

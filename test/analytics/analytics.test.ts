@@ -30,7 +30,7 @@ const fetchCsv = async (path: string) => {
   return { response, text: await response.text() };
 };
 
-async function send(account: Account, conversationId: string, content: string, reply = false): Promise<string> {
+async function sendMessage(account: Account, conversationId: string, content: string, reply = false): Promise<string> {
   const response = await createRestClient(parley, account).request<{ message: { id: string } }>(
     "POST",
     `/conversations/${conversationId}/messages`,
@@ -41,8 +41,8 @@ async function send(account: Account, conversationId: string, content: string, r
 }
 
 /** Sends a message, and changes its time to `at` in the database. */
-async function sendAt(account: Account, conversationId: string, at: string): Promise<void> {
-  const id = await send(account, conversationId, "late");
+async function sendMessageAt(account: Account, conversationId: string, at: string): Promise<void> {
+  const id = await sendMessage(account, conversationId, "late");
   await parley.database`update messages set created_at = ${at} where id = ${id}`;
   await parley.database`select mark_analytics_slots(array[${at}::timestamptz])`;
 }
@@ -73,11 +73,11 @@ describe("access to analytics", () => {
 
 describe("figures", () => {
   test("immediately reflect messages, answers, ratings and deletions", async () => {
-    const before = await fetchOverview();
+    const overviewBefore = await fetchOverview();
     const account = await parley.register();
     const { id } = await createConversation(parley, account);
-    await send(account, id, "first");
-    const second = await send(account, id, "second", true);
+    await sendMessage(account, id, "first");
+    const secondMessageId = await sendMessage(account, id, "second", true);
     const rest = createRestClient(parley, account);
     type MessagePage = { data: { id: string; role: string; status: string; usage: { input_tokens: number } | null }[] };
     const findAnswer = async () =>
@@ -86,65 +86,65 @@ describe("figures", () => {
     for (; answer?.status === "streaming"; answer = await findAnswer()) await Bun.sleep(20);
     if (answer?.status !== "complete") throw new Error(`The answer ended with status ${answer?.status}.`);
     await rest.request("PUT", `/conversations/${id}/messages/${answer.id}/feedback`, { rating: -1 });
-    const after = await fetchOverview();
-    expect(after.messages - before.messages).toBe(3);
-    expect(after.active_users - before.active_users).toBe(1);
-    expect(after.active_conversations - before.active_conversations).toBe(1);
-    expect(after.generations - before.generations).toBe(1);
-    expect(after.feedback.negative - before.feedback.negative).toBe(1);
-    expect(after.sessions - before.sessions).toBeGreaterThanOrEqual(1);
-    expect(after.first_token_ms?.p50).toBeGreaterThanOrEqual(0);
-    expect(Date.parse(after.to) - Date.parse(after.from)).toBe(7 * 86_400_000);
+    const overviewAfter = await fetchOverview();
+    expect(overviewAfter.messages - overviewBefore.messages).toBe(3);
+    expect(overviewAfter.active_users - overviewBefore.active_users).toBe(1);
+    expect(overviewAfter.active_conversations - overviewBefore.active_conversations).toBe(1);
+    expect(overviewAfter.generations - overviewBefore.generations).toBe(1);
+    expect(overviewAfter.feedback.negative - overviewBefore.feedback.negative).toBe(1);
+    expect(overviewAfter.sessions - overviewBefore.sessions).toBeGreaterThanOrEqual(1);
+    expect(overviewAfter.first_token_ms?.p50).toBeGreaterThanOrEqual(0);
+    expect(Date.parse(overviewAfter.to) - Date.parse(overviewAfter.from)).toBe(7 * 86_400_000);
     const { body: models } = await admin.get<AnalyticsModels>("/analytics/models");
     expect(models.data.map(({ model }) => model)).toEqual(["offline/documents"]);
 
-    expect((await rest.request("DELETE", `/conversations/${id}/messages/${second}`)).status).toBe(204);
-    expect((await fetchOverview()).messages).toBe(after.messages - 1);
+    expect((await rest.request("DELETE", `/conversations/${id}/messages/${secondMessageId}`)).status).toBe(204);
+    expect((await fetchOverview()).messages).toBe(overviewAfter.messages - 1);
     await rest.request("PUT", `/conversations/${id}/messages/${answer.id}/feedback`, { rating: 1 });
     expect((await fetchOverview()).feedback).toEqual({
-      positive: after.feedback.positive + 1,
-      negative: after.feedback.negative - 1,
+      positive: overviewAfter.feedback.positive + 1,
+      negative: overviewAfter.feedback.negative - 1,
     });
     expect((await rest.request("DELETE", `/conversations/${id}`)).status).toBe(204);
     const overviewAfterDeletion = await fetchOverview();
     expect({ messages: overviewAfterDeletion.messages, active: overviewAfterDeletion.active_users }).toEqual({
-      messages: before.messages,
-      active: before.active_users,
+      messages: overviewBefore.messages,
+      active: overviewBefore.active_users,
     });
   });
 
   test("include the start of a time span, but not its end", async () => {
     const account = await parley.register();
     const { id } = await createConversation(parley, account);
-    for (const second of ["10:07:30.000", "10:07:30.001", "10:22:00.000"])
-      await sendAt(account, id, `2025-02-03T${second}Z`);
-    const count = async (from: string, to: string) =>
+    for (const time of ["10:07:30.000", "10:07:30.001", "10:22:00.000"])
+      await sendMessageAt(account, id, `2025-02-03T${time}Z`);
+    const countMessages = async (from: string, to: string) =>
       (await fetchOverview(`from=2025-02-03T${from}Z&to=2025-02-03T${to}Z`)).messages;
-    expect(await count("10:07:30.000", "10:07:30.001")).toBe(1);
-    expect(await count("10:07:30.001", "10:22:00.000")).toBe(1);
-    expect(await count("10:07:30.000", "10:22:00.001")).toBe(3);
-    expect(await count("10:00:00", "10:15:00")).toBe(2);
-    expect(await count("10:08:00", "10:08:00")).toBe(0);
+    expect(await countMessages("10:07:30.000", "10:07:30.001")).toBe(1);
+    expect(await countMessages("10:07:30.001", "10:22:00.000")).toBe(1);
+    expect(await countMessages("10:07:30.000", "10:22:00.001")).toBe(3);
+    expect(await countMessages("10:00:00", "10:15:00")).toBe(2);
+    expect(await countMessages("10:08:00", "10:08:00")).toBe(0);
   });
 
   test("are stored without text, and without ids of deleted conversations", async () => {
     const account = await parley.register();
     const { id } = await createConversation(parley, account);
-    await sendAt(account, id, "2025-02-05T10:00:00Z");
+    await sendMessageAt(account, id, "2025-02-05T10:00:00Z");
     await fetchOverview("from=2025-02-05T00:00:00Z&to=2025-02-06T00:00:00Z");
-    const findRows = async () => {
+    const countRowsWithId = async () => {
       const tables = await parley.database<{ name: string }[]>`
         select relname as name from pg_class where relkind = 'r' and relname like 'analytics%'`;
       expect(tables.length).toBeGreaterThan(5);
-      const texts = tables.map(
+      const pendingRows = tables.map(
         ({ name }) => parley.database<{ text: string }[]>`select x::text as text from ${parley.database(name)} x`,
       );
-      return (await Promise.all(texts)).flat().filter(({ text }) => text.includes(id)).length;
+      return (await Promise.all(pendingRows)).flat().filter(({ text }) => text.includes(id)).length;
     };
-    expect(await findRows()).toBe(1);
+    expect(await countRowsWithId()).toBe(1);
     await createRestClient(parley, account).request("DELETE", `/conversations/${id}`);
-    for (let waits = 0; waits < 400 && (await findRows()) > 0; waits += 1) await Bun.sleep(50);
-    expect(await findRows()).toBe(0);
+    for (let waits = 0; waits < 400 && (await countRowsWithId()) > 0; waits += 1) await Bun.sleep(50);
+    expect(await countRowsWithId()).toBe(0);
     expect((await fetchOverview("from=2025-02-05T00:00:00Z&to=2025-02-06T00:00:00Z")).messages).toBe(0);
   });
 });
@@ -154,23 +154,23 @@ describe("time series", () => {
   const listStarts = async (query: string) => (await fetchUsage(query)).map(({ start }) => start);
 
   test("have days of 23 and 25 hours when clocks change", async () => {
-    const spring = "from=2026-03-28T00:00:00%2B01:00&to=2026-03-31T00:00:00%2B02:00&time_zone=Europe/Berlin";
-    expect(await listStarts(spring)).toEqual([
+    const springQuery = "from=2026-03-28T00:00:00%2B01:00&to=2026-03-31T00:00:00%2B02:00&time_zone=Europe/Berlin";
+    expect(await listStarts(springQuery)).toEqual([
       "2026-03-27T23:00:00.000Z",
       "2026-03-28T23:00:00.000Z",
       "2026-03-29T22:00:00.000Z",
     ]);
-    const autumn = "from=2026-10-24T22:00:00Z&to=2026-10-25T23:00:00Z&time_zone=Europe/Berlin";
-    expect(await listStarts(`${autumn}&interval=day`)).toEqual(["2026-10-24T22:00:00.000Z"]);
-    const hours = await listStarts(`${autumn}&interval=hour`);
+    const autumnQuery = "from=2026-10-24T22:00:00Z&to=2026-10-25T23:00:00Z&time_zone=Europe/Berlin";
+    expect(await listStarts(`${autumnQuery}&interval=day`)).toEqual(["2026-10-24T22:00:00.000Z"]);
+    const hours = await listStarts(`${autumnQuery}&interval=hour`);
     expect(hours.length).toBe(25);
     expect(new Set(hours).size).toBe(25);
-    const newfoundland = "from=2026-03-07T03:30:00Z&to=2026-03-09T02:30:00Z&time_zone=America/St_Johns";
-    expect(await listStarts(newfoundland)).toEqual(["2026-03-07T03:30:00.000Z", "2026-03-08T03:30:00.000Z"]);
-    expect((await listStarts(`${newfoundland}&interval=hour`)).length).toBe(47);
+    const newfoundlandQuery = "from=2026-03-07T03:30:00Z&to=2026-03-09T02:30:00Z&time_zone=America/St_Johns";
+    expect(await listStarts(newfoundlandQuery)).toEqual(["2026-03-07T03:30:00.000Z", "2026-03-08T03:30:00.000Z"]);
+    expect((await listStarts(`${newfoundlandQuery}&interval=hour`)).length).toBe(47);
   });
 
-  test("align days and hours to time zones with offsets of half and quarter hours", async () => {
+  test("align days and hours to time zones with half-hour and quarter-hour offsets", async () => {
     expect(await listStarts("from=2026-05-01T20:00:00Z&to=2026-05-02T20:00:00Z&time_zone=Asia/Kolkata")).toEqual([
       "2026-05-01T18:30:00.000Z",
       "2026-05-02T18:30:00.000Z",
@@ -179,50 +179,51 @@ describe("time series", () => {
       await listStarts("from=2026-05-01T18:00:00Z&to=2026-05-01T19:20:00Z&time_zone=Asia/Kathmandu&interval=hour"),
     ).toEqual(["2026-05-01T17:15:00.000Z", "2026-05-01T18:15:00.000Z", "2026-05-01T19:15:00.000Z"]);
     // On Lord Howe Island, clocks go back by half an hour.
-    const lordHowe = "from=2026-04-04T13:00:00Z&to=2026-04-04T17:30:00Z&time_zone=Australia/Lord_Howe&interval=hour";
-    expect((await listStarts(lordHowe)).slice(0, 4)).toEqual([
+    const lordHoweQuery =
+      "from=2026-04-04T13:00:00Z&to=2026-04-04T17:30:00Z&time_zone=Australia/Lord_Howe&interval=hour";
+    expect((await listStarts(lordHoweQuery)).slice(0, 4)).toEqual([
       "2026-04-04T13:00:00.000Z",
       "2026-04-04T14:00:00.000Z",
       "2026-04-04T15:00:00.000Z",
       "2026-04-04T15:30:00.000Z",
     ]);
-    const havana = "from=2026-10-31T04:00:00Z&to=2026-11-02T05:00:00Z&time_zone=America/Havana";
-    expect(await listStarts(havana)).toEqual(["2026-10-31T04:00:00.000Z", "2026-11-01T04:00:00.000Z"]);
+    const havanaQuery = "from=2026-10-31T04:00:00Z&to=2026-11-02T05:00:00Z&time_zone=America/Havana";
+    expect(await listStarts(havanaQuery)).toEqual(["2026-10-31T04:00:00.000Z", "2026-11-01T04:00:00.000Z"]);
   });
 
   test("assign messages to days in the time zone, and include empty days", async () => {
     const account = await parley.register();
     const { id } = await createConversation(parley, account);
-    await sendAt(account, id, "2025-05-02T18:29:59.999Z");
-    await sendAt(account, id, "2025-05-02T18:30:00Z");
-    const span = "from=2025-04-30T18:30:00Z&to=2025-05-04T18:30:00Z";
-    const count = async (zone: string) =>
-      (await fetchUsage(`${span}&time_zone=${zone}`)).map(({ messages }) => messages);
-    expect(await count("Asia/Kolkata")).toEqual([0, 1, 1, 0]);
-    expect(await count("UTC")).toEqual([0, 0, 2, 0, 0]);
+    await sendMessageAt(account, id, "2025-05-02T18:29:59.999Z");
+    await sendMessageAt(account, id, "2025-05-02T18:30:00Z");
+    const timeSpan = "from=2025-04-30T18:30:00Z&to=2025-05-04T18:30:00Z";
+    const countMessagesPerDay = async (timeZone: string) =>
+      (await fetchUsage(`${timeSpan}&time_zone=${timeZone}`)).map(({ messages }) => messages);
+    expect(await countMessagesPerDay("Asia/Kolkata")).toEqual([0, 1, 1, 0]);
+    expect(await countMessagesPerDay("UTC")).toEqual([0, 0, 2, 0, 0]);
   });
 });
 
 describe("users", () => {
   test("are paginated, most expensive first, without deleted users", async () => {
     const accounts = await Promise.all(Array.from({ length: 5 }, () => parley.register()));
-    const day = "from=2024-06-01T00:00:00Z&to=2024-06-02T00:00:00Z";
+    const dayQuery = "from=2024-06-01T00:00:00Z&to=2024-06-02T00:00:00Z";
     for (const [index, account] of accounts.entries()) {
       const { id } = await createConversation(parley, account);
-      await sendAt(account, id, "2024-06-01T10:00:00Z");
+      await sendMessageAt(account, id, "2024-06-01T10:00:00Z");
       await parley.database`
         update messages set cost_usd = ${index}, input_tokens = 7, output_tokens = 3 where conversation_id = ${id}`;
     }
-    const { rows, pages } = await admin.listAll<UserFigures>(`/analytics/users?${day}`, 2);
+    const { rows, pages } = await admin.listAll<UserFigures>(`/analytics/users?${dayQuery}`, 2);
     expect(pages).toEqual([2, 2, 1]);
     expect(rows.map(({ user }) => user.id)).toEqual(accounts.map(({ user }) => user.id).toReversed());
     expect(rows[0]).toMatchObject({ cost_usd: 4, messages: 1, input_tokens: 7, output_tokens: 3 });
 
     const deletedAccount = accounts[4] as Account;
     expect((await admin.request("DELETE", `/users/${deletedAccount.user.id}`)).status).toBe(204);
-    const remaining = await admin.get<Users>(`/analytics/users?${day}`);
-    expect(remaining.body.data.map(({ user }) => user.id)).not.toContain(deletedAccount.user.id);
-    expect(remaining.body.data.length).toBe(4);
+    const remainingUsers = await admin.get<Users>(`/analytics/users?${dayQuery}`);
+    expect(remainingUsers.body.data.map(({ user }) => user.id)).not.toContain(deletedAccount.user.id);
+    expect(remainingUsers.body.data.length).toBe(4);
     const userSlots = await parley.database`
       select 1 from analytics_slot_users s join analytics_users u on u.n = any (s.users) where u.user_id = ${deletedAccount.user.id}`;
     expect(userSlots.length).toBe(0);
@@ -231,13 +232,15 @@ describe("users", () => {
   test("are listed for the same time span on every page", async () => {
     const account = await parley.register();
     for (const sender of [account, await parley.register()])
-      await send(sender, (await createConversation(parley, sender)).id, "now");
-    const first = await admin.get<Users & { to: string }>("/analytics/users?limit=1");
-    const second = await admin.get<Users & { to: string }>(`/analytics/users?limit=1&cursor=${first.body.next_cursor}`);
-    expect(second.body.to).toBe(first.body.to);
+      await sendMessage(sender, (await createConversation(parley, sender)).id, "now");
+    const firstPage = await admin.get<Users & { to: string }>("/analytics/users?limit=1");
+    const secondPage = await admin.get<Users & { to: string }>(
+      `/analytics/users?limit=1&cursor=${firstPage.body.next_cursor}`,
+    );
+    expect(secondPage.body.to).toBe(firstPage.body.to);
     expect((await admin.requestProblem("GET", "/analytics/users?cursor=x")).code).toBe("bad_cursor");
-    const forged = Buffer.from(JSON.stringify(["v1", "x", "y", "1", "1", "1"])).toString("base64url");
-    expect((await admin.requestProblem("GET", `/analytics/users?cursor=${forged}`)).code).toBe("bad_cursor");
+    const forgedCursor = Buffer.from(JSON.stringify(["v1", "x", "y", "1", "1", "1"])).toString("base64url");
+    expect((await admin.requestProblem("GET", `/analytics/users?cursor=${forgedCursor}`)).code).toBe("bad_cursor");
   });
 });
 
@@ -251,26 +254,26 @@ describe("CSV", () => {
       expect(response.headers.get("vary")).toContain("Accept");
       const [names = "", ...lines] = text.split("\r\n");
       expect(lines.at(-1)).toBe("");
-      const width = names.split(",").length;
-      expect(width).toBeGreaterThan(8);
-      for (const line of lines.slice(0, -1)) expect(line.split(",").length).toBe(width);
+      const columnCount = names.split(",").length;
+      expect(columnCount).toBeGreaterThan(8);
+      for (const line of lines.slice(0, -1)) expect(line.split(",").length).toBe(columnCount);
     }
-    const json = await parley.fetch("/api/v1/analytics/overview", { token: admin.account.access_token });
-    expect(json.headers.get("content-type")).toStartWith("application/json");
-    expect(json.headers.get("vary")).toContain("Accept");
-    const html = { token: admin.account.access_token, headers: { accept: "text/html" } };
-    expect((await parley.fetch("/api/v1/analytics/usage", html)).status).toBe(406);
+    const jsonResponse = await parley.fetch("/api/v1/analytics/overview", { token: admin.account.access_token });
+    expect(jsonResponse.headers.get("content-type")).toStartWith("application/json");
+    expect(jsonResponse.headers.get("vary")).toContain("Accept");
+    const htmlRequest = { token: admin.account.access_token, headers: { accept: "text/html" } };
+    expect((await parley.fetch("/api/v1/analytics/usage", htmlRequest)).status).toBe(406);
   });
 
   test("escapes formulas but not numbers", async () => {
     const names = ["=1+1", "+1", "-1", "@SUM(A1)", "＝1+1", '=HYPERLINK("http://x","y")', "Ann, B."];
-    const span = "from=2024-07-01T00:00:00Z&to=2024-07-02T00:00:00Z";
+    const timeSpan = "from=2024-07-01T00:00:00Z&to=2024-07-02T00:00:00Z";
     for (const [index, name] of names.entries()) {
       const account = await parley.createNamedUser(name, `formula-${index}`);
       const { id } = await createConversation(parley, account);
-      await sendAt(account, id, "2024-07-01T10:00:00Z");
+      await sendMessageAt(account, id, "2024-07-01T10:00:00Z");
     }
-    const { text } = await fetchCsv(`users?${span}`);
+    const { text } = await fetchCsv(`users?${timeSpan}`);
     for (const cell of ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "'＝1+1", `"'=HYPERLINK(""http://x"",""y"")"`, '"Ann, B."'])
       expect(text).toContain(`,${cell},1,0,0,0,0,0\r\n`);
   });
@@ -290,7 +293,7 @@ test("invalid input returns 422 with a pointer", async () => {
     expect(await fetchProblem(path, "to=9999-12-31T23:59:59-23:00")).toEqual([422, "#/query/to"]);
     expect(await fetchProblem(path, "from=yesterday")).toEqual([422, "#/query/from"]);
     expect(await fetchProblem(path, "from=2026-02-30T00:00:00Z")).toEqual([422, "#/query/from"]);
-    for (const zone of [
+    for (const timeZone of [
       "Mars/Olympus",
       "%2B05:30",
       "",
@@ -300,21 +303,25 @@ test("invalid input returns 422 with a pointer", async () => {
       "Etc/Unknown",
       "localtime",
     ])
-      expect([zone, ...(await fetchProblem(path, `time_zone=${zone}`))]).toEqual([zone, 422, "#/query/time_zone"]);
+      expect([timeZone, ...(await fetchProblem(path, `time_zone=${timeZone}`))]).toEqual([
+        timeZone,
+        422,
+        "#/query/time_zone",
+      ]);
   }
   expect(await fetchProblem("usage", "interval=minute")).toEqual([422, "#/query/interval"]);
-  const tooMany = "from=2016-01-01T00:00:00Z&to=2026-01-01T00:00:00Z";
-  expect(await fetchProblem("usage", `interval=hour&${tooMany}`)).toEqual([422, "#/query/interval"]);
+  const tooManyHours = "from=2016-01-01T00:00:00Z&to=2026-01-01T00:00:00Z";
+  expect(await fetchProblem("usage", `interval=hour&${tooManyHours}`)).toEqual([422, "#/query/interval"]);
   expect(await fetchProblem("usage", "from=0001-01-01T00:00:00Z&to=9999-01-01T00:00:00Z")).toEqual([
     422,
     "#/query/interval",
   ]);
-  for (const span of [
+  for (const timeSpan of [
     "from=0001-01-01T00:00:00Z&to=9999-12-31T00:00:00Z",
     "from=9998-01-01T00:00:00Z&to=9999-01-01T00:00:00Z",
   ])
     for (const path of ["overview", "models", "users"])
-      expect((await admin.get(`/analytics/${path}?${span}`)).status).toBe(200);
+      expect((await admin.get(`/analytics/${path}?${timeSpan}`)).status).toBe(200);
   expect((await admin.get("/analytics/overview?to=0001-01-02T00:00:00Z")).status).toBe(200);
   expect((await admin.get("/analytics/usage?from=9998-01-01T00:00:00Z&to=9999-01-01T00:00:00Z")).status).toBe(200);
   expect(

@@ -29,9 +29,9 @@ test.each(["before the table is analyzed", "after the table is analyzed"])(
   async (when) => {
     if (when === "after the table is analyzed") await database`analyze messages, conversations`;
     const rowsRead = await database.begin(async (sql) => {
-      const [counted] = await sql<{ count: number }[]>`
+      const [countedRow] = await sql<{ count: number }[]>`
       select count(*)::int from list_analytics_facts(array['2026-01-05T00:00:00Z'::timestamptz], array['2026-01-05T01:00:00Z'::timestamptz])`;
-      expect(counted?.count).toBe(COUNTED_MESSAGES);
+      expect(countedRow?.count).toBe(COUNTED_MESSAGES);
       const [row] = await sql<{ rows: number }[]>`
       select (coalesce(idx_tup_fetch, 0) + coalesce(seq_tup_read, 0))::int as rows from pg_stat_xact_user_tables
       where relname = 'messages'`;
@@ -47,19 +47,19 @@ test("days in other time zones are counted without reading the user sets of 15-m
   const starts = Array.from({ length: 9 }, (_, n) => new Date(Date.parse("2026-01-02T18:30:00Z") + n * 86_400_000));
   const [from, to] = [starts[0] as Date, starts[8] as Date];
   await database.begin(async (sql) => {
-    const before = await countReads(sql);
+    const readsBefore = await countReads(sql);
     const rows = await sql<{ part: number; users: number; conversations: number }[]>`
       select part, users::int, conversations::int
       from list_analytics_actives(${from}, ${to}, now(), false, ${starts.map((at) => at.toISOString())}::timestamptz[])
       order by part`;
     expect(rows).toHaveLength(8);
     for (const { users, conversations } of rows) expect([users, conversations]).toEqual([WRITERS, 1]);
-    expect((await countReads(sql)) - before).toBe(0);
+    expect((await countReads(sql)) - readsBefore).toBe(0);
   });
 });
 
 async function refreshAll(): Promise<void> {
-  while (await queries.refresh(database, MESSAGES)) {}
+  while (await queries.countBatch(database, MESSAGES)) {}
   while (await queries.rollUpDay(database)) {}
 }
 

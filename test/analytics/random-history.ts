@@ -1,8 +1,8 @@
 import { type Database, type Sql, withTransaction } from "../../src/db/client.ts";
 import { createId } from "../../src/lib/id.ts";
-import { createDeletions } from "../../src/modules/accounts/deletion.ts";
+import { createDeletionService } from "../../src/modules/accounts/deletion.ts";
 import { createAuditService } from "../../src/modules/audit/service.ts";
-import { createDepartures, createErasureJobs } from "../../src/modules/conversations/service.ts";
+import { createDepartureService, createErasureJobs } from "../../src/modules/conversations/service.ts";
 import { finishAnswers } from "../../src/modules/generations/finisher.ts";
 import type { FinalState } from "../../src/modules/generations/queries.ts";
 import * as feedback from "../../src/modules/messages/feedback-queries.ts";
@@ -13,14 +13,14 @@ const USERS_MIN = 3;
 export type Random = { below(n: number): number };
 
 /** Creates messages, answers, ratings, deletions and logins in random order, at random times in the last `daysBack` days. */
-export function createHistory(database: Database, random: Random, daysBack: number) {
+export function createRandomHistory(database: Database, random: Random, daysBack: number) {
   const users: string[] = [];
   const conversations: string[] = [];
   const unfinishedGenerations: { id: string; message_id: string; conversation_id: string; fence: number }[] = [];
-  const deletions = createDeletions({
+  const deletions = createDeletionService({
     database,
     audit: createAuditService(),
-    departures: createDepartures({ database, events: { publish: () => {} } as never }),
+    departures: createDepartureService({ database, events: { publish: () => {} } as never }),
     jobs: { nudge: () => {} },
     onDeleted: () => {},
   });
@@ -100,8 +100,8 @@ export function createHistory(database: Database, random: Random, daysBack: numb
     const generation = pick(unfinishedGenerations);
     if (!generation) return;
     unfinishedGenerations.splice(unfinishedGenerations.indexOf(generation), 1);
-    const ending = { generation: generation as never, attempt: 1, final: createFinalState() };
-    const [result] = await finishAnswers(database, [ending], true);
+    const finishedAnswer = { generation: generation as never, attempt: 1, final: createFinalState() };
+    const [result] = await finishAnswers(database, [finishedAnswer], true);
     if (typeof result !== "object" || !["finished", "gone"].includes(result.outcome))
       throw new Error("The answer was not stored.");
   }
@@ -151,7 +151,7 @@ export function createHistory(database: Database, random: Random, daysBack: numb
     });
   }
 
-  async function rate(): Promise<void> {
+  async function rateMessage(): Promise<void> {
     const message = await findMessage("assistant");
     const user = pick(users);
     if (!message || user === undefined) return;
@@ -175,9 +175,9 @@ export function createHistory(database: Database, random: Random, daysBack: numb
     users.splice(users.indexOf(id), 1);
     await withTransaction(database, (sql) => deletions.begin(sql, id));
     await deletions.run(id, new AbortController().signal);
-    const remaining = await database<{ id: string }[]>`
+    const remainingConversations = await database<{ id: string }[]>`
       select id from conversations where id = any(${conversations}) and deleted_at is null`;
-    conversations.splice(0, conversations.length, ...remaining.map((row) => row.id));
+    conversations.splice(0, conversations.length, ...remainingConversations.map((row) => row.id));
   }
 
   async function logIn(): Promise<void> {
@@ -187,12 +187,12 @@ export function createHistory(database: Database, random: Random, daysBack: numb
       insert into sessions (id, user_id, refresh_key, expires_at) values (${createId()}, ${user}, '\\x00', now() + interval '1 day')`;
   }
 
-  const steps: [number, () => Promise<unknown>][] = [
+  const changes: [weight: number, change: () => Promise<unknown>][] = [
     [10, addMessage],
     [7, addAnswer],
     [6, finishAnswer],
     [2, deleteMessage],
-    [6, rate],
+    [6, rateMessage],
     [1, addUser],
     [2, addConversation],
     [1, logIn],
@@ -200,14 +200,15 @@ export function createHistory(database: Database, random: Random, daysBack: numb
     [0.4, () => createErasureJobs({ database }).run(new AbortController().signal)],
     [0.3, deleteUser],
   ];
-  const weight = steps.reduce((sum, [share]) => sum + share, 0);
+  const totalWeight = changes.reduce((sum, [weight]) => sum + weight, 0);
 
   return {
-    async step(): Promise<void> {
-      let remaining = (random.below(1_000_000) / 1_000_000) * weight;
-      for (const [share, run] of steps) {
-        remaining -= share;
-        if (remaining < 0) return void (await run());
+    /** Makes one random change. */
+    async change(): Promise<void> {
+      let remainingWeight = (random.below(1_000_000) / 1_000_000) * totalWeight;
+      for (const [weight, change] of changes) {
+        remainingWeight -= weight;
+        if (remainingWeight < 0) return void (await change());
       }
     },
   };

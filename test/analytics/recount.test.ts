@@ -8,7 +8,7 @@ import { type AnalyticsService, createAnalyticsService } from "../../src/modules
 import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { scaleRuns } from "../support/property-tests.ts";
-import { createHistory, type Random } from "./random-history.ts";
+import { createRandomHistory, type Random } from "./random-history.ts";
 import { countAll, countByUser, type RawMessage, readRawMessages, roundCost, summarizeAnswers } from "./recount.ts";
 
 const DAYS_BACK = 12;
@@ -81,12 +81,12 @@ async function checkSpan(
   const userFigures = users.rows.map(
     (row) => [row.user_id, Number(row.cost_usd), row.messages, row.generations] as const,
   );
-  const expected = [...countByUser(rows, existingUserIds)].map(
+  const expectedFigures = [...countByUser(rows, existingUserIds)].map(
     ([id, counts]) => [id, counts.cost_usd, counts.messages, counts.generations] as const,
   );
   const sortById = (list: readonly (readonly [string, ...unknown[]])[]) =>
     list.toSorted(([a], [b]) => (a < b ? -1 : 1));
-  expect(sortById(userFigures)).toEqual(sortById(expected));
+  expect(sortById(userFigures)).toEqual(sortById(expectedFigures));
   expect(userFigures.map(([, cost]) => cost)).toEqual(userFigures.map(([, cost]) => cost).toSorted((a, b) => b - a));
 
   const interval = random.below(2) === 0 ? "day" : "hour";
@@ -112,14 +112,14 @@ test("figures match a recount of the messages after random changes", async () =>
     maxima.ratings = Math.max(maxima.ratings, feedback.positive + feedback.negative);
     maxima.generations = Math.max(maxima.generations, generations);
   };
-  const history = createHistory(database, { below: (n) => random.below(n) }, DAYS_BACK);
+  const history = createRandomHistory(database, { below: (n) => random.below(n) }, DAYS_BACK);
   let random: Random = createRandom(1);
   await fc.assert(
     fc.asyncProperty(fc.integer({ min: 1, max: 2 ** 31 - 1 }), async (seed) => {
       random = createRandom(seed);
-      for (let steps = 25 + random.below(50); steps > 0; steps -= 1) await history.step();
-      // Between the changes, sometimes counts only some slots, and rolls up some days.
-      if (random.below(2) === 0) await queries.refresh(database, 1 + random.below(30));
+      for (let changes = 25 + random.below(50); changes > 0; changes -= 1) await history.change();
+      // Sometimes counts only some of the slots, and rolls up some days.
+      if (random.below(2) === 0) await queries.countBatch(database, 1 + random.below(30));
       else await waitUntilCounted();
       for (let days = random.below(20); days > 0; days -= 1) await queries.rollUpDay(database);
       const rawMessages = await readRawMessages(database);

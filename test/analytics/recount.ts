@@ -34,9 +34,9 @@ export const readRawMessages = (sql: Sql): Promise<RawMessage[]> =>
     left join messages p on p.id = m.parent_id
     where m.deleted_at is null and c.deleted_at is null`;
 
-const sum = (rows: readonly RawMessage[], getValue: (row: RawMessage) => number): number =>
+const sumBy = (rows: readonly RawMessage[], getValue: (row: RawMessage) => number): number =>
   rows.reduce((total, row) => total + getValue(row), 0);
-const round = (usd: number): number => Math.round(usd * 1e6) / 1e6;
+const roundUsd = (usd: number): number => Math.round(usd * 1e6) / 1e6;
 
 /** Returns the middle of a latency's histogram bucket, as documented. */
 function roundToBucket(ms: number): number {
@@ -48,24 +48,24 @@ function roundToBucket(ms: number): number {
 function computeLatencyPercentiles(rows: readonly RawMessage[]) {
   const latencies = rows.flatMap(({ first_token_ms }) => first_token_ms ?? []).sort((a, b) => a - b);
   if (latencies.length === 0) return null;
-  const at = (quantile: number) => roundToBucket(latencies[Math.ceil(quantile * latencies.length) - 1] ?? 0);
-  return { p50: at(0.5), p95: at(0.95) };
+  const getPercentile = (quantile: number) => roundToBucket(latencies[Math.ceil(quantile * latencies.length) - 1] ?? 0);
+  return { p50: getPercentile(0.5), p95: getPercentile(0.95) };
 }
 
 export function summarizeAnswers(rows: readonly RawMessage[]) {
-  const finished = rows.filter(({ role, finish_reason }) => role === "assistant" && finish_reason !== null);
-  const failed = finished.filter(({ status }) => status === "failed");
+  const finishedAnswers = rows.filter(({ role, finish_reason }) => role === "assistant" && finish_reason !== null);
+  const failedAnswers = finishedAnswers.filter(({ status }) => status === "failed");
   return {
-    generations: finished.length,
-    failed_generations: failed.length,
-    error_rate: finished.length === 0 ? 0 : failed.length / finished.length,
-    input_tokens: sum(rows, (row) => row.input_tokens),
-    output_tokens: sum(rows, (row) => row.output_tokens),
-    cached_input_tokens: sum(rows, (row) => row.cached_input_tokens),
-    reasoning_tokens: sum(rows, (row) => row.reasoning_tokens),
-    cost_usd: round(sum(rows, (row) => row.cost_usd)),
+    generations: finishedAnswers.length,
+    failed_generations: failedAnswers.length,
+    error_rate: finishedAnswers.length === 0 ? 0 : failedAnswers.length / finishedAnswers.length,
+    input_tokens: sumBy(rows, (row) => row.input_tokens),
+    output_tokens: sumBy(rows, (row) => row.output_tokens),
+    cached_input_tokens: sumBy(rows, (row) => row.cached_input_tokens),
+    reasoning_tokens: sumBy(rows, (row) => row.reasoning_tokens),
+    cost_usd: roundUsd(sumBy(rows, (row) => row.cost_usd)),
     first_token_ms: computeLatencyPercentiles(rows),
-    feedback: { positive: sum(rows, (row) => row.positive), negative: sum(rows, (row) => row.negative) },
+    feedback: { positive: sumBy(rows, (row) => row.positive), negative: sumBy(rows, (row) => row.negative) },
   };
 }
 
@@ -85,7 +85,7 @@ export function countAll(rows: readonly RawMessage[]) {
   };
 }
 
-export type UserCount = {
+export type UserCounts = {
   messages: number;
   generations: number;
   failed_generations: number;
@@ -95,7 +95,10 @@ export type UserCount = {
 };
 
 /** Returns the counts of every user, except deleted users. */
-export function countByUser(rows: readonly RawMessage[], existingUserIds: ReadonlySet<string>): Map<string, UserCount> {
+export function countByUser(
+  rows: readonly RawMessage[],
+  existingUserIds: ReadonlySet<string>,
+): Map<string, UserCounts> {
   const findUserId = (row: RawMessage) => (row.role === "assistant" ? row.requester_id : row.author_id);
   const userIds = new Set(rows.flatMap((row) => findUserId(row) ?? []).filter((id) => existingUserIds.has(id)));
   return new Map(
@@ -111,5 +114,5 @@ export function countByUser(rows: readonly RawMessage[], existingUserIds: Readon
 /** Rounds the service's cost as the recount does, to remove floating-point noise. */
 export const roundCost = <T extends { cost_usd: number }>(figures: T): T => ({
   ...figures,
-  cost_usd: round(figures.cost_usd),
+  cost_usd: roundUsd(figures.cost_usd),
 });

@@ -30,13 +30,13 @@ afterAll(async () => {
 });
 
 const getStatus = async (token: string, path = "/api/v1/me") => (await parley.fetch(path, { token })).status;
-const encode = (token: string) => `base64url.bearer.${Buffer.from(token).toString("base64url")}`;
+const encodeSubprotocol = (token: string) => `base64url.bearer.${Buffer.from(token).toString("base64url")}`;
 
 describe("a key acts for its owner", () => {
   test("over REST, with either header", async () => {
     const { key } = await createKey(parley, anna);
-    const authentications: Record<string, string>[] = [{ authorization: `Bearer ${key}` }, { "x-api-key": key }];
-    for (const headers of authentications) {
+    const authHeaders: Record<string, string>[] = [{ authorization: `Bearer ${key}` }, { "x-api-key": key }];
+    for (const headers of authHeaders) {
       const response = await parley.fetch("/api/v1/me", { headers });
       expect(response.status).toBe(200);
       expect(await response.json()).toMatchObject({ id: anna.user.id });
@@ -57,25 +57,25 @@ describe("a key acts for its owner", () => {
     const { ticket } = (await (await parley.fetch("/api/v1/auth/ticket", { token: key, method: "POST" })).json()) as {
       ticket: string;
     };
-    const authentications = [
+    const authOptions = [
       { token: key },
       { headers: { "x-api-key": key } },
-      { protocols: ["parley.v1", encode(key)] },
+      { protocols: ["parley.v1", encodeSubprotocol(key)] },
       { query: `?ticket=${ticket}` },
     ];
-    for (const options of authentications) {
+    for (const options of authOptions) {
       const socket = await openSocket(parley.url, options);
       expect((await socket.waitFor(({ type }) => type === "ready")).user).toMatchObject({ id: anna.user.id });
       expect(socket.socket.protocol).toBe("parley.v1");
       await socket.close();
     }
-    await expect(openSocket(parley.url, { query: `?ticket=${ticket}` })).rejects.toThrow("refused");
+    await expect(openSocket(parley.url, { query: `?ticket=${ticket}` })).rejects.toThrow("closed during the handshake");
 
     const socket = await openSocket(parley.url);
     expect(await socket.request({ type: "auth", token: key })).toMatchObject({ type: "ack", expires_at: null });
     const expires_at = new Date(Date.now() + 60_000).toISOString();
-    const expiring = await createKey(parley, anna, { expires_at });
-    expect(await socket.request({ type: "auth", token: expiring.key })).toMatchObject({ type: "ack", expires_at });
+    const expiringKey = await createKey(parley, anna, { expires_at });
+    expect(await socket.request({ type: "auth", token: expiringKey.key })).toMatchObject({ type: "ack", expires_at });
     const otherUsersKey = await createKey(parley, await parley.register());
     expect(await socket.request({ type: "auth", token: otherUsersKey.key })).toMatchObject({ code: "forbidden" });
     await socket.close();
@@ -94,8 +94,8 @@ describe("a key acts for its owner", () => {
     expect(text).toBe("Hello there.");
     expect((await client.models.list()).data.map(({ id }) => id)).toEqual(["openai/one"]);
 
-    const { key: other } = await createKey(parley, anna, { scopes: ["messages:write"] });
-    const forbiddenClient = new OpenAI({ baseURL: `${parley.url}/v1`, apiKey: other, maxRetries: 0 });
+    const { key: messagesKey } = await createKey(parley, anna, { scopes: ["messages:write"] });
+    const forbiddenClient = new OpenAI({ baseURL: `${parley.url}/v1`, apiKey: messagesKey, maxRetries: 0 });
     await expect(forbiddenClient.chat.completions.create(request).asResponse()).rejects.toMatchObject({ status: 403 });
     const unknownClient = new OpenAI({ baseURL: `${parley.url}/v1`, apiKey: `${key.slice(0, -1)}!`, maxRetries: 0 });
     await expect(unknownClient.models.list().asResponse()).rejects.toMatchObject({ status: 401 });
@@ -104,7 +104,7 @@ describe("a key acts for its owner", () => {
 
 describe("scopes", () => {
   type Scope = (typeof scopes)[number];
-  const calls: [Scope, string, string, unknown][] = [
+  const scopeRequirements: [Scope, string, string, unknown][] = [
     ["conversations:read", "GET", "/conversations", undefined],
     ["conversations:write", "POST", "/conversations", { title: "by a key" }],
     ["messages:read", "GET", "/conversations/{id}/messages", undefined],
@@ -114,27 +114,27 @@ describe("scopes", () => {
     ["admin", "GET", "/api-keys", undefined],
   ];
 
-  test.each(calls)("must include %s or admin for %s %s", async (required, method, path, json) => {
+  test.each(scopeRequirements)("must include %s or admin for %s %s", async (requiredScope, method, path, json) => {
     const owner = await parley.register();
     await parley.database`update users set role = 'admin' where id = ${owner.user.id}`;
     const { id } = await createConversation(parley, owner);
-    const fetchStatus = async (granted: readonly Scope[]) => {
-      const { key } = await createKey(parley, owner, { scopes: granted });
+    const fetchStatus = async (grantedScopes: readonly Scope[]) => {
+      const { key } = await createKey(parley, owner, { scopes: grantedScopes });
       const rest = createRestClient(parley, { ...owner, access_token: key });
       return (await rest.request<{ code?: string }>(method, path.replace("{id}", id), json)).status;
     };
-    expect(await fetchStatus(scopes.filter((scope) => scope !== required && scope !== "admin"))).toBe(403);
-    expect(await fetchStatus([required])).toBeLessThan(300);
+    expect(await fetchStatus(scopes.filter((scope) => scope !== requiredScope && scope !== "admin"))).toBe(403);
+    expect(await fetchStatus([requiredScope])).toBeLessThan(300);
     expect(await fetchStatus(["admin"])).toBeLessThan(300);
   });
 
   test("never allow changing the email address", async () => {
     const owner = await parley.register();
     const { key } = await createKey(parley, owner, { scopes: ["users:write"] });
-    const change = (token: string) =>
+    const changeEmail = (token: string) =>
       parley.fetch("/api/v1/me", { method: "PATCH", token, json: { email: `new.${owner.user.email}` } });
-    expect((await change(key)).status).toBe(403);
-    expect((await change(owner.access_token)).status).toBe(200);
+    expect((await changeEmail(key)).status).toBe(403);
+    expect((await changeEmail(owner.access_token)).status).toBe(200);
     const entries = await parley.database`
       select 1 from audit_events where action = 'user.changed' and target_id = ${owner.user.id}`;
     expect(entries).toHaveLength(1);
@@ -154,45 +154,45 @@ describe("scopes", () => {
       expect((await rest.requestProblem(method, path, json)).code).toBe("forbidden");
   });
 
-  test("apply to existing subscriptions when a socket switches to another credential", async () => {
+  test("apply to existing subscriptions when a socket switches to a different credential", async () => {
     const { id: conversation_id } = await createConversation(parley, anna);
     const socket = await openSocket(parley.url, { token: anna.access_token });
     expect(await socket.request({ type: "subscribe", conversation_id })).toMatchObject({ type: "ack" });
-    const [writer, reader] = await Promise.all(
+    const [writeKey, readKey] = await Promise.all(
       ["messages:write", "messages:read"].map((scope) => createKey(parley, anna, { scopes: [scope] })),
     );
-    expect(await socket.request({ type: "auth", token: writer?.key })).toMatchObject({
+    expect(await socket.request({ type: "auth", token: writeKey?.key })).toMatchObject({
       type: "error",
       code: "forbidden",
     });
-    expect(await socket.request({ type: "auth", token: reader?.key })).toMatchObject({ type: "ack" });
+    expect(await socket.request({ type: "auth", token: readKey?.key })).toMatchObject({ type: "ack" });
     await socket.close();
   });
 
   test("apply to socket frames", async () => {
     const { id: conversation_id } = await createConversation(parley, anna);
-    const send = { type: "message.send", conversation_id, content: "x", client_message_id: "1", reply: false };
-    const open = async (owner: Account, granted: Scope[]) =>
-      openSocket(parley.url, { token: (await createKey(parley, owner, { scopes: granted })).key });
+    const sendFrame = { type: "message.send", conversation_id, content: "x", client_message_id: "1", reply: false };
+    const openSocketWithScopes = async (owner: Account, grantedScopes: Scope[]) =>
+      openSocket(parley.url, { token: (await createKey(parley, owner, { scopes: grantedScopes })).key });
 
-    const reader = await open(anna, ["messages:read"]);
-    expect(await reader.request({ type: "subscribe", conversation_id })).toMatchObject({ type: "ack" });
-    expect(await reader.request(send)).toMatchObject({ type: "error", code: "forbidden" });
-    const writer = await open(anna, ["messages:write"]);
-    expect(await writer.request({ type: "subscribe", conversation_id })).toMatchObject({ code: "forbidden" });
-    expect(await writer.request(send)).toMatchObject({ type: "ack", duplicate: false });
-    expect((await reader.waitFor(({ type }) => type === "message.created")).data).toMatchObject({ content: "x" });
+    const readSocket = await openSocketWithScopes(anna, ["messages:read"]);
+    expect(await readSocket.request({ type: "subscribe", conversation_id })).toMatchObject({ type: "ack" });
+    expect(await readSocket.request(sendFrame)).toMatchObject({ type: "error", code: "forbidden" });
+    const writeSocket = await openSocketWithScopes(anna, ["messages:write"]);
+    expect(await writeSocket.request({ type: "subscribe", conversation_id })).toMatchObject({ code: "forbidden" });
+    expect(await writeSocket.request(sendFrame)).toMatchObject({ type: "ack", duplicate: false });
+    expect((await readSocket.waitFor(({ type }) => type === "message.created")).data).toMatchObject({ content: "x" });
 
-    const outsider = await open(await parley.register(), ["messages:read", "messages:write"]);
-    expect(await outsider.request({ type: "subscribe", conversation_id })).toMatchObject({ code: "not_found" });
-    expect(await outsider.request({ ...send, client_message_id: "2" })).toMatchObject({ code: "not_found" });
+    const outsiderSocket = await openSocketWithScopes(await parley.register(), ["messages:read", "messages:write"]);
+    expect(await outsiderSocket.request({ type: "subscribe", conversation_id })).toMatchObject({ code: "not_found" });
+    expect(await outsiderSocket.request({ ...sendFrame, client_message_id: "2" })).toMatchObject({ code: "not_found" });
     // A ticket keeps the scopes of its key.
     const { key } = await createKey(parley, anna, { scopes: ["messages:read"] });
     const response = await parley.fetch("/api/v1/auth/ticket", { token: key, method: "POST" });
     const { ticket } = (await response.json()) as { ticket: string };
     const ticketSocket = await openSocket(parley.url, { query: `?ticket=${ticket}` });
-    expect(await ticketSocket.request({ ...send, client_message_id: "3" })).toMatchObject({ code: "forbidden" });
-    for (const socket of [reader, writer, outsider, ticketSocket]) await socket.close();
+    expect(await ticketSocket.request({ ...sendFrame, client_message_id: "3" })).toMatchObject({ code: "forbidden" });
+    for (const socket of [readSocket, writeSocket, outsiderSocket, ticketSocket]) await socket.close();
   });
 
   test("don't allow administrator routes if the owner is no longer an administrator", async () => {
@@ -212,7 +212,7 @@ describe("authentication fails with", () => {
     for (const token of [invalidKey, "pk_", "pk_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17"]) {
       expect(await getStatus(token)).toBe(401);
       expect((await parley.fetch("/api/v1/me", { headers: { "x-api-key": token } })).status).toBe(401);
-      await expect(openSocket(parley.url, { token })).rejects.toThrow("refused");
+      await expect(openSocket(parley.url, { token })).rejects.toThrow("closed during the handshake");
     }
     expect(await getStatus(key)).toBe(200);
     const { ticket } = (await (await parley.fetch("/api/v1/auth/ticket", { token: key, method: "POST" })).json()) as {
@@ -224,7 +224,7 @@ describe("authentication fails with", () => {
     // The expiry of a ticket's key is checked by the database.
     resetClock();
     await parley.database`update api_keys set expires_at = now() where id = ${id}`;
-    await expect(openSocket(parley.url, { query: `?ticket=${ticket}` })).rejects.toThrow("refused");
+    await expect(openSocket(parley.url, { query: `?ticket=${ticket}` })).rejects.toThrow("closed during the handshake");
     expect((await createRestClient(parley, anna).get(`/api-keys/${id}`)).status).toBe(200);
   });
 
@@ -245,13 +245,13 @@ test("a key's last use is recorded at most once a minute", async () => {
     (await createRestClient(parley, anna).get<ApiKey>(`/api-keys/${id}`)).body.last_used_at;
   expect(await fetchLastUse()).toBeNull();
   await getStatus(key);
-  let first: string | null = null;
-  for (let attempts = 0; first === null && attempts < 100; attempts += 1) {
+  let firstUse: string | null = null;
+  for (let attempts = 0; firstUse === null && attempts < 100; attempts += 1) {
     await Bun.sleep(20);
-    first = await fetchLastUse();
+    firstUse = await fetchLastUse();
   }
-  expect(Math.abs(Date.now() - Date.parse(first ?? ""))).toBeLessThan(10_000);
+  expect(Math.abs(Date.now() - Date.parse(firstUse ?? ""))).toBeLessThan(10_000);
   await Promise.all(Array.from({ length: 10 }, () => getStatus(key)));
   await Bun.sleep(100);
-  expect(await fetchLastUse()).toBe(first);
+  expect(await fetchLastUse()).toBe(firstUse);
 });

@@ -3,7 +3,7 @@ import type { Account, TestApp } from "../support/app.ts";
 
 type Parley = Pick<TestApp, "fetch" | "register" | "database">;
 
-/** Creates an API key, by default with `messages:read` and `messages:write`. */
+/** Creates an API key, by default with the scopes `messages:read` and `messages:write`. */
 export async function createKey(
   parley: Pick<TestApp, "fetch">,
   account: Account,

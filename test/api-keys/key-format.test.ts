@@ -2,8 +2,8 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import type { Database } from "../../src/db/client.ts";
 import { createRandomBase62, encodeBase62 } from "../../src/lib/base62.ts";
-import { createKeyCallers } from "../../src/modules/api-keys/callers.ts";
-import { createChecksum, createKey, extractEnds, isKey } from "../../src/modules/api-keys/key-format.ts";
+import { createKeyAuthenticator } from "../../src/modules/api-keys/callers.ts";
+import { createChecksum, createKey, extractVisibleParts, isKey } from "../../src/modules/api-keys/key-format.ts";
 import { createAuditService } from "../../src/modules/audit/service.ts";
 import { silentLog } from "../support/log.ts";
 import { scaleRuns } from "../support/property-tests.ts";
@@ -15,17 +15,17 @@ const arbitraryText = fc
   .map((characters) => characters.join(""));
 
 /** Calculates the checksum independently: IEEE 802.3 CRC-32 bit by bit, then base62 with big integers. */
-function checksumBitByBit(text: string): string {
+function calculateChecksumBitByBit(text: string): string {
   let crc = 0xffffffff;
   for (const byte of Buffer.from(text, "ascii")) {
     crc ^= byte;
     for (let bit = 0; bit < 8; bit += 1) crc = crc & 1 ? (crc >>> 1) ^ 0xedb88320 : crc >>> 1;
   }
-  let remaining = BigInt((crc ^ 0xffffffff) >>> 0);
+  let remainder = BigInt((crc ^ 0xffffffff) >>> 0);
   let digits = "";
   for (let digit = 0; digit < 6; digit += 1) {
-    digits = ALPHABET.charAt(Number(remaining % 62n)) + digits;
-    remaining /= 62n;
+    digits = ALPHABET.charAt(Number(remainder % 62n)) + digits;
+    remainder /= 62n;
   }
   return digits;
 }
@@ -39,20 +39,25 @@ test("any 30 characters followed by their six-character checksum form a valid ke
   fc.assert(
     fc.property(arbitraryText, (text) => {
       const checksum = createChecksum(text);
-      return checksum === checksumBitByBit(text) && /^[0-9A-Za-z]{6}$/.test(checksum) && isKey(`pk_${text}${checksum}`);
+      return (
+        checksum === calculateChecksumBitByBit(text) &&
+        /^[0-9A-Za-z]{6}$/.test(checksum) &&
+        isKey(`pk_${text}${checksum}`)
+      );
     }),
     { numRuns: scaleRuns(2_000) },
   );
 });
 
 test("a key with one wrong character or two swapped characters is invalid", () => {
-  const change = fc.record({ at: fc.nat(35), to: fc.constantFrom(...ALPHABET) });
+  const change = fc.record({ index: fc.nat(35), character: fc.constantFrom(...ALPHABET) });
   fc.assert(
-    fc.property(arbitraryText, change, fc.nat(34), (text, { at, to }, swap) => {
+    fc.property(arbitraryText, change, fc.nat(34), (text, { index, character }, swapIndex) => {
       const body = text + createChecksum(text);
-      const changedBody = body.slice(0, at) + to + body.slice(at + 1);
-      const swapped = body.slice(0, swap) + body.charAt(swap + 1) + body.charAt(swap) + body.slice(swap + 2);
-      return [changedBody, swapped].every((other) => isKey(`pk_${other}`) === (other === body));
+      const changedBody = body.slice(0, index) + character + body.slice(index + 1);
+      const swappedBody =
+        body.slice(0, swapIndex) + body.charAt(swapIndex + 1) + body.charAt(swapIndex) + body.slice(swapIndex + 2);
+      return [changedBody, swappedBody].every((newBody) => isKey(`pk_${newBody}`) === (newBody === body));
     }),
     { numRuns: scaleRuns(2_000) },
   );
@@ -61,7 +66,7 @@ test("a key with one wrong character or two swapped characters is invalid", () =
 test("any other string is invalid", () => {
   fc.assert(fc.property(fc.string(), (text) => !isKey(text) && !isKey(`pk_${text}`)));
   const key = createKey();
-  for (const other of [
+  for (const invalidKey of [
     "",
     "pk_",
     key.slice(3),
@@ -71,7 +76,7 @@ test("any other string is invalid", () => {
     key.replace("pk", "sk"),
     key + key,
   ])
-    expect(isKey(other)).toBe(false);
+    expect(isKey(invalidKey)).toBe(false);
 });
 
 test("new keys are valid and unique, with evenly distributed characters", () => {
@@ -94,7 +99,10 @@ test("base62 is padded on the left, and both ends of a key can be extracted", ()
     "000010",
     "4gfFC3",
   ]);
-  expect(extractEnds("pk_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17")).toEqual({ prefix: "pk_zQWB", lastFour: "Lq17" });
+  expect(extractVisibleParts("pk_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17")).toEqual({
+    prefix: "pk_zQWB",
+    lastFour: "Lq17",
+  });
 });
 
 test("a wrong format or checksum is rejected without a database query", async () => {
@@ -103,13 +111,19 @@ test("a wrong format or checksum is rejected without a database query", async ()
     queries += 1;
     return Promise.resolve([]);
   }) as unknown as Database;
-  const callers = createKeyCallers({ database, audit: createAuditService(), log: silentLog });
+  const callers = createKeyAuthenticator({ database, audit: createAuditService(), log: silentLog });
   const key = createKey();
-  const last = key.endsWith("a") ? "b" : "a";
-  for (const invalidKey of [key.slice(0, -1) + last, "pk_", "pk_short", `${key}0`, key.replace("_", "-")])
+  const differentLastCharacter = key.endsWith("a") ? "b" : "a";
+  for (const invalidKey of [
+    key.slice(0, -1) + differentLastCharacter,
+    "pk_",
+    "pk_short",
+    `${key}0`,
+    key.replace("_", "-"),
+  ])
     expect(await callers.findCaller(invalidKey, unknownOrigin)).toBeNull();
   expect(queries).toBe(0);
-  // A key with the right checksum is looked up but not found.
+  // A key with the correct checksum is looked up but not found.
   expect(await callers.findCaller(key, unknownOrigin)).toBeNull();
   expect(queries).toBeGreaterThan(0);
 });

@@ -19,15 +19,18 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-const createUserRest = (account: Account) => createRestClient(parley, account);
-const createKeyRest = (key: string) => createRestClient(parley, { ...anna, access_token: key });
+const createUserClient = (account: Account) => createRestClient(parley, account);
+const createKeyClient = (key: string) => createRestClient(parley, { ...anna, access_token: key });
 const createExpiry = () => new Date(Date.now() + 3_600_000).toISOString();
-const input = { name: "backend", scopes: ["messages:read"] };
+const keyInput = { name: "backend", scopes: ["messages:read"] };
 
 describe("a key", () => {
   test("is returned only once, and is stored as a hash", async () => {
     const expires_at = createExpiry();
-    const response = await createUserRest(anna).request<CreatedApiKey>("POST", "/api-keys", { ...input, expires_at });
+    const response = await createUserClient(anna).request<CreatedApiKey>("POST", "/api-keys", {
+      ...keyInput,
+      expires_at,
+    });
     expect(response.status).toBe(201);
     expect(response.headers.get("cache-control")).toBe("no-store");
     expect(response.headers.get("location")).toBe(`/api/v1/api-keys/${response.body.id}`);
@@ -35,7 +38,7 @@ describe("a key", () => {
     expect(key).toMatch(/^pk_[0-9A-Za-z]{36}$/);
     expect(publicFields).toEqual({
       id: expect.any(String),
-      ...input,
+      ...keyInput,
       scopes: ["messages:read"],
       prefix: key.slice(0, 7),
       last_four: key.slice(-4),
@@ -44,35 +47,35 @@ describe("a key", () => {
       last_used_at: null,
       created_at: expect.any(String),
     });
-    expect((await createUserRest(anna).get<ApiKey>(`/api-keys/${publicFields.id}`)).body).toEqual(publicFields);
-    const stored = await parley.database<{ row: string; hash: string }[]>`
+    expect((await createUserClient(anna).get<ApiKey>(`/api-keys/${publicFields.id}`)).body).toEqual(publicFields);
+    const storedRows = await parley.database<{ row: string; hash: string }[]>`
       select k::text as row, encode(hash, 'hex') as hash from api_keys k where id = ${publicFields.id}`;
-    expect(stored[0]?.hash).toBe(new Bun.CryptoHasher("sha256").update(key).digest("hex"));
-    expect(stored[0]?.row).not.toContain(key.slice(7, -4));
+    expect(storedRows[0]?.hash).toBe(new Bun.CryptoHasher("sha256").update(key).digest("hex"));
+    expect(storedRows[0]?.row).not.toContain(key.slice(7, -4));
   });
 
   test("is invalid once it is deleted", async () => {
     const { id, key } = await createKey(parley, anna);
-    expect((await createKeyRest(key).get("/me")).status).toBe(200);
-    expect((await createUserRest(anna).request("DELETE", `/api-keys/${id}`)).status).toBe(204);
-    expect((await createKeyRest(key).requestProblem("GET", "/me")).code).toBe("unauthorized");
+    expect((await createKeyClient(key).get("/me")).status).toBe(200);
+    expect((await createUserClient(anna).request("DELETE", `/api-keys/${id}`)).status).toBe(204);
+    expect((await createKeyClient(key).requestProblem("GET", "/me")).code).toBe("unauthorized");
     for (const method of ["GET", "DELETE"])
-      expect((await createUserRest(anna).requestProblem(method, `/api-keys/${id}`)).code).toBe("not_found");
+      expect((await createUserClient(anna).requestProblem(method, `/api-keys/${id}`)).code).toBe("not_found");
   });
 
   test("can't be read or deleted by other users, including administrators", async () => {
     const { id, key } = await createKey(parley, anna);
     for (const outsider of [ben, root])
       for (const method of ["GET", "DELETE"])
-        expect((await createUserRest(outsider).requestProblem(method, `/api-keys/${id}`)).code).toBe("not_found");
-    expect((await createUserRest(ben).get<{ data: ApiKey[] }>("/api-keys")).body.data).toEqual([]);
-    expect((await createKeyRest(key).get("/me")).status).toBe(200);
+        expect((await createUserClient(outsider).requestProblem(method, `/api-keys/${id}`)).code).toBe("not_found");
+    expect((await createUserClient(ben).get<{ data: ApiKey[] }>("/api-keys")).body.data).toEqual([]);
+    expect((await createKeyClient(key).get("/me")).status).toBe(200);
     expect((await parley.fetch("/api/v1/api-keys")).status).toBe(401);
   });
 
   test("is recorded in the audit log when it is created or deleted", async () => {
     const { id } = await createKey(parley, anna);
-    await createUserRest(anna).request("DELETE", `/api-keys/${id}`);
+    await createUserClient(anna).request("DELETE", `/api-keys/${id}`);
     const entries = await parley.database`
       select action, actor_id, target_type, ip_address, details from audit_events where target_id = ${id} order by id`;
     const sharedFields = { actor_id: anna.user.id, target_type: "api_key", ip_address: "127.0.0.1" };
@@ -91,10 +94,10 @@ test("the list of keys is paginated, newest first, and doesn't contain the keys 
   const account = await parley.register();
   const createdKeys: CreatedApiKey[] = [];
   for (let n = 0; n < 7; n += 1) createdKeys.push(await createKey(parley, account, { name: `key ${n}` }));
-  const { rows, pages } = await createUserRest(account).listAll<ApiKey>("/api-keys", 3);
+  const { rows, pages } = await createUserClient(account).listAll<ApiKey>("/api-keys", 3);
   expect(pages).toEqual([3, 3, 1]);
   expect(rows).toEqual(createdKeys.map(({ key: _, ...publicFields }) => publicFields).reverse());
-  expect((await createUserRest(account).requestProblem("GET", "/api-keys?cursor=x")).code).toBe("bad_cursor");
+  expect((await createUserClient(account).requestProblem("GET", "/api-keys?cursor=x")).code).toBe("bad_cursor");
 });
 
 test.each([
@@ -107,8 +110,8 @@ test.each([
   ["an expiry in the past", { expires_at: new Date(Date.now() - 1_000).toISOString() }, "#/expires_at"],
   ["an invalid expiry", { expires_at: "tomorrow" }, "#/expires_at"],
   ["an unknown field", { owner: "me" }, "#/owner"],
-])("a key with %s is rejected", async (_, change, pointer) => {
-  const problem = await createUserRest(anna).requestProblem("POST", "/api-keys", { ...input, ...change });
+])("a key with %s is rejected", async (_, changedFields, pointer) => {
+  const problem = await createUserClient(anna).requestProblem("POST", "/api-keys", { ...keyInput, ...changedFields });
   expect(problem.status).toBe(422);
   expect(problem.errors?.map((error) => error.pointer)).toContain(pointer);
 });
@@ -127,7 +130,7 @@ test("the number of keys per user is limited, even for concurrent requests", asy
     select gen_random_uuid(), ${account.user.id}, 'k', sha256(n::text::bytea), '', '', '{messages:read}'
     from generate_series(1, ${quota - 3}) n`;
   const responses = await Promise.all(
-    Array.from({ length: 8 }, () => createUserRest(account).request("POST", "/api-keys", input)),
+    Array.from({ length: 8 }, () => createUserClient(account).request("POST", "/api-keys", keyInput)),
   );
   expect(responses.map(({ status }) => status).sort()).toEqual([201, 201, 201, 403, 403, 403, 403, 403]);
 });
@@ -136,32 +139,35 @@ describe("only administrators can create keys with", () => {
   test.each([
     ["the admin scope", { scopes: ["admin"] }],
     ["the right to act for other users", { service: true }],
-  ])("%s", async (_, change) => {
-    expect((await createUserRest(ben).requestProblem("POST", "/api-keys", { ...input, ...change })).code).toBe(
-      "forbidden",
-    );
-    expect((await createKey(parley, root, change)).service).toBe("service" in change);
+  ])("%s", async (_, changedFields) => {
+    expect(
+      (await createUserClient(ben).requestProblem("POST", "/api-keys", { ...keyInput, ...changedFields })).code,
+    ).toBe("forbidden");
+    expect((await createKey(parley, root, changedFields)).service).toBe("service" in changedFields);
   });
 });
 
 test("managing keys with a key requires the admin scope", async () => {
-  const limited = await createKey(parley, root, { scopes: ["users:write", "conversations:write"] });
+  const limitedKey = await createKey(parley, root, { scopes: ["users:write", "conversations:write"] });
   for (const [method, path] of [
     ["POST", "/api-keys"],
     ["GET", "/api-keys"],
-    ["GET", `/api-keys/${limited.id}`],
-    ["DELETE", `/api-keys/${limited.id}`],
+    ["GET", `/api-keys/${limitedKey.id}`],
+    ["DELETE", `/api-keys/${limitedKey.id}`],
   ] as const)
     expect(
-      (await createKeyRest(limited.key).requestProblem(method, path, method === "POST" ? input : undefined)).code,
+      (await createKeyClient(limitedKey.key).requestProblem(method, path, method === "POST" ? keyInput : undefined))
+        .code,
     ).toBe("forbidden");
   const adminKey = await createKey(parley, root, { scopes: ["admin"] });
-  const created = await createKeyRest(adminKey.key).request<CreatedApiKey>("POST", "/api-keys", {
-    ...input,
+  const createdResponse = await createKeyClient(adminKey.key).request<CreatedApiKey>("POST", "/api-keys", {
+    ...keyInput,
     scopes: ["admin"],
   });
-  expect(created.status).toBe(201);
-  expect((await createKeyRest(adminKey.key).request("DELETE", `/api-keys/${created.body.id}`)).status).toBe(204);
+  expect(createdResponse.status).toBe(201);
+  expect((await createKeyClient(adminKey.key).request("DELETE", `/api-keys/${createdResponse.body.id}`)).status).toBe(
+    204,
+  );
 });
 
 describe("keys created with a key", () => {
@@ -170,21 +176,22 @@ describe("keys created with a key", () => {
     const adminKey = await createKey(parley, formerAdmin, { scopes: ["admin"] });
     await parley.database`update users set role = 'user' where id = ${formerAdmin.user.id}`;
     expect(
-      (await createKeyRest(adminKey.key).requestProblem("POST", "/api-keys", { ...input, scopes: ["admin"] })).code,
+      (await createKeyClient(adminKey.key).requestProblem("POST", "/api-keys", { ...keyInput, scopes: ["admin"] }))
+        .code,
     ).toBe("forbidden");
     expect(
-      (await createKeyRest(adminKey.key).requestProblem("POST", "/api-keys", { ...input, service: true })).code,
+      (await createKeyClient(adminKey.key).requestProblem("POST", "/api-keys", { ...keyInput, service: true })).code,
     ).toBe("forbidden");
   });
 
   test("can act for other users only if the creating key can", async () => {
-    const serviceInput = { ...input, service: true };
+    const serviceInput = { ...keyInput, service: true };
     const adminKey = await createKey(parley, root, { scopes: ["admin"] });
-    expect((await createKeyRest(adminKey.key).requestProblem("POST", "/api-keys", serviceInput)).code).toBe(
+    expect((await createKeyClient(adminKey.key).requestProblem("POST", "/api-keys", serviceInput)).code).toBe(
       "forbidden",
     );
-    const service = await createKey(parley, root, { scopes: ["admin"], service: true });
-    expect((await createKeyRest(service.key).request("POST", "/api-keys", serviceInput)).status).toBe(201);
+    const serviceKey = await createKey(parley, root, { scopes: ["admin"], service: true });
+    expect((await createKeyClient(serviceKey.key).request("POST", "/api-keys", serviceInput)).status).toBe(201);
   });
 
   test("can't outlive the creating key", async () => {
@@ -193,20 +200,27 @@ describe("keys created with a key", () => {
     const shortLivedKey = await createKey(parley, root, { scopes: ["admin"], expires_at: expiresAt });
     for (const expires_at of [undefined, null, laterExpiry])
       expect(
-        (await createKeyRest(shortLivedKey.key).requestProblem("POST", "/api-keys", { ...input, expires_at })).code,
+        (await createKeyClient(shortLivedKey.key).requestProblem("POST", "/api-keys", { ...keyInput, expires_at }))
+          .code,
       ).toBe("forbidden");
     expect(
-      (await createKeyRest(shortLivedKey.key).request("POST", "/api-keys", { ...input, expires_at: expiresAt })).status,
+      (await createKeyClient(shortLivedKey.key).request("POST", "/api-keys", { ...keyInput, expires_at: expiresAt }))
+        .status,
     ).toBe(201);
   });
 });
 
 test("a key can't create keys on behalf of another user", async () => {
-  const service = await createKey(parley, root, { scopes: ["admin"], service: true });
+  const serviceKey = await createKey(parley, root, { scopes: ["admin"], service: true });
   const headers = { "x-on-behalf-of": ben.user.id };
-  const response = await createKeyRest(service.key).request<{ code: string }>("POST", "/api-keys", input, headers);
+  const response = await createKeyClient(serviceKey.key).request<{ code: string }>(
+    "POST",
+    "/api-keys",
+    keyInput,
+    headers,
+  );
   expect(response.body.code).toBe("forbidden");
-  expect((await createUserRest(ben).get<{ data: unknown[] }>("/api-keys")).body.data).toEqual([]);
+  expect((await createUserClient(ben).get<{ data: unknown[] }>("/api-keys")).body.data).toEqual([]);
 });
 
 test("a user's export contains their keys, but not the hashes", async () => {
@@ -232,9 +246,9 @@ test("a user's export contains their keys, but not the hashes", async () => {
 
 test("expired keys are listed for 30 days, then deleted", async () => {
   const account = await parley.register();
-  const [old, recent] = [await createKey(parley, account), await createKey(parley, account)];
-  await parley.database`update api_keys set expires_at = now() - interval '31 days' where id = ${old.id}`;
-  await parley.database`update api_keys set expires_at = now() - interval '29 days' where id = ${recent.id}`;
+  const [oldKey, recentKey] = [await createKey(parley, account), await createKey(parley, account)];
+  await parley.database`update api_keys set expires_at = now() - interval '31 days' where id = ${oldKey.id}`;
+  await parley.database`update api_keys set expires_at = now() - interval '29 days' where id = ${recentKey.id}`;
   const { database } = parley;
   const service = createApiKeyService({
     database,
@@ -244,6 +258,6 @@ test("expired keys are listed for 30 days, then deleted", async () => {
     onKeysDeleted() {},
   });
   expect(await service.deleteExpired()).toBe(1);
-  const { data } = (await createUserRest(account).get<{ data: ApiKey[] }>("/api-keys")).body;
-  expect(data.map(({ id }) => id)).toEqual([recent.id]);
+  const { data } = (await createUserClient(account).get<{ data: ApiKey[] }>("/api-keys")).body;
+  expect(data.map(({ id }) => id)).toEqual([recentKey.id]);
 });

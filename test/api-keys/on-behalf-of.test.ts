@@ -10,12 +10,12 @@ let parley: TestApp;
 let root: Account;
 let anna: Account;
 /** A service key that belongs to `root`. */
-let service: { id: string; key: string };
+let serviceKey: { id: string; key: string };
 beforeAll(async () => {
   parley = await startApp();
   [root, anna] = await Promise.all([registerAdmin(parley), parley.register()]);
   const scopes = ["conversations:read", "conversations:write", "messages:read", "messages:write", "chat:completions"];
-  service = await createKey(parley, root, { scopes, service: true });
+  serviceKey = await createKey(parley, root, { scopes, service: true });
 });
 afterAll(() => parley.stop());
 
@@ -24,9 +24,9 @@ const fetchMe = (token: string, headers: Record<string, string> = {}) => parley.
 
 describe("a service key acts", () => {
   test("for the user in the header, otherwise for its owner", async () => {
-    expect(await (await fetchMe(service.key)).json()).toMatchObject({ id: root.user.id });
+    expect(await (await fetchMe(serviceKey.key)).json()).toMatchObject({ id: root.user.id });
     for (const id of [anna.user.id, anna.user.id.toUpperCase()])
-      expect(await (await fetchMe(service.key, createHeader(id))).json()).toMatchObject({
+      expect(await (await fetchMe(serviceKey.key, createHeader(id))).json()).toMatchObject({
         id: anna.user.id,
         role: "user",
       });
@@ -35,30 +35,32 @@ describe("a service key acts", () => {
   test("with the user's permissions and its own scopes", async () => {
     const { id } = await createConversation(parley, root);
     const path = `/api/v1/conversations/${id}`;
-    expect((await parley.fetch(path, { token: service.key })).status).toBe(200);
-    expect((await parley.fetch(path, { token: service.key, headers: createHeader(anna.user.id) })).status).toBe(404);
-    const profile = {
-      token: service.key,
+    expect((await parley.fetch(path, { token: serviceKey.key })).status).toBe(200);
+    expect((await parley.fetch(path, { token: serviceKey.key, headers: createHeader(anna.user.id) })).status).toBe(404);
+    const profileChange = {
+      token: serviceKey.key,
       headers: createHeader(anna.user.id),
       method: "PATCH",
       json: { display_name: "X" },
     };
-    expect((await parley.fetch("/api/v1/me", profile)).status).toBe(403);
-    const creation = await parley.fetch("/api/v1/conversations", {
-      token: service.key,
+    expect((await parley.fetch("/api/v1/me", profileChange)).status).toBe(403);
+    const creationResponse = await parley.fetch("/api/v1/conversations", {
+      token: serviceKey.key,
       headers: createHeader(anna.user.id),
       json: { title: "Anna's" },
     });
-    const conversation = (await creation.json()) as { id: string };
+    const conversation = (await creationResponse.json()) as { id: string };
     expect((await parley.fetch(`/api/v1/conversations/${conversation.id}`, { token: anna.access_token })).status).toBe(
       200,
     );
-    expect((await parley.fetch(`/api/v1/conversations/${conversation.id}`, { token: service.key })).status).toBe(404);
+    expect((await parley.fetch(`/api/v1/conversations/${conversation.id}`, { token: serviceKey.key })).status).toBe(
+      404,
+    );
   });
 
   test("on streams, OpenAI-compatible routes and sockets", async () => {
     const { id } = await createConversation(parley, anna);
-    const headers = { "x-api-key": service.key, ...createHeader(anna.user.id) };
+    const headers = { "x-api-key": serviceKey.key, ...createHeader(anna.user.id) };
     const stream = await openStream(parley, `/conversations/${id}/events`, { headers });
     expect((await parley.fetch("/v1/models", { headers })).status).toBe(200);
     const socket = await openSocket(parley.url, { headers });
@@ -69,18 +71,18 @@ describe("a service key acts", () => {
     expect(ack.message).toMatchObject({ author: { id: anna.user.id } });
     expect((await stream.waitFor(({ type }) => type === "message.created")).frame.data?.content).toBe("for Anna");
     const secondSocket = await openSocket(parley.url);
-    const auth = { type: "auth", token: service.key, on_behalf_of: anna.user.id };
-    expect(await secondSocket.request(auth)).toMatchObject({ type: "ack", expires_at: null });
+    const authFrame = { type: "auth", token: serviceKey.key, on_behalf_of: anna.user.id };
+    expect(await secondSocket.request(authFrame)).toMatchObject({ type: "ack", expires_at: null });
     expect(secondSocket.list("ready")[0]?.user).toMatchObject({ id: anna.user.id });
-    // An open connection keeps the user it was opened for.
-    expect(await secondSocket.request({ type: "auth", token: service.key })).toMatchObject({ code: "forbidden" });
-    expect(await secondSocket.request(auth)).toMatchObject({ type: "ack" });
+    // An open connection keeps acting for the user that it was opened for.
+    expect(await secondSocket.request({ type: "auth", token: serviceKey.key })).toMatchObject({ code: "forbidden" });
+    expect(await secondSocket.request(authFrame)).toMatchObject({ type: "ack" });
     await Promise.all([stream.close(), socket.close(), secondSocket.close()]);
   });
 
   test("on a socket opened with a ticket that was created for the user", async () => {
     const ticketResponse = await parley.fetch("/api/v1/auth/ticket", {
-      ...{ token: service.key, method: "POST", headers: createHeader(anna.user.id) },
+      ...{ token: serviceKey.key, method: "POST", headers: createHeader(anna.user.id) },
     });
     const { ticket } = (await ticketResponse.json()) as { ticket: string };
     const socket = await openSocket(parley.url, { query: `?ticket=${ticket}` });
@@ -109,11 +111,11 @@ describe("a service key acts", () => {
 
 describe("acting for another user is rejected", () => {
   test("with the same error for administrators, disabled users and unknown ids", async () => {
-    const [other, disabled] = [await registerAdmin(parley), await parley.register()];
-    await parley.database`update users set disabled_at = now() where id = ${disabled.user.id}`;
+    const [otherAdmin, disabledUser] = [await registerAdmin(parley), await parley.register()];
+    await parley.database`update users set disabled_at = now() where id = ${disabledUser.user.id}`;
     const problems: unknown[] = [];
-    for (const id of [other.user.id, root.user.id, disabled.user.id, createId(), "anna", ""]) {
-      const response = await fetchMe(service.key, createHeader(id));
+    for (const id of [otherAdmin.user.id, root.user.id, disabledUser.user.id, createId(), "anna", ""]) {
+      const response = await fetchMe(serviceKey.key, createHeader(id));
       expect(response.status).toBe(403);
       const { code, detail, title } = (await response.json()) as Record<string, unknown>;
       problems.push({ code, detail, title });
@@ -138,7 +140,7 @@ describe("acting for another user is rejected", () => {
   });
 
   test("on sockets, with status 403 for the upgrade or close code 4503 after an auth frame", async () => {
-    const headers = { "x-api-key": service.key, ...createHeader(root.user.id) };
+    const headers = { "x-api-key": serviceKey.key, ...createHeader(root.user.id) };
     const response = await parley.fetch("/realtime", {
       headers: {
         ...headers,
@@ -150,23 +152,25 @@ describe("acting for another user is rejected", () => {
     });
     expect(response.status).toBe(403);
     const socket = await openSocket(parley.url);
-    expect(await socket.request({ type: "auth", token: service.key, on_behalf_of: "anna" })).toMatchObject({
+    expect(await socket.request({ type: "auth", token: serviceKey.key, on_behalf_of: "anna" })).toMatchObject({
       code: "invalid",
     });
-    socket.send({ type: "auth", token: service.key, on_behalf_of: root.user.id });
+    socket.send({ type: "auth", token: serviceKey.key, on_behalf_of: root.user.id });
     expect((await socket.closed).code).toBe(4503);
     // The header requires a key in the same request.
-    await expect(openSocket(parley.url, { headers: createHeader(anna.user.id) })).rejects.toThrow("refused");
-    const session = await openSocket(parley.url);
-    session.send({ type: "auth", token: root.access_token, on_behalf_of: anna.user.id });
-    expect((await session.closed).code).toBe(4503);
+    await expect(openSocket(parley.url, { headers: createHeader(anna.user.id) })).rejects.toThrow(
+      "closed during the handshake",
+    );
+    const sessionSocket = await openSocket(parley.url);
+    sessionSocket.send({ type: "auth", token: root.access_token, on_behalf_of: anna.user.id });
+    expect((await sessionSocket.closed).code).toBe(4503);
   });
 
   test("with a ticket that was created for another user", async () => {
-    const ticketResponse = await parley.fetch("/api/v1/auth/ticket", { token: service.key, method: "POST" });
+    const ticketResponse = await parley.fetch("/api/v1/auth/ticket", { token: serviceKey.key, method: "POST" });
     const { ticket } = (await ticketResponse.json()) as { ticket: string };
-    const opening = openSocket(parley.url, { query: `?ticket=${ticket}`, headers: createHeader(anna.user.id) });
-    await expect(opening).rejects.toThrow("refused");
+    const pendingSocket = openSocket(parley.url, { query: `?ticket=${ticket}`, headers: createHeader(anna.user.id) });
+    await expect(pendingSocket).rejects.toThrow("closed during the handshake");
   });
 });
 

@@ -8,10 +8,10 @@ beforeAll(async () => {
 });
 afterAll(() => accounts.stop());
 
-const register = (json: unknown) => accounts.call("/auth/register", { json });
-const login = (email: unknown, password: unknown) => accounts.call("/auth/login", { json: { email, password } });
+const register = (json: unknown) => accounts.sendRequest("/auth/register", { json });
+const login = (email: unknown, password: unknown) => accounts.sendRequest("/auth/login", { json: { email, password } });
 
-describe("register", () => {
+describe("registration", () => {
   test("returns the user and working tokens", async () => {
     const response = await register({
       email: "  Ada@Example.com ",
@@ -35,7 +35,7 @@ describe("register", () => {
       expires_in: 900,
       refresh_token: expect.stringMatching(/^prt_/),
     });
-    const me = await accounts.call("/me", { token: body.access_token });
+    const me = await accounts.sendRequest("/me", { token: body.access_token });
     expect(await readJson<unknown>(me)).toEqual(body.user);
   });
 
@@ -46,7 +46,7 @@ describe("register", () => {
     expect(JSON.stringify(row)).not.toContain(PASSWORD);
   });
 
-  test("derives the name from the email address if none is given", async () => {
+  test("derives the display name from the email address if none is given", async () => {
     expect((await accounts.register("grace.hopper@example.com")).user.display_name).toBe("grace.hopper");
   });
 
@@ -64,7 +64,7 @@ describe("register", () => {
       });
   });
 
-  test("succeeds for one of 16 concurrent requests with the same address", async () => {
+  test("succeeds for one of 16 concurrent requests with the same email address", async () => {
     const responses = await Promise.all(
       Array.from({ length: 16 }, () => register({ email: "race@example.com", password: PASSWORD })),
     );
@@ -87,7 +87,7 @@ describe("register", () => {
     ["a NUL in the password", { email: "a@example.com", password: `${PASSWORD}\u0000` }],
     ["an unknown field", { email: "a@example.com", password: PASSWORD, role: "admin" }],
     ["an array", [{ email: "a@example.com", password: PASSWORD }]],
-  ])("rejects %s", async (_, json) => {
+  ])("is rejected with %s", async (_, json) => {
     expect(await readProblem(await register(json))).toEqual({ status: 422, code: "invalid" });
     expect(
       await accounts.database`select 1 from users where email_key like 'a%@example.com' and email_key <> 'ada@example.com'`,
@@ -104,31 +104,33 @@ describe("register", () => {
     }
   });
 
-  test("is forbidden while registration is closed, but login isn't", async () => {
-    const closed = await startAccounts({ registration: "closed", database: accounts.database });
-    const registered = await accounts.register();
-    const response = await closed.call("/auth/register", { json: { email: "new@example.com", password: PASSWORD } });
+  test("is forbidden if REGISTRATION is closed, but login isn't", async () => {
+    const closedInstance = await startAccounts({ registration: "closed", database: accounts.database });
+    const registeredTokens = await accounts.register();
+    const response = await closedInstance.sendRequest("/auth/register", {
+      json: { email: "new@example.com", password: PASSWORD },
+    });
     expect(await readProblem(response)).toEqual({ status: 403, code: "registration_closed" });
-    expect((await closed.login(registered.user.email)).user.id).toBe(registered.user.id);
-    await closed.stop();
+    expect((await closedInstance.login(registeredTokens.user.email)).user.id).toBe(registeredTokens.user.id);
+    await closedInstance.stop();
   });
 });
 
 describe("login", () => {
   test("opens a new session every time", async () => {
-    const first = await accounts.register();
-    const second = await accounts.login(first.user.email.toUpperCase());
-    expect(second.user).toEqual(first.user);
-    expect(second.refresh_token).not.toBe(first.refresh_token);
-    expect(second.access_token).not.toBe(first.access_token);
+    const firstTokens = await accounts.register();
+    const secondTokens = await accounts.login(firstTokens.user.email.toUpperCase());
+    expect(secondTokens.user).toEqual(firstTokens.user);
+    expect(secondTokens.refresh_token).not.toBe(firstTokens.refresh_token);
+    expect(secondTokens.access_token).not.toBe(firstTokens.access_token);
   });
 
   test("fails identically for an unknown email address and for a wrong password, even of a disabled user", async () => {
-    const registered = await accounts.register();
+    const registeredTokens = await accounts.register();
     const disabledUser = await accounts.register();
     await accounts.database`update users set disabled_at = now() where id = ${disabledUser.user.id}`;
     const problems = await Promise.all(
-      ["unknown@example.com", registered.user.email, disabledUser.user.email].map(async (email) => {
+      ["unknown@example.com", registeredTokens.user.email, disabledUser.user.email].map(async (email) => {
         const { request_id, instance, ...body } = await readJson<Record<string, unknown>>(
           await login(email, "wrong password"),
         );
@@ -141,14 +143,14 @@ describe("login", () => {
     expect(problems[2]).toEqual(problems[0] ?? {});
   });
 
-  test("returns forbidden for a disabled user with the right password, and opens no session", async () => {
+  test("returns forbidden for a disabled user with the correct password, and opens no session", async () => {
     const { user } = await accounts.register();
     await accounts.database`update users set disabled_at = now() where id = ${user.id}`;
     expect(await readProblem(await login(user.email, PASSWORD))).toEqual({ status: 403, code: "forbidden" });
     expect(await accounts.database`select 1 from sessions where user_id = ${user.id}`).toHaveLength(1);
   });
 
-  test("accepts the same password in another Unicode normalization form", async () => {
+  test("accepts the same password in a different Unicode normalization form", async () => {
     await register({ email: "nfc@example.com", password: "pa\u00dfw\u00f6rter" });
     expect((await login("nfc@example.com", "pa\u00dfwo\u0308rter")).status).toBe(200);
   });
@@ -156,12 +158,12 @@ describe("login", () => {
   test("rejects malformed requests", async () => {
     expect(await readProblem(await login("nobody", "x"))).toEqual({ status: 422, code: "invalid" });
     expect(await readProblem(await login("a@example.com", ""))).toEqual({ status: 422, code: "invalid" });
-    const malformed = await fetch(`${accounts.url}/auth/login`, {
+    const malformedResponse = await fetch(`${accounts.url}/auth/login`, {
       method: "POST",
       headers: { "content-type": "application/json" },
       body: '{"email":',
     });
-    expect(await readProblem(malformed)).toEqual({ status: 400, code: "malformed" });
+    expect(await readProblem(malformedResponse)).toEqual({ status: 400, code: "malformed" });
     const formResponse = await fetch(`${accounts.url}/auth/login`, {
       method: "POST",
       body: new URLSearchParams({ email: "a" }),

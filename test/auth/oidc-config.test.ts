@@ -2,12 +2,12 @@ import { expect, test } from "bun:test";
 import { ConfigError, loadConfig } from "../../src/config.ts";
 
 const validConfig = { OIDC_ISSUER: "https://login.example.com/realms/main", OIDC_AUDIENCE: "parley" };
-const load = (environment: Record<string, string>) => loadConfig(environment, () => "");
+const loadTestConfig = (environment: Record<string, string>) => loadConfig(environment, () => "");
 
 /** Returns the name of the setting in each error. */
 function listSettingsWithErrors(environment: Record<string, string>): string[] {
   try {
-    load(environment);
+    loadTestConfig(environment);
     return [];
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
@@ -16,15 +16,19 @@ function listSettingsWithErrors(environment: Record<string, string>): string[] {
 }
 
 test("OIDC requires only an issuer and an audience", () => {
-  expect(load(validConfig)).toMatchObject({ ...validConfig, OIDC_AUDIENCE: ["parley"], OIDC_PROVISION: "on" });
-  expect(load(validConfig).OIDC_JWKS_URL).toBeUndefined();
-  expect(load({ ...validConfig, OIDC_AUDIENCE: "web, ios" }).OIDC_AUDIENCE).toEqual(["web", "ios"]);
-  expect(load({}).OIDC_ISSUER).toBeUndefined();
+  expect(loadTestConfig(validConfig)).toMatchObject({
+    ...validConfig,
+    OIDC_AUDIENCE: ["parley"],
+    OIDC_PROVISION: "on",
+  });
+  expect(loadTestConfig(validConfig).OIDC_JWKS_URL).toBeUndefined();
+  expect(loadTestConfig({ ...validConfig, OIDC_AUDIENCE: "web, ios" }).OIDC_AUDIENCE).toEqual(["web", "ios"]);
+  expect(loadTestConfig({}).OIDC_ISSUER).toBeUndefined();
 });
 
 test("the issuer is kept exactly as written", () => {
   const OIDC_ISSUER = "https://Example.auth0.com/";
-  expect(load({ ...validConfig, OIDC_ISSUER }).OIDC_ISSUER).toBe(OIDC_ISSUER);
+  expect(loadTestConfig({ ...validConfig, OIDC_ISSUER }).OIDC_ISSUER).toBe(OIDC_ISSUER);
 });
 
 test("incomplete OIDC settings are rejected", () => {
@@ -45,16 +49,16 @@ test("malformed OIDC settings are rejected", () => {
 });
 
 test("in production, a remote HTTP issuer is rejected unless OIDC_JWKS_URL is set", () => {
-  const production = { ...validConfig, APP_ENV: "production", JWT_SECRET: "x".repeat(32) };
+  const productionConfig = { ...validConfig, APP_ENV: "production", JWT_SECRET: "x".repeat(32) };
   const OIDC_ISSUER = "http://keycloak:8080/realms/main";
-  expect(listSettingsWithErrors(production)).toEqual([]);
-  expect(listSettingsWithErrors({ ...production, OIDC_ISSUER })).toEqual(["OIDC_ISSUER"]);
-  expect(listSettingsWithErrors({ ...production, OIDC_ISSUER: "http://localhost.evil.example" })).toEqual([
+  expect(listSettingsWithErrors(productionConfig)).toEqual([]);
+  expect(listSettingsWithErrors({ ...productionConfig, OIDC_ISSUER })).toEqual(["OIDC_ISSUER"]);
+  expect(listSettingsWithErrors({ ...productionConfig, OIDC_ISSUER: "http://localhost.evil.example" })).toEqual([
     "OIDC_ISSUER",
   ]);
-  expect(listSettingsWithErrors({ ...production, OIDC_ISSUER: "http://127.0.0.1:8080" })).toEqual([]);
-  expect(listSettingsWithErrors({ ...production, OIDC_ISSUER, OIDC_JWKS_URL: "http://keycloak:8080/keys" })).toEqual(
-    [],
-  );
+  expect(listSettingsWithErrors({ ...productionConfig, OIDC_ISSUER: "http://127.0.0.1:8080" })).toEqual([]);
+  expect(
+    listSettingsWithErrors({ ...productionConfig, OIDC_ISSUER, OIDC_JWKS_URL: "http://keycloak:8080/keys" }),
+  ).toEqual([]);
   expect(listSettingsWithErrors({ ...validConfig, OIDC_ISSUER })).toEqual([]);
 });

@@ -36,14 +36,14 @@ const exchangeToken = (token: string, instance = parley) => instance.fetch("/api
 const listSessions = async (token: string) =>
   (await readJson<{ data: Session[] }>(await parley.fetch("/api/v1/me/sessions", { token }))).data;
 const revokeCurrentSession = async (token: string) => {
-  const current = (await listSessions(token)).find((session) => session.current);
-  const response = await parley.fetch(`/api/v1/me/sessions/${current?.id}`, { token, method: "DELETE" });
+  const currentSession = (await listSessions(token)).find((session) => session.current);
+  const response = await parley.fetch(`/api/v1/me/sessions/${currentSession?.id}`, { token, method: "DELETE" });
   expect(response.status).toBe(204);
 };
 const encodeSubprotocol = (token: string) => `base64url.bearer.${Buffer.from(token).toString("base64url")}`;
 
-describe("an issuer's token is accepted", () => {
-  test("over REST, on streams and from OpenAI clients", async () => {
+describe("an issuer's token", () => {
+  test("is accepted over REST, on streams and from OpenAI clients", async () => {
     const token = await issuer.sign();
     const conversation = await parley.fetch("/api/v1/conversations", { token, json: { title: "Mine" } });
     expect(conversation.status).toBe(201);
@@ -59,15 +59,15 @@ describe("an issuer's token is accepted", () => {
     });
   });
 
-  test("on sockets, by header, subprotocol, first frame or ticket", async () => {
+  test("is accepted on sockets, by header, subprotocol, first frame or ticket", async () => {
     const claims = issuer.createClaims();
     const token = await issuer.sign(claims);
-    const ticket = await parley.fetch("/api/v1/auth/ticket", { token, method: "POST" });
-    const { ticket: text } = await readJson<{ ticket: string }>(ticket);
+    const ticketResponse = await parley.fetch("/api/v1/auth/ticket", { token, method: "POST" });
+    const { ticket } = await readJson<{ ticket: string }>(ticketResponse);
     const sockets = [
       await openSocket(parley.url, { token }),
       await openSocket(parley.url, { protocols: ["parley.v1", encodeSubprotocol(token)] }),
-      await openSocket(parley.url, { query: `?ticket=${text}` }),
+      await openSocket(parley.url, { query: `?ticket=${ticket}` }),
       await openSocket(parley.url),
     ];
     sockets[3]?.send({ type: "auth", id: "a", token });
@@ -83,7 +83,7 @@ describe("an issuer's token is accepted", () => {
     for (const socket of sockets) await socket.close();
   });
 
-  test("but is rejected on sockets if it is invalid", async () => {
+  test("is rejected on sockets if it is invalid", async () => {
     const invalidToken = await issuer.sign({ aud: "somebody-else" });
     await expect(openSocket(parley.url, { token: invalidToken })).rejects.toThrow();
     await expect(
@@ -94,7 +94,7 @@ describe("an issuer's token is accepted", () => {
     expect((await socket.closed).code).toBe(4501);
   });
 
-  test("after a retry if its key couldn't be fetched at first", async () => {
+  test("causes a temporary error if its key can't be fetched, and the socket stays open", async () => {
     // This instance has no cached keys.
     const newInstance = await startApp({
       database: sharedDatabase,
@@ -105,9 +105,9 @@ describe("an issuer's token is accepted", () => {
     const socket = await openSocket(newInstance.url);
     expect(await socket.request({ type: "auth", token })).toMatchObject({ code: "unavailable", temporary: true });
     expect(await readProblem(await fetchMe(token, newInstance))).toEqual({ status: 503, code: "unavailable" });
-    issuer.state.mode = "good";
-    const registered = await newInstance.register();
-    expect(await socket.request({ type: "auth", token: registered.access_token })).toMatchObject({ type: "ack" });
+    issuer.state.mode = "working";
+    const registeredTokens = await newInstance.register();
+    expect(await socket.request({ type: "auth", token: registeredTokens.access_token })).toMatchObject({ type: "ack" });
     await socket.close();
     await newInstance.stop();
   });
@@ -126,22 +126,22 @@ describe("the session of an issuer's token", () => {
   test("can be revoked on all instances without affecting another token of the same user", async () => {
     const claims = issuer.createClaims();
     const token = await issuer.sign(claims);
-    const second = await issuer.sign({ ...claims, jti: "second" });
+    const secondToken = await issuer.sign({ ...claims, jti: "second" });
     await fetchMe(token, otherInstance);
     const firstSocket = await openSocket(parley.url, { token });
     const otherSocket = await openSocket(otherInstance.url, { token });
-    const unaffectedSocket = await openSocket(otherInstance.url, { token: second });
-    const startedAt = performance.now();
+    const unaffectedSocket = await openSocket(otherInstance.url, { token: secondToken });
+    const startedAtMs = performance.now();
     await revokeCurrentSession(token);
     for (const socket of [firstSocket, otherSocket]) expect((await socket.closed).code).toBe(4506);
-    expect(performance.now() - startedAt).toBeLessThan(2_000);
+    expect(performance.now() - startedAtMs).toBeLessThan(2_000);
     unaffectedSocket.send({ type: "ping", id: "p" });
     await unaffectedSocket.waitFor(({ type }) => type === "pong");
     advanceClock(IDENTITY_CACHE_MS);
     for (const instance of [parley, otherInstance]) {
       expect(await readProblem(await fetchMe(token, instance))).toEqual(unauthorized);
       expect(await readProblem(await exchangeToken(token, instance))).toEqual(unauthorized);
-      expect((await fetchMe(second, instance)).status).toBe(200);
+      expect((await fetchMe(secondToken, instance)).status).toBe(200);
     }
     await expect(openSocket(parley.url, { token })).rejects.toThrow();
     await unaffectedSocket.close();
@@ -154,26 +154,26 @@ describe("the session of an issuer's token", () => {
       config: { OIDC_ISSUER: issuer.url, OIDC_AUDIENCE: AUDIENCE },
     });
     const token = await issuer.sign({}, { key });
-    const mirrored = mirrorSignature(token);
-    expect(mirrored).not.toBe(token);
+    const mirroredToken = mirrorSignature(token);
+    expect(mirroredToken).not.toBe(token);
     expect((await fetchMe(token, newInstance)).status).toBe(200);
-    expect((await fetchMe(mirrored, newInstance)).status).toBe(200);
+    expect((await fetchMe(mirroredToken, newInstance)).status).toBe(200);
     expect(
       (
-        await sharedDatabase.database`select 1 from sessions where user_id = ${(await readJson<{ id: string }>(await fetchMe(mirrored, newInstance))).id}`
+        await sharedDatabase.database`select 1 from sessions where user_id = ${(await readJson<{ id: string }>(await fetchMe(mirroredToken, newInstance))).id}`
       ).length,
     ).toBe(1);
     const [session] = (await readJson<{ data: Session[] }>(await newInstance.fetch("/api/v1/me/sessions", { token })))
       .data;
     await newInstance.fetch(`/api/v1/me/sessions/${session?.id}`, { token, method: "DELETE" });
-    for (const revokedToken of [token, mirrored, mirrorSignature(mirrored)]) {
+    for (const revokedToken of [token, mirroredToken, mirrorSignature(mirroredToken)]) {
       expect(await readProblem(await fetchMe(revokedToken, newInstance))).toEqual(unauthorized);
       expect(await readProblem(await exchangeToken(revokedToken, newInstance))).toEqual(unauthorized);
     }
     await newInstance.stop();
   });
 
-  test("invalidates the token when it is revoked if the token was exchanged for it", async () => {
+  test("invalidates the token that was exchanged for it when it is revoked", async () => {
     const token = await issuer.sign();
     const tokens = await readJson<Tokens>(await exchangeToken(token));
     expect((await exchangeToken(token)).status).toBe(200);
@@ -182,22 +182,22 @@ describe("the session of an issuer's token", () => {
     expect(await readProblem(await fetchMe(token))).toEqual(unauthorized);
   });
 
-  test("isn't deleted by the sweep as long as the token is valid", async () => {
+  test("isn't deleted by the sweep while the token is valid", async () => {
     const claims: JWTPayload = issuer.createClaims();
     const token = await issuer.sign({ ...claims, exp: Math.floor(Date.now() / 1000) + 10 * 24 * 3600 });
     const userId = await fetchUserId(token);
-    const exchanged = await readJson<Tokens>(await exchangeToken(token));
+    const exchangedTokens = await readJson<Tokens>(await exchangeToken(token));
     await revokeCurrentSession(token);
-    await revokeCurrentSession(exchanged.access_token);
+    await revokeCurrentSession(exchangedTokens.access_token);
     await sharedDatabase.database`update sessions set revoked_at = now() - interval '9 days' where user_id = ${userId}`;
-    const sweep = async () => {
+    const sweepAndCountSessions = async () => {
       const { deleteOldSessions } = await import("../../src/modules/auth/queries.ts");
       await deleteOldSessions(sharedDatabase.database, 24 * 3600);
       return Number(
         (await sharedDatabase.database`select count(*) as n from sessions where user_id = ${userId}`)[0]?.n,
       );
     };
-    expect(await sweep()).toBe(2);
+    expect(await sweepAndCountSessions()).toBe(2);
     const newInstance = await startApp({
       database: sharedDatabase,
       config: { OIDC_ISSUER: issuer.url, OIDC_AUDIENCE: AUDIENCE },
@@ -206,16 +206,16 @@ describe("the session of an issuer's token", () => {
     expect(await readProblem(await exchangeToken(token, newInstance))).toEqual(unauthorized);
     await newInstance.stop();
     await sharedDatabase.database`update sessions set token_expires_at = now() - interval '1 second' where user_id = ${userId}`;
-    expect(await sweep()).toBe(0);
+    expect(await sweepAndCountSessions()).toBe(0);
   });
 
   test("can't be refreshed", async () => {
-    const { createRefreshTokens } = await import("../../src/modules/auth/refresh-tokens.ts");
+    const { createRefreshTokenSigner } = await import("../../src/modules/auth/refresh-tokens.ts");
     const token = await issuer.sign();
     const [session] = await listSessions(token);
     for (const refreshKey of [Buffer.alloc(0), Buffer.alloc(32)]) {
-      const forged = createRefreshTokens("a secret that only tests know: 0123456789");
-      const refresh_token = forged.create({ sessionId: String(session?.id), generation: 0, refreshKey });
+      const forgedTokens = createRefreshTokenSigner("a secret that only tests know: 0123456789");
+      const refresh_token = forgedTokens.create({ sessionId: String(session?.id), generation: 0, refreshKey });
       expect(await readProblem(await parley.fetch("/api/v1/auth/refresh", { json: { refresh_token } }))).toEqual(
         unauthorized,
       );
@@ -224,16 +224,16 @@ describe("the session of an issuer's token", () => {
   });
 
   test("is revoked when a linked account changes its password", async () => {
-    const local = await parley.register();
+    const localAccount = await parley.register();
     const token = await issuer.sign();
     const json = { token, password: TEST_PASSWORD };
-    const link = await parley.fetch("/api/v1/me/identities", { token: local.access_token, json });
-    expect(link.status).toBe(201);
-    expect(await fetchUserId(token)).toBe(local.user.id);
-    const change = { current_password: TEST_PASSWORD, new_password: "another password" };
-    await parley.fetch("/api/v1/me/password", { token: local.access_token, json: change });
+    const linkResponse = await parley.fetch("/api/v1/me/identities", { token: localAccount.access_token, json });
+    expect(linkResponse.status).toBe(201);
+    expect(await fetchUserId(token)).toBe(localAccount.user.id);
+    const passwordChange = { current_password: TEST_PASSWORD, new_password: "another password" };
+    await parley.fetch("/api/v1/me/password", { token: localAccount.access_token, json: passwordChange });
     expect(await readProblem(await fetchMe(token))).toEqual(unauthorized);
-    expect((await fetchMe(local.access_token)).status).toBe(200);
+    expect((await fetchMe(localAccount.access_token)).status).toBe(200);
   });
 });
 
@@ -246,35 +246,35 @@ describe("a user without access", () => {
     await sharedDatabase.database`update users set disabled_at = now() where id = ${userId}`;
     expect((await socket.closed).code).toBe(4506);
     advanceClock(IDENTITY_CACHE_MS);
-    const next = await issuer.sign({ ...claims, jti: "next" });
-    for (const attempt of [token, next]) {
+    const newToken = await issuer.sign({ ...claims, jti: "next" });
+    for (const attempt of [token, newToken]) {
       expect(await readProblem(await fetchMe(attempt))).toEqual(unauthorized);
       expect(await readProblem(await exchangeToken(attempt))).toEqual({ status: 403, code: "forbidden" });
     }
-    const refusals = await sharedDatabase.database`
+    const rejections = await sharedDatabase.database`
       select details ->> 'reason' as reason from audit_events
       where target_id = ${userId} and action = 'user.login_failed'`;
-    expect(refusals.map(({ reason }) => reason)).toEqual(["disabled", "disabled"]);
+    expect(rejections.map(({ reason }) => reason)).toEqual(["disabled", "disabled"]);
   });
 
   test("can log in only as a new user, with a new token, if the account was deleted", async () => {
     const claims = issuer.createClaims();
-    const bearer = await issuer.sign(claims);
-    const exchanged = await issuer.sign({ ...claims, jti: "exchanged" });
-    const userId = await fetchUserId(bearer);
-    await exchangeToken(exchanged);
-    const deletion = await parley.fetch("/api/v1/me", { token: bearer, method: "DELETE" });
+    const bearerToken = await issuer.sign(claims);
+    const exchangedToken = await issuer.sign({ ...claims, jti: "exchanged" });
+    const userId = await fetchUserId(bearerToken);
+    await exchangeToken(exchangedToken);
+    const deletion = await parley.fetch("/api/v1/me", { token: bearerToken, method: "DELETE" });
     expect(deletion.status).toBe(204);
     expect((await sharedDatabase.database`select 1 from identities where user_id = ${userId}`).length).toBe(0);
-    for (const token of [bearer, exchanged]) {
+    for (const token of [bearerToken, exchangedToken]) {
       for (const instance of [parley, otherInstance]) {
         expect(await readProblem(await exchangeToken(token, instance))).toEqual(unauthorized);
         advanceClock(IDENTITY_CACHE_MS);
         expect(await readProblem(await fetchMe(token, instance))).toEqual(unauthorized);
       }
     }
-    const count = () => sharedDatabase.database`select 1 from users where email_key = ${String(claims.email)}`;
-    expect((await count()).length).toBe(0);
+    const findUsers = () => sharedDatabase.database`select 1 from users where email_key = ${String(claims.email)}`;
+    expect((await findUsers()).length).toBe(0);
     const newToken = await issuer.sign({ ...claims, jti: "again" });
     expect(await fetchUserId(newToken)).not.toBe(userId);
   });
@@ -282,11 +282,11 @@ describe("a user without access", () => {
 
 const P256_ORDER = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n;
 
-/** Replaces a token's ECDSA signature (r, s) by the other valid one, (r, n − s). */
+/** Replaces a token's ECDSA signature (r, s) with the other valid one, (r, n − s). */
 function mirrorSignature(token: string): string {
   const [head, body, signature = ""] = token.split(".");
   const bytes = Buffer.from(signature, "base64url");
   const s = BigInt(`0x${bytes.subarray(32).toString("hex")}`);
-  const mirrored = Buffer.from((P256_ORDER - s).toString(16).padStart(64, "0"), "hex");
-  return `${head}.${body}.${Buffer.concat([bytes.subarray(0, 32), mirrored]).toString("base64url")}`;
+  const mirroredS = Buffer.from((P256_ORDER - s).toString(16).padStart(64, "0"), "hex");
+  return `${head}.${body}.${Buffer.concat([bytes.subarray(0, 32), mirroredS]).toString("base64url")}`;
 }

@@ -8,7 +8,7 @@ let issuer: Issuer;
 let accounts: Accounts;
 beforeAll(async () => {
   issuer = await startIssuer();
-  accounts = await startAccounts({ registration: "open", issuer: createOptions() });
+  accounts = await startAccounts({ registration: "open", issuer: createIssuerSettings() });
 });
 afterAll(async () => {
   await accounts.stop();
@@ -16,17 +16,17 @@ afterAll(async () => {
 });
 
 type Me = { id: string; email: string; display_name: string; role: string };
-const createOptions = (isProvisioning = true) => ({
+const createIssuerSettings = (isProvisioning = true) => ({
   issuer: issuer.url,
   audience: ["another-client", AUDIENCE],
   jwksUrl: undefined,
   isProvisioning,
 });
-const fetchMe = (token: string) => accounts.call("/me", { token });
-const login = (token: string) => accounts.call("/auth/oidc", { json: { token } });
+const fetchMe = (token: string) => accounts.sendRequest("/me", { token });
+const exchangeToken = (token: string) => accounts.sendRequest("/auth/oidc", { json: { token } });
 const countUsers = async (email: string) =>
   Number((await accounts.database`select count(*) as n from users where email_key = ${email}`)[0]?.n);
-const listActions = async (userId: string) =>
+const listAuditActions = async (userId: string) =>
   (await accounts.database`select action from audit_events where target_id = ${userId} order by id`).map(
     ({ action }) => action,
   );
@@ -35,12 +35,12 @@ describe("an issuer's token", () => {
   test("is valid as a credential, and creates the account when first used", async () => {
     const claims = issuer.createClaims();
     const token = await issuer.sign(claims);
-    const first = await readJson<Me>(await fetchMe(token));
-    expect(first).toMatchObject({ email: claims.email, display_name: "Ada of the Issuer", role: "user" });
-    expect((await readJson<Me>(await fetchMe(token))).id).toBe(first.id);
-    const next = await issuer.sign({ ...claims, iat: Number(claims.iat) + 1 });
-    expect((await readJson<Me>(await fetchMe(next))).id).toBe(first.id);
-    expect(await listActions(first.id)).toEqual([
+    const user = await readJson<Me>(await fetchMe(token));
+    expect(user).toMatchObject({ email: claims.email, display_name: "Ada of the Issuer", role: "user" });
+    expect((await readJson<Me>(await fetchMe(token))).id).toBe(user.id);
+    const newerToken = await issuer.sign({ ...claims, iat: Number(claims.iat) + 1 });
+    expect((await readJson<Me>(await fetchMe(newerToken))).id).toBe(user.id);
+    expect(await listAuditActions(user.id)).toEqual([
       "user.registered",
       "user.identity_linked",
       "user.logged_in",
@@ -50,15 +50,17 @@ describe("an issuer's token", () => {
 
   test("can be exchanged for a Parley session, which is refreshed like any other", async () => {
     const claims = issuer.createClaims();
-    const response = await login(await issuer.sign(claims));
+    const response = await exchangeToken(await issuer.sign(claims));
     expect(response.status).toBe(200);
     expect(response.headers.get("cache-control")).toBe("no-store");
     const tokens = await readJson<Tokens>(response);
     expect(Object.keys(tokens).sort()).toEqual(["access_token", "expires_in", "refresh_token", "token_type", "user"]);
     expect(tokens.user).toMatchObject({ email: claims.email ?? "", disabled: false });
     expect((await fetchMe(tokens.access_token)).status).toBe(200);
-    const refreshed = await accounts.call("/auth/refresh", { json: { refresh_token: tokens.refresh_token } });
-    expect((await readJson<Tokens>(refreshed)).user.id).toBe(tokens.user.id);
+    const refreshResponse = await accounts.sendRequest("/auth/refresh", {
+      json: { refresh_token: tokens.refresh_token },
+    });
+    expect((await readJson<Tokens>(refreshResponse)).user.id).toBe(tokens.user.id);
     expect((await readJson<Me>(await fetchMe(await issuer.sign(claims)))).id).toBe(tokens.user.id);
   });
 
@@ -66,21 +68,23 @@ describe("an issuer's token", () => {
     for (const alg of ["RS256", "PS256", "ES256", "ES384", "EdDSA"]) {
       const key = await issuer.addKey(alg);
       // The running instance doesn't fetch a new key before its cooldown ends.
-      const newInstance = await startAccounts({ database: accounts.database, issuer: createOptions() });
-      const response = await newInstance.call("/me", { token: await issuer.sign({}, { key }) });
+      const newInstance = await startAccounts({ database: accounts.database, issuer: createIssuerSettings() });
+      const response = await newInstance.sendRequest("/me", { token: await issuer.sign({}, { key }) });
       expect({ alg, status: response.status }).toEqual({ alg, status: 200 });
       await newInstance.stop();
     }
   });
 
   test("causes a single request for the keys even if many tokens arrive", async () => {
-    const newInstance = await startAccounts({ database: accounts.database, issuer: createOptions() });
-    const before = { ...issuer.state };
+    const newInstance = await startAccounts({ database: accounts.database, issuer: createIssuerSettings() });
+    const stateBefore = { ...issuer.state };
     const tokens = await Promise.all(Array.from({ length: 10 }, () => issuer.sign()));
-    const responses = await Promise.all([...tokens, ...tokens].map((token) => newInstance.call("/me", { token })));
+    const responses = await Promise.all(
+      [...tokens, ...tokens].map((token) => newInstance.sendRequest("/me", { token })),
+    );
     expect(responses.map(({ status }) => status)).toEqual(Array.from({ length: 20 }, () => 200));
-    expect(issuer.state.keyRequests - before.keyRequests).toBe(1);
-    expect(issuer.state.discoveries - before.discoveries).toBe(1);
+    expect(issuer.state.keyRequests - stateBefore.keyRequests).toBe(1);
+    expect(issuer.state.discoveries - stateBefore.discoveries).toBe(1);
     await newInstance.stop();
   });
 
@@ -99,36 +103,36 @@ describe("an issuer's token", () => {
   test("opens a single session even if it is used often", async () => {
     const token = await issuer.sign();
     await fetchMe(token);
-    const before = await accounts.database`select count(*) as n from sessions`;
+    const sessionsBefore = await accounts.database`select count(*) as n from sessions`;
     const responses = await Promise.all(Array.from({ length: 30 }, () => fetchMe(token)));
     expect(responses.every(({ status }) => status === 200)).toBe(true);
-    expect(await accounts.database`select count(*) as n from sessions`).toEqual(before);
+    expect(await accounts.database`select count(*) as n from sessions`).toEqual(sessionsBefore);
   });
 });
 
 describe("many concurrent first requests", () => {
   test("create one account and one session for one token, even on two instances", async () => {
-    const other = await startAccounts({ database: accounts.database, issuer: createOptions() });
+    const otherInstance = await startAccounts({ database: accounts.database, issuer: createIssuerSettings() });
     const claims = issuer.createClaims();
     const token = await issuer.sign(claims);
     const responses = await Promise.all(
-      Array.from({ length: 24 }, (_, n) => (n % 2 ? accounts : other).call("/me", { token })),
+      Array.from({ length: 24 }, (_, n) => (n % 2 ? accounts : otherInstance).sendRequest("/me", { token })),
     );
     expect(new Set(responses.map(({ status }) => status))).toEqual(new Set([200]));
     const ids = await Promise.all(responses.map(async (response) => (await readJson<Me>(response)).id));
     expect(new Set(ids).size).toBe(1);
     expect(await countUsers(String(claims.email))).toBe(1);
     expect((await accounts.database`select 1 from sessions where user_id = ${ids[0] ?? ""}`).length).toBe(1);
-    expect(await listActions(ids[0] ?? "")).toEqual(["user.registered", "user.identity_linked", "user.logged_in"]);
-    await other.stop();
+    expect(await listAuditActions(ids[0] ?? "")).toEqual(["user.registered", "user.identity_linked", "user.logged_in"]);
+    await otherInstance.stop();
   });
 
-  test("with different tokens and logins of one user create one account", async () => {
+  test("create one account for different tokens and logins of one user", async () => {
     const claims = issuer.createClaims();
     const tokens = await Promise.all(
       Array.from({ length: 12 }, (_, n) => issuer.sign({ ...claims, jti: `${n}`, email: `${n % 3}.${claims.email}` })),
     );
-    const responses = await Promise.all(tokens.map((token, n) => (n % 2 ? login(token) : fetchMe(token))));
+    const responses = await Promise.all(tokens.map((token, n) => (n % 2 ? exchangeToken(token) : fetchMe(token))));
     expect(responses.map(({ status }) => status)).toEqual(responses.map(() => 200));
     const rows = await accounts.database`select user_id from identities where subject = ${String(claims.sub)}`;
     expect(rows.length).toBe(1);
@@ -138,30 +142,31 @@ describe("many concurrent first requests", () => {
 });
 
 describe("an issuer's identity with a registered email address", () => {
-  test("doesn't give access to the existing account, even if the issuer has verified the address", async () => {
-    const local = await accounts.register();
-    const token = await issuer.sign({ email: local.user.email.toUpperCase(), email_verified: true });
-    for (const response of [await fetchMe(token), await login(token)])
+  test("doesn't give access to the existing account, even if the issuer has verified the email address", async () => {
+    const localAccount = await accounts.register();
+    const token = await issuer.sign({ email: localAccount.user.email.toUpperCase(), email_verified: true });
+    for (const response of [await fetchMe(token), await exchangeToken(token)])
       expect(await readProblem(response)).toEqual({ status: 409, code: "conflict" });
-    expect((await fetchMe(local.access_token)).status).toBe(200);
-    expect((await accounts.login(local.user.email)).user.id).toBe(local.user.id);
-    expect((await accounts.database`select 1 from identities where user_id = ${local.user.id}`).length).toBe(0);
+    expect((await fetchMe(localAccount.access_token)).status).toBe(200);
+    expect((await accounts.login(localAccount.user.email)).user.id).toBe(localAccount.user.id);
+    expect((await accounts.database`select 1 from identities where user_id = ${localAccount.user.id}`).length).toBe(0);
   });
 
   test("can be linked by the account's owner with the password", async () => {
-    const local = await accounts.register();
-    const claims = issuer.createClaims({ email: local.user.email });
+    const localAccount = await accounts.register();
+    const claims = issuer.createClaims({ email: localAccount.user.email });
     const token = await issuer.sign(claims);
-    const link = (json: unknown) => accounts.call("/me/identities", { token: local.access_token, json });
-    expect(await readProblem(await link({ token, password: "not the password" }))).toEqual({
+    const linkIdentity = (json: unknown) =>
+      accounts.sendRequest("/me/identities", { token: localAccount.access_token, json });
+    expect(await readProblem(await linkIdentity({ token, password: "not the password" }))).toEqual({
       status: 403,
       code: "forbidden",
     });
-    expect(await readProblem(await link({ token: "ey.no.token", password: PASSWORD }))).toEqual({
+    expect(await readProblem(await linkIdentity({ token: "ey.no.token", password: PASSWORD }))).toEqual({
       status: 422,
       code: "invalid",
     });
-    const linkResponse = await link({ token, password: PASSWORD });
+    const linkResponse = await linkIdentity({ token, password: PASSWORD });
     expect(linkResponse.status).toBe(201);
     const identity = await readJson<Identity>(linkResponse);
     expect(identity).toEqual({
@@ -170,20 +175,20 @@ describe("an issuer's identity with a registered email address", () => {
       subject: String(claims.sub),
       created_at: expect.any(String),
     });
-    expect((await readJson<Me>(await fetchMe(token))).id).toBe(local.user.id);
-    expect((await readJson<Tokens>(await login(token))).user.id).toBe(local.user.id);
-    expect((await readJson<Identity>(await link({ token, password: PASSWORD }))).id).toBe(identity.id);
-    expect(await listActions(local.user.id)).toContain("user.identity_linked");
+    expect((await readJson<Me>(await fetchMe(token))).id).toBe(localAccount.user.id);
+    expect((await readJson<Tokens>(await exchangeToken(token))).user.id).toBe(localAccount.user.id);
+    expect((await readJson<Identity>(await linkIdentity({ token, password: PASSWORD }))).id).toBe(identity.id);
+    expect(await listAuditActions(localAccount.user.id)).toContain("user.identity_linked");
 
     const outsider = await accounts.register();
-    const linkAttempt = await accounts.call("/me/identities", {
+    const linkAttempt = await accounts.sendRequest("/me/identities", {
       token: outsider.access_token,
       json: { token, password: PASSWORD },
     });
     expect(await readProblem(linkAttempt)).toEqual({ status: 409, code: "conflict" });
-    const identities = await accounts.call("/me/identities", { token: outsider.access_token });
+    const identities = await accounts.sendRequest("/me/identities", { token: outsider.access_token });
     expect(await readJson<unknown>(identities)).toEqual({ data: [], next_cursor: null });
-    const unlinkAttempt = await accounts.call(`/me/identities/${identity.id}`, {
+    const unlinkAttempt = await accounts.sendRequest(`/me/identities/${identity.id}`, {
       token: outsider.access_token,
       method: "DELETE",
     });
@@ -192,37 +197,43 @@ describe("an issuer's identity with a registered email address", () => {
   });
 
   test("can be unlinked, which revokes the sessions opened with its tokens", async () => {
-    const local = await accounts.register();
-    const claims = issuer.createClaims({ email: local.user.email });
+    const localAccount = await accounts.register();
+    const claims = issuer.createClaims({ email: localAccount.user.email });
     const token = await issuer.sign(claims);
-    const linkResponse = await accounts.call("/me/identities", {
-      token: local.access_token,
+    const linkResponse = await accounts.sendRequest("/me/identities", {
+      token: localAccount.access_token,
       json: { token, password: PASSWORD },
     });
     const { id } = await readJson<Identity>(linkResponse);
-    const exchanged = await readJson<Tokens>(await login(token));
+    const exchangedTokens = await readJson<Tokens>(await exchangeToken(token));
     expect((await fetchMe(token)).status).toBe(200);
-    const unlinkResponse = await accounts.call(`/me/identities/${id}`, { token: local.access_token, method: "DELETE" });
+    const unlinkResponse = await accounts.sendRequest(`/me/identities/${id}`, {
+      token: localAccount.access_token,
+      method: "DELETE",
+    });
     expect(unlinkResponse.status).toBe(204);
-    for (const revokedToken of [token, exchanged.access_token])
+    for (const revokedToken of [token, exchangedTokens.access_token])
       expect(await readProblem(await fetchMe(revokedToken))).toEqual({ status: 401, code: "unauthorized" });
-    expect((await fetchMe(local.access_token)).status).toBe(200);
-    expect(await listActions(local.user.id)).toContain("user.identity_unlinked");
+    expect((await fetchMe(localAccount.access_token)).status).toBe(200);
+    expect(await listAuditActions(localAccount.user.id)).toContain("user.identity_unlinked");
   });
 
   test("can't be used to log in while it is being unlinked", async () => {
-    const local = await accounts.register();
-    const token = await issuer.sign(issuer.createClaims({ email: local.user.email }));
-    await accounts.call("/me/identities", { token: local.access_token, json: { token, password: PASSWORD } });
+    const localAccount = await accounts.register();
+    const token = await issuer.sign(issuer.createClaims({ email: localAccount.user.email }));
+    await accounts.sendRequest("/me/identities", {
+      token: localAccount.access_token,
+      json: { token, password: PASSWORD },
+    });
     const requests: Promise<Response>[] = [];
     await accounts.database.begin(async (sql) => {
-      await sql`select 1 from users where id = ${local.user.id} for update`;
-      requests.push(login(token), fetchMe(token));
+      await sql`select 1 from users where id = ${localAccount.user.id} for update`;
+      requests.push(exchangeToken(token), fetchMe(token));
       const findWaiting = () => accounts.database`
         select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`;
       // One request waits for the row lock, and the other is queued behind it.
       while ((await findWaiting()).length === 0) await Bun.sleep(5);
-      await sql`delete from identities where user_id = ${local.user.id}`;
+      await sql`delete from identities where user_id = ${localAccount.user.id}`;
     });
     for (const response of requests)
       expect(await readProblem(await response)).toEqual({ status: 401, code: "unauthorized" });
@@ -230,19 +241,24 @@ describe("an issuer's identity with a registered email address", () => {
 
   test("can't be unlinked if it is the only login method", async () => {
     const token = await issuer.sign();
-    const page = await readJson<{ data: Identity[] }>(await accounts.call("/me/identities", { token }));
-    const unlink = await accounts.call(`/me/identities/${page.data[0]?.id}`, { token, method: "DELETE" });
-    expect(await readProblem(unlink)).toEqual({ status: 409, code: "conflict" });
+    const page = await readJson<{ data: Identity[] }>(await accounts.sendRequest("/me/identities", { token }));
+    const unlinkResponse = await accounts.sendRequest(`/me/identities/${page.data[0]?.id}`, {
+      token,
+      method: "DELETE",
+    });
+    expect(await readProblem(unlinkResponse)).toEqual({ status: 409, code: "conflict" });
   });
 
   test("can't be linked if the account already has 20 identities", async () => {
-    const local = await accounts.register();
+    const localAccount = await accounts.register();
     for (let n = 0; n < 20; n++)
       await accounts.database`
         insert into identities (id, issuer, subject, user_id)
-        values (${crypto.randomUUID()}, ${issuer.url}, ${`${local.user.id}-${n}`}, ${local.user.id})`;
+        values (${crypto.randomUUID()}, ${issuer.url}, ${`${localAccount.user.id}-${n}`}, ${localAccount.user.id})`;
     const json = { token: await issuer.sign(), password: PASSWORD };
-    expect(await readProblem(await accounts.call("/me/identities", { token: local.access_token, json }))).toEqual({
+    expect(
+      await readProblem(await accounts.sendRequest("/me/identities", { token: localAccount.access_token, json })),
+    ).toEqual({
       status: 409,
       code: "conflict",
     });
@@ -250,62 +266,73 @@ describe("an issuer's identity with a registered email address", () => {
 });
 
 describe("an account without a password", () => {
-  test("can't log in with a password or change it, and doesn't reveal that it has none", async () => {
+  test("can't log in with a password or change it, and doesn't reveal that it has no password", async () => {
     const claims = issuer.createClaims();
     const token = await issuer.sign(claims);
     await fetchMe(token);
-    for (const password of ["", "null", "undefined", PASSWORD].filter((text) => text !== ""))
+    for (const password of ["null", "undefined", PASSWORD])
       expect(
-        await readProblem(await accounts.call("/auth/login", { json: { email: claims.email, password } })),
+        await readProblem(await accounts.sendRequest("/auth/login", { json: { email: claims.email, password } })),
       ).toEqual({ status: 401, code: "invalid_credentials" });
-    const change = { current_password: "null", new_password: "a new password" };
-    expect(await readProblem(await accounts.call("/me/password", { token, json: change }))).toEqual({
+    const passwordChange = { current_password: "null", new_password: "a new password" };
+    expect(await readProblem(await accounts.sendRequest("/me/password", { token, json: passwordChange }))).toEqual({
       status: 403,
       code: "forbidden",
     });
-    const other = await issuer.sign();
-    const link = await accounts.call("/me/identities", { token, json: { token: other, password: "null" } });
-    expect(await readProblem(link)).toEqual({ status: 403, code: "forbidden" });
+    const otherToken = await issuer.sign();
+    const linkResponse = await accounts.sendRequest("/me/identities", {
+      token,
+      json: { token: otherToken, password: "null" },
+    });
+    expect(await readProblem(linkResponse)).toEqual({ status: 403, code: "forbidden" });
   });
 });
 
 describe("OIDC_PROVISION=off", () => {
   test("creates no accounts", async () => {
-    const withoutProvisioning = await startAccounts({ database: accounts.database, issuer: createOptions(false) });
+    const instanceWithoutProvisioning = await startAccounts({
+      database: accounts.database,
+      issuer: createIssuerSettings(false),
+    });
     const claims = issuer.createClaims();
     const token = await issuer.sign(claims);
-    expect(await readProblem(await withoutProvisioning.call("/me", { token }))).toEqual({
+    expect(await readProblem(await instanceWithoutProvisioning.sendRequest("/me", { token }))).toEqual({
       status: 403,
       code: "registration_closed",
     });
-    expect(await readProblem(await withoutProvisioning.call("/auth/oidc", { json: { token } }))).toEqual({
-      status: 403,
-      code: "registration_closed",
-    });
+    expect(await readProblem(await instanceWithoutProvisioning.sendRequest("/auth/oidc", { json: { token } }))).toEqual(
+      {
+        status: 403,
+        code: "registration_closed",
+      },
+    );
     expect(await countUsers(String(claims.email))).toBe(0);
     expect((await fetchMe(token)).status).toBe(200);
-    expect((await withoutProvisioning.call("/me", { token })).status).toBe(200);
-    await withoutProvisioning.stop();
+    expect((await instanceWithoutProvisioning.sendRequest("/me", { token })).status).toBe(200);
+    await instanceWithoutProvisioning.stop();
   });
 
   test("isn't implied by REGISTRATION=closed", async () => {
-    const closed = await startAccounts({
+    const closedInstance = await startAccounts({
       database: accounts.database,
       registration: "closed",
-      issuer: createOptions(),
+      issuer: createIssuerSettings(),
     });
-    expect((await closed.call("/auth/oidc", { json: { token: await issuer.sign() } })).status).toBe(200);
-    await closed.stop();
+    expect((await closedInstance.sendRequest("/auth/oidc", { json: { token: await issuer.sign() } })).status).toBe(200);
+    await closedInstance.stop();
   });
 });
 
 test("without an issuer, the OIDC routes don't exist", async () => {
-  const withoutIssuer = await startAccounts({ database: accounts.database });
+  const instanceWithoutIssuer = await startAccounts({ database: accounts.database });
   const token = await issuer.sign();
-  expect(await readProblem(await withoutIssuer.call("/auth/oidc", { json: { token } }))).toEqual({
+  expect(await readProblem(await instanceWithoutIssuer.sendRequest("/auth/oidc", { json: { token } }))).toEqual({
     status: 404,
     code: "not_found",
   });
-  expect(await readProblem(await withoutIssuer.call("/me", { token }))).toEqual({ status: 401, code: "unauthorized" });
-  await withoutIssuer.stop();
+  expect(await readProblem(await instanceWithoutIssuer.sendRequest("/me", { token }))).toEqual({
+    status: 401,
+    code: "unauthorized",
+  });
+  await instanceWithoutIssuer.stop();
 });

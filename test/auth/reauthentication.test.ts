@@ -14,10 +14,10 @@ afterAll(async () => {
   await issuer.stop();
 });
 
-let count = 0;
-const createEmail = () => `moved-${++count}@example.com`;
+let emailCount = 0;
+const createEmail = () => `moved-${++emailCount}@example.com`;
 const reauthenticationRequired = { status: 403, code: "reauthentication_required" };
-const nowS = () => Math.floor(Date.now() / 1_000);
+const getNowS = () => Math.floor(Date.now() / 1_000);
 
 /** Operations that change or delete the account itself. */
 const operations: Record<string, (rest: RestClient, proof?: object) => ReturnType<RestClient["request"]>> = {
@@ -28,65 +28,69 @@ const backdateSessions = (id: string, seconds = 301) =>
   parley.database`
     update sessions set created_at = created_at - make_interval(secs => ${seconds}),
       authenticated_at = authenticated_at - make_interval(secs => ${seconds}) where user_id = ${id}`;
-async function registerLongAgo(): Promise<RestClient> {
+async function registerWithOldLogin(): Promise<RestClient> {
   const account = await parley.register();
   await backdateSessions(account.user.id);
   return createRestClient(parley, account);
 }
-const isUnchanged = async (rest: RestClient) =>
+const isEmailUnchanged = async (rest: RestClient) =>
   (await rest.get<{ email: string }>("/me")).body.email === rest.account.user.email;
 
 describe.each(Object.keys(operations))("%s", (name) => {
-  const operate = (rest: RestClient, proof?: object) =>
+  const performOperation = (rest: RestClient, proof?: object) =>
     operations[name]?.(rest, proof) as ReturnType<RestClient["request"]>;
 
   test("requires a login within the last 5 minutes", async () => {
     const account = await parley.register();
     await backdateSessions(account.user.id, 290);
-    expect((await operate(createRestClient(parley, account))).status).toBeLessThan(300);
-    const oldLogin = await registerLongAgo();
-    const { status, body } = await operate(oldLogin);
+    expect((await performOperation(createRestClient(parley, account))).status).toBeLessThan(300);
+    const oldLogin = await registerWithOldLogin();
+    const { status, body } = await performOperation(oldLogin);
     expect(body).toMatchObject(reauthenticationRequired);
     expect(status).toBe(403);
-    expect(await isUnchanged(oldLogin)).toBe(true);
+    expect(await isEmailUnchanged(oldLogin)).toBe(true);
   });
 
-  test("accepts the current password instead, but not a wrong one", async () => {
-    const oldLogin = await registerLongAgo();
-    expect((await operate(oldLogin, { current_password: "a wrong one" })).body).toMatchObject({ code: "forbidden" });
-    expect(await isUnchanged(oldLogin)).toBe(true);
-    expect((await operate(oldLogin, { current_password: TEST_PASSWORD })).status).toBeLessThan(300);
-    const recent = createRestClient(parley, await parley.register());
-    expect((await operate(recent, { current_password: "a wrong one" })).body).toMatchObject({ code: "forbidden" });
-    expect(await isUnchanged(recent)).toBe(true);
+  test("accepts the current password instead of a recent login, but not a wrong password", async () => {
+    const oldLogin = await registerWithOldLogin();
+    expect((await performOperation(oldLogin, { current_password: "a wrong one" })).body).toMatchObject({
+      code: "forbidden",
+    });
+    expect(await isEmailUnchanged(oldLogin)).toBe(true);
+    expect((await performOperation(oldLogin, { current_password: TEST_PASSWORD })).status).toBeLessThan(300);
+    const recentLogin = createRestClient(parley, await parley.register());
+    expect((await performOperation(recentLogin, { current_password: "a wrong one" })).body).toMatchObject({
+      code: "forbidden",
+    });
+    expect(await isEmailUnchanged(recentLogin)).toBe(true);
   });
 
-  test("doesn't accept a refreshed token, a ticket or another session's login instead", async () => {
-    const oldLogin = await registerLongAgo();
-    const refreshed = await parley.fetch("/api/v1/auth/refresh", {
+  test("doesn't accept a refreshed token, a ticket or another session's login instead of a recent login", async () => {
+    const oldLogin = await registerWithOldLogin();
+    const refreshResponse = await parley.fetch("/api/v1/auth/refresh", {
       json: { refresh_token: oldLogin.account.refresh_token },
     });
-    const refreshedRest = createRestClient(parley, (await refreshed.json()) as Account);
+    const refreshedRest = createRestClient(parley, (await refreshResponse.json()) as Account);
     await refreshedRest.request("POST", "/auth/ticket");
-    expect((await operate(refreshedRest)).body).toMatchObject(reauthenticationRequired);
+    expect((await performOperation(refreshedRest)).body).toMatchObject(reauthenticationRequired);
     const json = { email: oldLogin.account.user.email, password: TEST_PASSWORD };
-    const other = (await (await parley.fetch("/api/v1/auth/login", { json })).json()) as Account;
-    expect((await operate(refreshedRest)).body).toMatchObject(reauthenticationRequired);
-    expect((await operate(createRestClient(parley, other))).status).toBeLessThan(300);
+    const otherAccount = (await (await parley.fetch("/api/v1/auth/login", { json })).json()) as Account;
+    expect((await performOperation(refreshedRest)).body).toMatchObject(reauthenticationRequired);
+    expect((await performOperation(createRestClient(parley, otherAccount))).status).toBeLessThan(300);
   });
 
   test("is forbidden with an API key, even with the password", async () => {
     const account = await parley.register();
     const json = { name: "k", scopes: ["users:write", "users:read"] };
-    const created = await createRestClient(parley, account).request<{ key: string }>("POST", "/api-keys", json);
-    const keyRest = createRestClient(parley, { ...account, access_token: created.body.key });
+    const createdKey = await createRestClient(parley, account).request<{ key: string }>("POST", "/api-keys", json);
+    const keyRest = createRestClient(parley, { ...account, access_token: createdKey.body.key });
     for (const proof of [undefined, { current_password: TEST_PASSWORD }])
-      expect((await operate(keyRest, proof)).body).toMatchObject({ status: 403, code: "forbidden" });
-    expect(await isUnchanged(keyRest)).toBe(true);
+      expect((await performOperation(keyRest, proof)).body).toMatchObject({ status: 403, code: "forbidden" });
+    expect(await isEmailUnchanged(keyRest)).toBe(true);
   });
 
   test("requires a login at the issuer within the last 5 minutes if the account has no password", async () => {
-    const claims = issuer.createClaims({ iat: nowS() - 301 });
+    const claims = issuer.createClaims({ iat: getNowS() - 301 });
     const sub = String(claims.sub);
     const openWithToken = async (changes: object) =>
       createRestClient(parley, {
@@ -101,20 +105,20 @@ describe.each(Object.keys(operations))("%s", (name) => {
     };
     for (const openSession of [openWithToken, openWithLogin]) {
       // The login time is `auth_time` or, if it is missing, `iat`. A token without either isn't enough.
-      for (const changes of [{}, { iat: nowS(), auth_time: nowS() - 301 }, { iat: undefined }])
-        expect({ changes, ...((await operate(await openSession(changes))).body as object) }).toMatchObject(
+      for (const changes of [{}, { iat: getNowS(), auth_time: getNowS() - 301 }, { iat: undefined }])
+        expect({ changes, ...((await performOperation(await openSession(changes))).body as object) }).toMatchObject(
           reauthenticationRequired,
         );
       const proof = { current_password: "none exists" };
-      expect((await operate(await openSession({}), proof)).body).toMatchObject({ code: "forbidden" });
-      expect(await isUnchanged(await openSession({}))).toBe(true);
+      expect((await performOperation(await openSession({}), proof)).body).toMatchObject({ code: "forbidden" });
+      expect(await isEmailUnchanged(await openSession({}))).toBe(true);
     }
-    expect((await operate(await openWithLogin({ iat: nowS(), sub }))).status).toBeLessThan(300);
+    expect((await performOperation(await openWithLogin({ iat: getNowS(), sub }))).status).toBeLessThan(300);
   });
 });
 
 test("a new name or an unchanged email address needs no reauthentication", async () => {
-  const oldLogin = await registerLongAgo();
+  const oldLogin = await registerWithOldLogin();
   const json = { email: oldLogin.account.user.email, display_name: "Another name" };
   expect((await oldLogin.request("PATCH", "/me", json)).body).toMatchObject(json);
   expect(

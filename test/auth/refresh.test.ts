@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import type { Tokens } from "../../src/modules/auth/model.ts";
-import { createRefreshTokens } from "../../src/modules/auth/refresh-tokens.ts";
+import { createRefreshTokenSigner } from "../../src/modules/auth/refresh-tokens.ts";
 import { type Accounts, JWT_SECRET, readJson, readProblem, startAccounts } from "./start-accounts.ts";
 
 let accounts: Accounts;
@@ -9,97 +9,99 @@ beforeAll(async () => {
 });
 afterAll(() => accounts.stop());
 
-const postRefresh = (refresh_token: string) => accounts.call("/auth/refresh", { json: { refresh_token } });
-const refresh = async (token: string) => readJson<Tokens>(await postRefresh(token));
-const findSessionId = (token: string) => createRefreshTokens(JWT_SECRET).parse(token)?.sessionId ?? "";
-/** Backdates the last refresh. */
+const postRefresh = (refresh_token: string) => accounts.sendRequest("/auth/refresh", { json: { refresh_token } });
+const refreshTokens = async (token: string) => readJson<Tokens>(await postRefresh(token));
+const findSessionId = (token: string) => createRefreshTokenSigner(JWT_SECRET).parse(token)?.sessionId ?? "";
+/** Backdates the last refresh of a token's session. */
 const backdateRefresh = (token: string, seconds: number) =>
   accounts.database`update sessions set rotated_at = rotated_at - make_interval(secs => ${seconds}::float8) where id = ${findSessionId(token)}`;
 
 const unauthorized = { status: 401, code: "unauthorized" };
-const reused = { status: 401, code: "token_reused" };
+const tokenReused = { status: 401, code: "token_reused" };
 
 test("a refresh returns a new pair of valid tokens for the same session", async () => {
-  const first = await accounts.register();
-  const second = await refresh(first.refresh_token);
-  expect(second.user).toEqual(first.user);
-  expect(second.refresh_token).not.toBe(first.refresh_token);
-  expect(findSessionId(second.refresh_token)).toBe(findSessionId(first.refresh_token));
-  expect((await accounts.call("/me", { token: second.access_token })).status).toBe(200);
-  const third = await refresh(second.refresh_token);
-  expect((await accounts.call("/me", { token: third.access_token })).status).toBe(200);
+  const firstTokens = await accounts.register();
+  const secondTokens = await refreshTokens(firstTokens.refresh_token);
+  expect(secondTokens.user).toEqual(firstTokens.user);
+  expect(secondTokens.refresh_token).not.toBe(firstTokens.refresh_token);
+  expect(findSessionId(secondTokens.refresh_token)).toBe(findSessionId(firstTokens.refresh_token));
+  expect((await accounts.sendRequest("/me", { token: secondTokens.access_token })).status).toBe(200);
+  const thirdTokens = await refreshTokens(secondTokens.refresh_token);
+  expect((await accounts.sendRequest("/me", { token: thirdTokens.access_token })).status).toBe(200);
 });
 
 test("reusing the previous refresh token within 10 s returns the same new token", async () => {
-  const first = await accounts.register();
-  const second = await refresh(first.refresh_token);
-  await backdateRefresh(first.refresh_token, 9);
-  const repeated = await refresh(first.refresh_token);
-  expect(repeated.refresh_token).toBe(second.refresh_token);
-  expect((await accounts.call("/me", { token: repeated.access_token })).status).toBe(200);
-  expect((await refresh(second.refresh_token)).refresh_token).not.toBe(second.refresh_token);
+  const firstTokens = await accounts.register();
+  const secondTokens = await refreshTokens(firstTokens.refresh_token);
+  await backdateRefresh(firstTokens.refresh_token, 9);
+  const repeatedTokens = await refreshTokens(firstTokens.refresh_token);
+  expect(repeatedTokens.refresh_token).toBe(secondTokens.refresh_token);
+  expect((await accounts.sendRequest("/me", { token: repeatedTokens.access_token })).status).toBe(200);
+  expect((await refreshTokens(secondTokens.refresh_token)).refresh_token).not.toBe(secondTokens.refresh_token);
 });
 
 test("reusing the previous refresh token after 10 s revokes the session", async () => {
-  const first = await accounts.register();
-  const second = await refresh(first.refresh_token);
-  await backdateRefresh(first.refresh_token, 11);
+  const firstTokens = await accounts.register();
+  const secondTokens = await refreshTokens(firstTokens.refresh_token);
+  await backdateRefresh(firstTokens.refresh_token, 11);
   accounts.endedSessions.length = 0;
-  expect(await readProblem(await postRefresh(first.refresh_token))).toEqual(reused);
-  expect(accounts.endedSessions).toEqual([{ ids: [findSessionId(first.refresh_token)], reason: "token_reused" }]);
-  expect(await readProblem(await postRefresh(second.refresh_token))).toEqual(unauthorized);
-  expect(await readProblem(await accounts.call("/me", { token: second.access_token }))).toEqual(unauthorized);
+  expect(await readProblem(await postRefresh(firstTokens.refresh_token))).toEqual(tokenReused);
+  expect(accounts.endedSessions).toEqual([{ ids: [findSessionId(firstTokens.refresh_token)], reason: "token_reused" }]);
+  expect(await readProblem(await postRefresh(secondTokens.refresh_token))).toEqual(unauthorized);
+  expect(await readProblem(await accounts.sendRequest("/me", { token: secondTokens.access_token }))).toEqual(
+    unauthorized,
+  );
 });
 
-test("reusing an older refresh token even within 10 s revokes its session, but no other session", async () => {
-  const first = await accounts.register();
-  const other = await accounts.login(first.user.email);
-  const second = await refresh(first.refresh_token);
-  const third = await refresh(second.refresh_token);
-  expect(await readProblem(await postRefresh(first.refresh_token))).toEqual(reused);
-  expect(await readProblem(await postRefresh(third.refresh_token))).toEqual(unauthorized);
-  expect((await postRefresh(other.refresh_token)).status).toBe(200);
+test("reusing an older refresh token revokes its session even within 10 s, but no other session", async () => {
+  const firstTokens = await accounts.register();
+  const otherTokens = await accounts.login(firstTokens.user.email);
+  const secondTokens = await refreshTokens(firstTokens.refresh_token);
+  const thirdTokens = await refreshTokens(secondTokens.refresh_token);
+  expect(await readProblem(await postRefresh(firstTokens.refresh_token))).toEqual(tokenReused);
+  expect(await readProblem(await postRefresh(thirdTokens.refresh_token))).toEqual(unauthorized);
+  expect((await postRefresh(otherTokens.refresh_token)).status).toBe(200);
 });
 
 test("a session that is revoked because a token was reused is reported only once", async () => {
-  const first = await accounts.register();
-  await refresh((await refresh(first.refresh_token)).refresh_token);
+  const firstTokens = await accounts.register();
+  await refreshTokens((await refreshTokens(firstTokens.refresh_token)).refresh_token);
   accounts.endedSessions.length = 0;
-  const responses = await Promise.all(Array.from({ length: 8 }, () => postRefresh(first.refresh_token)));
+  const responses = await Promise.all(Array.from({ length: 8 }, () => postRefresh(firstTokens.refresh_token)));
   expect(new Set(responses.map(({ status }) => status))).toEqual(new Set([401]));
   expect(accounts.endedSessions).toHaveLength(1);
 });
 
 test("16 concurrent refreshes rotate the token once and return the same new token", async () => {
-  const first = await accounts.register();
-  const responses = await Promise.all(Array.from({ length: 16 }, () => postRefresh(first.refresh_token)));
+  const firstTokens = await accounts.register();
+  const responses = await Promise.all(Array.from({ length: 16 }, () => postRefresh(firstTokens.refresh_token)));
   expect(responses.map(({ status }) => status)).toEqual(Array(16).fill(200));
   const tokens = await Promise.all(responses.map((response) => readJson<Tokens>(response)));
   expect(new Set(tokens.map(({ refresh_token }) => refresh_token)).size).toBe(1);
   const [row] =
-    await accounts.database`select generation from sessions where id = ${findSessionId(first.refresh_token)}`;
+    await accounts.database`select generation from sessions where id = ${findSessionId(firstTokens.refresh_token)}`;
   expect(row?.generation).toBe(1);
   expect((await postRefresh(tokens[0]?.refresh_token ?? "")).status).toBe(200);
 });
 
 test("a token with a changed bit is rejected without revoking the session", async () => {
   const { refresh_token } = await accounts.register();
-  const text = refresh_token.slice(4);
-  const bytes = Buffer.from(text, "base64url");
-  const forged = [0, 15, 16, 19, 20, 51].map((at) => {
-    const copy = Buffer.from(bytes);
-    copy[at] = (copy[at] ?? 0) ^ 1;
-    return `prt_${copy.toString("base64url")}`;
+  const encodedToken = refresh_token.slice(4);
+  const bytes = Buffer.from(encodedToken, "base64url");
+  const forgedTokens = [0, 15, 16, 19, 20, 51].map((index) => {
+    const forgedBytes = Buffer.from(bytes);
+    forgedBytes[index] = (forgedBytes[index] ?? 0) ^ 1;
+    return `prt_${forgedBytes.toString("base64url")}`;
   });
-  // The last character has four unused bits, so another character can encode the same bytes.
+  // The last character has four unused bits, so a different character can encode the same bytes.
   const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-  const respelled = `prt_${text.slice(0, -1)}${alphabet[alphabet.indexOf(text.at(-1) ?? "") + 1]}`;
+  const respelledToken = `prt_${encodedToken.slice(0, -1)}${alphabet[alphabet.indexOf(encodedToken.at(-1) ?? "") + 1]}`;
   for (const token of [
-    ...forged,
-    respelled,
+    ...forgedTokens,
+    respelledToken,
     `${refresh_token}A`,
     refresh_token.slice(0, -1),
-    text,
+    encodedToken,
     "prt_",
     "x",
     `${refresh_token}\n`,
@@ -109,16 +111,16 @@ test("a token with a changed bit is rejected without revoking the session", asyn
 });
 
 test("a forged older token doesn't revoke the session", async () => {
-  const first = await accounts.register();
-  const second = await refresh(first.refresh_token);
-  const third = await refresh(second.refresh_token);
-  const forged = createRefreshTokens("another secret, which is just as long").create({
-    sessionId: findSessionId(first.refresh_token),
+  const firstTokens = await accounts.register();
+  const secondTokens = await refreshTokens(firstTokens.refresh_token);
+  const thirdTokens = await refreshTokens(secondTokens.refresh_token);
+  const forgedToken = createRefreshTokenSigner("another secret, which is just as long").create({
+    sessionId: findSessionId(firstTokens.refresh_token),
     generation: 0,
     refreshKey: Buffer.alloc(32),
   });
-  expect(await readProblem(await postRefresh(forged))).toEqual(unauthorized);
-  expect((await postRefresh(third.refresh_token)).status).toBe(200);
+  expect(await readProblem(await postRefresh(forgedToken))).toEqual(unauthorized);
+  expect((await postRefresh(thirdTokens.refresh_token)).status).toBe(200);
 });
 
 test("neither the server's secret nor a copy of the database is enough to forge a token", async () => {
@@ -128,26 +130,26 @@ test("neither the server's secret nor a copy of the database is enough to forge 
     { refresh_key: Uint8Array }[]
   >`select refresh_key from sessions where id = ${sessionId}`;
   const refreshKey = row?.refresh_key ?? Buffer.alloc(0);
-  const withSecretOnly = createRefreshTokens(JWT_SECRET).create({
+  const tokenWithSecretOnly = createRefreshTokenSigner(JWT_SECRET).create({
     sessionId,
     generation: 0,
     refreshKey: Buffer.alloc(32),
   });
-  const withRowOnly = createRefreshTokens("not the secret").create({ sessionId, generation: 0, refreshKey });
-  for (const token of [withSecretOnly, withRowOnly])
+  const tokenWithRowOnly = createRefreshTokenSigner("not the secret").create({ sessionId, generation: 0, refreshKey });
+  for (const token of [tokenWithSecretOnly, tokenWithRowOnly])
     expect(await readProblem(await postRefresh(token))).toEqual(unauthorized);
-  expect(createRefreshTokens(JWT_SECRET).create({ sessionId, generation: 0, refreshKey })).toBe(refresh_token);
+  expect(createRefreshTokenSigner(JWT_SECRET).create({ sessionId, generation: 0, refreshKey })).toBe(refresh_token);
 });
 
 test("a token newer than a restored database is rejected without revoking the session", async () => {
-  const first = await accounts.register();
-  const second = await refresh(first.refresh_token);
-  await accounts.database`update sessions set generation = 0 where id = ${findSessionId(first.refresh_token)}`;
-  expect(await readProblem(await postRefresh(second.refresh_token))).toEqual(unauthorized);
-  expect((await postRefresh(first.refresh_token)).status).toBe(200);
+  const firstTokens = await accounts.register();
+  const secondTokens = await refreshTokens(firstTokens.refresh_token);
+  await accounts.database`update sessions set generation = 0 where id = ${findSessionId(firstTokens.refresh_token)}`;
+  expect(await readProblem(await postRefresh(secondTokens.refresh_token))).toEqual(unauthorized);
+  expect((await postRefresh(firstTokens.refresh_token)).status).toBe(200);
 });
 
-test("a session expires after 30 idle days, and after 90 days at the latest", async () => {
+test("a session expires after 30 days without use, and after 90 days at the latest", async () => {
   const { refresh_token } = await accounts.register();
   const id = findSessionId(refresh_token);
   const countDays = async () => {
@@ -157,37 +159,44 @@ test("a session expires after 30 idle days, and after 90 days at the latest", as
   };
   expect(await countDays()).toBe(30);
   await accounts.database`update sessions set created_at = now() - interval '80 days' where id = ${id}`;
-  const second = await refresh(refresh_token);
+  const secondTokens = await refreshTokens(refresh_token);
   expect(await countDays()).toBe(10);
   await accounts.database`update sessions set expires_at = now() where id = ${id}`;
-  expect(await readProblem(await postRefresh(second.refresh_token))).toEqual(unauthorized);
+  expect(await readProblem(await postRefresh(secondTokens.refresh_token))).toEqual(unauthorized);
 });
 
-test("a disabled user gets no new tokens", async () => {
+test("a disabled user receives no new tokens", async () => {
   const { user, refresh_token } = await accounts.register();
   await accounts.database`update users set disabled_at = now() where id = ${user.id}`;
   expect(await readProblem(await postRefresh(refresh_token))).toEqual(unauthorized);
 });
 
 test("logging out with any of the session's tokens revokes the session, and always returns 204", async () => {
-  const logout = (refresh_token: string) => accounts.call("/auth/logout", { json: { refresh_token } });
-  const first = await accounts.register();
-  const other = await accounts.login(first.user.email);
-  const second = await refresh(first.refresh_token);
+  const logout = (refresh_token: string) => accounts.sendRequest("/auth/logout", { json: { refresh_token } });
+  const firstTokens = await accounts.register();
+  const otherTokens = await accounts.login(firstTokens.user.email);
+  const secondTokens = await refreshTokens(firstTokens.refresh_token);
   accounts.endedSessions.length = 0;
-  for (const token of [first.refresh_token, second.refresh_token, "prt_nothing", second.refresh_token]) {
+  for (const token of [
+    firstTokens.refresh_token,
+    secondTokens.refresh_token,
+    "prt_nothing",
+    secondTokens.refresh_token,
+  ]) {
     const response = await logout(token);
     expect(response.status).toBe(204);
     expect(await response.text()).toBe("");
   }
-  expect(accounts.endedSessions).toEqual([{ ids: [findSessionId(first.refresh_token)], reason: "logout" }]);
-  expect(await readProblem(await postRefresh(second.refresh_token))).toEqual(unauthorized);
-  expect(await readProblem(await accounts.call("/me", { token: second.access_token }))).toEqual(unauthorized);
-  expect((await accounts.call("/me", { token: other.access_token })).status).toBe(200);
+  expect(accounts.endedSessions).toEqual([{ ids: [findSessionId(firstTokens.refresh_token)], reason: "logout" }]);
+  expect(await readProblem(await postRefresh(secondTokens.refresh_token))).toEqual(unauthorized);
+  expect(await readProblem(await accounts.sendRequest("/me", { token: secondTokens.access_token }))).toEqual(
+    unauthorized,
+  );
+  expect((await accounts.sendRequest("/me", { token: otherTokens.access_token })).status).toBe(200);
 });
 
 test("a body without the token is invalid", async () => {
   for (const path of ["/auth/refresh", "/auth/logout"])
     for (const json of [{}, { refresh_token: 1 }, { refresh_token: "x".repeat(201) }, { refresh_token: "x", more: 1 }])
-      expect(await readProblem(await accounts.call(path, { json }))).toEqual({ status: 422, code: "invalid" });
+      expect(await readProblem(await accounts.sendRequest(path, { json }))).toEqual({ status: 422, code: "invalid" });
 });

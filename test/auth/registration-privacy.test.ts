@@ -14,7 +14,7 @@ let owner: Account;
 beforeAll(async () => {
   issuer = await startIssuer();
   parley = await startAdministration({
-    // A hash takes about 10 ms, so the test would notice if a taken address skipped the hash.
+    // With these settings, a hash takes about 10 ms.
     passwords: { memoryKib: 8_192, iterations: 1 },
     config: {
       REGISTRATION_PRIVACY: "on",
@@ -42,20 +42,20 @@ async function register(email: string, extraFields: object = {}) {
 }
 const describeShape = (value: unknown): unknown =>
   value && typeof value === "object"
-    ? Object.fromEntries(Object.entries(value).map(([name, part]) => [name, describeShape(part)]))
+    ? Object.fromEntries(Object.entries(value).map(([name, field]) => [name, describeShape(field)]))
     : typeof value;
 
 describe("registering a taken email address", () => {
-  test("returns the same response as registering a free one, with invalid tokens", async () => {
-    const freeResult = await register(createEmail());
+  test("returns the same response as registering an unused one, but with invalid tokens", async () => {
+    const unusedResult = await register(createEmail());
     const takenResult = await register(owner.user.email.toUpperCase());
     expect(takenResult.status).toBe(201);
-    expect(takenResult.status).toBe(freeResult.status);
-    expect(describeShape(takenResult.body)).toEqual(describeShape(freeResult.body));
+    expect(takenResult.status).toBe(unusedResult.status);
+    expect(describeShape(takenResult.body)).toEqual(describeShape(unusedResult.body));
     const listNames = (headers: Headers) => [...headers.keys()].sort();
-    expect(listNames(takenResult.headers)).toEqual(listNames(freeResult.headers));
+    expect(listNames(takenResult.headers)).toEqual(listNames(unusedResult.headers));
     for (const field of ["access_token", "refresh_token"] as const)
-      expect(takenResult.body[field].length).toBe(freeResult.body[field].length);
+      expect(takenResult.body[field].length).toBe(unusedResult.body[field].length);
     expect(takenResult.body.user.id).not.toBe(owner.user.id);
     expect(takenResult.body.user).toMatchObject({
       email: owner.user.email.toUpperCase(),
@@ -65,7 +65,7 @@ describe("registering a taken email address", () => {
     const { access_token: token, refresh_token } = takenResult.body;
     expect((await parley.fetch("/api/v1/me", { token })).status).toBe(401);
     expect((await parley.fetch("/api/v1/auth/refresh", { json: { refresh_token } })).status).toBe(401);
-    expect((await parley.fetch("/api/v1/me", { token: freeResult.body.access_token })).status).toBe(200);
+    expect((await parley.fetch("/api/v1/me", { token: unusedResult.body.access_token })).status).toBe(200);
   });
 
   test("leaves the account unchanged, and is recorded in the audit log", async () => {
@@ -81,29 +81,32 @@ describe("registering a taken email address", () => {
 
   test("returns the same error for an invalid body", async () => {
     for (const extraFields of [{ password: "password" }, { display_name: "" }, { role: "admin" }]) {
-      const strip = ({ status, body: { request_id, instance, ...body } }: Awaited<ReturnType<typeof register>>) => ({
+      const removeRequestId = ({
+        status,
+        body: { request_id, instance, ...body },
+      }: Awaited<ReturnType<typeof register>>) => ({
         status,
         body,
       });
-      expect(strip(await register(owner.user.email, extraFields))).toEqual(
-        strip(await register(createEmail(), extraFields)),
+      expect(removeRequestId(await register(owner.user.email, extraFields))).toEqual(
+        removeRequestId(await register(createEmail(), extraFields)),
       );
     }
   });
 
-  test("takes as long as registering a free one", async () => {
-    const times = { free: [] as number[], taken: [] as number[] };
+  test("takes as long as registering an unused one", async () => {
+    const durationsMs = { unused: [] as number[], taken: [] as number[] };
     for (let round = 0; round < 8; round += 1) {
-      times.free.push((await register(createEmail())).durationMs);
-      times.taken.push((await register(owner.user.email)).durationMs);
+      durationsMs.unused.push((await register(createEmail())).durationMs);
+      durationsMs.taken.push((await register(owner.user.email)).durationMs);
     }
-    const median = (list: number[]) => [...list].sort((a, b) => a - b)[list.length >> 1] ?? 0;
-    // Both responses are delayed until the same total duration, so skipping the hash makes no difference.
-    for (const durations of Object.values(times)) expect(median(durations)).toBeGreaterThan(240);
-    expect(Math.abs(median(times.free) - median(times.taken))).toBeLessThan(20);
+    const getMedian = (list: number[]) => [...list].sort((a, b) => a - b)[list.length >> 1] ?? 0;
+    // Every response is delayed until a fixed time has passed, so a skipped hash makes no difference.
+    for (const durations of Object.values(durationsMs)) expect(getMedian(durations)).toBeGreaterThan(240);
+    expect(Math.abs(getMedian(durationsMs.unused) - getMedian(durationsMs.taken))).toBeLessThan(20);
   });
 
-  test("returns the same response even if the address is taken by a concurrent request", async () => {
+  test("returns the same response even if a concurrent request takes the email address", async () => {
     const email = createEmail();
     const responses = await Promise.all([0, 1, 2, 3].map(() => register(email)));
     expect(responses.map(({ status }) => status)).toEqual([201, 201, 201, 201]);
@@ -117,34 +120,36 @@ describe("registering a taken email address", () => {
 test("users can't change their email address, but an administrator can", async () => {
   const account = await parley.register();
   const rest = createRestClient(parley, account);
-  const strip = ({ request_id, instance, ...body }: Awaited<ReturnType<typeof rest.requestProblem>>) => body;
-  const [free, taken] = [createEmail(), owner.user.email];
+  const removeRequestId = ({ request_id, instance, ...body }: Awaited<ReturnType<typeof rest.requestProblem>>) => body;
+  const [unusedEmail, takenEmail] = [createEmail(), owner.user.email];
   for (const proof of [{}, { current_password: TEST_PASSWORD }]) {
-    const rejection = strip(await rest.requestProblem("PATCH", "/me", { email: taken, ...proof }));
+    const rejection = removeRequestId(await rest.requestProblem("PATCH", "/me", { email: takenEmail, ...proof }));
     expect(rejection).toMatchObject({ status: 403, code: "forbidden" });
-    expect(strip(await rest.requestProblem("PATCH", "/me", { email: free, ...proof }))).toEqual(rejection);
+    expect(removeRequestId(await rest.requestProblem("PATCH", "/me", { email: unusedEmail, ...proof }))).toEqual(
+      rejection,
+    );
   }
   expect((await rest.request("PATCH", "/me", { display_name: "Fine" })).status).toBe(200);
-  expect((await parley.admin.request("PATCH", `/users/${rest.id}`, { email: free })).status).toBe(200);
-  expect((await parley.admin.requestProblem("PATCH", `/users/${rest.id}`, { email: taken })).status).toBe(409);
+  expect((await parley.admin.request("PATCH", `/users/${rest.id}`, { email: unusedEmail })).status).toBe(200);
+  expect((await parley.admin.requestProblem("PATCH", `/users/${rest.id}`, { email: takenEmail })).status).toBe(409);
 });
 
 test("logging in with an issuer's token doesn't reveal an existing account unless the issuer has verified the email address", async () => {
-  const logInBy = async (claims: JWTPayload) => {
+  const logInWithClaims = async (claims: JWTPayload) => {
     const token = await issuer.sign(claims);
     const response = await parley.fetch("/api/v1/auth/oidc", { json: { token } });
     const { request_id, instance, ...body } = (await response.json()) as Record<string, unknown>;
     return { status: response.status, body };
   };
   for (const email_verified of [undefined, false, "false"]) {
-    const taken = await logInBy({ email: owner.user.email, email_verified });
-    expect(taken).toEqual(await logInBy({ email: createEmail(), email_verified }));
-    expect(taken).toMatchObject({ status: 403, body: { code: "forbidden" } });
+    const takenResult = await logInWithClaims({ email: owner.user.email, email_verified });
+    expect(takenResult).toEqual(await logInWithClaims({ email: createEmail(), email_verified }));
+    expect(takenResult).toMatchObject({ status: 403, body: { code: "forbidden" } });
   }
-  expect((await logInBy({ email: createEmail() })).status).toBe(200);
-  const taken = await logInBy({ email: owner.user.email });
-  expect(taken).toMatchObject({ status: 403, body: { code: "forbidden" } });
-  expect(JSON.stringify(taken.body)).not.toContain("exists");
+  expect((await logInWithClaims({ email: createEmail() })).status).toBe(200);
+  const takenResult = await logInWithClaims({ email: owner.user.email });
+  expect(takenResult).toMatchObject({ status: 403, body: { code: "forbidden" } });
+  expect(JSON.stringify(takenResult.body)).not.toContain("exists");
 });
 
 test("members can't be added by email address by default", async () => {
@@ -163,6 +168,6 @@ test("registering many taken email addresses is rate-limited like wrong password
       ...(await Promise.all(Array.from({ length: 8 }, () => register(owner.user.email)))).map(({ status }) => status),
     );
   expect(statuses).toContain(429);
-  const rejected = await register(owner.user.email);
-  expect(rejected).toMatchObject({ status: 429, body: { code: "rate_limited" } });
+  const rejectedResult = await register(owner.user.email);
+  expect(rejectedResult).toMatchObject({ status: 429, body: { code: "rate_limited" } });
 });

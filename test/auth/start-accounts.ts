@@ -1,25 +1,25 @@
 import { Elysia } from "elysia";
-import { createAuthenticate } from "../../src/http/authenticate.ts";
+import { createAuthenticationPlugin } from "../../src/http/authenticate.ts";
 import { checkAccess } from "../../src/http/check-access.ts";
-import { createReadClientAddress } from "../../src/http/client-address.ts";
+import { createClientAddressLookup } from "../../src/http/client-address.ts";
 import { createErrorHandler } from "../../src/http/error-handler.ts";
 import { mount } from "../../src/http/mount.ts";
-import { requestId } from "../../src/http/request-id.ts";
-import { createSecurityHeaders } from "../../src/http/security-headers.ts";
+import { requestIdPlugin } from "../../src/http/request-id.ts";
+import { createSecurityHeadersPlugin } from "../../src/http/security-headers.ts";
 import { createFetch } from "../../src/lib/outgoing/create-fetch.ts";
 import { noProxy } from "../../src/lib/outgoing/find-proxy.ts";
 import { noLoginGuard } from "../../src/limits/login-guard.ts";
 import { Slots } from "../../src/limits/slots.ts";
 import { createApiKeyService } from "../../src/modules/api-keys/service.ts";
 import { createAuditService } from "../../src/modules/audit/service.ts";
-import type { EndReason, Tokens } from "../../src/modules/auth/model.ts";
+import type { SessionEndReason, Tokens } from "../../src/modules/auth/model.ts";
 import type { KeyTimes } from "../../src/modules/auth/oidc/limits.ts";
 import { createAuthRoutes } from "../../src/modules/auth/routes.ts";
 import { createAuthService } from "../../src/modules/auth/service.ts";
 import { createIdentityRoutes } from "../../src/modules/me/identity-routes.ts";
 import { createProfileRoutes } from "../../src/modules/me/profile-routes.ts";
 import { createSessionRoutes } from "../../src/modules/me/session-routes.ts";
-import { createPasswords } from "../../src/modules/users/passwords.ts";
+import { createPasswordHasher } from "../../src/modules/users/passwords.ts";
 import { createUserService } from "../../src/modules/users/service.ts";
 import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
@@ -35,7 +35,7 @@ type IssuerSettings = {
   isProvisioning: boolean;
   times?: KeyTimes;
 };
-type Options = {
+type AccountsOptions = {
   registration?: "open" | "closed";
   /** Whether REGISTRATION_PRIVACY is on. */
   isPrivate?: boolean;
@@ -43,21 +43,25 @@ type Options = {
   trustedProxies?: string[];
   database?: Awaited<ReturnType<typeof createTestDatabase>>["database"];
 };
-type Call = { token?: string; method?: string; json?: unknown; headers?: Record<string, string> };
+type RequestOptions = { token?: string; method?: string; json?: unknown; headers?: Record<string, string> };
 
-/** Starts a server with only the account routes and cheap password hashing, and returns its services. */
+/** Starts a server with only the account routes and with cheap password hashing. Returns its services. */
 export async function startAccounts({
   registration = "open",
   isPrivate = false,
   issuer = null,
   trustedProxies = [],
   ...options
-}: Options = {}) {
+}: AccountsOptions = {}) {
   const database = options.database ?? (await createTestDatabase()).database;
-  const endedSessions: { ids: string[]; reason: EndReason }[] = [];
+  const endedSessions: { ids: string[]; reason: SessionEndReason }[] = [];
   const audit = createAuditService();
-  const users = createUserService({ database, passwords: createPasswords({ memoryKib: 64, iterations: 1 }), audit });
-  const onSessionsEnded = (ids: string[], reason: EndReason) => void endedSessions.push({ ids, reason });
+  const users = createUserService({
+    database,
+    passwords: createPasswordHasher({ memoryKib: 64, iterations: 1 }),
+    audit,
+  });
+  const onSessionsEnded = (ids: string[], reason: SessionEndReason) => void endedSessions.push({ ids, reason });
   const apiKeys = createApiKeyService({
     database,
     audit,
@@ -87,23 +91,26 @@ export async function startAccounts({
     onSessionsEnded,
     ...(issuer?.times && { issuerKeyTimes: issuer.times }),
   });
-  const readClientAddress = createReadClientAddress(trustedProxies);
-  const authenticate = createAuthenticate({ identify: auth.identify, readClientAddress });
+  const getClientAddress = createClientAddressLookup(trustedProxies);
+  const authenticate = createAuthenticationPlugin({ identify: auth.identify, getClientAddress });
   const routes = [
-    ...createAuthRoutes({ auth, readClientAddress }),
+    ...createAuthRoutes({ auth, getClientAddress }),
     ...createProfileRoutes({ users, auth }),
     ...createSessionRoutes({ auth }),
     ...createIdentityRoutes({ auth }),
   ];
   const app = new Elysia({ normalize: false, aot: true })
     .onError(createErrorHandler({ log: silentLog, findMethods: () => [] }))
-    .use(requestId)
-    .use(createSecurityHeaders({}))
+    .use(requestIdPlugin)
+    .use(createSecurityHeadersPlugin({}))
     .use(mount(routes, [authenticate, checkAccess]))
     .listen({ port: 0, hostname: "127.0.0.1" });
   const url = `http://127.0.0.1:${app.server?.port}/api/v1`;
 
-  async function call(path: string, { token, method, json, headers = {} }: Call = {}): Promise<Response> {
+  async function sendRequest(
+    path: string,
+    { token, method, json, headers = {} }: RequestOptions = {},
+  ): Promise<Response> {
     return fetch(url + path, {
       method: method ?? (json === undefined ? "GET" : "POST"),
       headers: {
@@ -115,9 +122,9 @@ export async function startAccounts({
     });
   }
 
-  let count = 0;
-  async function register(email = `user${++count}@example.com`): Promise<Tokens> {
-    const response = await call("/auth/register", { json: { email, password: PASSWORD } });
+  let accountCount = 0;
+  async function register(email = `user${++accountCount}@example.com`): Promise<Tokens> {
+    const response = await sendRequest("/auth/register", { json: { email, password: PASSWORD } });
     if (response.status !== 201) throw new Error(`register: ${response.status} ${await response.text()}`);
     return readJson<Tokens>(response);
   }
@@ -129,10 +136,10 @@ export async function startAccounts({
     auth,
     /** The revoked sessions, which a complete server would report to the realtime hub. */
     endedSessions,
-    call,
+    sendRequest,
     register,
     async login(email: string): Promise<Tokens> {
-      return readJson<Tokens>(await call("/auth/login", { json: { email, password: PASSWORD } }));
+      return readJson<Tokens>(await sendRequest("/auth/login", { json: { email, password: PASSWORD } }));
     },
     async stop() {
       await app.stop(true);

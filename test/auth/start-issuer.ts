@@ -2,7 +2,7 @@ import type { TLSOptions } from "bun";
 import { type CryptoKey, exportJWK, generateKeyPair, type JWK, type JWTPayload, SignJWT } from "jose";
 
 /** How the issuer responds to requests for its keys. */
-type Mode = "good" | "down" | "html" | "huge" | "slow" | "redirect" | "no keys" | "foreign document";
+type Mode = "working" | "down" | "html" | "huge" | "slow" | "redirect" | "no keys" | "another issuer's document";
 
 type SigningKey = { kid: string; alg: string; privateKey: CryptoKey; jwk: JWK };
 
@@ -12,9 +12,9 @@ export type Issuer = Awaited<ReturnType<typeof startIssuer>>;
 
 /** Starts a mock OpenID Connect issuer with discovery, key rotation, tokens and failure modes. */
 export async function startIssuer({ host = "127.0.0.1", tls }: { host?: string; tls?: TLSOptions } = {}) {
-  const state = { mode: "good" as Mode, keyRequests: 0, discoveries: 0, internalRequests: 0 };
+  const state = { mode: "working" as Mode, keyRequests: 0, discoveries: 0, internalRequests: 0 };
   let keys: SigningKey[] = [];
-  let subjects = 0;
+  let subjectCount = 0;
 
   // The target of a redirect: an internal resource that Parley must not read.
   const internalServer = Bun.serve({
@@ -33,7 +33,7 @@ export async function startIssuer({ host = "127.0.0.1", tls }: { host?: string; 
       const { pathname } = new URL(request.url);
       if (pathname === "/.well-known/openid-configuration") {
         state.discoveries += 1;
-        const issuer = state.mode === "foreign document" ? "https://somebody.example.com" : url;
+        const issuer = state.mode === "another issuer's document" ? "https://somebody.example.com" : url;
         return Response.json({ issuer, jwks_uri: `${url}/keys` });
       }
       if (pathname !== "/keys") return new Response(null, { status: 404 });
@@ -44,23 +44,23 @@ export async function startIssuer({ host = "127.0.0.1", tls }: { host?: string; 
   const url: string = `${tls ? "https" : "http"}://${host}:${server.port}`;
 
   async function respondWithKeys(signal: AbortSignal): Promise<Response> {
-    const set = { keys: keys.map(({ jwk }) => jwk) };
+    const keySet = { keys: keys.map(({ jwk }) => jwk) };
     switch (state.mode) {
       case "down":
         return new Response("Bad Gateway", { status: 502 });
       case "html":
         return new Response("<!doctype html><title>Log in</title>", { headers: { "content-type": "text/html" } });
       case "huge":
-        return Response.json({ ...set, padding: "x".repeat(5 * 1024 * 1024) });
+        return Response.json({ ...keySet, padding: "x".repeat(5 * 1024 * 1024) });
       case "slow":
         await new Promise((resolve) => signal.addEventListener("abort", resolve));
-        return Response.json(set);
+        return Response.json(keySet);
       case "redirect":
         return Response.redirect(`http://127.0.0.1:${internalServer.port}/keys`, 302);
       case "no keys":
         return Response.json({ error: "none" });
       default:
-        return Response.json(set);
+        return Response.json(keySet);
     }
   }
 
@@ -76,11 +76,11 @@ export async function startIssuer({ host = "127.0.0.1", tls }: { host?: string; 
   /** Creates the claims of a valid ID token, for a new user unless `sub` is given. */
   function createClaims(changes: JWTPayload = {}): JWTPayload {
     const now = Math.floor(Date.now() / 1000);
-    subjects += 1;
-    const sub = `person-${subjects}-${crypto.randomUUID()}`;
+    subjectCount += 1;
+    const sub = `person-${subjectCount}-${crypto.randomUUID()}`;
     const email = `${changes.sub ?? sub}@example.com`;
-    const person = { sub, email, email_verified: true, name: "Ada of the Issuer" };
-    return { iss: url, aud: AUDIENCE, iat: now, exp: now + 300, ...person, ...changes };
+    const userClaims = { sub, email, email_verified: true, name: "Ada of the Issuer" };
+    return { iss: url, aud: AUDIENCE, iat: now, exp: now + 300, ...userClaims, ...changes };
   }
 
   await addKey("RS256");
@@ -96,7 +96,7 @@ export async function startIssuer({ host = "127.0.0.1", tls }: { host?: string; 
     },
 
     /** Removes all keys except the given one. */
-    keepOnly(key: SigningKey): void {
+    keepOnlyKey(key: SigningKey): void {
       keys = [key];
     },
 

@@ -11,19 +11,20 @@ beforeAll(async () => {
 afterAll(() => accounts.stop());
 
 async function createTicket({ access_token }: Tokens): Promise<string> {
-  const response = await accounts.call("/auth/ticket", { method: "POST", token: access_token });
+  const response = await accounts.sendRequest("/auth/ticket", { method: "POST", token: access_token });
   expect(response.status).toBe(200);
   const body = await readJson<Ticket>(response);
   expect(body).toEqual({ ticket: expect.stringMatching(/^ptk_[\w-]{43}$/), expires_in: 30 });
   return body.ticket;
 }
 
+/** Redeems a ticket. Returns "redeemed", or the error's problem code. */
 async function redeemTicket(ticket: string): Promise<string> {
-  const error = await accounts.auth.redeemTicket(ticket, unknownOrigin).then(
+  const result = await accounts.auth.redeemTicket(ticket, unknownOrigin).then(
     () => "redeemed",
     (reason: unknown) => reason,
   );
-  return error instanceof Problem ? error.code : String(error);
+  return result instanceof Problem ? result.code : String(result);
 }
 
 test("a ticket represents the caller and expires with the caller's token", async () => {
@@ -52,7 +53,7 @@ test("a ticket expires after 30 s", async () => {
 test("a ticket is rejected after its session is revoked or its token has expired", async () => {
   const tokens = await accounts.register();
   const ticket = await createTicket(tokens);
-  await accounts.call("/auth/logout", { json: { refresh_token: tokens.refresh_token } });
+  await accounts.sendRequest("/auth/logout", { json: { refresh_token: tokens.refresh_token } });
   expect(await redeemTicket(ticket)).toBe("unauthorized");
   const ticketWithExpiredToken = await createTicket(await accounts.register());
   await accounts.database`update tickets set credential_expires_at = now()`;
@@ -64,7 +65,14 @@ test("a ticket is stored only as a hash, and any other string is rejected", asyn
   const ticket = await createTicket(tokens);
   const rows = await accounts.database<{ hash: Uint8Array }[]>`select hash from tickets`;
   expect(rows.some(({ hash }) => Buffer.from(hash).toString("base64url") === ticket.slice(4))).toBe(false);
-  for (const other of ["", "x", `${ticket}x`, ticket.slice(0, -1), `ptk_${"A".repeat(43)}`, tokens.access_token])
-    expect(await redeemTicket(other)).toBe("unauthorized");
+  for (const invalidTicket of [
+    "",
+    "x",
+    `${ticket}x`,
+    ticket.slice(0, -1),
+    `ptk_${"A".repeat(43)}`,
+    tokens.access_token,
+  ])
+    expect(await redeemTicket(invalidTicket)).toBe("unauthorized");
   expect(await redeemTicket(ticket)).toBe("redeemed");
 });

@@ -6,7 +6,7 @@ import { prepareSession } from "../../src/db/session-check.ts";
 import { silentLog } from "../support/log.ts";
 import { startPgBouncer } from "../support/pgbouncer.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { DIFFICULT_TEXTS, fillDatabase, sumTables } from "./sample-data.ts";
+import { DIFFICULT_STRINGS, fillDatabase, summarizeTables } from "./sample-data.ts";
 
 const secret = { value: "a secret for tests, longer than 32 bytes", isConfigured: false };
 const notEmptyRemedy = "use another one";
@@ -15,7 +15,7 @@ const ignoredTables = ["sql_functions"];
 
 const cleanups: (() => Promise<unknown>)[] = [];
 afterAll(async () => {
-  for (const step of cleanups.splice(0)) await step();
+  for (const cleanUp of cleanups.splice(0)) await cleanUp();
 });
 
 async function createDatabase({ isMigrated = true } = {}): Promise<Database> {
@@ -29,9 +29,9 @@ async function createDatabase({ isMigrated = true } = {}): Promise<Database> {
   await admin.unsafe(`drop database ${name}`);
   await admin.unsafe(`create database ${name}`);
   await admin.end();
-  const empty = openDatabase({ target, poolSize: 3 });
-  cleanups.push(() => empty.end({ timeout: 1 }));
-  return empty;
+  const emptyDatabase = openDatabase({ target, poolSize: 3 });
+  cleanups.push(() => emptyDatabase.end({ timeout: 1 }));
+  return emptyDatabase;
 }
 
 async function backUp(database: Database, passphrase?: string): Promise<Buffer> {
@@ -42,7 +42,7 @@ async function backUp(database: Database, passphrase?: string): Promise<Buffer> 
 }
 
 async function* createSource(bytes: Uint8Array, chunkBytes = 7_777): ByteSource {
-  for (let at = 0; at < bytes.length; at += chunkBytes) yield bytes.subarray(at, at + chunkBytes);
+  for (let offset = 0; offset < bytes.length; offset += chunkBytes) yield bytes.subarray(offset, offset + chunkBytes);
 }
 
 const getFailureReason = (work: Promise<unknown>): Promise<unknown> =>
@@ -76,12 +76,12 @@ describe("a restored database", () => {
     const summary = await restore(plainBackup, target, { onSecret: async (value: string) => void secrets.push(value) });
     expect(secrets).toEqual([secret.value]);
     expect(summary.migrated).toEqual([]);
-    const sums = await sumTables(sourceDatabase, ignoredTables);
-    expect(Object.keys(sums).length).toBeGreaterThan(50);
-    expect(sums.messages?.rows).toBe(200);
-    expect(await sumTables(target, ignoredTables)).toEqual(sums);
+    const summaries = await summarizeTables(sourceDatabase, ignoredTables);
+    expect(Object.keys(summaries).length).toBeGreaterThan(50);
+    expect(summaries.messages?.rows).toBe(200);
+    expect(await summarizeTables(target, ignoredTables)).toEqual(summaries);
     const [difficultRow] = await target`
-      select count(*)::int from messages where content = any (${DIFFICULT_TEXTS.map((text) => `${text} 8`)}::text[])`;
+      select count(*)::int from messages where content = any (${DIFFICULT_STRINGS.map((text) => `${text} 8`)}::text[])`;
     expect(difficultRow?.count).toBe(5);
     expect(await describeSchema(target)).toEqual(await describeSchema(sourceDatabase));
     const [sequence] =
@@ -92,7 +92,7 @@ describe("a restored database", () => {
   test("can be an existing empty Parley database, and the backup can be encrypted", async () => {
     const target = await createDatabase();
     await restore(encryptedBackup, target, { getPassphrase: async () => "correct horse" });
-    expect(await sumTables(target, ignoredTables)).toEqual(await sumTables(sourceDatabase, ignoredTables));
+    expect(await summarizeTables(target, ignoredTables)).toEqual(await summarizeTables(sourceDatabase, ignoredTables));
     expect(await describeSchema(target)).toEqual(await describeSchema(sourceDatabase));
   }, 60_000);
 
@@ -123,18 +123,18 @@ describe("a restore changes nothing", () => {
   test("if the database has users", async () => {
     const target = await createDatabase();
     await fillDatabase(target, { users: 1, messages: 1 });
-    const before = await sumTables(target);
+    const summariesBefore = await summarizeTables(target);
     const failure = await restore(plainBackup, target).catch((error) => error);
     expect(failure).toBeInstanceOf(ArchiveError);
     expect(failure.message).toBe("The database is not empty: it has users. Nothing was changed; use another one.");
-    expect(await sumTables(target)).toEqual(before);
+    expect(await summarizeTables(target)).toEqual(summariesBefore);
   }, 60_000);
 
   test("if the backup is damaged or truncated, or the restore is aborted", async () => {
     const target = await createDatabase({ isMigrated: false });
-    const damaged = Buffer.from(plainBackup);
-    damaged[damaged.length - 20] = (damaged[damaged.length - 20] ?? 0) ^ 1;
-    expect(await getFailureReason(restore(damaged, target))).toBe("damaged");
+    const damagedBackup = Buffer.from(plainBackup);
+    damagedBackup[damagedBackup.length - 20] = (damagedBackup[damagedBackup.length - 20] ?? 0) ^ 1;
+    expect(await getFailureReason(restore(damagedBackup, target))).toBe("damaged");
     expect(await getFailureReason(restore(plainBackup.subarray(0, -50), target))).toBe("truncated");
     for (const callback of ["onProgress", "onStep", "onSecret"]) {
       const controller = new AbortController();
@@ -143,18 +143,20 @@ describe("a restore changes nothing", () => {
         (error) => error,
       );
       expect({ callback, message: failure.message }).toEqual({ callback, message: "enough" });
-      expect({ callback, tables: await sumTables(target) }).toEqual({ callback, tables: {} });
+      expect({ callback, tables: await summarizeTables(target) }).toEqual({ callback, tables: {} });
     }
-    expect(await sumTables(target)).toEqual({});
+    expect(await summarizeTables(target)).toEqual({});
     await restore(plainBackup, target);
-    expect((await sumTables(target)).messages?.rows).toBe(200);
+    expect((await summarizeTables(target)).messages?.rows).toBe(200);
   }, 60_000);
 
   test("if the backup has a migration that this build doesn't know", async () => {
-    const newer = await createDatabase();
-    const bytes = await backUp(newer);
-    await newer`insert into migrations (name, checksum, version) values ('0099_later.sql', 'x', '9.8.7')`;
-    expect((await backUp(newer).catch((error) => error)).message).toMatch(/0099_later\.sql.*Use Parley 9\.8\.7/);
+    const newerDatabase = await createDatabase();
+    const bytes = await backUp(newerDatabase);
+    await newerDatabase`insert into migrations (name, checksum, version) values ('0099_later.sql', 'x', '9.8.7')`;
+    expect((await backUp(newerDatabase).catch((error) => error)).message).toMatch(
+      /0099_later\.sql.*Use Parley 9\.8\.7/,
+    );
     const target = await createDatabase();
     const removedMigration = bundledSql.migrations.pop();
     try {
@@ -187,7 +189,7 @@ describe("a backup", () => {
   test("is a consistent snapshot despite concurrent writes", async () => {
     const database = await createDatabase();
     await fillDatabase(database);
-    const before = await sumTables(database, ignoredTables);
+    const summariesBefore = await summarizeTables(database, ignoredTables);
     const chunks: Uint8Array[] = [];
     let isChanged = false;
     await writeBackup({
@@ -204,7 +206,7 @@ describe("a backup", () => {
     expect(isChanged).toBe(true);
     const target = await createDatabase();
     await restore(Buffer.concat(chunks), target);
-    expect(await sumTables(target, ignoredTables)).toEqual(before);
+    expect(await summarizeTables(target, ignoredTables)).toEqual(summariesBefore);
   }, 60_000);
 
   test("can be unpacked with other programs", async () => {
@@ -212,18 +214,18 @@ describe("a backup", () => {
       console.warn("zstd or tar is missing, so the backup is not unpacked with them.");
       return;
     }
-    const unpack = Bun.spawn(["sh", "-c", "zstd -dc | tar -xO tables/users/000001.copy"], {
+    const unpackProcess = Bun.spawn(["sh", "-c", "zstd -dc | tar -xO tables/users/000001.copy"], {
       stdin: new Blob([plainBackup]),
     });
-    const rows = (await new Response(unpack.stdout).text()).trimEnd().split("\n");
-    expect(await unpack.exited).toBe(0);
+    const rows = (await new Response(unpackProcess.stdout).text()).trimEnd().split("\n");
+    expect(await unpackProcess.exited).toBe(0);
     expect(rows.map((row) => row.split("\t")[1])).toEqual([1, 2, 3, 4, 5].map((n) => `p${n}@example.com`));
   });
 
   test("leaves no transaction open if its sink fails or it is aborted", async () => {
-    const failing = async () => Promise.reject(new Error("disk full"));
+    const failingSink = async () => Promise.reject(new Error("disk full"));
     for (const passphrase of [undefined, "x"])
-      await expect(writeBackup({ database: sourceDatabase, sink: failing, secret, passphrase })).rejects.toThrow(
+      await expect(writeBackup({ database: sourceDatabase, sink: failingSink, secret, passphrase })).rejects.toThrow(
         "disk full",
       );
     const controller = new AbortController();
@@ -231,9 +233,9 @@ describe("a backup", () => {
     await expect(writeBackup({ database: sourceDatabase, sink, secret, signal: controller.signal })).rejects.toThrow(
       "enough",
     );
-    const [open] = await sourceDatabase`
+    const [openTransactions] = await sourceDatabase`
       select count(*)::int from pg_stat_activity where datname = current_database() and state like 'idle in transaction%'`;
-    expect(open?.count).toBe(0);
+    expect(openTransactions?.count).toBe(0);
   }, 60_000);
 
   // The embedded Postgres can't have a pooler: its socket folder is private.
@@ -248,15 +250,15 @@ describe("a backup", () => {
         users: [target.user],
       });
       const url = bouncer.url(name, target.user);
-      const pooled = openDatabase({ target: { url }, poolSize: 3 });
+      const pooledDatabase = openDatabase({ target: { url }, poolSize: 3 });
       try {
-        await prepareSession(pooled, silentLog);
-        const { tables } = await verifyBackup(createSource(await backUp(pooled)));
+        await prepareSession(pooledDatabase, silentLog);
+        const { tables } = await verifyBackup(createSource(await backUp(pooledDatabase)));
         expect(tables.find(({ name }) => name === "messages")?.rows).toBe(200);
-        const failure = await restore(plainBackup, pooled).catch((error) => error);
+        const failure = await restore(plainBackup, pooledDatabase).catch((error) => error);
         expect(failure.message).toContain("connect DATABASE_URL directly to Postgres");
       } finally {
-        await pooled.end({ timeout: 1 });
+        await pooledDatabase.end({ timeout: 1 });
         await database.end({ timeout: 1 });
         await bouncer.stop();
       }
@@ -284,24 +286,28 @@ describe("verification", () => {
 
   test("detects any changed byte in a plain backup", async () => {
     const undetected: unknown[] = [];
-    // Every byte near the start and the end, and bytes at random positions.
-    const ends = Array.from({ length: 200 }, (_, n) => [n, plainBackup.length - 1 - n]).flat();
+    // Changes every byte near the start and the end, and bytes at random positions.
+    const edgeOffsets = Array.from({ length: 200 }, (_, n) => [n, plainBackup.length - 1 - n]).flat();
     const randomOffsets = Array.from({ length: 300 }, () => Math.floor(Math.random() * plainBackup.length));
-    for (const at of [...ends, ...randomOffsets]) {
-      const damaged = Buffer.from(plainBackup);
-      damaged[at] = (damaged[at] ?? 0) ^ (1 << Math.floor(Math.random() * 8));
-      const reason = await getFailureReason(verify(damaged));
+    for (const offset of [...edgeOffsets, ...randomOffsets]) {
+      const damagedBackup = Buffer.from(plainBackup);
+      damagedBackup[offset] = (damagedBackup[offset] ?? 0) ^ (1 << Math.floor(Math.random() * 8));
+      const reason = await getFailureReason(verify(damagedBackup));
       // If one of the first bytes is changed, the file isn't recognized as a backup.
-      if (reason !== "damaged" && !(at < 24 && reason === "foreign")) undetected.push([at, reason]);
+      if (reason !== "damaged" && !(offset < 24 && reason === "foreign")) undetected.push([offset, reason]);
     }
     expect(undetected).toEqual([]);
   }, 60_000);
 
   test("detects a plain backup that is truncated to any length", async () => {
     const undetected: unknown[] = [];
-    for (let at = 1; at < plainBackup.length; at += at < 100 ? 1 : Math.ceil(plainBackup.length / 150)) {
-      const reason = await getFailureReason(verify(plainBackup.subarray(0, at)));
-      if (reason !== "truncated") undetected.push([at, reason]);
+    for (
+      let length = 1;
+      length < plainBackup.length;
+      length += length < 100 ? 1 : Math.ceil(plainBackup.length / 150)
+    ) {
+      const reason = await getFailureReason(verify(plainBackup.subarray(0, length)));
+      if (reason !== "truncated") undetected.push([length, reason]);
     }
     expect(undetected).toEqual([]);
   }, 60_000);
@@ -312,21 +318,23 @@ describe("verification", () => {
       expect(await getFailureReason(verify(Buffer.from(otherFile)))).toBe("foreign");
     expect(await getFailureReason(verify(Bun.zstdCompressSync("a file of another program")))).toBe("foreign");
     const { encodeStart } = await import("../../src/db/archive/format.ts");
-    const newer = Buffer.concat([encodeStart(2), plainBackup.subarray(encodeStart().length)]);
-    expect(await getFailureReason(verify(newer))).toBe("newer");
+    const newerBackup = Buffer.concat([encodeStart(2), plainBackup.subarray(encodeStart().length)]);
+    expect(await getFailureReason(verify(newerBackup))).toBe("newer");
     expect(await getFailureReason(verify(encryptedBackup))).toBe("passphrase");
   }, 60_000);
 
   test("distinguishes a wrong passphrase from a damaged or truncated encrypted backup", async () => {
     expect(await getFailureReason(verify(encryptedBackup, "wrong"))).toBe("passphrase");
-    const damaged = Buffer.from(encryptedBackup);
-    damaged[1_000] = (damaged[1_000] ?? 0) ^ 1;
-    expect(["damaged", "truncated"]).toContain((await getFailureReason(verify(damaged, "correct horse"))) as string);
+    const damagedBackup = Buffer.from(encryptedBackup);
+    damagedBackup[1_000] = (damagedBackup[1_000] ?? 0) ^ 1;
+    expect(["damaged", "truncated"]).toContain(
+      (await getFailureReason(verify(damagedBackup, "correct horse"))) as string,
+    );
     expect(await getFailureReason(verify(encryptedBackup.subarray(0, -100), "correct horse"))).toBe("truncated");
   }, 60_000);
 });
 
-/** Returns the database's columns, indexes, constraints, triggers and functions, for a comparison. */
+/** Returns the database's columns, indexes, constraints, triggers and functions, for comparison. */
 async function describeSchema(sql: Database): Promise<unknown> {
   const [schema] = await sql`
     select
@@ -348,10 +356,10 @@ test.each([
   ["endless lines", "", "-> X25519 aaaa\n".repeat(4_096)],
 ])("an encryption header with %s is rejected without being buffered", async (_what, start, continuation) => {
   let sentBytes = 0;
-  async function* generate(): ByteSource {
+  async function* generateHeader(): ByteSource {
     yield Buffer.from(`age-encryption.org/v1\n${start}`);
     for (; sentBytes < 100_000_000; sentBytes += continuation.length) yield Buffer.from(continuation);
   }
-  expect(await getFailureReason(verifyBackup(generate(), { getPassphrase: async () => "x" }))).toBe("damaged");
+  expect(await getFailureReason(verifyBackup(generateHeader(), { getPassphrase: async () => "x" }))).toBe("damaged");
   expect(sentBytes).toBeLessThan(2_000_000);
 });

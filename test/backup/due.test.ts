@@ -5,7 +5,7 @@ import { getRetryDelayMs, isBackupDue } from "../../src/modules/backups/schedule
 const NIGHTLY = "15 2 * * *";
 
 describe("a backup", () => {
-  const stateAt = (now: string, doneUntil: string, changes: Partial<ScheduleState> = {}): ScheduleState => ({
+  const createState = (now: string, doneUntil: string, changes: Partial<ScheduleState> = {}): ScheduleState => ({
     origin: "0123abcd",
     now: new Date(now),
     doneUntil: new Date(doneUntil),
@@ -36,14 +36,14 @@ describe("a backup", () => {
       false,
     ],
   ])("%s", (_, now, doneUntil, timeZone, isDue) => {
-    expect(isBackupDue(stateAt(now, doneUntil), NIGHTLY, timeZone)).toBe(isDue);
+    expect(isBackupDue(createState(now, doneUntil), NIGHTLY, timeZone)).toBe(isDue);
   });
 
-  test("isn't due after a failure until its retry time", () => {
-    const state = (now: string) =>
-      stateAt(now, "2026-11-28T02:15:30Z", { failures: 1, retryAt: new Date("2026-11-29T02:16:00Z") });
-    expect(isBackupDue(state("2026-11-29T02:15:59Z"), NIGHTLY, "UTC")).toBe(false);
-    expect(isBackupDue(state("2026-11-29T02:16:00Z"), NIGHTLY, "UTC")).toBe(true);
+  test("isn't due after a failure before its retry time", () => {
+    const createFailedState = (now: string) =>
+      createState(now, "2026-11-28T02:15:30Z", { failures: 1, retryAt: new Date("2026-11-29T02:16:00Z") });
+    expect(isBackupDue(createFailedState("2026-11-29T02:15:59Z"), NIGHTLY, "UTC")).toBe(false);
+    expect(isBackupDue(createFailedState("2026-11-29T02:16:00Z"), NIGHTLY, "UTC")).toBe(true);
   });
 
   test("is retried with increasing delays of up to an hour", () => {

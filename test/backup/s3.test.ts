@@ -51,9 +51,11 @@ test("data written in chunks of any size is uploaded in parts, and read back unc
   const store = createStore();
   await store.prepare(null);
   const content = Buffer.alloc(45 * MIB + 12_345);
-  for (let at = 0; at < content.length; at += 4) content.writeUInt32LE(at, Math.min(at, content.length - 4));
+  for (let offset = 0; offset < content.length; offset += 4)
+    content.writeUInt32LE(offset, Math.min(offset, content.length - 4));
   const file = await store.create("a");
-  for (let at = 0; at < content.length; at += 777_777) await file.write(content.subarray(at, at + 777_777));
+  for (let offset = 0; offset < content.length; offset += 777_777)
+    await file.write(content.subarray(offset, offset + 777_777));
   expect(s3.objects.size).toBe(0);
   await file.finish();
   expect(s3.requests.filter((request) => request.includes("partNumber")).length).toBeGreaterThan(2);
@@ -71,16 +73,16 @@ test("memory use is limited while the bucket is slow", async () => {
   s3.state.delayMs = 50;
   const file = await store.create("slow");
   let sentBytes = 0;
-  let maxBuffered = 0;
+  let bufferedBytesMax = 0;
   for (; sentBytes < 96 * MIB; sentBytes += MIB) {
     await file.write(Buffer.alloc(MIB));
-    const arrived = [...s3.uploads.values()]
+    const arrivedBytes = [...s3.uploads.values()]
       .flatMap(({ parts }) => [...parts.values()])
       .reduce((sum, { length }) => sum + length, 0);
-    maxBuffered = Math.max(maxBuffered, sentBytes + MIB - arrived);
+    bufferedBytesMax = Math.max(bufferedBytesMax, sentBytes + MIB - arrivedBytes);
   }
   await file.finish();
-  expect(maxBuffered).toBeLessThanOrEqual(48 * MIB);
+  expect(bufferedBytesMax).toBeLessThanOrEqual(48 * MIB);
   expect(s3.objects.get("p/slow")?.length).toBe(96 * MIB);
 });
 
@@ -94,22 +96,22 @@ test.each([1, 20])("a discarded backup of %p MiB leaves nothing in the bucket", 
 
 test("temporary failures are retried, and a permanent failure is reported with a remedy", async () => {
   const store = createStore();
-  let rejections = 2;
-  const slowDown = () =>
+  let remainingRejections = 2;
+  const createSlowDownResponse = () =>
     new Response("<Error><Code>SlowDown</Code><Message>Slow down.</Message></Error>", { status: 503 });
   s3.state.intercept = ({ query, method }) => {
     // Bun's client doesn't retry the start of an upload. The whole backup is retried a minute later.
     if (method === "POST") return undefined;
-    rejections -= query.get("partNumber") === "1" || !query.has("partNumber") ? 1 : 0;
-    return rejections >= 0 ? slowDown() : undefined;
+    remainingRejections -= query.get("partNumber") === "1" || !query.has("partNumber") ? 1 : 0;
+    return remainingRejections >= 0 ? createSlowDownResponse() : undefined;
   };
   await store.prepare(null);
-  rejections = 2;
+  remainingRejections = 2;
   const file = await store.create("c");
   for (let n = 0; n < 20; n += 1) await file.write(Buffer.alloc(MIB));
   await file.finish();
   expect(s3.objects.get("p/c")?.length).toBe(20 * MIB);
-  rejections = Number.POSITIVE_INFINITY;
+  remainingRejections = Number.POSITIVE_INFINITY;
   expect(await getErrorMessage(store.list())).toBe(
     "s3://backups/p/ can't be listed (SlowDown: Slow down); check BACKUP_S3_ENDPOINT and the store's log.",
   );
@@ -122,7 +124,7 @@ test.each([
   ],
   [{ bucket: "another" }, /NoSuchBucket.+; create the bucket, or correct BACKUP_S3_BUCKET\.$/],
   [{ endpoint: "http://127.0.0.1:1" }, /; check BACKUP_S3_ENDPOINT, and that the store is running\.$/],
-])("the wrong setting %j is reported without the secret before anything is written", async (changes, expected) => {
+])("the incorrect setting %j is reported without the secret before anything is written", async (changes, expected) => {
   const message = await getErrorMessage(createStore(changes).prepare(null));
   expect(message).toMatch(expected);
   expect(message).not.toContain(s3.secretAccessKey);
@@ -166,12 +168,12 @@ test("scheduled backups are written to the bucket and verified, and old ones are
   for (const key of [oldKey, otherDatabaseKey]) s3.objects.set(key, Buffer.from("old"));
   while (s3.objects.has(oldKey)) await Bun.sleep(20);
   await parley.stop();
-  const [created = "", extra] = [...s3.objects.keys()].filter((key) => key !== otherDatabaseKey);
-  expect(extra).toBeUndefined();
+  const [createdKey = "", extraKey] = [...s3.objects.keys()].filter((key) => key !== otherDatabaseKey);
+  expect(extraKey).toBeUndefined();
   expect(s3.objects.has(otherDatabaseKey)).toBe(true);
-  expect(created).toMatch(/^deep\/er\/parley-\d{8}T\d{6}Z-[0-9a-f]{8}\.backup$/);
+  expect(createdKey).toMatch(/^deep\/er\/parley-\d{8}T\d{6}Z-[0-9a-f]{8}\.backup$/);
   const file = `/tmp/parley-s3-${process.pid}.backup`;
-  await Bun.write(file, s3.objects.get(created) ?? "");
+  await Bun.write(file, s3.objects.get(createdKey) ?? "");
   expect(readFileSync(file).includes("parley-backup")).toBe(true);
   unlinkSync(file);
   expect(lines.map(({ msg }) => msg)).toContain("scheduled backup written and verified");

@@ -1,7 +1,7 @@
 import type { Database, Sql } from "../../src/db/client.ts";
 
-/** Strings that are easily escaped or parsed wrongly. */
-export const DIFFICULT_TEXTS = [
+/** Strings that are easy to escape or parse incorrectly. */
+export const DIFFICULT_STRINGS = [
   "tab\there",
   "two\nlines\r\nand three",
   "back\\slash \\N \\. \\t",
@@ -33,9 +33,9 @@ export async function fillDatabase(sql: Sql, { users = 5, messages = 40 } = {}):
     insert into messages (conversation_id, seq, id, role, author_id, content, cost_usd, client_message_id, created_at,
       reasoning, output, reply_options)
     select md5('conversation ' || n)::uuid, seq, md5('message ' || n || ' ' || seq)::uuid, 'user', md5('user ' || n)::uuid,
-      (${DIFFICULT_TEXTS}::text[])[1 + seq % ${DIFFICULT_TEXTS.length}::int] || ' ' || seq, seq / 7.0, 'c' || seq, '2026-01-03'::timestamptz + seq * interval '1 ms',
-      nullif((${DIFFICULT_TEXTS}::text[])[1 + seq % ${DIFFICULT_TEXTS.length}::int], ''),
-      case when seq % 2 = 0 then json_build_object('z', seq, 'a', (${DIFFICULT_TEXTS}::text[])[1 + seq % ${DIFFICULT_TEXTS.length}::int]) end,
+      (${DIFFICULT_STRINGS}::text[])[1 + seq % ${DIFFICULT_STRINGS.length}::int] || ' ' || seq, seq / 7.0, 'c' || seq, '2026-01-03'::timestamptz + seq * interval '1 ms',
+      nullif((${DIFFICULT_STRINGS}::text[])[1 + seq % ${DIFFICULT_STRINGS.length}::int], ''),
+      case when seq % 2 = 0 then json_build_object('z', seq, 'a', (${DIFFICULT_STRINGS}::text[])[1 + seq % ${DIFFICULT_STRINGS.length}::int]) end,
       case when seq % 5 = 0 then '{"reply_format": {"schema": {"zebra": 1, "apple": null}}}'::json end
     from generate_series(1, ${users}::int) n, generate_series(1, ${messages}::int) seq`;
   await sql`
@@ -59,21 +59,24 @@ export async function fillDatabase(sql: Sql, { users = 5, messages = 40 } = {}):
   await sql`insert into tickets (hash, api_key_id, expires_at) values ('\\x00', md5('ticket')::uuid, now())`;
 }
 
-export type TableSums = Record<string, { rows: number; checksum: string }>;
+export type TableSummaries = Record<string, { rows: number; checksum: string }>;
 
 /** Computes the row count and checksum of each table, independently of the backup code. */
-export async function sumTables(database: Database, ignoredTables: readonly string[] = []): Promise<TableSums> {
+export async function summarizeTables(
+  database: Database,
+  ignoredTables: readonly string[] = [],
+): Promise<TableSummaries> {
   const tables = await database<{ name: string }[]>`
     select relname as name from pg_class
     where relnamespace = current_schema()::regnamespace and relkind = 'r' and relpersistence = 'p' order by 1`;
-  const sums: TableSums = {};
+  const summaries: TableSummaries = {};
   for (const { name } of tables) {
     if (ignoredTables.includes(name)) continue;
-    const [sum] = await database<{ rows: number; checksum: string }[]>`
+    const [summary] = await database<{ rows: number; checksum: string }[]>`
       select count(*)::int as rows,
         coalesce(md5(string_agg(md5(t::text), '' order by t::text collate "C")), '') as checksum
       from ${database(name)} t`;
-    if (sum) sums[name] = sum;
+    if (summary) summaries[name] = summary;
   }
-  return sums;
+  return summaries;
 }

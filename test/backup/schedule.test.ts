@@ -13,7 +13,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openBackupFile, verifyBackup } from "../../src/db/archive.ts";
 import type { Database } from "../../src/db/client.ts";
-import { createJobs } from "../../src/jobs/runner.ts";
+import { createJobRunner } from "../../src/jobs/runner.ts";
 import { createId } from "../../src/lib/id.ts";
 import { createMetrics } from "../../src/lib/metrics.ts";
 import { createFolderStore } from "../../src/modules/backups/folder-store.ts";
@@ -26,7 +26,7 @@ import { fillDatabase } from "./sample-data.ts";
 
 const cleanups: (() => unknown)[] = [];
 afterAll(async () => {
-  for (const step of cleanups.splice(0).reverse()) await step();
+  for (const cleanUp of cleanups.splice(0).reverse()) await cleanUp();
 });
 
 const secret = { value: "a secret for tests, longer than 32 bytes", isConfigured: false };
@@ -37,8 +37,8 @@ const NIGHTLY = "15 2 * * *";
 let database: Database;
 let folder: string;
 beforeEach(async () => {
-  const created = await createTestDatabase();
-  database = created.database;
+  const testDatabase = await createTestDatabase();
+  database = testDatabase.database;
   folder = mkdtempSync(join(tmpdir(), "parley-schedule-"));
   const [createdDatabase, path] = [database, folder];
   cleanups.push(
@@ -47,9 +47,9 @@ beforeEach(async () => {
   );
 });
 
-type Options = { pattern?: string; store?: BackupStore; newest?: number; passphrase?: string };
+type ServiceOptions = { pattern?: string; store?: BackupStore; newest?: number; passphrase?: string };
 
-function createService({ pattern = EVERY_SECOND, store, newest = 2, passphrase }: Options = {}) {
+function createService({ pattern = EVERY_SECOND, store, newest = 2, passphrase }: ServiceOptions = {}) {
   const metrics = createMetrics({ version: "test", commit: "test" });
   const { log, lines } = createTestLog();
   const service = createBackupService({
@@ -62,16 +62,16 @@ function createService({ pattern = EVERY_SECOND, store, newest = 2, passphrase }
     passphrase,
     retention: { newest, daily: 0, weekly: 0 },
   });
-  const readMetrics = async () =>
+  const listMetrics = async () =>
     (await metrics.registry.metrics()).split("\n").filter((line) => line.startsWith("parley_backup"));
-  return { service, lines, readMetrics };
+  return { service, lines, listMetrics };
 }
 
 /** Backdates the last backup and the next retry. */
 const backdateSchedule = (interval: string) =>
   database`update backup_schedule set done_until = done_until - ${interval}::interval, retry_at = retry_at - ${interval}::interval`;
 
-/** Waits until the next second, so that the next backup gets a different name. */
+/** Waits until the next second, so that the next backup receives a different name. */
 const waitUntilNextSecond = () => Bun.sleep(1_010 - (Date.now() % 1_000));
 
 const listBackups = () => readdirSync(folder).sort();
@@ -80,22 +80,22 @@ const verifyFile = async (name: string, passphrase?: string) =>
 
 test("the schedule begins at the first start, and one backup replaces all missed backups", async () => {
   await fillDatabase(database);
-  const { service, readMetrics } = createService({ pattern: NIGHTLY });
-  expect(await readMetrics()).toEqual([]);
+  const { service, listMetrics } = createService({ pattern: NIGHTLY });
+  expect(await listMetrics()).toEqual([]);
   expect(await service.isDue()).toBe(false);
   expect(await service.isDue()).toBe(false);
   await backdateSchedule("3 days");
   expect(await service.isDue()).toBe(true);
-  await service.makeDue(neverAborted);
-  const [name = "", ...others] = listBackups();
-  expect(others).toEqual([]);
+  await service.makeDueBackup(neverAborted);
+  const [name = "", ...otherNames] = listBackups();
+  expect(otherNames).toEqual([]);
   expect(name).toMatch(/^parley-\d{8}T\d{6}Z-[0-9a-f]{8}\.backup$/);
   expect(statSync(join(folder, name)).mode & 0o777).toBe(0o600);
   expect(await verifyFile(name)).toMatchObject({ isEncrypted: false, jwtSecret: { state: "included" } });
   expect(await service.isDue()).toBe(false);
-  await service.makeDue(neverAborted);
+  await service.makeDueBackup(neverAborted);
   expect(listBackups()).toEqual([name]);
-  expect(await readMetrics()).toEqual([
+  expect(await listMetrics()).toEqual([
     expect.stringMatching(/^parley_backup_last_success_timestamp_seconds 1[78]\d{8}/),
     `parley_backup_size_bytes ${statSync(join(folder, name)).size}`,
     'parley_backups_total{outcome="success"} 1',
@@ -103,7 +103,7 @@ test("the schedule begins at the first start, and one backup replaces all missed
   // Another instance reports the same size.
   const otherInstance = createService({ pattern: NIGHTLY });
   await otherInstance.service.isDue();
-  expect((await otherInstance.readMetrics()).join()).toContain(
+  expect((await otherInstance.listMetrics()).join()).toContain(
     `parley_backup_size_bytes ${statSync(join(folder, name)).size}`,
   );
 });
@@ -117,7 +117,7 @@ test("old backups are deleted, but not those of other databases", async () => {
   for (let n = 0; n < 3; n += 1) {
     if (n > 0) await waitUntilNextSecond();
     await backdateSchedule("1 minute");
-    await service.makeDue(neverAborted);
+    await service.makeDueBackup(neverAborted);
     createdBackups.push(
       ...listBackups().filter((name) => !otherFiles.includes(name) && !createdBackups.includes(name)),
     );
@@ -131,7 +131,7 @@ test("backups are encrypted with the passphrase", async () => {
   const { service } = createService({ passphrase: "correct horse" });
   await service.isDue();
   await backdateSchedule("1 minute");
-  await service.makeDue(neverAborted);
+  await service.makeDueBackup(neverAborted);
   const [name = ""] = listBackups();
   expect((await verifyFile(name, "correct horse")).isEncrypted).toBe(true);
   expect(readFileSync(join(folder, name)).includes("age-encryption")).toBe(true);
@@ -140,16 +140,16 @@ test("backups are encrypted with the passphrase", async () => {
 test("two instances create one backup, and an interrupted backup leaves nothing behind", async () => {
   const folderStore: BackupStore = createFolderStore({ folder });
   let openCount = 0;
-  let openMax = 0;
-  let writes = 0;
+  let openCountMax = 0;
+  let createdCount = 0;
   let isBlocked = true;
   const store: BackupStore = {
     ...folderStore,
     async create(name) {
       const file = await folderStore.create(name);
       openCount += 1;
-      writes += 1;
-      openMax = Math.max(openMax, openCount);
+      createdCount += 1;
+      openCountMax = Math.max(openCountMax, openCount);
       const close = () => {
         openCount -= 1;
       };
@@ -165,9 +165,9 @@ test("two instances create one backup, and an interrupted backup leaves nothing 
   };
   const instances = [createService({ pattern: NIGHTLY, store }), createService({ pattern: NIGHTLY, store })].map(
     ({ service }) => {
-      const jobs = createJobs({ database, log: silentLog, instanceId: createId() });
+      const jobs = createJobRunner({ database, log: silentLog, instanceId: createId() });
       registerBackupJobs(
-        { ...jobs, everyOnOne: (name, _, job, isDue) => jobs.everyOnOne(name, 20, job, isDue) },
+        { ...jobs, scheduleOnOneInstance: (name, _, job, isDue) => jobs.scheduleOnOneInstance(name, 20, job, isDue) },
         { backups: service },
       );
       return jobs;
@@ -176,49 +176,49 @@ test("two instances create one backup, and an interrupted backup leaves nothing 
   for (const jobs of instances) jobs.start();
   while ((await database`select 1 from backup_schedule`).length === 0) await Bun.sleep(5);
   await backdateSchedule("2 days");
-  while (writes === 0) await Bun.sleep(5);
+  while (createdCount === 0) await Bun.sleep(5);
   await Bun.sleep(200);
-  expect({ writes, openMax }).toEqual({ writes: 1, openMax: 1 });
+  expect({ createdCount, openCountMax }).toEqual({ createdCount: 1, openCountMax: 1 });
   const [{ owner } = { owner: "" }] = await database<{ owner: string }[]>`select owner from jobs where key = 'backup'`;
   expect(owner).not.toBe("");
   isBlocked = false;
   while (listBackups().filter((name) => name.endsWith(".backup")).length === 0) await Bun.sleep(5);
   await Bun.sleep(300);
-  expect({ writes, openMax, openCount }).toEqual({ writes: 1, openMax: 1, openCount: 0 });
+  expect({ createdCount, openCountMax, openCount }).toEqual({ createdCount: 1, openCountMax: 1, openCount: 0 });
 
   // Both instances are stopped during the next backup.
   isBlocked = true;
   await backdateSchedule("2 days");
-  while (writes === 1) await Bun.sleep(5);
+  while (createdCount === 1) await Bun.sleep(5);
   const [job] = await database<{ owner: string }[]>`select owner from jobs where key = 'backup'`;
   expect(job).toBeDefined();
-  const stops = instances.map((jobs) => jobs.stop(Date.now() + 5_000));
+  const stopPromises = instances.map((jobs) => jobs.stop(Date.now() + 5_000));
   isBlocked = false;
-  await Promise.all(stops);
+  await Promise.all(stopPromises);
   expect(listBackups()).toHaveLength(1);
-  const next = createService({ pattern: NIGHTLY });
-  expect(await next.service.isDue()).toBe(true);
-  await next.service.makeDue(neverAborted);
+  const nextInstance = createService({ pattern: NIGHTLY });
+  expect(await nextInstance.service.isDue()).toBe(true);
+  await nextInstance.service.makeDueBackup(neverAborted);
   expect(listBackups()).toHaveLength(2);
 }, 30_000);
 
 describe("a backup", () => {
   test("that fails is logged with a remedy, counted and retried, and the previous backup is kept", async () => {
-    const { service, lines, readMetrics } = createService({ newest: 1 });
+    const { service, lines, listMetrics } = createService({ newest: 1 });
     await service.isDue();
     await backdateSchedule("1 minute");
-    await service.makeDue(neverAborted);
+    await service.makeDueBackup(neverAborted);
     const [lastBackup = ""] = listBackups();
     expect(service.isHealthy()).toBe(true);
 
-    const onFullDisk = createService({
+    const fullDiskInstance = createService({
       newest: 1,
       store: createFolderStore({ folder, findFreeBytesIn: async () => 1_000_000 }),
     });
     await backdateSchedule("1 minute");
-    await onFullDisk.service.makeDue(neverAborted);
+    await fullDiskInstance.service.makeDueBackup(neverAborted);
     expect(listBackups()).toEqual([lastBackup]);
-    expect(onFullDisk.lines.filter(({ level }) => level === "error")).toEqual([
+    expect(fullDiskInstance.lines.filter(({ level }) => level === "error")).toEqual([
       expect.objectContaining({
         msg: "scheduled backup failed; it will be retried",
         place: folder,
@@ -229,21 +229,21 @@ describe("a backup", () => {
         ),
       }),
     ]);
-    expect((await onFullDisk.readMetrics()).join()).toContain('parley_backups_total{outcome="failure"} 1');
-    expect(onFullDisk.service.isHealthy()).toBe(false);
-    expect(await onFullDisk.service.isDue()).toBe(false);
+    expect((await fullDiskInstance.listMetrics()).join()).toContain('parley_backups_total{outcome="failure"} 1');
+    expect(fullDiskInstance.service.isHealthy()).toBe(false);
+    expect(await fullDiskInstance.service.isDue()).toBe(false);
     // The other instance reports the failure too.
     expect(await service.isDue()).toBe(false);
     expect(service.isHealthy()).toBe(false);
     await backdateSchedule("61 seconds");
     expect(await service.isDue()).toBe(true);
     await waitUntilNextSecond();
-    await service.makeDue(neverAborted);
+    await service.makeDueBackup(neverAborted);
     expect(service.isHealthy()).toBe(true);
     expect(listBackups()).toHaveLength(1);
     expect(listBackups()).not.toEqual([lastBackup]);
     expect(lines.filter(({ level }) => level === "error")).toEqual([]);
-    expect((await readMetrics()).join()).toContain('parley_backups_total{outcome="success"} 2');
+    expect((await listMetrics()).join()).toContain('parley_backups_total{outcome="success"} 2');
   }, 30_000);
 
   test.each([
@@ -253,7 +253,7 @@ describe("a backup", () => {
     const { service } = createService({ newest: 1 });
     await service.isDue();
     await backdateSchedule("1 minute");
-    await service.makeDue(neverAborted);
+    await service.makeDueBackup(neverAborted);
     const lastBackup = listBackups();
     expect(lastBackup).toHaveLength(1);
     await waitUntilNextSecond();
@@ -267,11 +267,11 @@ describe("a backup", () => {
         return folderStore.read(name, bytes);
       },
     };
-    const corrupting = createService({ newest: 1, store });
+    const corruptingInstance = createService({ newest: 1, store });
     await backdateSchedule("1 minute");
-    await corrupting.service.makeDue(neverAborted);
+    await corruptingInstance.service.makeDueBackup(neverAborted);
     expect(listBackups()).toEqual(lastBackup);
-    expect(corrupting.service.isHealthy()).toBe(false);
+    expect(corruptingInstance.service.isHealthy()).toBe(false);
   });
 
   test("fails if BACKUP_DIR isn't a folder, but recreates a missing folder", async () => {
@@ -280,28 +280,28 @@ describe("a backup", () => {
     rmSync(folder, { recursive: true });
     writeFileSync(folder, "");
     await backdateSchedule("1 minute");
-    await service.makeDue(neverAborted);
+    await service.makeDueBackup(neverAborted);
     expect(lines.find(({ level }) => level === "error")?.reason).toStartWith(`BACKUP_DIR ${folder} can't be used (`);
     rmSync(folder);
     await backdateSchedule("10 minutes");
-    await service.makeDue(neverAborted);
+    await service.makeDueBackup(neverAborted);
     expect(listBackups()).toHaveLength(1);
     expect(statSync(folder).mode & 0o777).toBe(0o700);
   });
 
   test("fails before it uses up the database's disk space", async () => {
-    let checks = 0;
+    let checkCount = 0;
     const findFreeBytesIn = async () => {
-      checks += 1;
-      return checks === 1 ? 1e12 : 100e6;
+      checkCount += 1;
+      return checkCount === 1 ? 1e12 : 100e6;
     };
     const { service, lines } = createService({
       store: createFolderStore({ folder, findFreeBytesIn, checkIntervalBytes: 5_000 }),
     });
     await service.isDue();
     await backdateSchedule("1 minute");
-    await service.makeDue(neverAborted);
-    expect(checks).toBe(2);
+    await service.makeDueBackup(neverAborted);
+    expect(checkCount).toBe(2);
     expect(lines.find(({ level }) => level === "error")?.reason).toMatch(/^The disk of .+ has 100\.0 MB free/);
     expect(listBackups()).toEqual([]);
   }, 60_000);

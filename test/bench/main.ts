@@ -21,7 +21,7 @@ import { type BenchPostgres, startPostgres } from "./support/postgres.ts";
 import { formatTable, isTargetMissed, type Line } from "./support/report.ts";
 import { runCleanups } from "./support/temporary.ts";
 
-const ROUNDS = 5;
+const DEFAULT_ROUNDS = 5;
 const benchmarks: Record<string, Benchmark> = {
   sends: measureSends,
   "hot-conversation": measureHotConversation,
@@ -40,10 +40,12 @@ const benchmarks: Record<string, Benchmark> = {
   caches: measureCaches,
 };
 
-const options = process.argv.slice(2).filter((word) => word.startsWith("--"));
-const names = process.argv.slice(2).filter((word) => !word.startsWith("--"));
-const rounds = Number(options.find((option) => option.startsWith("--rounds="))?.slice("--rounds=".length) ?? ROUNDS);
-const shouldRefill = options.includes("--fresh");
+const options = process.argv.slice(2).filter((argument) => argument.startsWith("--"));
+const names = process.argv.slice(2).filter((argument) => !argument.startsWith("--"));
+const rounds = Number(
+  options.find((option) => option.startsWith("--rounds="))?.slice("--rounds=".length) ?? DEFAULT_ROUNDS,
+);
+const shouldRecreateData = options.includes("--fresh");
 const unknownNames = names.filter((name) => !benchmarks[name]);
 if (unknownNames.length > 0 || !Number.isInteger(rounds) || rounds < 1) {
   console.error(
@@ -69,7 +71,7 @@ try {
   const notes: string[] = [];
   for (const name of names.length > 0 ? names : Object.keys(benchmarks)) {
     console.error(`${name}: 1 warm-up round and ${rounds} measured rounds …`);
-    const report = await benchmarks[name]?.({ rounds, isFresh: shouldRefill, getPostgres });
+    const report = await benchmarks[name]?.({ rounds, shouldRecreateData, getPostgres });
     lines.push(...(report?.lines ?? []));
     notes.push(...(report?.notes ?? []));
   }

@@ -23,48 +23,49 @@ const ANSWERS = 3_000;
 const PIECES = 20;
 const PIECE_CHARS = 50;
 const PIECE_DELAY_MS = 100;
-/** Concurrent requests. Registrations have fewer, because they hash passwords. */
+/** The number of concurrent requests. It is lower for registrations, because they hash passwords. */
 const WORKERS = 200;
 const REGISTRATION_WORKERS = 20;
 
+/** The size of each table in bytes. */
 type Sizes = Map<string, { heap: number; indexes: number; toast: number }>;
 
-const server = await startInstalledPostgres({ settings: { fsync: "off" }, isProcessWide: true });
-const admin = openDatabase({ target: { ...server, database: "postgres" }, poolSize: 1 });
+const postgresServer = await startInstalledPostgres({ settings: { fsync: "off" }, isProcessWide: true });
+const admin = openDatabase({ target: { ...postgresServer, database: "postgres" }, poolSize: 1 });
 await admin`create database storage`;
 await admin.end();
-const target = { socketDirectory: server.socketDirectory, user: server.user, database: "storage" };
+const target = { socketDirectory: postgresServer.socketDirectory, user: postgresServer.user, database: "storage" };
 const database = openDatabase({ target, poolSize: 10 });
 await migrate(database, silentLog);
 const provider = startMockProvider();
-provider.script("one", {
+provider.script("storage", {
   pieces: Array.from({ length: PIECES }, () => "lorem ipsum ".repeat(9).slice(0, PIECE_CHARS)),
   pieceDelayMs: PIECE_DELAY_MS,
 });
 const parley = await startApp({
   database: { database, name: "storage", target },
-  config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one", RATE_LIMIT_ENABLED: "false" },
+  config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/storage", RATE_LIMIT_ENABLED: "false" },
 });
 
 const accounts: Account[] = [];
 const conversations: { id: string; owner: Account }[] = [];
-const pick = <T>(list: readonly T[], index: number): T => list[index % list.length] as T;
+const pickInRotation = <T>(list: readonly T[], index: number): T => list[index % list.length] as T;
 
-const registerOne = async () => {
+const registerUser = async () => {
   accounts.push(await parley.register(`${createId()}@example.com`, "Somebody Somewhere"));
 };
-await measure("a user with a session", USERS, registerOne, { workers: REGISTRATION_WORKERS });
-await measure("a conversation of two", CONVERSATIONS, async (index) => {
-  const owner = pick(accounts, index);
-  const { id } = await createConversation(parley, owner, [pick(accounts, index + 1)]);
+await measureGrowth("a user with a session", USERS, registerUser, { workers: REGISTRATION_WORKERS });
+await measureGrowth("a conversation of two", CONVERSATIONS, async (index) => {
+  const owner = pickInRotation(accounts, index);
+  const { id } = await createConversation(parley, owner, [pickInRotation(accounts, index + 1)]);
   conversations.push({ id, owner });
 });
 const content = "lorem ipsum ".repeat(MESSAGE_CHARS).slice(0, MESSAGE_CHARS);
-await measure(`a message of ${MESSAGE_CHARS} characters`, MESSAGES, (index) => send(index, { content }));
-await measure(
+await measureGrowth(`a message of ${MESSAGE_CHARS} characters`, MESSAGES, (index) => sendMessage(index, { content }));
+await measureGrowth(
   `an answer of ${PIECES * PIECE_CHARS} characters, with its question of ${MESSAGE_CHARS}`,
   ANSWERS,
-  (index) => send(index, { content, reply: true }),
+  (index) => sendMessage(index, { content, reply: true }),
   { finish: waitForAnswers },
 );
 await parley.stop();
@@ -72,8 +73,8 @@ await provider.stop();
 await database.end();
 process.exit(0);
 
-async function send(index: number, json: Record<string, unknown>): Promise<void> {
-  const { id, owner } = pick(conversations, index);
+async function sendMessage(index: number, json: Record<string, unknown>): Promise<void> {
+  const { id, owner } = pickInRotation(conversations, index);
   const response = await parley.fetch(`/api/v1/conversations/${id}/messages`, {
     token: owner.access_token,
     json: { ...json, client_message_id: createId() },
@@ -88,36 +89,38 @@ async function waitForAnswers(): Promise<void> {
 }
 
 /** Runs `work` `count` times, and prints the growth of each table per item. */
-async function measure(
-  what: string,
+async function measureGrowth(
+  label: string,
   count: number,
   work: (index: number) => Promise<void>,
   { workers = WORKERS, finish = async () => {} } = {},
 ): Promise<void> {
   await database`vacuum`;
   await database`checkpoint`;
-  const [sizesBefore, walBefore] = [await readSizes(database), await readWalPosition(database)];
-  let next = 0;
+  const [sizesBefore, walPositionBefore] = [await readSizes(database), await readWalPosition(database)];
+  let nextIndex = 0;
   const runWorker = async () => {
-    while (next < count) await work(next++);
+    while (nextIndex < count) await work(nextIndex++);
   };
   await Promise.all(Array.from({ length: workers }, runWorker));
   await finish();
-  const walBytes = Number((await readWalPosition(database)) - walBefore);
+  const walBytes = Number((await readWalPosition(database)) - walPositionBefore);
   await database`vacuum`;
   const sizes = await readSizes(database);
   const growth = [...sizes]
-    .map(([table, now]) => {
-      const before = sizesBefore.get(table) ?? { heap: 0, indexes: 0, toast: 0 };
-      const heap = (now.heap - before.heap) / count;
-      const indexes = (now.indexes - before.indexes) / count;
-      const toast = (now.toast - before.toast) / count;
-      return { table, heap, indexes, toast, all: heap + indexes + toast };
+    .map(([table, size]) => {
+      const sizeBefore = sizesBefore.get(table) ?? { heap: 0, indexes: 0, toast: 0 };
+      const heap = (size.heap - sizeBefore.heap) / count;
+      const indexes = (size.indexes - sizeBefore.indexes) / count;
+      const toast = (size.toast - sizeBefore.toast) / count;
+      return { table, heap, indexes, toast, total: heap + indexes + toast };
     })
-    .filter(({ all }) => Math.abs(all) >= 1)
-    .toSorted((one, other) => other.all - one.all);
-  const total = growth.reduce((sum, { all }) => sum + all, 0);
-  console.log(`\n${what}: ${total.toFixed(0)} bytes, WAL ${(walBytes / count).toFixed(0)} bytes (${count} of them)`);
+    .filter(({ total }) => Math.abs(total) >= 1)
+    .toSorted((a, b) => b.total - a.total);
+  const totalBytes = growth.reduce((sum, { total }) => sum + total, 0);
+  console.log(
+    `\n${label}: ${totalBytes.toFixed(0)} bytes, WAL ${(walBytes / count).toFixed(0)} bytes (average of ${count})`,
+  );
   for (const { table, heap, indexes, toast } of growth)
     console.log(`  ${table}: rows ${heap.toFixed(0)}, indexes ${indexes.toFixed(0)}, out of line ${toast.toFixed(0)}`);
 }

@@ -3,6 +3,7 @@ import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createTestDatabase } from "../support/postgres.ts";
+import { waitUntil } from "../support/wait-until.ts";
 
 setDefaultTimeout(40_000);
 let provider: MockProvider;
@@ -30,36 +31,28 @@ afterAll(async () => {
 });
 
 const longAnswer = { pieces: Array.from({ length: 500 }, (_, n) => `w${n} `), pieceDelayMs: 20 };
-const token = () => anna.access_token;
+const getToken = () => anna.access_token;
 
-async function waitUntil(check: () => Promise<boolean>): Promise<void> {
-  for (let waits = 0; waits < 600; waits += 1) {
-    if (await check()) return;
-    await Bun.sleep(25);
-  }
-  throw new Error("The condition was not met in time.");
-}
-
-const count = async (sql: Promise<readonly unknown[]>) => (await sql).length;
+const countRows = async (sql: Promise<readonly unknown[]>) => (await sql).length;
 
 /** Requests an answer, and waits until it has text. */
 async function startAnswer(): Promise<{ conversationId: string; path: string }> {
   const { id } = await createConversation(parley, anna);
   const path = `/api/v1/conversations/${id}/messages`;
-  const sent = await parley.fetch(path, { token: token(), json: { content: "Talk to me.", reply: true } });
-  const { reply } = (await sent.json()) as { reply: { id: string } };
+  const response = await parley.fetch(path, { token: getToken(), json: { content: "Talk to me.", reply: true } });
+  const { reply } = (await response.json()) as { reply: { id: string } };
   await waitUntil(
     async () =>
-      (await count(parley.database`
+      (await countRows(parley.database`
     select 1 from current_messages where id = ${reply.id} and content <> ''`)) > 0,
   );
   return { conversationId: id, path: `${path}/${reply.id}` };
 }
 
-const complete = (extraFields: object, signal?: AbortSignal) =>
+const requestCompletion = (extraFields: object, signal?: AbortSignal) =>
   fetch(`${parley.url}/v1/chat/completions`, {
     method: "POST",
-    headers: { authorization: `Bearer ${token()}`, "content-type": "application/json" },
+    headers: { authorization: `Bearer ${getToken()}`, "content-type": "application/json" },
     body: JSON.stringify({ model: "compatible/one", messages: [{ role: "user", content: "Why?" }], ...extraFields }),
     ...(signal && { signal }),
   });
@@ -87,7 +80,7 @@ async function waitUntilChargesMatch(): Promise<void> {
 
 test("the charged tokens match the metrics no matter how an answer ends", async () => {
   let previousTokens = 0;
-  const check = async (name: string) => {
+  const expectMatchingCharges = async (name: string) => {
     await waitUntilChargesMatch().catch(async () => {
       throw new Error(
         `${name}: ${await countTokens()} tokens counted, ${JSON.stringify(await fetchSpending())} charged.`,
@@ -102,30 +95,30 @@ test("the charged tokens match the metrics no matter how an answer ends", async 
   provider.script("two", { text: "and its end." });
   await startAnswer();
   await waitUntil(
-    async () => (await count(parley.database`select 1 from generations where status <> 'finished'`)) === 0,
+    async () => (await countRows(parley.database`select 1 from generations where status <> 'finished'`)) === 0,
   );
-  await check("completed after a failover");
+  await expectMatchingCharges("completed after a failover");
 
   provider.script("two", { pieces: ["Some ", "text"], fault: "cut", piecesBeforeFault: 1 });
-  const failedResponse = await complete({});
+  const failedResponse = await requestCompletion({});
   expect(failedResponse.status).toBe(503);
-  await check("failed on /v1");
+  await expectMatchingCharges("failed on /v1");
 
   provider.script("one", longAnswer);
-  const cancelled = await startAnswer();
-  await parley.fetch(`${cancelled.path}/cancel`, { method: "POST", token: token() });
-  await check("cancelled");
+  const cancelledAnswer = await startAnswer();
+  await parley.fetch(`${cancelledAnswer.path}/cancel`, { method: "POST", token: getToken() });
+  await expectMatchingCharges("cancelled");
 
   const deletedAnswer = await startAnswer();
-  await parley.fetch(`/api/v1/conversations/${deletedAnswer.conversationId}`, { method: "DELETE", token: token() });
-  await check("conversation deleted");
+  await parley.fetch(`/api/v1/conversations/${deletedAnswer.conversationId}`, { method: "DELETE", token: getToken() });
+  await expectMatchingCharges("conversation deleted");
 
   const controller = new AbortController();
-  const stream = await complete({ stream: true }, controller.signal);
+  const stream = await requestCompletion({ stream: true }, controller.signal);
   await stream.body?.getReader().read();
   await Bun.sleep(200);
   controller.abort();
-  await check("client of /v1 disconnected");
+  await expectMatchingCharges("client of /v1 disconnected");
 
   await startAnswer();
   provider.script("one", { text: "and the end." });
@@ -133,18 +126,18 @@ test("the charged tokens match the metrics no matter how an answer ends", async 
     update generations set fence = fence + 1, owner = gen_random_uuid(), lease_until = now() + interval '1 s'
     where status = 'running'`;
   await waitUntil(
-    async () => (await count(parley.database`select 1 from generations where status <> 'finished'`)) === 0,
+    async () => (await countRows(parley.database`select 1 from generations where status <> 'finished'`)) === 0,
   );
-  await check("taken over");
+  await expectMatchingCharges("taken over");
 
   provider.script("one", longAnswer);
   const { id: storedId } = await createConversation(parley, anna);
-  const completion = complete({ metadata: { conversation_id: storedId } }).catch(() => null);
+  const completion = requestCompletion({ metadata: { conversation_id: storedId } }).catch(() => null);
   await startAnswer();
   await parley.stop();
   hasStopped = true;
   await completion;
-  const spent = (await fetchSpending()).spent;
-  expect(spent).toBe(await countTokens());
-  expect(spent).toBeGreaterThan(previousTokens);
+  const spentTokens = (await fetchSpending()).spent;
+  expect(spentTokens).toBe(await countTokens());
+  expect(spentTokens).toBeGreaterThan(previousTokens);
 });

@@ -3,11 +3,11 @@ import { hasPrice } from "../../src/commands/load-config.ts";
 import { ConfigError, loadConfig } from "../../src/config.ts";
 import { parsePrices } from "../../src/lib/parse-prices.ts";
 
-const load = (environment: Record<string, string>) => loadConfig(environment, () => "", undefined, hasPrice);
+const loadTestConfig = (environment: Record<string, string>) => loadConfig(environment, () => "", undefined, hasPrice);
 
 function findProblems(environment: Record<string, string>): string[] {
   try {
-    load(environment);
+    loadTestConfig(environment);
     return [];
   } catch (error) {
     if (error instanceof ConfigError) return error.problems;
@@ -55,7 +55,7 @@ test.each([
 test.each([
   ["openai/a=1/2,compatible/own=1,openai/b=1/2", '"compatible/own=1" '],
   ['{"openai/a": {"input": 1, "output": 2, "cached": 3}}', '"{\\"openai/a\\":'],
-])("the error for the prices %s names the invalid one and the correct format", (text, invalid) => {
+])("the error for the prices %s mentions the invalid entry and the correct format", (text, invalid) => {
   const [problem] = findProblems({ AI_PRICES: text });
   expect(problem).toStartWith(`AI_PRICES: ${invalid}`);
   expect(problem).toContain("model=input/output[/cached_input[/cache_write]]");
@@ -80,7 +80,7 @@ test("a budget is rejected if it is too small for any answer, or if a model's pr
   expect(problems).toHaveLength(2);
   expect(problems[0]).toStartWith("BUDGET_USER_TOKENS_PER_DAY: ");
   expect(problems[1]).toStartWith("AI_PRICES: the price of compatible/own ");
-  const priced = { OPENAI_API_KEY: "k", AI_MODELS: "openai/gpt-5.2,openai/own", AI_PRICES: "openai/own=1/2" };
-  expect(findProblems({ ...priced, BUDGET_USER_USD_PER_DAY: "0.5" })).toEqual([]);
-  expect(load({ BUDGET_USER_USD_PER_DAY: "0.5" }).BUDGET_USER_USD_PER_DAY).toBe(0.5);
+  const pricedConfig = { OPENAI_API_KEY: "k", AI_MODELS: "openai/gpt-5.2,openai/own", AI_PRICES: "openai/own=1/2" };
+  expect(findProblems({ ...pricedConfig, BUDGET_USER_USD_PER_DAY: "0.5" })).toEqual([]);
+  expect(loadTestConfig({ BUDGET_USER_USD_PER_DAY: "0.5" }).BUDGET_USER_USD_PER_DAY).toBe(0.5);
 });

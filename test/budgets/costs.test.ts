@@ -23,7 +23,8 @@ afterEach(async () => {
 });
 afterAll(() => provider.stop());
 
-async function start(models: string[], config: Record<string, string> = {}): Promise<[TestApp, Account]> {
+/** Starts an instance and registers a user. */
+async function startAppWithUser(models: string[], config: Record<string, string> = {}): Promise<[TestApp, Account]> {
   app = await startApp({
     database: await createTestDatabase(10),
     config: {
@@ -115,9 +116,9 @@ const sum = (numbers: number[]): number => numbers.reduce((total, number) => tot
 async function sendAndWait(parley: TestApp, account: Account, conversationId: string, model: string): Promise<Message> {
   const json = { content: "And what about this?", reply: true, model };
   const path = `/api/v1/conversations/${conversationId}/messages`;
-  const sent = await parley.fetch(path, { token: account.access_token, json });
-  expect(sent.status).toBe(201);
-  const { reply } = (await sent.json()) as { reply: Message };
+  const response = await parley.fetch(path, { token: account.access_token, json });
+  expect(response.status).toBe(201);
+  const { reply } = (await response.json()) as { reply: Message };
   return waitUntilFinished(parley, account, `${path}/${reply.id}`);
 }
 
@@ -130,7 +131,7 @@ async function waitUntilFinished(parley: TestApp, account: Account, path: string
   throw new Error("The answer did not end in time.");
 }
 
-const getUsage = async (parley: TestApp, account: Account): Promise<BudgetUsage> =>
+const fetchUsage = async (parley: TestApp, account: Account): Promise<BudgetUsage> =>
   (await parley.fetch("/api/v1/me/usage", { token: account.access_token })).json() as Promise<BudgetUsage>;
 
 /** Fetches the values of a metric by their labels, such as `model="openai/one",kind="input"`. */
@@ -146,21 +147,21 @@ const sumTokens = (tokens: Record<string, number>): number =>
 
 describe("the cost of answers", () => {
   test("matches the provider's calculation for a conversation with cached prompts", async () => {
-    const claude: ClaudeCounts[] = [
+    const claudeCounts: ClaudeCounts[] = [
       { input: 21, written: 4_800, read: 0, output: 300 },
       { input: 50, written: 910, read: 4_800, output: 411 },
       { input: 12, written: 0, read: 5_710, output: 77 },
     ];
-    const gpt: GptCounts[] = [
+    const gptCounts: GptCounts[] = [
       { input: 5_000, cached: 0, output: 250, reasoning: 128 },
       { input: 5_433, cached: 4_992, output: 90, reasoning: 0 },
     ];
-    provider.script(CLAUDE, ...claude.map((counts) => ({ recording: createClaudeRecording(counts) })));
-    provider.script(GPT, ...gpt.map((counts) => ({ recording: createGptRecording(counts) })));
-    const [parley, anna] = await start([`anthropic/${CLAUDE}`, `openai/${GPT}`]);
+    provider.script(CLAUDE, ...claudeCounts.map((counts) => ({ recording: createClaudeRecording(counts) })));
+    provider.script(GPT, ...gptCounts.map((counts) => ({ recording: createGptRecording(counts) })));
+    const [parley, anna] = await startAppWithUser([`anthropic/${CLAUDE}`, `openai/${GPT}`]);
     const { id } = await createConversation(parley, anna);
     const costs: number[] = [];
-    for (const counts of claude) {
+    for (const counts of claudeCounts) {
       const { usage } = await sendAndWait(parley, anna, id, `anthropic/${CLAUDE}`);
       expect(usage).toMatchObject({
         input_tokens: counts.input + counts.written + counts.read,
@@ -169,16 +170,16 @@ describe("the cost of answers", () => {
       expect(usage?.cost_usd).toBeCloseTo(computeClaudeCost(counts), 8);
       costs.push(usage?.cost_usd ?? 0);
     }
-    for (const counts of gpt) {
+    for (const counts of gptCounts) {
       const { usage } = await sendAndWait(parley, anna, id, `openai/${GPT}`);
       expect(usage).toMatchObject({ input_tokens: counts.input, output_tokens: counts.output });
       expect(usage?.cost_usd).toBeCloseTo(computeGptCost(counts), 8);
       costs.push(usage?.cost_usd ?? 0);
     }
-    const claudeUsd = sum(claude.map(computeClaudeCost));
-    const gptUsd = sum(gpt.map(computeGptCost));
+    const claudeUsd = sum(claudeCounts.map(computeClaudeCost));
+    const gptUsd = sum(gptCounts.map(computeGptCost));
     expect(sum(costs)).toBeCloseTo(claudeUsd + gptUsd, 7);
-    const { day, month } = await getUsage(parley, anna);
+    const { day, month } = await fetchUsage(parley, anna);
     expect([day.spent_usd, month.spent_usd]).toEqual([
       expect.closeTo(claudeUsd + gptUsd, 7),
       expect.closeTo(claudeUsd + gptUsd, 7),
@@ -190,22 +191,22 @@ describe("the cost of answers", () => {
     const tokens = await fetchMetric(parley, "parley_ai_tokens_total");
     expect(tokens).toEqual({
       [`model="anthropic/${CLAUDE}",kind="input"`]: sum(
-        claude.map((counts) => counts.input + counts.written + counts.read),
+        claudeCounts.map((counts) => counts.input + counts.written + counts.read),
       ),
-      [`model="anthropic/${CLAUDE}",kind="output"`]: sum(claude.map(({ output }) => output)),
-      [`model="openai/${GPT}",kind="input"`]: sum(gpt.map(({ input }) => input)),
-      [`model="openai/${GPT}",kind="output"`]: sum(gpt.map(({ output }) => output)),
-      [`model="openai/${GPT}",kind="reasoning"`]: sum(gpt.map(({ reasoning }) => reasoning)),
+      [`model="anthropic/${CLAUDE}",kind="output"`]: sum(claudeCounts.map(({ output }) => output)),
+      [`model="openai/${GPT}",kind="input"`]: sum(gptCounts.map(({ input }) => input)),
+      [`model="openai/${GPT}",kind="output"`]: sum(gptCounts.map(({ output }) => output)),
+      [`model="openai/${GPT}",kind="reasoning"`]: sum(gptCounts.map(({ reasoning }) => reasoning)),
     });
     expect(day.spent_tokens).toBe(sumTokens(tokens));
   });
 
   test("includes failed attempts, even for OpenAI clients", async () => {
-    const truncated = { input: 40, written: 2_000, read: 3_000, output: 0 };
-    const complete = { input: 6_000, cached: 5_000, output: 120, reasoning: 64 };
-    provider.script(CLAUDE, { recording: formatEvents(createClaudeStartEvents(truncated)) });
-    provider.script(GPT, { recording: createGptRecording(complete) });
-    const [parley, anna] = await start([`anthropic/${CLAUDE}`, `openai/${GPT}`]);
+    const truncatedCounts = { input: 40, written: 2_000, read: 3_000, output: 0 };
+    const completeCounts = { input: 6_000, cached: 5_000, output: 120, reasoning: 64 };
+    provider.script(CLAUDE, { recording: formatEvents(createClaudeStartEvents(truncatedCounts)) });
+    provider.script(GPT, { recording: createGptRecording(completeCounts) });
+    const [parley, anna] = await startAppWithUser([`anthropic/${CLAUDE}`, `openai/${GPT}`]);
     const { id } = await createConversation(parley, anna);
     const { usage, model } = await sendAndWait(parley, anna, id, `anthropic/${CLAUDE}`);
     expect(model).toBe(`openai/${GPT}`);
@@ -222,15 +223,15 @@ describe("the cost of answers", () => {
     expect(tokens[`model="anthropic/${CLAUDE}",kind="input"`]).toBe(2 * 5_040);
     expect(usage).toMatchObject({ input_tokens: 5_040 + 6_000, output_tokens: truncatedOutput + 120 });
     expect(completion.usage.completion_tokens).toBe(truncatedOutput + 120);
-    const cost = computeClaudeCost({ ...truncated, output: truncatedOutput }) + computeGptCost(complete);
+    const cost = computeClaudeCost({ ...truncatedCounts, output: truncatedOutput }) + computeGptCost(completeCounts);
     expect(usage?.cost_usd).toBeCloseTo(cost, 8);
-    const { day } = await getUsage(parley, anna);
+    const { day } = await fetchUsage(parley, anna);
     expect(day.spent_usd).toBeCloseTo(2 * cost, 7);
     expect(day.spent_tokens).toBe(sumTokens(tokens));
   });
 
   test("is reserved as if the whole prompt were written to the cache", async () => {
-    const [parley, anna] = await start([`anthropic/${CLAUDE}`], {
+    const [parley, anna] = await startAppWithUser([`anthropic/${CLAUDE}`], {
       BUDGET_USER_USD_PER_DAY: "1",
       BUDGET_ANSWER_TOKENS: "100",
     });
@@ -238,7 +239,7 @@ describe("the cost of answers", () => {
     const { id } = await createConversation(parley, anna);
     const json = { content: "x".repeat(300), reply: true };
     await parley.fetch(`/api/v1/conversations/${id}/messages`, { token: anna.access_token, json });
-    expect((await getUsage(parley, anna)).day.reserved_usd).toBeCloseTo((600 * 3.75 + 100 * 15) / 1_000_000, 8);
+    expect((await fetchUsage(parley, anna)).day.reserved_usd).toBeCloseTo((600 * 3.75 + 100 * 15) / 1_000_000, 8);
   });
 });
 
@@ -248,7 +249,7 @@ describe("an answer that doesn't complete", () => {
   test("records the last model tried in its message and in the metrics", async () => {
     provider.script("one", { fault: "status", status: 500 });
     provider.script("two", { fault: "status", status: 500 });
-    const [parley, anna] = await start(["openai/one", "anthropic/two"]);
+    const [parley, anna] = await startAppWithUser(["openai/one", "anthropic/two"]);
     const { id } = await createConversation(parley, anna);
     expect(await sendAndWait(parley, anna, id, "openai/one")).toMatchObject({
       status: "failed",
@@ -269,12 +270,12 @@ describe("an answer that doesn't complete", () => {
 
   test("records the model that was generating it when it was cancelled", async () => {
     provider.script("one", { text: "never sent", firstDelayMs: 60_000 });
-    const [parley, anna] = await start(["openai/one"]);
+    const [parley, anna] = await startAppWithUser(["openai/one"]);
     const { id } = await createConversation(parley, anna);
     const path = `/api/v1/conversations/${id}/messages`;
     const json = { content: "And what about this?", reply: true };
-    const sent = await parley.fetch(path, { token: anna.access_token, json });
-    const { reply } = (await sent.json()) as { reply: Message };
+    const response = await parley.fetch(path, { token: anna.access_token, json });
+    const { reply } = (await response.json()) as { reply: Message };
     while (provider.listRequests("one").length === 0) await Bun.sleep(10);
     await parley.fetch(`${path}/${reply.id}/cancel`, { token: anna.access_token, method: "POST" });
     const message = await waitUntilFinished(parley, anna, `${path}/${reply.id}`);

@@ -36,7 +36,7 @@ const createService = () =>
   });
 type Service = ReturnType<typeof createService>;
 
-const reserve = (budgets: Service, userId: string, keyId: string | null = null) =>
+const reserveTokens = (budgets: Service, userId: string, keyId: string | null = null) =>
   budgets.reserve({ payer: { userId, keyId }, model: MODEL, countPromptTokens: () => 100, outputTokensMax: null });
 
 const findDayWindow = async (id: string) => {
@@ -53,70 +53,71 @@ const countTransactions = async (ids: readonly string[]) => {
 
 test("concurrent charges share transactions, and each is counted once", async () => {
   const budgets = createService();
-  const users = Array.from({ length: 20 }, () => createId());
-  const charges = users.flatMap((user) => Array.from({ length: 10 }, () => ({ id: createId(), user })));
+  const userIds = Array.from({ length: 20 }, () => createId());
+  const charges = userIds.flatMap((userId) => Array.from({ length: 10 }, () => ({ id: createId(), userId })));
   // Each charge is repeated, as if its commit response had been lost.
-  await Promise.all([...charges, ...charges].map(({ id, user }) => budgets.settle({ id }, user, charge)));
-  for (const user of users)
-    expect(await findDayWindow(user)).toEqual({ spent: 10 * CHARGED_TOKENS, reserved: 0, usd: 5 });
+  await Promise.all([...charges, ...charges].map(({ id, userId }) => budgets.settle({ id }, userId, charge)));
+  for (const userId of userIds)
+    expect(await findDayWindow(userId)).toEqual({ spent: 10 * CHARGED_TOKENS, reserved: 0, usd: 5 });
   expect(await countTransactions(charges.map(({ id }) => id))).toBeLessThan(20);
 });
 
 test("a reservation used by several charges is released once, and every charge is counted", async () => {
   const budgets = createService();
-  const user = createId();
-  const { id } = await reserve(budgets, user);
-  const other = await reserve(budgets, user);
+  const userId = createId();
+  const { id } = await reserveTokens(budgets, userId);
+  const otherReservation = await reserveTokens(budgets, userId);
   const settlements = [{ id: createId(), reservationId: id }, { id: createId(), reservationId: id }, { id }];
   // The first charge is committed alone, and the ones queued behind it are committed together.
   await Promise.all([
     budgets.settle({ id: createId() }, createId(), charge),
-    ...settlements.map((settlement) => budgets.settle(settlement, user, charge)),
+    ...settlements.map((settlement) => budgets.settle(settlement, userId, charge)),
   ]);
-  expect(await findDayWindow(user)).toMatchObject({ spent: 3 * CHARGED_TOKENS, reserved: RESERVED_TOKENS });
-  await budgets.settle({ id: other.id }, null, { usage: null, costUsd: null });
-  expect(await findDayWindow(user)).toMatchObject({ spent: 3 * CHARGED_TOKENS, reserved: 0 });
+  expect(await findDayWindow(userId)).toMatchObject({ spent: 3 * CHARGED_TOKENS, reserved: RESERVED_TOKENS });
+  await budgets.settle({ id: otherReservation.id }, null, { usage: null, costUsd: null });
+  expect(await findDayWindow(userId)).toMatchObject({ spent: 3 * CHARGED_TOKENS, reserved: 0 });
 });
 
 test("a locked payer doesn't delay other charges, and is charged once it is unlocked", async () => {
   const budgets = createService();
-  const [locked, other] = [createId(), createId()];
-  for (const user of [locked, other]) await budgets.settle({ id: createId() }, user, charge);
-  let pending: Promise<unknown>[] = [];
+  const [lockedUserId, otherUserId] = [createId(), createId()];
+  for (const userId of [lockedUserId, otherUserId]) await budgets.settle({ id: createId() }, userId, charge);
+  let pendingCharges: Promise<unknown>[] = [];
   await database.begin(async (sql) => {
-    await sql`select 1 from budget_windows where scope_id = ${locked} for update`;
-    const isCharged = pending.map(() => false);
-    pending = Array.from({ length: 5 }, (_, n) =>
-      budgets.settle({ id: createId() }, locked, charge).then(() => {
-        isCharged[n] = true;
+    await sql`select 1 from budget_windows where scope_id = ${lockedUserId} for update`;
+    const wasCharged = pendingCharges.map(() => false);
+    pendingCharges = Array.from({ length: 5 }, (_, n) =>
+      budgets.settle({ id: createId() }, lockedUserId, charge).then(() => {
+        wasCharged[n] = true;
       }),
     );
     for (let n = 0; n < 20; n += 1) {
       const startedAtMs = performance.now();
-      await budgets.settle({ id: createId() }, other, charge);
+      await budgets.settle({ id: createId() }, otherUserId, charge);
       expect(performance.now() - startedAtMs).toBeLessThan(1_000);
       await Bun.sleep(50);
     }
-    expect(isCharged.some(Boolean)).toBeFalse();
+    expect(wasCharged.some(Boolean)).toBeFalse();
   });
-  await Promise.all(pending);
-  expect(await findDayWindow(locked)).toMatchObject({ spent: 6 * CHARGED_TOKENS });
-  expect(await findDayWindow(other)).toMatchObject({ spent: 21 * CHARGED_TOKENS });
+  await Promise.all(pendingCharges);
+  expect(await findDayWindow(lockedUserId)).toMatchObject({ spent: 6 * CHARGED_TOKENS });
+  expect(await findDayWindow(otherUserId)).toMatchObject({ spent: 21 * CHARGED_TOKENS });
 }, 20_000);
 
 test("two instances that charge the same users and keys don't deadlock", async () => {
   const services = [createService(), createService()];
-  const users = Array.from({ length: 5 }, () => createId());
-  const keys = Array.from({ length: 3 }, () => createId());
-  const reserved = await Promise.all(
+  const userIds = Array.from({ length: 5 }, () => createId());
+  const keyIds = Array.from({ length: 3 }, () => createId());
+  const reservations = await Promise.all(
     Array.from({ length: 60 }, async (_, n) => {
       const budgets = services[n % 2] as Service;
-      const user = users[n % users.length] ?? "";
-      return { budgets, user, id: (await reserve(budgets, user, keys[n % keys.length] ?? "")).id };
+      const userId = userIds[n % userIds.length] ?? "";
+      return { budgets, userId, id: (await reserveTokens(budgets, userId, keyIds[n % keyIds.length] ?? "")).id };
     }),
   );
-  await Promise.all(reserved.map(({ budgets, user, id }) => budgets.settle({ id }, user, charge)));
-  for (const user of users)
-    expect(await findDayWindow(user)).toMatchObject({ spent: 12 * CHARGED_TOKENS, reserved: 0 });
-  for (const key of keys) expect(await findDayWindow(key)).toMatchObject({ spent: 20 * CHARGED_TOKENS, reserved: 0 });
+  await Promise.all(reservations.map(({ budgets, userId, id }) => budgets.settle({ id }, userId, charge)));
+  for (const userId of userIds)
+    expect(await findDayWindow(userId)).toMatchObject({ spent: 12 * CHARGED_TOKENS, reserved: 0 });
+  for (const keyId of keyIds)
+    expect(await findDayWindow(keyId)).toMatchObject({ spent: 20 * CHARGED_TOKENS, reserved: 0 });
 }, 20_000);

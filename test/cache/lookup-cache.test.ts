@@ -19,16 +19,16 @@ test("concurrent lookups of a key share one query, which is repeated after the e
   expect(queries).toBe(2);
 });
 
-test("a key invalidated during its lookup is looked up again", async () => {
+test("a key that is invalidated during its lookup is looked up again", async () => {
   const resolvers: ((user: User) => void)[] = [];
   const identities = createLookupCache<User>(() => new Promise((resolve) => resolvers.push(resolve)), options);
-  const before = identities.find("s");
-  identities.forget(["s"]);
-  const after = identities.find("s");
+  const earlyLookup = identities.find("s");
+  identities.invalidate(["s"]);
+  const lateLookup = identities.find("s");
   resolvers[0]?.(user);
   resolvers[1]?.(undefined);
-  expect(await before).toEqual(user);
-  expect(await after).toBeUndefined();
+  expect(await earlyLookup).toEqual(user);
+  expect(await lateLookup).toBeUndefined();
   expect(await identities.find("s")).toBeUndefined();
 });
 

@@ -16,7 +16,7 @@ function createTestFolder(): string {
   return folder.path;
 }
 
-function serve(env: Record<string, string>, cwd = createTestFolder()) {
+function startParley(env: Record<string, string>, cwd = createTestFolder()) {
   const child = spawnParley([], { cwd, env });
   cleanups.push(async () => {
     child.kill("SIGTERM");
@@ -25,26 +25,29 @@ function serve(env: Record<string, string>, cwd = createTestFolder()) {
   return child;
 }
 
-test("HOST can be an IPv6 address in brackets, even for healthcheck", async () => {
+test("`parley serve` and `parley healthcheck` accept an IPv6 address in brackets as HOST", async () => {
   const env = { HOST: "[::1]", PORT: String(findFreePort()) };
-  serve(env);
+  startParley(env);
   await waitForStatus(`http://[::1]:${env.PORT}/readyz`, 200);
   expect(await runParley(["healthcheck"], { env })).toEqual({ code: 0, stdout: "", stderr: "" });
 });
 
-describe("Parley exits with one error and creates no files if it can't listen on", () => {
-  test.each(["a b", "1.2.3.4.5", "fe80::1%nope", "[nonsense]", "192.0.2.1"])("HOST %j", async (host) => {
-    const cwd = createTestFolder();
-    const { code, stderr } = await runParley([], { cwd, env: { HOST: host, PORT: String(findFreePort()) } });
-    const expectedError = `HOST ${host} is not an address of this machine; use 0.0.0.0 for all its addresses.\n`;
-    expect({ code, stderr, remainingFiles: readdirSync(cwd) }).toEqual({
-      code: 1,
-      stderr: expectedError,
-      remainingFiles: [],
-    });
-  });
+describe("startup", () => {
+  test.each(["a b", "1.2.3.4.5", "fe80::1%nope", "[nonsense]", "192.0.2.1"])(
+    "fails with one error and creates no files if HOST is %j",
+    async (host) => {
+      const cwd = createTestFolder();
+      const { code, stderr } = await runParley([], { cwd, env: { HOST: host, PORT: String(findFreePort()) } });
+      const expectedError = `HOST ${host} is not an address of this machine; use 0.0.0.0 for all its addresses.\n`;
+      expect({ code, stderr, createdFiles: readdirSync(cwd) }).toEqual({
+        code: 1,
+        stderr: expectedError,
+        createdFiles: [],
+      });
+    },
+  );
 
-  test("a port in use", async () => {
+  test("fails with one error and creates no files if the port is in use", async () => {
     const otherServer = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response() });
     cleanups.push(() => otherServer.stop(true));
     const cwd = createTestFolder();
@@ -52,23 +55,23 @@ describe("Parley exits with one error and creates no files if it can't listen on
     const { code, stderr } = await runParley([], { cwd, env: { HOST: "127.0.0.1", PORT: String(otherServer.port) } });
     expect(performance.now() - startedAtMs).toBeLessThan(5_000);
     expect(stderr).toStartWith(`Port ${otherServer.port} on 127.0.0.1 is in use; `);
-    expect({ code, remainingFiles: readdirSync(cwd) }).toEqual({ code: 1, remainingFiles: [] });
+    expect({ code, createdFiles: readdirSync(cwd) }).toEqual({ code: 1, createdFiles: [] });
   });
 });
 
 test("SIGQUIT shuts Parley down cleanly", async () => {
   const env = { HOST: "127.0.0.1", PORT: String(findFreePort()) };
-  const child = serve(env);
+  const child = startParley(env);
   await waitForStatus(`http://127.0.0.1:${env.PORT}/readyz`, 200);
   child.kill("SIGQUIT");
   expect(await child.exited).toBe(0);
 });
 
-test("`parley key create` creates no files in a wrong folder, and its error names the folder", async () => {
+test("`parley key create` creates no files in a folder without a database, and its error includes the path", async () => {
   const cwd = createTestFolder();
   const { code, stderr } = await runParley(["key", "create", "--name", "n", "--scopes", "messages:read"], { cwd });
   expect(stderr).toMatch(/^No embedded database exists in \/.*\/data; run this where `parley serve` runs, or set /);
-  expect({ code, remainingFiles: readdirSync(cwd) }).toEqual({ code: 1, remainingFiles: [] });
+  expect({ code, createdFiles: readdirSync(cwd) }).toEqual({ code: 1, createdFiles: [] });
 });
 
 test.each([
@@ -76,9 +79,9 @@ test.each([
   ["an unauthenticated request", "/api/v1/conversations", 5_000_000],
 ] as const)(
   "a client that keeps its connection open after sending %s doesn't delay the shutdown",
-  async (_name, path, bodyBytes) => {
+  async (_request, path, bodyBytes) => {
     const env = { HOST: "127.0.0.1", PORT: String(findFreePort()), SHUTDOWN_TIMEOUT_MS: "20000" };
-    const child = serve(env);
+    const child = startParley(env);
     await waitForStatus(`http://127.0.0.1:${env.PORT}/readyz`, 200);
     const socket = connect(Number(env.PORT), "127.0.0.1");
     cleanups.push(() => socket.destroy());

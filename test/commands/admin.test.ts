@@ -23,15 +23,15 @@ afterAll(async () => {
 
 const runAdmin = (args: string[], input?: string) =>
   runParley(["admin", ...args], { env, ...(input !== undefined && { input }) });
-const post = (path: string, json: object) =>
+const postJson = (path: string, json: object) =>
   fetch(`${url}/api/v1${path}`, {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify(json),
   });
-const login = (email: string, password: string) => post("/auth/login", { email, password });
+const logIn = (email: string, password: string) => postJson("/auth/login", { email, password });
 const fetchRole = async (email: string, password: string) =>
-  ((await (await login(email, password)).json()) as { user?: { role: string } }).user?.role;
+  ((await (await logIn(email, password)).json()) as { user?: { role: string } }).user?.role;
 
 describe("parley admin create", () => {
   test("reads the password from the first line of standard input", async () => {
@@ -54,7 +54,7 @@ describe("parley admin create", () => {
       expect(stderr).toContain("The password is empty");
     }
     expect((await runAdmin(["create", "--email", "empty@example.com", "--password", ""])).code).toBe(2);
-    expect((await runAdmin(["password", "--email", "empty@example.com"], "is there now")).code).toBe(1);
+    expect((await runAdmin(["password", "--email", "empty@example.com"], "a good password")).code).toBe(1);
   });
 
   test("reports an invalid password and its source", async () => {
@@ -81,7 +81,7 @@ describe("parley admin create", () => {
 
 describe("parley admin password", () => {
   async function register(email: string) {
-    const response = await post("/auth/register", { email, password: TEST_PASSWORD });
+    const response = await postJson("/auth/register", { email, password: TEST_PASSWORD });
     return (await response.json()) as { access_token: string };
   }
 
@@ -92,7 +92,7 @@ describe("parley admin password", () => {
     const sockets = await Promise.all([anna, ben].map(({ access_token: token }) => openSocket(url, { token })));
     const closed = sockets[0]?.closed.then(({ code }) => ({ code, atMs: performance.now() }));
     const result = await runAdmin(["password", "--email", "anna@EXAMPLE.com"], "set by the operator\n");
-    const doneAtMs = performance.now();
+    const passwordSetAtMs = performance.now();
     expect(result).toEqual({
       code: 0,
       stdout: "The password for Anna@example.com has been set. 1 session was ended.\n",
@@ -100,13 +100,14 @@ describe("parley admin password", () => {
     });
     const closeEvent = await closed;
     expect(closeEvent?.code).toBe(4506);
-    expect((closeEvent?.atMs ?? 1e9) - doneAtMs).toBeLessThan(2_000);
-    const me = async (token: string) =>
+    expect((closeEvent?.atMs ?? 1e9) - passwordSetAtMs).toBeLessThan(2_000);
+    const fetchStatus = async (token: string) =>
       (await fetch(`${url}/api/v1/me`, { headers: { authorization: `Bearer ${token}` } })).status;
     // An instance caches sessions for a second.
-    while ((await me(anna.access_token)) === 200 && performance.now() < doneAtMs + 2_000) await Bun.sleep(50);
-    expect([await me(anna.access_token), await me(ben.access_token)]).toEqual([401, 200]);
-    expect([(await login(email, TEST_PASSWORD)).status, (await login(email, "set by the operator")).status]).toEqual([
+    while ((await fetchStatus(anna.access_token)) === 200 && performance.now() < passwordSetAtMs + 2_000)
+      await Bun.sleep(50);
+    expect([await fetchStatus(anna.access_token), await fetchStatus(ben.access_token)]).toEqual([401, 200]);
+    expect([(await logIn(email, TEST_PASSWORD)).status, (await logIn(email, "set by the operator")).status]).toEqual([
       401, 200,
     ]);
     await sockets[1]?.close();
@@ -121,27 +122,27 @@ describe("parley admin password", () => {
       expect(stdout).toMatch(/^[\w-]{24}\n$/);
       expect(stderr).toContain("The password for carl@example.com has been set.");
       expect(stderr).not.toContain(stdout.trim());
-      expect((await login("carl@example.com", stdout.trim())).status).toBe(200);
+      expect((await logIn("carl@example.com", stdout.trim())).status).toBe(200);
       passwords.add(stdout);
     }
     expect(passwords.size).toBe(3);
   });
 
-  test("changes nothing if the user is unknown or the password is invalid", async () => {
+  test("changes nothing if the user is unknown, the password is invalid, or there is no database", async () => {
     await register("dora@example.com");
     const unknownUser = await runAdmin(["password", "--email", "nobody@example.com"], "a good password");
     expect({ ...unknownUser, stderr: "" }).toEqual({ code: 1, stdout: "", stderr: "" });
     expect(unknownUser.stderr).toContain("No user nobody@example.com exists");
     for (const input of ["short", "password1", "DORA@example.com"])
       expect((await runAdmin(["password", "--email", "dora@example.com"], input)).code).toBe(2);
-    expect((await login("dora@example.com", TEST_PASSWORD)).status).toBe(200);
-    using empty = createFolder();
-    const wrongFolder = await runParley(["admin", "password", "--email", "dora@example.com"], {
-      env: { DATA_DIR: empty.path },
+    expect((await logIn("dora@example.com", TEST_PASSWORD)).status).toBe(200);
+    using emptyFolder = createFolder();
+    const withoutDatabase = await runParley(["admin", "password", "--email", "dora@example.com"], {
+      env: { DATA_DIR: emptyFolder.path },
       input: "a good password",
     });
-    expect(wrongFolder.code).toBe(1);
-    expect(wrongFolder.stderr).toContain("No embedded database exists");
+    expect(withoutDatabase.code).toBe(1);
+    expect(withoutDatabase.stderr).toContain("No embedded database exists");
   });
 });
 
@@ -152,9 +153,9 @@ test("on a terminal, admin commands prompt without echoing the input, and exit o
   expect(created.output).not.toContain("typed on");
   expect(await fetchRole("typed@example.com", "typed on a terminal")).toBe("admin");
   // There is no prompt if the user already has a password.
-  const again = await runOnTerminal(["create", "--email", "typed@example.com"], "");
-  expect(again.output).toContain("the password was not changed");
-  expect(again.output).not.toContain("Administrator password");
+  const repeated = await runOnTerminal(["create", "--email", "typed@example.com"], "");
+  expect(repeated.output).toContain("the password was not changed");
+  expect(repeated.output).not.toContain("Administrator password");
   const generated = await runOnTerminal(["password", "--email", "typed@example.com"], "\r");
   const [, password = ""] = /^([\w-]{24})\r?$/m.exec(generated.output) ?? [];
   expect(await fetchRole("typed@example.com", password)).toBe("admin");
@@ -164,13 +165,13 @@ test("on a terminal, admin commands prompt without echoing the input, and exit o
   expect(await fetchRole("typed@example.com", password)).toBe("admin");
 });
 
-/** Runs an admin command on a terminal, and types the input after the prompt. */
+/** Runs an admin command on a terminal, and types the input when the command prompts for a password. */
 async function runOnTerminal(args: string[], input: string): Promise<{ output: string }> {
   const child = spawnParley(["admin", ...args], { env, isOnTerminal: true });
   let output = "";
   let hasTyped = false;
-  for await (const piece of child.stdout as ReadableStream<Uint8Array>) {
-    output += Buffer.from(piece).toString();
+  for await (const chunk of child.stdout as ReadableStream<Uint8Array>) {
+    output += Buffer.from(chunk).toString();
     if (hasTyped || !/assword.*:/.test(output)) continue;
     hasTyped = true;
     if (typeof child.stdin === "object") {

@@ -90,21 +90,21 @@ test("a secret can be set directly or read from a file, but not both", async () 
   using folder = createFolder();
   const file = join(folder.path, "token");
   writeFileSync(file, "from-a-file\n");
-  const good = await runParley(["config"], { env: { METRICS_TOKEN_FILE: file } });
-  expect(parseSettings(good.stdout).METRICS_TOKEN).toEqual(["********", "METRICS_TOKEN_FILE"]);
-  const both = await runParley(["config", "check"], { env: { METRICS_TOKEN_FILE: file, METRICS_TOKEN: "x" } });
-  expect(both).toMatchObject({
+  const fromFile = await runParley(["config"], { env: { METRICS_TOKEN_FILE: file } });
+  expect(parseSettings(fromFile.stdout).METRICS_TOKEN).toEqual(["********", "METRICS_TOKEN_FILE"]);
+  const withBoth = await runParley(["config", "check"], { env: { METRICS_TOKEN_FILE: file, METRICS_TOKEN: "x" } });
+  expect(withBoth).toMatchObject({
     code: 2,
     stderr: "METRICS_TOKEN and METRICS_TOKEN_FILE are both set; keep one of them.\n",
   });
-  const missing = await runParley(["config", "check"], { env: { METRICS_TOKEN_FILE: `${file}.gone` } });
-  expect(missing).toMatchObject({
+  const withMissingFile = await runParley(["config", "check"], { env: { METRICS_TOKEN_FILE: `${file}.missing` } });
+  expect(withMissingFile).toMatchObject({
     code: 2,
     stderr: "METRICS_TOKEN_FILE: the file can't be read; use an existing file that Parley's user can read.\n",
   });
 });
 
-test(".env is only read in development, and the environment takes precedence", async () => {
+test(".env is read only in development, and the environment takes precedence", async () => {
   using folder = createFolder();
   const cwd = folder.path;
   writeFileSync(join(cwd, ".env"), "PORT=4001\nHOST=127.0.0.9\n");
@@ -118,14 +118,14 @@ test(".env is only read in development, and the environment takes precedence", a
 
   writeFileSync(join(cwd, "token"), "from-a-file\n");
   writeFileSync(join(cwd, ".env"), "METRICS_TOKEN_FILE=token\nHOST=127.0.0.9\n");
-  const inFile = await runParley(["config"], { cwd, env: { HOST: "" } });
-  expect(parseSettings(inFile.stdout)).toMatchObject({
+  const withEmptyHost = await runParley(["config"], { cwd, env: { HOST: "" } });
+  expect(parseSettings(withEmptyHost.stdout)).toMatchObject({
     METRICS_TOKEN: ["********", "METRICS_TOKEN_FILE (.env)"],
     HOST: ["0.0.0.0", "default"],
   });
 
   writeFileSync(join(cwd, ".env"), "APP_ENV=production\n");
-  const wrong = await runParley(["config"], { cwd });
-  expect(wrong.code).toBe(2);
-  expect(wrong.stderr).toStartWith("APP_ENV: .env is read only in development");
+  const withAppEnvInFile = await runParley(["config"], { cwd });
+  expect(withAppEnvInFile.code).toBe(2);
+  expect(withAppEnvInFile.stderr).toStartWith("APP_ENV: .env is read only in development");
 });

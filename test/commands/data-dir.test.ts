@@ -30,45 +30,55 @@ test.skipIf(!isRoot)(
   60_000,
 );
 
-/** A user without an entry in /etc/passwd, as in some containers. */
+/** The ID of a user without an entry in /etc/passwd. Some containers run as such a user. */
 const UNNAMED_USER = 20_002;
 
-test.skipIf(!isRoot)("if DATA_DIR belongs to another user, the error names both users and a remedy", async () => {
+test.skipIf(!isRoot)(
+  "if DATA_DIR belongs to a different user, the error names both users and suggests a remedy",
+  async () => {
+    const installation = await createInstallation({ user: { uid: UNNAMED_USER, gid: UNNAMED_USER } });
+    try {
+      const dataDir = join(installation.directory, "data");
+      const closedDir = join(installation.directory, "closed");
+      mkdirSync(dataDir, { mode: 0o755 });
+      mkdirSync(join(closedDir, "data"), { recursive: true });
+      chmodSync(closedDir, 0o700);
+      const runServe = (env: Record<string, string>) =>
+        installation.run(["serve"], { HOST: "127.0.0.1", LOG_LEVEL: "silent", ...env });
+      const expectedError = `User ${UNNAMED_USER} can't use DATA_DIR ${dataDir}, which belongs to user 0; run \`chown -R ${UNNAMED_USER}:${UNNAMED_USER}\` on that folder or volume, or set a different DATA_DIR.\n`;
+      const JWT_SECRET = "0123456789abcdef0123456789abcdef";
+      for (const extraEnv of [{}, { JWT_SECRET }] as Record<string, string>[])
+        expect(await runServe({ DATA_DIR: dataDir, ...extraEnv })).toEqual({
+          code: 1,
+          stdout: "",
+          stderr: expectedError,
+        });
+      const inClosedFolder = await runServe({ DATA_DIR: join(closedDir, "data") });
+      expect(inClosedFolder).toMatchObject({
+        code: 1,
+        stderr: expect.stringContaining("can't enter the parent folders of DATA_DIR"),
+      });
+
+      chownSync(dataDir, UNNAMED_USER, UNNAMED_USER);
+      chmodSync(dataDir, 0o500);
+      const inReadOnlyFolder = await runServe({ DATA_DIR: dataDir });
+      expect(inReadOnlyFolder).toMatchObject({
+        code: 1,
+        stderr: expect.stringContaining(`run \`chmod u+rwx ${dataDir}\``),
+      });
+    } finally {
+      await installation.remove();
+    }
+  },
+);
+
+test.skipIf(!isRoot)("if the user has no entry in /etc/passwd, the error suggests a remedy", async () => {
   const installation = await createInstallation({ user: { uid: UNNAMED_USER, gid: UNNAMED_USER } });
   try {
-    const dataDir = join(installation.directory, "data");
-    const closedDir = join(installation.directory, "closed");
-    mkdirSync(dataDir, { mode: 0o755 });
-    mkdirSync(join(closedDir, "data"), { recursive: true });
-    chmodSync(closedDir, 0o700);
-    const serve = (env: Record<string, string>) =>
-      installation.run(["serve"], { HOST: "127.0.0.1", LOG_LEVEL: "silent", ...env });
-    const expectedError = `User ${UNNAMED_USER} can't use DATA_DIR ${dataDir}, which belongs to user 0; run \`chown -R ${UNNAMED_USER}:${UNNAMED_USER}\` on that folder or volume, or set another DATA_DIR.\n`;
-    const JWT_SECRET = "0123456789abcdef0123456789abcdef";
-    for (const extraEnv of [{}, { JWT_SECRET }] as Record<string, string>[])
-      expect(await serve({ DATA_DIR: dataDir, ...extraEnv })).toEqual({ code: 1, output: "", errors: expectedError });
-    const belowClosed = await serve({ DATA_DIR: join(closedDir, "data") });
-    expect(belowClosed).toMatchObject({
-      code: 1,
-      errors: expect.stringContaining("can't enter the parent folders of DATA_DIR"),
-    });
-
-    chownSync(dataDir, UNNAMED_USER, UNNAMED_USER);
-    chmodSync(dataDir, 0o500);
-    const readOnly = await serve({ DATA_DIR: dataDir });
-    expect(readOnly).toMatchObject({ code: 1, errors: expect.stringContaining(`run \`chmod u+rwx ${dataDir}\``) });
-  } finally {
-    await installation.remove();
-  }
-});
-
-test.skipIf(!isRoot)("if the user has no entry in /etc/passwd, the error includes a remedy", async () => {
-  const installation = await createInstallation({ user: { uid: UNNAMED_USER, gid: UNNAMED_USER } });
-  try {
-    const { code, errors } = await installation.run(["serve"], { HOST: "127.0.0.1", LOG_LEVEL: "silent" });
+    const { code, stderr } = await installation.run(["serve"], { HOST: "127.0.0.1", LOG_LEVEL: "silent" });
     expect(code).toBe(1);
-    expect(errors).toBe(
-      `The embedded Postgres needs a named user, and user ${UNNAMED_USER} has no entry in /etc/passwd; start Parley as another user (10001 in its container image), or set DATABASE_URL.\n`,
+    expect(stderr).toBe(
+      `The embedded Postgres needs a named user, and user ${UNNAMED_USER} has no entry in /etc/passwd; start Parley as a different user (10001 in its container image), or set DATABASE_URL.\n`,
     );
     // No partial files remain.
     expect(

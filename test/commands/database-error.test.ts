@@ -12,8 +12,8 @@ beforeAll(async () => {
 });
 afterAll(() => database.end({ timeout: 1 }));
 
-/** Runs a statement that fails, and returns the message for its error. */
-async function explain(failingTarget: Partial<Target>, statement = "select 1"): Promise<string | null> {
+/** Runs a statement that must fail, and returns the message that explains its error. */
+async function explainFailure(failingTarget: Partial<Target>, statement = "select 1"): Promise<string | null> {
   const failingDatabase = openDatabase({ target: { ...target, ...failingTarget }, poolSize: 1 });
   try {
     await failingDatabase.unsafe(statement);
@@ -26,33 +26,33 @@ async function explain(failingTarget: Partial<Target>, statement = "select 1"): 
 }
 
 test("the message for a missing database suggests creating it", async () => {
-  expect(await explain({ database: "nowhere" })).toBe(
+  expect(await explainFailure({ database: "nowhere" })).toBe(
     'The database does not exist (database "nowhere" does not exist); create it, or correct DATABASE_URL.',
   );
 });
 
 test("the message for an unknown user suggests correcting DATABASE_URL", async () => {
-  expect(await explain({ user: "nobody_here" })).toBe(
+  expect(await explainFailure({ user: "nobody_here" })).toBe(
     'Postgres rejected the login (role "nobody_here" does not exist); correct the user and the password in DATABASE_URL.',
   );
 });
 
 test("the message for missing permissions suggests changing the owner", async () => {
   await database.unsafe("create role weak_user login");
-  const text = await explain({ user: "weak_user" }, "create table public.x ()");
+  const message = await explainFailure({ user: "weak_user" }, "create table public.x ()");
   await database.unsafe("drop role weak_user");
-  expect(text).toBe(
-    "The user of DATABASE_URL lacks permission (permission denied for schema public); make it the owner of the database.",
+  expect(message).toBe(
+    "The user in DATABASE_URL lacks permission (permission denied for schema public); make it the owner of the database.",
   );
 });
 
 test("the message for an unavailable server suggests checking it", async () => {
-  expect(await explain({ socketDirectory: "/nonexistent" })).toMatch(
+  expect(await explainFailure({ socketDirectory: "/nonexistent" })).toMatch(
     /^The database is unreachable \(.*\); check that it is running, and check DATABASE_URL\.$/,
   );
 });
 
-test("there is no message for other errors", async () => {
-  expect(await explain({}, "select nonsense")).toBeNull();
+test("there is no message for errors that aren't about the connection or permissions", async () => {
+  expect(await explainFailure({}, "select nonsense")).toBeNull();
   expect(explainDatabaseError("text")).toBeNull();
 });

@@ -15,8 +15,8 @@ let server: DatabaseServer;
 let redis: TestRedis;
 beforeAll(async () => {
   [server, redis] = await Promise.all([startDatabaseServer(), startRedis()]);
-  const hba = join(server.socketDirectory, "data/pg_hba.conf");
-  writeFileSync(hba, `host all all 127.0.0.1/32 scram-sha-256\n${readFileSync(hba, "utf8")}`);
+  const hbaFile = join(server.socketDirectory, "data/pg_hba.conf");
+  writeFileSync(hbaFile, `host all all 127.0.0.1/32 scram-sha-256\n${readFileSync(hbaFile, "utf8")}`);
   await server.psql("select pg_reload_conf()");
 });
 afterAll(async () => {
@@ -25,15 +25,19 @@ afterAll(async () => {
 
 const settings = { JWT_SECRET: "a-secret-of-these-tests-that-is-long-enough" };
 
-/** Runs the doctor on a database, and separates out the fsync warning, because the test server has fsync off. */
+/**
+ * Runs the doctor on a database. Warnings about fsync aren't listed but only counted, because the test server has fsync
+ * off.
+ */
 async function runDatabaseDoctor(DATABASE_URL: string, extraEnv: Record<string, string> = {}) {
   const result = await runDoctor({ ...settings, DATABASE_URL, ...extraEnv }, { args: ["--offline"] });
-  const isFsync = (text: string) => /\bfsync is off, so a crash/.test(text);
+  const isFsyncWarning = (message: string) => /\bfsync is off, so a crash/.test(message);
   return {
     ...result,
-    linesOf: (check: string) => result.listLines(check).filter((line) => !isFsync(line)),
-    listTroubles: (...except: string[]) => result.listIssues(...except).filter(({ message }) => !isFsync(message)),
-    fsyncWarnings: result.report.findings.filter(({ message }) => isFsync(message)).length,
+    listLines: (check: string) => result.listLines(check).filter((line) => !isFsyncWarning(line)),
+    listIssues: (...ignoredChecks: string[]) =>
+      result.listIssues(...ignoredChecks).filter(({ message }) => !isFsyncWarning(message)),
+    fsyncWarningCount: result.report.findings.filter(({ message }) => isFsyncWarning(message)).length,
   };
 }
 
@@ -47,118 +51,124 @@ async function createMigratedDatabase(): Promise<string> {
 test("the doctor finds no issues with working Postgres and Redis servers, before and after the first start", async () => {
   const url = await server.createDatabase();
   const empty = await runDatabaseDoctor(url, { REDIS_URL: redis.url });
-  expect(empty.listTroubles("providers")).toEqual([]);
-  expect(empty.fsyncWarnings).toBe(1);
-  expect(empty.linesOf("database")).toContain("ok: The database is empty; the first start creates Parley's tables.");
-  expect(empty.linesOf("redis")[0]).toMatch(/^ok: (?:Redis|Valkey) \d+\.\d+.* responds in /);
-  expect(empty.linesOf("clock")).toEqual([
+  expect(empty.listIssues("providers")).toEqual([]);
+  expect(empty.fsyncWarningCount).toBe(1);
+  expect(empty.listLines("database")).toContain("ok: The database is empty; the first start creates Parley's tables.");
+  expect(empty.listLines("redis")[0]).toMatch(/^ok: (?:Redis|Valkey) \d+\.\d+.* responds in /);
+  expect(empty.listLines("clock")).toEqual([
     expect.stringMatching(/^ok: The clock agrees with (.*database.*Redis|Redis.*database)/),
   ]);
   const sql = openDatabase({ target: { url }, poolSize: 1 });
   expect(await sql`select 1 from pg_class where relnamespace = 'public'::regnamespace`).toHaveLength(0);
   await sql.end({ timeout: 1 });
 
-  expect((await runDatabaseDoctor(await createMigratedDatabase())).listTroubles("providers")).toEqual([]);
+  expect((await runDatabaseDoctor(await createMigratedDatabase())).listIssues("providers")).toEqual([]);
 });
 
 test("the doctor reports a wrong password, a missing database, a closed port and an unresponsive server", async () => {
   const url = await server.createDatabase();
-  const wrong = await runDatabaseDoctor(url.replace(DATABASE_PASSWORD, TEST_SECRET));
-  expect(wrong.linesOf("database")).toEqual([
+  const withWrongPassword = await runDatabaseDoctor(url.replace(DATABASE_PASSWORD, TEST_SECRET));
+  expect(withWrongPassword.listLines("database")).toEqual([
     expect.stringMatching(/^problem: Postgres rejected the login .* DATABASE_URL\.$/),
   ]);
-  const missing = await runDatabaseDoctor(url.replace(/site_\w+$/, "nowhere"));
-  expect(missing.linesOf("database")).toEqual([expect.stringMatching(/^problem: The database does not exist /)]);
-  const closed = await runDatabaseDoctor(`postgres://parley:${TEST_SECRET}@127.0.0.1:${findFreePort()}/parley`);
-  expect(closed.linesOf("database")).toEqual([expect.stringMatching(/^problem: The database is unreachable /)]);
+  const withMissingDatabase = await runDatabaseDoctor(url.replace(/site_\w+$/, "nowhere"));
+  expect(withMissingDatabase.listLines("database")).toEqual([
+    expect.stringMatching(/^problem: The database does not exist /),
+  ]);
+  const withClosedPort = await runDatabaseDoctor(`postgres://parley:${TEST_SECRET}@127.0.0.1:${findFreePort()}/parley`);
+  expect(withClosedPort.listLines("database")).toEqual([
+    expect.stringMatching(/^problem: The database is unreachable /),
+  ]);
 
-  using unresponsive = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-  const hanging = await runDatabaseDoctor(`postgres://parley:${TEST_SECRET}@127.0.0.1:${unresponsive.port}/parley`);
-  expect(hanging.linesOf("database")).toEqual([
+  using unresponsiveServer = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+  const withoutResponse = await runDatabaseDoctor(
+    `postgres://parley:${TEST_SECRET}@127.0.0.1:${unresponsiveServer.port}/parley`,
+  );
+  expect(withoutResponse.listLines("database")).toEqual([
     expect.stringMatching(/^problem: The database did not respond within 5 s/),
   ]);
-  expect(hanging.durationMs).toBeLessThan(15_000);
+  expect(withoutResponse.durationMs).toBeLessThan(15_000);
 });
 
-test("the doctor reports a wrong encoding, missing permissions, a superuser and a read-only role", async () => {
+test("the doctor reports an unsupported encoding, missing permissions, a superuser and a read-only role", async () => {
   await server.psql("create database latin encoding 'LATIN1' locale 'C' template template0 owner parley");
   const createUrl = (user: string, database: string) =>
     `postgres://${user}:${DATABASE_PASSWORD}@127.0.0.1:${server.port}/${database}`;
-  expect((await runDatabaseDoctor(createUrl("parley", "latin"))).linesOf("database")[0]).toMatch(
+  expect((await runDatabaseDoctor(createUrl("parley", "latin"))).listLines("database")[0]).toMatch(
     /^problem: .* has the encoding LATIN1/,
   );
 
-  const migrated = await createMigratedDatabase();
-  const name = new URL(migrated).pathname.slice(1);
+  const migratedUrl = await createMigratedDatabase();
+  const name = new URL(migratedUrl).pathname.slice(1);
   await server.psql(`create role reader login password '${DATABASE_PASSWORD}'`);
-  const unprivileged = await runDatabaseDoctor(createUrl("reader", name));
-  expect(unprivileged.linesOf("database")[0]).toMatch(/^problem: /);
-  expect(unprivileged.linesOf("database").join("\n")).toMatch(
+  const asUnprivileged = await runDatabaseDoctor(createUrl("reader", name));
+  expect(asUnprivileged.listLines("database")[0]).toMatch(/^problem: /);
+  expect(asUnprivileged.listLines("database").join("\n")).toMatch(
     /lacks permission|no permission|isn't allowed to read and write/,
   );
 
   await server.psql(`create role boss superuser login password '${DATABASE_PASSWORD}'`);
-  const superuser = await runDatabaseDoctor(createUrl("boss", name));
-  expect(superuser.code).toBe(0);
-  expect(superuser.linesOf("database").slice(1)).toEqual([expect.stringMatching(/^warning: .* is a superuser/)]);
+  const asSuperuser = await runDatabaseDoctor(createUrl("boss", name));
+  expect(asSuperuser.code).toBe(0);
+  expect(asSuperuser.listLines("database").slice(1)).toEqual([expect.stringMatching(/^warning: .* is a superuser/)]);
 
   await server.psql("alter role parley set default_transaction_read_only = on");
-  const readOnly = await runDatabaseDoctor(migrated);
+  const asReadOnly = await runDatabaseDoctor(migratedUrl);
   await server.psql("alter role parley reset default_transaction_read_only");
-  expect(readOnly.linesOf("database")[0]).toMatch(/^problem: .* is read-only for the role "parley"/);
+  expect(asReadOnly.listLines("database")[0]).toMatch(/^problem: .* is read-only for the role "parley"/);
 });
 
-test("the doctor reports pending and newer migrations, and another program's tables", async () => {
+test("the doctor reports pending and newer migrations, and a different program's tables", async () => {
   const url = await createMigratedDatabase();
   const sql = openDatabase({ target: { url }, poolSize: 1 });
   try {
     await sql`insert into migrations (name, checksum, version) values ('0099_later.sql', 'x', '9.8.7')`;
-    expect((await runDatabaseDoctor(url)).linesOf("database")[0]).toMatch(
+    expect((await runDatabaseDoctor(url)).listLines("database")[0]).toMatch(
       /^problem: .*0099_later\.sql.*Use Parley 9\.8\.7/,
     );
     await sql`delete from migrations where name like '0099%' or name = (select max(name) from migrations where name < '0099')`;
-    const pending = await runDatabaseDoctor(url);
-    expect(pending.code).toBe(0);
-    expect(pending.linesOf("database")[1]).toMatch(
+    const withPendingMigration = await runDatabaseDoctor(url);
+    expect(withPendingMigration.code).toBe(0);
+    expect(withPendingMigration.listLines("database")[1]).toMatch(
       /^warning: 1 migration of this version must be applied; .*parley migrate/,
     );
   } finally {
     await sql.end({ timeout: 1 });
   }
-  const otherProgram = await server.createDatabase();
-  await server.psqlAt(otherProgram, "create table messages ()");
-  expect((await runDatabaseDoctor(otherProgram)).linesOf("database")[0]).toMatch(
+  const otherProgramUrl = await server.createDatabase();
+  await server.psqlAt(otherProgramUrl, "create table messages ()");
+  expect((await runDatabaseDoctor(otherProgramUrl)).listLines("database")[0]).toMatch(
     /^problem: .* has a table "messages" that doesn't belong/,
   );
 });
 
 test("the doctor reports too few connections and statements that wait for locks", async () => {
   const url = await createMigratedDatabase();
-  const largePool = await runDatabaseDoctor(url, { DATABASE_POOL_SIZE: "200" });
-  expect(largePool.linesOf("database")[1]).toMatch(
+  const withLargePool = await runDatabaseDoctor(url, { DATABASE_POOL_SIZE: "200" });
+  expect(withLargePool.listLines("database")[1]).toMatch(
     /^warning: One instance may open \d+ connections, but max_connections .* DATABASE_POOL_SIZE/,
   );
 
   const sql = openDatabase({ target: { url }, poolSize: 3 });
   const { promise: unlocked, resolve: unlock } = Promise.withResolvers<void>();
   const { promise: locked, resolve: markLocked } = Promise.withResolvers<void>();
-  const holding = sql.begin(async (transaction) => {
+  const lockHolder = sql.begin(async (transaction) => {
     await transaction`set local idle_in_transaction_session_timeout = 0`;
     await transaction`lock table users`;
     markLocked();
     await unlocked;
   });
   await locked;
-  const waiting = sql.begin(async (transaction) => {
+  const lockWaiter = sql.begin(async (transaction) => {
     await transaction`set local lock_timeout = 0`;
     await transaction`select 1 from users`;
   });
   await Bun.sleep(3_500);
-  const blocked = await runDatabaseDoctor(url);
+  const whileLocked = await runDatabaseDoctor(url);
   unlock();
-  await Promise.all([holding, waiting]);
+  await Promise.all([lockHolder, lockWaiter]);
   await sql.end({ timeout: 1 });
-  expect(blocked.linesOf("database")[1]).toMatch(/^warning: 1 statement has waited for a lock/);
+  expect(whileLocked.listLines("database")[1]).toMatch(/^warning: 1 statement has waited for a lock/);
 });
 
 test("the doctor accepts a pooler in transaction mode, but not in statement mode", async () => {
@@ -171,10 +181,10 @@ test("the doctor accepts a pooler in transaction mode, but not in statement mode
       users: ["parley"],
     });
     try {
-      const pooled = await runDatabaseDoctor(pooler.url(url.pathname.slice(1), "parley"));
+      const throughPooler = await runDatabaseDoctor(pooler.url(url.pathname.slice(1), "parley"));
       if (mode === "transaction")
-        expect(pooled.linesOf("database")[0]).toMatch(/^ok: .*through a pooler in transaction mode\.$/);
-      else expect(pooled.linesOf("database")[0]).toMatch(/^problem: .*pool_mode = transaction/);
+        expect(throughPooler.listLines("database")[0]).toMatch(/^ok: .*through a pooler in transaction mode\.$/);
+      else expect(throughPooler.listLines("database")[0]).toMatch(/^problem: .*pool_mode = transaction/);
     } finally {
       await pooler.stop();
     }
@@ -183,7 +193,8 @@ test("the doctor accepts a pooler in transaction mode, but not in statement mode
 
 test("the doctor reports a wrong Redis password, key eviction, an unresponsive Redis and a closed port", async () => {
   const url = await server.createDatabase();
-  const listRedisFindings = async (REDIS_URL: string) => (await runDatabaseDoctor(url, { REDIS_URL })).linesOf("redis");
+  const listRedisFindings = async (REDIS_URL: string) =>
+    (await runDatabaseDoctor(url, { REDIS_URL })).listLines("redis");
   const protectedRedis = await startRedis({
     requirepass: `right-${TEST_SECRET}`,
     maxmemory: "100mb",
@@ -197,8 +208,11 @@ test("the doctor reports a wrong Redis password, key eviction, an unresponsive R
     expect(await listRedisFindings(protectedRedis.url)).toEqual([
       expect.stringMatching(/^problem: .*NOAUTH.*REDIS_URL\.$/),
     ]);
-    const right = await listRedisFindings(createUrl(`:right-${TEST_SECRET}@`));
-    expect(right).toEqual([expect.stringMatching(/^ok: /), expect.stringMatching(/^warning: .*allkeys-lru/)]);
+    const withCorrectPassword = await listRedisFindings(createUrl(`:right-${TEST_SECRET}@`));
+    expect(withCorrectPassword).toEqual([
+      expect.stringMatching(/^ok: /),
+      expect.stringMatching(/^warning: .*allkeys-lru/),
+    ]);
     protectedRedis.pause();
     expect(await listRedisFindings(createUrl(`:right-${TEST_SECRET}@`))).toEqual([
       expect.stringMatching(/^problem: Redis at 127\.0\.0\.1:\d+ can't be used/),

@@ -1,11 +1,11 @@
 import { expect, test } from "bun:test";
 import { checkClock } from "../../src/commands/doctor/clock.ts";
-import { compareClocks, readDateHeader } from "../../src/commands/doctor/clock-reading.ts";
+import { compareClocks, compareWithDateHeader } from "../../src/commands/doctor/clock-reading.ts";
 import type { DatabaseFacts } from "../../src/commands/doctor/database-facts.ts";
 import { checkDatabaseFacts } from "../../src/commands/doctor/database-findings.ts";
 import { checkSpace } from "../../src/commands/doctor/disk.ts";
 import { checkLimits } from "../../src/commands/doctor/limits.ts";
-import { findUnlisted, parseModelIds } from "../../src/commands/doctor/provider-findings.ts";
+import { findUnlistedModels, parseModelIds } from "../../src/commands/doctor/provider-findings.ts";
 import { checkInfo, explainRedisFailure } from "../../src/commands/doctor/redis.ts";
 
 const formatFindings = (findings: { status: string; message: string }[]) =>
@@ -27,28 +27,32 @@ test("the clock check takes the response time into account", () => {
     ),
   ).toEqual([expect.stringMatching(/^warning: This machine's clock is 8 s ahead of the clock of x;/)]);
   expect(checkClock([])[0]?.status).toBe("skipped");
-  expect(readDateHeader("x", new Headers(), 0)).toBeNull();
+  expect(compareWithDateHeader("x", new Headers(), 0)).toBeNull();
 });
 
 test("the disk check reports too little free space and too few free inodes", () => {
-  const find = (freeBytes: number, freeInodes: number | null) =>
+  const findStatuses = (freeBytes: number, freeInodes: number | null) =>
     checkSpace("DATA_DIR /data", { freeBytes, freeInodes }).map(({ status }) => status);
-  expect(find(5e9, null)).toEqual([]);
-  expect(find(5e8, 1e6)).toEqual(["warning"]);
-  expect(find(5e7, 500)).toEqual(["problem", "problem"]);
-  expect(find(5e9, 5_000)).toEqual(["warning"]);
+  expect(findStatuses(5e9, null)).toEqual([]);
+  expect(findStatuses(5e8, 1e6)).toEqual(["warning"]);
+  expect(findStatuses(5e7, 500)).toEqual(["problem", "problem"]);
+  expect(findStatuses(5e9, 5_000)).toEqual(["warning"]);
 });
 
 test("model names match with or without a tag, date or prefix, but partial names don't match", () => {
   const ids = ["llama3.2:latest", "claude-sonnet-4-6-20260101", "models/gemini-3", "gpt-5.2"];
-  expect(findUnlisted(["llama3.2", "claude-sonnet-4-6", "gemini-3", "gpt-5.2"], ids)).toEqual([]);
-  expect(findUnlisted(["llama3", "claude-sonnet-4", "gpt-5"], ids)).toEqual(["llama3", "claude-sonnet-4", "gpt-5"]);
+  expect(findUnlistedModels(["llama3.2", "claude-sonnet-4-6", "gemini-3", "gpt-5.2"], ids)).toEqual([]);
+  expect(findUnlistedModels(["llama3", "claude-sonnet-4", "gpt-5"], ids)).toEqual([
+    "llama3",
+    "claude-sonnet-4",
+    "gpt-5",
+  ]);
   expect(parseModelIds({ data: [{ id: "a" }, { name: "b" }, null] })).toEqual(["a"]);
   expect(parseModelIds([{ id: "a" }])).toEqual(["a"]);
   for (const json of [undefined, null, "models", { models: [] }]) expect(parseModelIds(json)).toBeNull();
 });
 
-test("the limits check reports low limits and little memory", () => {
+test("the limits check reports low limits and low memory", () => {
   const facts = {
     openFilesMax: 65_536,
     memoryMaxBytes: null,
@@ -57,21 +61,23 @@ test("the limits check reports low limits and little memory", () => {
     overcommitMode: 0,
   };
   const config = { DATABASE_POOL_SIZE: 10 };
-  const find = (change: Partial<typeof facts> | { memoryMaxBytes: number }, isRunning = false) =>
+  const findLimitFindings = (change: Partial<typeof facts> | { memoryMaxBytes: number }, isRunning = false) =>
     formatFindings(checkLimits({ ...facts, ...change }, config, isRunning));
-  expect(find({})).toEqual([]);
-  expect(find({ openFilesMax: 64 })).toEqual([expect.stringMatching(/^problem: The limit of open files is 64,/)]);
-  expect(find({ openFilesMax: 1_024 })).toEqual([
-    expect.stringMatching(/^warning: The limit of open files is 1024, .* about 7\d\d clients/),
+  expect(findLimitFindings({})).toEqual([]);
+  expect(findLimitFindings({ openFilesMax: 64 })).toEqual([
+    expect.stringMatching(/^problem: The limit on open files is 64,/),
   ]);
-  expect(find({ memoryMaxBytes: 400e6 })).toEqual([
+  expect(findLimitFindings({ openFilesMax: 1_024 })).toEqual([
+    expect.stringMatching(/^warning: The limit on open files is 1024, .* about 7\d\d clients/),
+  ]);
+  expect(findLimitFindings({ memoryMaxBytes: 400e6 })).toEqual([
     expect.stringMatching(/^warning: The memory is limited to 400\.0 MB/),
   ]);
-  expect(find({ memoryMaxBytes: 100e6 })).toEqual([expect.stringMatching(/^problem: The memory/)]);
-  expect(find({ memoryFreeBytes: 1e8 })).toEqual([expect.stringMatching(/^warning: Only 100\.0 MB/)]);
+  expect(findLimitFindings({ memoryMaxBytes: 100e6 })).toEqual([expect.stringMatching(/^problem: The memory/)]);
+  expect(findLimitFindings({ memoryFreeBytes: 1e8 })).toEqual([expect.stringMatching(/^warning: Only 100\.0 MB/)]);
   // A running server has already allocated its memory.
-  expect(find({ memoryFreeBytes: 1e8 }, true)).toEqual([]);
-  expect(find({ somaxconn: 128, overcommitMode: 2 })).toHaveLength(2);
+  expect(findLimitFindings({ memoryFreeBytes: 1e8 }, true)).toEqual([]);
+  expect(findLimitFindings({ somaxconn: 128, overcommitMode: 2 })).toHaveLength(2);
 });
 
 const database: DatabaseFacts = {

@@ -15,7 +15,7 @@ afterEach(async () => {
 type Respond = (request: Request, path: string) => Response | Promise<Response>;
 
 /** Starts a server that records its requests. */
-function serve(respond: Respond, tls?: { cert: string; key: string }) {
+function startServer(respond: Respond, tls?: { cert: string; key: string }) {
   const requests: { path: string; headers: Record<string, string> }[] = [];
   const server = Bun.serve({
     port: 0,
@@ -32,14 +32,14 @@ function serve(respond: Respond, tls?: { cert: string; key: string }) {
 }
 
 const createModelList = (...ids: string[]) => Response.json({ data: ids.map((id) => ({ id })) });
-const isModelList = (path: string) => path.endsWith("/models");
+const isModelListPath = (path: string) => path.endsWith("/models");
 
-test("the doctor checks that providers respond and have the models, and sends keys in the same headers as the server", async () => {
-  const openai = serve((_, path) =>
-    isModelList(path) ? createModelList("gpt-5.2") : new Response(null, { status: 404 }),
+test("the doctor checks that providers respond and have the models, and sends API keys in each provider's own header", async () => {
+  const openai = startServer((_, path) =>
+    isModelListPath(path) ? createModelList("gpt-5.2") : new Response(null, { status: 404 }),
   );
-  const anthropic = serve(() => createModelList("claude-sonnet-4-6-20260101"));
-  const ollama = serve(() => createModelList("llama3.2:latest"));
+  const anthropic = startServer(() => createModelList("claude-sonnet-4-6-20260101"));
+  const ollama = startServer(() => createModelList("llama3.2:latest"));
   const { code, listLines } = await runDoctor({
     OPENAI_API_KEY: `sk-${TEST_SECRET}-1`,
     OPENAI_BASE_URL: `${openai.url}/v1`,
@@ -63,7 +63,7 @@ test("the doctor checks that providers respond and have the models, and sends ke
   expect(ollama.requests[0]?.headers.authorization).toBe(`Basic ${btoa(`user:${TEST_SECRET}`)}`);
 });
 
-const statuses: [number, RegExp][] = [
+const expectedLines: [number, RegExp][] = [
   [401, /^problem: .* doesn't accept the key; correct COMPATIBLE_API_KEY\.$/],
   [403, /^problem: .*permission/],
   [404, /^warning: .*no list of models/],
@@ -72,18 +72,18 @@ const statuses: [number, RegExp][] = [
   [302, /^problem: .*redirect.*COMPATIBLE_BASE_URL/],
 ];
 
-test.each(statuses)("the doctor reports a provider that responds with status %d", async (status, line) => {
-  // Some servers echo the key.
-  const { url } = serve(
+test.each(expectedLines)("the doctor reports a provider that responds with status %d", async (status, line) => {
+  // Some servers include the key in their error message.
+  const { url } = startServer(
     () => new Response(`Incorrect key ${TEST_SECRET}`, { status, headers: { location: "/elsewhere" } }),
   );
   const env = { COMPATIBLE_BASE_URL: `${url}/v1`, COMPATIBLE_API_KEY: TEST_SECRET, AI_MODELS: "compatible/llama" };
   expect((await runDoctor(env)).listLines("providers")).toEqual([expect.stringMatching(line)]);
 });
 
-test("the doctor reports a missing model, but not a model that exists and isn't listed", async () => {
-  const { url } = serve((_, path) => {
-    if (isModelList(path)) return createModelList("one");
+test("the doctor reports a missing model, but not an existing model that the provider doesn't list", async () => {
+  const { url } = startServer((_, path) => {
+    if (isModelListPath(path)) return createModelList("one");
     return path.endsWith("/hidden") ? Response.json({ id: "hidden" }) : new Response("no such model", { status: 404 });
   });
   const env = { COMPATIBLE_BASE_URL: url, AI_MODELS: "compatible/one,compatible/hidden,compatible/gone" };
@@ -94,10 +94,10 @@ test("the doctor reports a missing model, but not a model that exists and isn't 
   ]);
 });
 
-test("the doctor reports a provider that hangs, is unreachable or has an unknown CA, unless it runs with --offline", async () => {
-  const hanging = serve(() => new Promise<Response>(() => {}));
+test("the doctor reports providers that hang, are unreachable or have an unknown CA, and calls none with --offline", async () => {
+  const hanging = startServer(() => new Promise<Response>(() => {}));
   const { create } = createCertificates();
-  const tlsServer = serve(() => createModelList("m"), create("localhost", { extensions: "local" }));
+  const tlsServer = startServer(() => createModelList("m"), create("localhost", { extensions: "local" }));
   const env = {
     AI_PROVIDERS: `slow=${hanging.url}/v1,closed=http://127.0.0.1:${findFreePort()}/v1,tls=${tlsServer.url}/v1`,
     AI_MODELS: "slow/m,closed/m,tls/m",
@@ -109,28 +109,30 @@ test("the doctor reports a provider that hangs, is unreachable or has an unknown
     expect.stringMatching(/^problem: Provider tls .*NODE_EXTRA_CA_CERTS/),
   ]);
   expect(durationMs).toBeLessThan(15_000);
-  const requests = hanging.requests.length;
+  const requestCount = hanging.requests.length;
   const offline = await runDoctor(env, { args: ["--offline"] });
   expect(offline.listLines("providers")).toEqual(["skipped: --offline: the model providers are not called."]);
-  expect(hanging.requests).toHaveLength(requests);
+  expect(hanging.requests).toHaveLength(requestCount);
 });
 
 test("the doctor reports a clock that differs from a provider's clock", async () => {
-  const find = async (aheadMs: number) => {
+  const findClockLines = async (aheadMs: number) => {
     const date = new Date(Date.now() - aheadMs).toUTCString();
-    const { url } = serve(() => new Response('{"data":[{"id":"m"}]}', { headers: { date } }));
+    const { url } = startServer(() => new Response('{"data":[{"id":"m"}]}', { headers: { date } }));
     return (await runDoctor({ COMPATIBLE_BASE_URL: url, AI_MODELS: "compatible/m" })).listLines("clock");
   };
-  expect(await find(0)).toEqual([expect.stringMatching(/^ok: /)]);
-  expect(await find(15_000)).toEqual([expect.stringMatching(/^warning: .* 1[4-6] s ahead of .*NTP/)]);
-  expect(await find(-120_000)).toEqual([expect.stringMatching(/^problem: .* 1(?:19|2[01]) s behind .*NTP/)]);
+  expect(await findClockLines(0)).toEqual([expect.stringMatching(/^ok: /)]);
+  expect(await findClockLines(15_000)).toEqual([expect.stringMatching(/^warning: .* 1[4-6] s ahead of .*NTP/)]);
+  expect(await findClockLines(-120_000)).toEqual([expect.stringMatching(/^problem: .* 1(?:19|2[01]) s behind .*NTP/)]);
 });
 
 test("the doctor checks MCP servers", async () => {
-  const good = startMcpServer({ revision: "2025", tools: [{ name: "look", inputSchema: { type: "object" } }] });
-  cleanups.push(good.stop);
-  const closed = serve(() => new Response("no", { status: 401 }));
-  const { listLines } = await runDoctor({ MCP_SERVERS: `wiki=${good.url},locked=${closed.url}/?key=${TEST_SECRET}` });
+  const openServer = startMcpServer({ revision: "2025", tools: [{ name: "look", inputSchema: { type: "object" } }] });
+  cleanups.push(openServer.stop);
+  const lockedServer = startServer(() => new Response("no", { status: 401 }));
+  const { listLines } = await runDoctor({
+    MCP_SERVERS: `wiki=${openServer.url},locked=${lockedServer.url}/?key=${TEST_SECRET}`,
+  });
   expect(listLines("mcp")).toEqual([
     expect.stringMatching(/^ok: MCP server wiki .* responds and has 1 tool\.$/),
     expect.stringMatching(/^problem: MCP server locked .*401.* correct MCP_LOCKED_HEADERS\.$/),
@@ -138,48 +140,50 @@ test("the doctor checks MCP servers", async () => {
 });
 
 test("the doctor checks the trace collector", async () => {
-  const { url, requests } = serve(
+  const { url, requests } = startServer(
     (request) => new Response(null, { status: request.headers.has("x-key") ? 200 : 401 }),
   );
-  const find = async (extraEnv: Record<string, string>) =>
+  const findTracingLines = async (extraEnv: Record<string, string>) =>
     (await runDoctor({ OTEL_EXPORTER_OTLP_ENDPOINT: url, ...extraEnv })).listLines("tracing");
-  expect(await find({ OTEL_EXPORTER_OTLP_HEADERS: `x-key=${TEST_SECRET}` })).toEqual([
+  expect(await findTracingLines({ OTEL_EXPORTER_OTLP_HEADERS: `x-key=${TEST_SECRET}` })).toEqual([
     expect.stringMatching(/^ok: .* accepts traces/),
   ]);
-  expect(await find({})).toEqual([
+  expect(await findTracingLines({})).toEqual([
     expect.stringMatching(/^problem: .* responded with 401; .*OTEL_EXPORTER_OTLP_HEADERS/),
   ]);
   expect(requests.map(({ path }) => path)).toEqual(["/v1/traces", "/v1/traces"]);
 });
 
 test("the doctor checks the OIDC issuer", async () => {
-  const issuer = serve((request, path) => {
+  const issuer = startServer((request, path) => {
     const { origin } = new URL(request.url);
     return path === "/keys"
       ? Response.json({ keys: [{ kty: "EC" }] })
       : Response.json({ issuer: origin, jwks_uri: `${origin}/keys` });
   });
-  const find = async (OIDC_ISSUER: string) =>
+  const findOidcLines = async (OIDC_ISSUER: string) =>
     (await runDoctor({ OIDC_ISSUER, OIDC_AUDIENCE: "app" })).listLines("oidc");
-  expect(await find(issuer.url)).toEqual([`ok: The issuer ${issuer.url} has 1 key.`]);
-  expect(await find(`${issuer.url}/other`)).toEqual([expect.stringMatching(/^problem: .*not the discovery document/)]);
+  expect(await findOidcLines(issuer.url)).toEqual([`ok: The issuer ${issuer.url} has 1 key.`]);
+  expect(await findOidcLines(`${issuer.url}/other`)).toEqual([
+    expect.stringMatching(/^problem: .*not the discovery document/),
+  ]);
 });
 
 test("the doctor checks the bucket for backups", async () => {
-  const refusing = serve(
+  const rejectingStorage = startServer(
     () =>
       new Response("<Error><Code>InvalidAccessKeyId</Code></Error>", {
         status: 403,
         headers: { "content-type": "application/xml" },
       }),
   );
-  const empty = serve(
+  const emptyStorage = startServer(
     () =>
       new Response('<?xml version="1.0"?><ListBucketResult><Name>b</Name></ListBucketResult>', {
         headers: { "content-type": "application/xml" },
       }),
   );
-  const find = async (BACKUP_S3_ENDPOINT: string) => {
+  const findBackupLines = async (BACKUP_S3_ENDPOINT: string) => {
     const s3 = {
       BACKUP_S3_BUCKET: "backups",
       BACKUP_S3_ACCESS_KEY_ID: "AKIATEST",
@@ -188,8 +192,10 @@ test("the doctor checks the bucket for backups", async () => {
     const schedule = { BACKUP_SCHEDULE: "0 2 * * *", BACKUP_S3_REGION: "eu-test-1", BACKUP_S3_ENDPOINT };
     return (await runDoctor({ ...s3, ...schedule })).listLines("backups");
   };
-  expect(await find(refusing.url)).toEqual([
+  expect(await findBackupLines(rejectingStorage.url)).toEqual([
     expect.stringMatching(/^problem: s3:\/\/backups\/ can't be (?:read|listed)/),
   ]);
-  expect(await find(empty.url)).toEqual([expect.stringMatching(/^ok: s3:\/\/backups\/ can be listed/)]);
+  expect(await findBackupLines(emptyStorage.url)).toEqual([
+    expect.stringMatching(/^ok: s3:\/\/backups\/ can be listed/),
+  ]);
 });

@@ -3,7 +3,7 @@ import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { version } from "../../package.json";
-import { findExecutable } from "../acceptance/executable.ts";
+import { getExecutableCopy } from "../acceptance/executable.ts";
 import { createInstallation, type Installation, TEST_TIMEOUT_MS } from "../acceptance/installation.ts";
 import { createCertificates } from "../support/certificates.ts";
 import { runDoctor, TEST_SECRET } from "./run-doctor.ts";
@@ -16,7 +16,7 @@ afterEach(async () => {
   for (const installation of installations.splice(0)) await installation.remove();
 });
 
-async function openInstallation(...options: Parameters<typeof createInstallation>): Promise<Installation> {
+async function createTestInstallation(...options: Parameters<typeof createInstallation>): Promise<Installation> {
   const installation = await createInstallation(...options);
   installations.push(installation);
   return installation;
@@ -24,10 +24,10 @@ async function openInstallation(...options: Parameters<typeof createInstallation
 
 test("the doctor checks an embedded database in every state without changing it", async () => {
   const PORT = String(findFreePort());
-  const installation = await openInstallation({ env: { PORT } });
-  const doctor = () => runDoctor({ PORT }, { run: installation.run });
+  const installation = await createTestInstallation({ env: { PORT } });
+  const runInstalledDoctor = () => runDoctor({ PORT }, { run: installation.run });
 
-  const beforeStart = await doctor();
+  const beforeStart = await runInstalledDoctor();
   expect(beforeStart.code).toBe(0);
   expect(beforeStart.listLines("port")).toEqual([`ok: Port ${PORT} on 0.0.0.0 is free; no Parley is running on it.`]);
   expect(beforeStart.listLines("database")[0]).toStartWith("skipped: No embedded database exists yet");
@@ -35,7 +35,7 @@ test("the doctor checks an embedded database in every state without changing it"
 
   const parley = await installation.start();
   const account = await parley.register();
-  const running = await doctor();
+  const running = await runInstalledDoctor();
   expect(running.listIssues("providers")).toEqual([]);
   expect(running.listLines("port")[0]).toMatch(
     new RegExp(`^ok: Parley ${version} .* is running on port ${PORT}, and is`),
@@ -47,23 +47,23 @@ test("the doctor checks an embedded database in every state without changing it"
   expect((await parley.fetch("/api/v1/me", { token: account.access_token })).status).toBe(200);
 
   await parley.stop();
-  const before = await readdir(join(installation.directory, "data"));
-  const stopped = await doctor();
+  const filesBefore = await readdir(join(installation.directory, "data"));
+  const stopped = await runInstalledDoctor();
   expect(stopped.listIssues("providers")).toEqual([]);
   expect(stopped.listLines("embedded postgres")[0]).toContain("is stopped");
   expect(stopped.listLines("database")[0]).toStartWith("skipped: The embedded Postgres is not running");
-  expect(await readdir(join(installation.directory, "data"))).toEqual(before);
+  expect(await readdir(join(installation.directory, "data"))).toEqual(filesBefore);
   expect(installation.findPostgresPid()).toBeNull();
 
-  const again = await installation.start();
+  const restartedParley = await installation.start();
   process.kill(installation.findPostgresPid() ?? 0, "SIGKILL");
-  await again.kill();
-  const crashed = await doctor();
+  await restartedParley.kill();
+  const crashed = await runInstalledDoctor();
   expect(crashed.listLines("embedded postgres")[0]).toContain("the next start recovers");
   expect(crashed.code).toBe(0);
 });
 
-test("the doctor reports another program that uses the port", async () => {
+test("the doctor reports that a different program uses the port", async () => {
   using server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response("not Parley") });
   const { code, listLines } = await runDoctor(
     { HOST: "127.0.0.1", PORT: String(server.port) },
@@ -71,7 +71,7 @@ test("the doctor reports another program that uses the port", async () => {
   );
   expect(code).toBe(1);
   expect(listLines("port")[0]).toMatch(
-    /^problem: Port \d+ on .* is in use; .* No Parley responds there: it is another program.*\.$/,
+    /^problem: Port \d+ on .* is in use; .* No Parley responds on it, so the process is another program.*\.$/,
   );
 });
 
@@ -92,7 +92,7 @@ test("the doctor reports configuration errors without secrets", async () => {
   );
 });
 
-test("the doctor reports contradictory settings as problems, and unused settings as warnings", async () => {
+test("the doctor reports contradictory settings as problems, and unused or unknown settings as warnings", async () => {
   const contradicting = await runDoctor({ OIDC_AUDIENCE: "app" }, { args: ["--offline"] });
   expect(contradicting.listLines("configuration")[0]).toMatch(/^problem: OIDC_/);
   const unusual = await runDoctor({ COMPATIBLE_API_KEY: TEST_SECRET, AI_MODLES: "x" }, { args: ["--offline"] });
@@ -101,7 +101,7 @@ test("the doctor reports contradictory settings as problems, and unused settings
   expect(lines.filter((line) => /^warning: .*(COMPATIBLE_BASE_URL|AI_MODLES)/.test(line))).toHaveLength(2);
 });
 
-test("the doctor reports a certificate that has expired, expires soon, or has a wrong name or key", async () => {
+test("the doctor reports a certificate that has expired, expires soon, or doesn't match PUBLIC_URL or the key", async () => {
   const { create } = createCertificates();
   const listLinesFor = async (
     certificate: ReturnType<typeof create>,
@@ -120,18 +120,18 @@ test("the doctor reports a certificate that has expired, expires soon, or has a 
   expect((await listLinesFor(create("localhost", { days: 5 })))[0]).toMatch(
     /^warning: The certificate expires in [45] days/,
   );
-  const other = await listLinesFor(create("localhost", { extensions: "local" }), {
+  const withOtherName = await listLinesFor(create("localhost", { extensions: "local" }), {
     PUBLIC_URL: "https://chat.example.com",
   });
-  expect(other[0]).toMatch(/^warning: .* not for chat\.example\.com of PUBLIC_URL/);
-  const [one, two] = [create("localhost"), create("localhost")];
-  const mismatched = await listLinesFor({ ...one, keyFile: two.keyFile }, {}, "configuration");
-  expect(mismatched[0]).toMatch(/^problem: .* does not belong to the certificate/);
+  expect(withOtherName[0]).toMatch(/^warning: .* not for chat\.example\.com of PUBLIC_URL/);
+  const { keyFile } = create("localhost");
+  const withOtherKey = await listLinesFor({ ...create("localhost"), keyFile }, {}, "configuration");
+  expect(withOtherKey[0]).toMatch(/^problem: .* does not belong to the certificate/);
 });
 
 test("the doctor reports a low open-file limit", async () => {
   const command = `ulimit -n 64; exec "$0" doctor --json --offline`;
-  const child = Bun.spawn(["sh", "-c", command, await findExecutable()], {
+  const child = Bun.spawn(["sh", "-c", command, await getExecutableCopy()], {
     env: { PORT: "0" },
     cwd: "/tmp",
     stderr: "pipe",
@@ -141,7 +141,7 @@ test("the doctor reports a low open-file limit", async () => {
   const [limits] = report.findings.filter(({ check }) => check === "limits");
   expect(limits).toMatchObject({
     status: "problem",
-    message: expect.stringMatching(/^The limit of open files is 64, .*LimitNOFILE=/),
+    message: expect.stringMatching(/^The limit on open files is 64, .*LimitNOFILE=/),
   });
 });
 
@@ -159,24 +159,25 @@ test.skipIf(process.getuid?.() !== 0)("the doctor reports a full disk", async ()
   }
 });
 
-test("the doctor reports an embedded database from another PostgreSQL version, and missing permissions", async () => {
-  const installation = await openInstallation({ user: { uid: 65534, gid: 65534 } });
+test("the doctor reports an embedded database from a different PostgreSQL version, and missing permissions", async () => {
+  const installation = await createTestInstallation({ user: { uid: 65534, gid: 65534 } });
   const clusterDir = join(installation.directory, "data/postgres");
   mkdirSync(clusterDir, { recursive: true, mode: 0o700 });
   writeFileSync(join(clusterDir, "PG_VERSION"), "16\n");
   chmodSync(join(installation.directory, "data"), 0o777);
-  const denied = await runDoctor({}, { run: installation.run, args: ["--offline"] });
-  expect(denied.listLines("embedded postgres")[0]).toMatch(/^problem: .* can't be read by user 65534/);
+  const withUnreadableCluster = await runDoctor({}, { run: installation.run, args: ["--offline"] });
+  expect(withUnreadableCluster.listLines("embedded postgres")[0]).toMatch(/^problem: .* can't be read by user 65534/);
   chmodSync(clusterDir, 0o755);
-  const old = await runDoctor({}, { run: installation.run, args: ["--offline"] });
-  expect(old.listLines("embedded postgres")[0]).toMatch(/^problem: .* was created by PostgreSQL 16/);
+  const withOldCluster = await runDoctor({}, { run: installation.run, args: ["--offline"] });
+  expect(withOldCluster.listLines("embedded postgres")[0]).toMatch(/^problem: .* was created by PostgreSQL 16/);
   chmodSync(join(installation.directory, "data"), 0o500);
-  const closed = await runDoctor({}, { run: installation.run, args: ["--offline"] });
-  expect(closed.code).toBe(1);
-  expect(closed.listLines("embedded postgres")[0]).toMatch(
+  const withClosedFolder = await runDoctor({}, { run: installation.run, args: ["--offline"] });
+  expect(withClosedFolder.code).toBe(1);
+  expect(withClosedFolder.listLines("embedded postgres")[0]).toMatch(
     /^problem: User 65534 can't use DATA_DIR .*run the doctor as that user/,
   );
-  for (const check of ["database", "disk"]) expect(closed.listLines(check)[0]).toStartWith("skipped: DATA_DIR ");
+  for (const check of ["database", "disk"])
+    expect(withClosedFolder.listLines(check)[0]).toStartWith("skipped: DATA_DIR ");
 });
 
 test("the doctor prints a readable report by default, and rejects unknown options", async () => {
@@ -189,7 +190,9 @@ test("the doctor prints a readable report by default, and rejects unknown option
   for (const line of lines.slice(2, -2)) expect(line).toMatch(/^(?:OK|WARNING|PROBLEM|SKIPPED) +[a-z ]+ {2,}\S.*\.$/);
   expect(lines.at(-1)).toMatch(/^0 problems, \d+ warnings?, \d+ OK, \d+ skipped \(\d+\.\d s\)\.$/);
   expect(stdout).not.toContain(TEST_SECRET);
-  const wrong = await runParley(["doctor", "--fix"]);
-  expect(wrong.code).toBe(2);
-  expect(wrong.stderr).toBe("`parley doctor` has no option --fix; `parley doctor --help` shows the usage.\n");
+  const withUnknownOption = await runParley(["doctor", "--fix"]);
+  expect(withUnknownOption.code).toBe(2);
+  expect(withUnknownOption.stderr).toBe(
+    "`parley doctor` has no option --fix; `parley doctor --help` shows the usage.\n",
+  );
 });

@@ -7,12 +7,12 @@ import { runParley } from "./run-parley.ts";
 // Each test starts several processes.
 setDefaultTimeout(30_000);
 
-const folder = join(import.meta.dir, "../../deploy/env");
-const readExample = (name: string) => {
-  const values = parseEnv(readFileSync(join(folder, `${name}.env`), "utf8"));
+const examplesFolder = join(import.meta.dir, "../../deploy/env");
+const readExampleFile = (name: string) => {
+  const values = parseEnv(readFileSync(join(examplesFolder, `${name}.env`), "utf8"));
   return Object.fromEntries(Object.entries(values).map(([key, value]) => [key, value ?? ""]));
 };
-const check = (env: Record<string, string>) => runParley(["config", "check"], { env });
+const checkConfig = (env: Record<string, string>) => runParley(["config", "check"], { env });
 const splitLines = (text: string) => text.split("\n").filter((line) => line !== "");
 const listSettings = (text: string) => splitLines(text).map((line) => line.replace(/^Warning: /, "").split(":")[0]);
 
@@ -21,28 +21,28 @@ const safeSettings = { APP_ENV: "production", JWT_SECRET: secret, METRICS_TOKEN:
 
 describe("the examples in deploy/env", () => {
   test.each(["development", "staging"])("include a valid %s.env", async (name) => {
-    const env = readExample(name);
+    const env = readExampleFile(name);
     expect(env.APP_ENV).toBe(name);
-    expect(await check(env)).toMatchObject({ code: 0, stdout: "The configuration is valid.\n" });
+    expect(await checkConfig(env)).toMatchObject({ code: 0, stdout: "The configuration is valid.\n" });
   });
 
   test("include a production.env in which only JWT_SECRET must be set", async () => {
-    const env = readExample("production");
+    const env = readExampleFile("production");
     expect(env.APP_ENV).toBe("production");
-    const withoutSecret = await check(env);
+    const withoutSecret = await checkConfig(env);
     expect(withoutSecret.code).toBe(2);
     expect(listSettings(withoutSecret.stderr)).toEqual(["JWT_SECRET"]);
-    const withSecret = await check({ ...env, JWT_SECRET: secret });
+    const withSecret = await checkConfig({ ...env, JWT_SECRET: secret });
     expect(withSecret.code).toBe(0);
     expect(listSettings(withSecret.stderr)).toEqual(["METRICS_TOKEN"]);
   });
 
-  test.each(["development", "staging", "production"])("only mention settings that exist (%s.env)", async (name) => {
-    const text = readFileSync(join(folder, `${name}.env`), "utf8");
-    const allSettings = readFileSync(join(folder, "../../.env.example"), "utf8");
-    const names = [...text.matchAll(/^(?:# )?([A-Z][A-Z_]+)=/gm)].map(([, name]) => name);
-    expect(names.length).toBeGreaterThan(5);
-    for (const name of names) expect(allSettings).toContain(`\n# ${name}=`);
+  test.each(["development", "staging", "production"])("mention only settings that exist (%s.env)", async (name) => {
+    const text = readFileSync(join(examplesFolder, `${name}.env`), "utf8");
+    const allSettings = readFileSync(join(examplesFolder, "../../.env.example"), "utf8");
+    const settings = [...text.matchAll(/^(?:# )?([A-Z][A-Z_]+)=/gm)].map(([, setting]) => setting);
+    expect(settings.length).toBeGreaterThan(5);
+    for (const setting of settings) expect(allSettings).toContain(`\n# ${setting}=`);
   });
 });
 
@@ -52,7 +52,7 @@ describe("outside development", () => {
       "change-me-change-me-change-me-change-me",
       "<32 random bytes, see the operations guide>",
     ]) {
-      const { code, stderr } = await check({ ...safeSettings, APP_ENV, JWT_SECRET: placeholder });
+      const { code, stderr } = await checkConfig({ ...safeSettings, APP_ENV, JWT_SECRET: placeholder });
       expect({ placeholder, code, settings: listSettings(stderr) }).toEqual({
         placeholder,
         code: 2,
@@ -60,26 +60,28 @@ describe("outside development", () => {
       });
       expect(stderr).not.toContain(placeholder);
     }
-    const admin = { ADMIN_EMAIL: "ada@example.com", ADMIN_PASSWORD: "Replace_Me_Now" };
+    const adminSettings = { ADMIN_EMAIL: "ada@example.com", ADMIN_PASSWORD: "Replace_Me_Now" };
     expect(
-      listSettings((await check({ ...safeSettings, APP_ENV, ...admin, METRICS_TOKEN: "changeme" })).stderr),
+      listSettings(
+        (await checkConfig({ ...safeSettings, APP_ENV, ...adminSettings, METRICS_TOKEN: "changeme" })).stderr,
+      ),
     ).toEqual(["ADMIN_PASSWORD", "METRICS_TOKEN"]);
   });
 
   test("a random secret is accepted in all common formats", async () => {
     const bytes = crypto.getRandomValues(new Uint8Array(32));
     for (const JWT_SECRET of [bytes.toBase64(), bytes.toHex(), crypto.randomUUID()])
-      expect(await check({ ...safeSettings, JWT_SECRET })).toMatchObject({ code: 0, stderr: "" });
+      expect(await checkConfig({ ...safeSettings, JWT_SECRET })).toMatchObject({ code: 0, stderr: "" });
   });
 
   test("a passphrase that contains a placeholder within a word is accepted", async () => {
-    const admin = { ADMIN_EMAIL: "ada@example.com", ADMIN_PASSWORD: "exchange messages, replace meters" };
-    expect(await check({ ...safeSettings, ...admin })).toMatchObject({ code: 0, stderr: "" });
+    const adminSettings = { ADMIN_EMAIL: "ada@example.com", ADMIN_PASSWORD: "exchange messages, replace meters" };
+    expect(await checkConfig({ ...safeSettings, ...adminSettings })).toMatchObject({ code: 0, stderr: "" });
   });
 
   test("a wildcard origin is rejected, as in development", async () => {
     for (const APP_ENV of ["development", "staging", "production"]) {
-      const { code, stderr } = await check({ ...safeSettings, APP_ENV, CORS_ORIGINS: "*" });
+      const { code, stderr } = await checkConfig({ ...safeSettings, APP_ENV, CORS_ORIGINS: "*" });
       expect({ APP_ENV, code, settings: listSettings(stderr) }).toEqual({
         APP_ENV,
         code: 2,
@@ -90,7 +92,11 @@ describe("outside development", () => {
 
   test("safe settings cause no warnings, and each unsafe setting causes one", async () => {
     expect(
-      await check({ ...safeSettings, PUBLIC_URL: "https://chat.example.com", TRUSTED_PROXIES: "10.0.0.0/8,fd00::/8" }),
+      await checkConfig({
+        ...safeSettings,
+        PUBLIC_URL: "https://chat.example.com",
+        TRUSTED_PROXIES: "10.0.0.0/8,fd00::/8",
+      }),
     ).toMatchObject({
       code: 0,
       stderr: "",
@@ -103,7 +109,7 @@ describe("outside development", () => {
       CORS_ORIGINS: "http://app.example.com,https://localhost:8443",
       TRUSTED_PROXIES: "0.0.0.0/0,::/0,10.0.0.0/8",
     };
-    const { code, stderr } = await check({ APP_ENV: "staging", ...unsafe });
+    const { code, stderr } = await checkConfig({ APP_ENV: "staging", ...unsafe });
     expect(code).toBe(0);
     expect(listSettings(stderr)).toEqual([
       "METRICS_TOKEN",
@@ -115,13 +121,16 @@ describe("outside development", () => {
       "TRUSTED_PROXIES",
       "TRUSTED_PROXIES",
     ]);
-    const keys = await check({
+    const withKeysOverHttp = await checkConfig({
       ...safeSettings,
       OIDC_ISSUER: "https://login.example.com",
       OIDC_AUDIENCE: "parley",
       OIDC_JWKS_URL: "http://login.example.com/keys",
     });
-    expect({ code: keys.code, settings: listSettings(keys.stderr) }).toEqual({ code: 0, settings: ["OIDC_JWKS_URL"] });
+    expect({ code: withKeysOverHttp.code, settings: listSettings(withKeysOverHttp.stderr) }).toEqual({
+      code: 0,
+      settings: ["OIDC_JWKS_URL"],
+    });
     expect(splitLines(stderr).every((line) => line.startsWith("Warning: "))).toBe(true);
     expect(stderr).not.toContain(unsafe.JWT_SECRET);
   });
@@ -132,6 +141,6 @@ describe("outside development", () => {
       JWT_SECRET: "change-me-change-me-change-me-change-me",
       TRUSTED_PROXIES: "::/0",
     };
-    expect(await check(env)).toMatchObject({ code: 0, stderr: "" });
+    expect(await checkConfig(env)).toMatchObject({ code: 0, stderr: "" });
   });
 });

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { loadJwtSecret } from "../../src/commands/jwt-secret.ts";
 import { createFolder } from "./run-parley.ts";
 
-test("a secret is created once, and only its owner can read it", () => {
+test("a secret is created once, and only the owner of its file can read it", () => {
   using folder = createFolder();
   const DATA_DIR = join(folder.path, "data");
   const secret = loadJwtSecret({ DATA_DIR });
@@ -27,7 +27,7 @@ test.each(["", "short"])("a damaged secret file is rejected: %p", (text) => {
   expect(() => loadJwtSecret({ DATA_DIR: folder.path })).toThrow("is damaged; delete it");
 });
 
-test("an unwritable DATA_DIR causes an error that says how to fix it", () => {
+test("an unwritable DATA_DIR causes an error that suggests how to fix it", () => {
   using folder = createFolder();
   writeFileSync(join(folder.path, "file"), "");
   const DATA_DIR = join(folder.path, "file");

@@ -6,13 +6,10 @@ type Finding = { check: string; status: string; message: string };
 /** All secrets in these tests contain this string, which must never be printed. */
 export const TEST_SECRET = "marked-secret-Zx81";
 
-/** Runs the executable, for example in an installation's folder. */
-type Run = (args: string[], env: Record<string, string>) => Promise<{ code: number; output: string; errors: string }>;
+/** A function that runs the executable, for example in an installation's folder. */
+type Run = (args: string[], env: Record<string, string>) => Promise<{ code: number; stdout: string; stderr: string }>;
 
-const runInTemporaryFolder: Run = async (args, env) => {
-  const { code, stdout, stderr } = await runParley(args, { env });
-  return { code, output: stdout, errors: stderr };
-};
+const runInTemporaryFolder: Run = (args, env) => runParley(args, { env });
 
 /** Runs `parley doctor --json`. Checks that the exit code matches the report, and that no secrets are printed. */
 export async function runDoctor(
@@ -20,11 +17,11 @@ export async function runDoctor(
   { args = [] as string[], run = runInTemporaryFolder } = {},
 ) {
   const startedAtMs = performance.now();
-  const { code, output, errors } = await run(["doctor", "--json", ...args], { PORT: "0", ...env });
+  const { code, stdout, stderr } = await run(["doctor", "--json", ...args], { PORT: "0", ...env });
   const durationMs = performance.now() - startedAtMs;
-  expect(errors).toBe("");
-  expect(output).not.toContain(TEST_SECRET);
-  const report = JSON.parse(output) as { healthy: boolean; findings: Finding[]; counts: Record<string, number> };
+  expect(stderr).toBe("");
+  expect(stdout).not.toContain(TEST_SECRET);
+  const report = JSON.parse(stdout) as { healthy: boolean; findings: Finding[]; counts: Record<string, number> };
   expect(code).toBe(report.healthy ? 0 : 1);
   expect(report.healthy).toBe(!report.findings.some(({ status }) => status === "problem"));
   for (const { message } of report.findings) expect(message).toMatch(/^\S.*[.?]$/);

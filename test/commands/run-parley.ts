@@ -61,14 +61,14 @@ export function findFreePort(): number {
  * @throws Error after 15 seconds.
  */
 export async function waitForStatus(url: string, status: number): Promise<void> {
-  let last: number | string = "no response";
+  let lastResult: number | string = "no response";
   for (let attempts = 0; attempts < 300; attempts += 1) {
-    last = await fetch(url).then(
+    lastResult = await fetch(url).then(
       (response) => response.status,
       (error: Error) => error.message,
     );
-    if (last === status) return;
+    if (lastResult === status) return;
     await Bun.sleep(50);
   }
-  throw new Error(`${url} never responded with ${status}. The last result was: ${last}.`);
+  throw new Error(`${url} never responded with ${status}. The last result was: ${lastResult}.`);
 }

@@ -10,7 +10,7 @@ import {
   findRestoreProblems,
   findSequenceProblems,
   findTakeoverProblems,
-  summarize,
+  summarizeMessages,
 } from "../../src/commands/selftest/find-problems.ts";
 import { assembleAnswer } from "../../src/commands/selftest/received-answer.ts";
 import { createReport, formatReport } from "../../src/commands/selftest/report.ts";
@@ -33,7 +33,7 @@ function createMessage(seq: number, fields: Partial<StoredMessage> = {}): Stored
 }
 
 const history = [1, 2, 3, 4].map((seq) => createMessage(seq));
-const acknowledgedMessages = new Map(history.map((each) => [each.client_message_id ?? "", each]));
+const acknowledgedMessages = new Map(history.map((message) => [message.client_message_id ?? "", message]));
 
 describe("sequence numbers", () => {
   test("cause no problem if they are complete and in order", () => {
@@ -41,7 +41,7 @@ describe("sequence numbers", () => {
     expect(findSequenceProblems("x", [], 1, 0)).toEqual([]);
   });
 
-  const broken: [string, number[], string[]][] = [
+  const invalidSequences: [string, number[], string[]][] = [
     ["a gap", [1, 2, 4], ["x: expected seq 3, but got 4"]],
     ["a duplicate", [1, 2, 2, 3, 4], ["x: expected seq 3, but got 2 (duplicate or out of order)"]],
     [
@@ -51,14 +51,14 @@ describe("sequence numbers", () => {
     ],
     ["a missing start", [2, 3, 4], ["x: expected seq 1, but got 2"]],
     ["a missing end", [1, 2, 3], ["x: expected events up to seq 4, but got them up to 3"]],
-    ["no event at all", [], ["x: expected events up to seq 4, but got them up to 0"]],
+    ["no events", [], ["x: expected events up to seq 4, but got them up to 0"]],
     ["an extra event", [1, 2, 3, 4, 5], ["x: expected no event after seq 4, but got 5"]],
   ];
-  test.each(broken)("with %s are reported", (_, seqs, problems) => {
+  test.each(invalidSequences)("with %s are reported", (_, seqs, problems) => {
     expect(findSequenceProblems("x", seqs, 1, 4)).toEqual(problems);
   });
 
-  test("with many problems are reported with the first problems and the number of remaining ones", () => {
+  test("with many problems are reported as the first three problems and the number of the others", () => {
     const problems = findSequenceProblems("x", [2, 4, 6, 8, 10], 1, 10);
     expect(problems).toHaveLength(4);
     expect(problems.at(-1)).toBe("… and 2 more of this kind");
@@ -70,18 +70,20 @@ describe("acknowledged messages", () => {
     expect(findLossProblems("x", acknowledgedMessages, [...history, createMessage(5)])).toEqual([]);
   });
 
-  test("are reported if one is lost", () => {
+  test("cause a problem if one is lost", () => {
     expect(findLossProblems("x", acknowledgedMessages, history.slice(1))).toEqual([
       "x: expected the acknowledged message c1 (seq 1), but it is missing",
     ]);
   });
 
-  test("are reported if one is stored twice", () => {
-    const twice = [...history, createMessage(5, { client_message_id: "c2" })];
-    expect(findLossProblems("x", acknowledgedMessages, twice)).toEqual([
+  test("cause a problem if one is stored twice", () => {
+    const messagesWithDuplicate = [...history, createMessage(5, { client_message_id: "c2" })];
+    expect(findLossProblems("x", acknowledgedMessages, messagesWithDuplicate)).toEqual([
       "x: expected the message c2 once, but got it 2 times",
     ]);
-    expect(findDuplicateProblems("x", twice)).toEqual(["x: expected the message c2 once, but got it 2 times"]);
+    expect(findDuplicateProblems("x", messagesWithDuplicate)).toEqual([
+      "x: expected the message c2 once, but got it 2 times",
+    ]);
     expect(
       findDuplicateProblems("x", [
         ...history,
@@ -92,12 +94,11 @@ describe("acknowledged messages", () => {
   });
 
   test.each([{ content: "other" }, { seq: 9 }, { id: "other" }])(
-    "are reported if the stored message differs: %p",
+    "cause a problem if a stored message differs: %p",
     (fields) => {
-      const changed = [createMessage(1, { ...fields, client_message_id: "c1" }), ...history.slice(1)];
-      const [problem, ...more] = findLossProblems("x", acknowledgedMessages, changed);
-      expect(problem).toStartWith("x: expected the message c1 as acknowledged");
-      expect(more).toEqual([]);
+      const changedMessages = [createMessage(1, { ...fields, client_message_id: "c1" }), ...history.slice(1)];
+      const problems = findLossProblems("x", acknowledgedMessages, changedMessages);
+      expect(problems).toEqual([expect.stringMatching(/^x: expected the message c1 as acknowledged/)]);
     },
   );
 });
@@ -134,19 +135,22 @@ describe("answers", () => {
   ];
 
   test("cause no problem if the text is correct after a takeover", () => {
-    const reading = assembleAnswer(validFrames, id);
-    expect(reading).toMatchObject({ text: "w1 w2 w3", attempts: [1, 2], resets: 1, problems: [] });
-    expect(findAnswerProblems("x", "w1 w2 w3", reading, stored)).toEqual([]);
-    expect(findTakeoverProblems("x", reading)).toEqual([]);
+    const assembledAnswer = assembleAnswer(validFrames, id);
+    expect(assembledAnswer).toMatchObject({ text: "w1 w2 w3", attempts: [1, 2], resetCount: 1, problems: [] });
+    expect(findAnswerProblems("x", "w1 w2 w3", assembledAnswer, stored)).toEqual([]);
+    expect(findTakeoverProblems("x", assembledAnswer)).toEqual([]);
   });
 
   test("are complete for a client that reconnects after they have finished", () => {
-    const reading = assembleAnswer([created, createDelta(1, 0, "w1 "), { type: "ack", events: [completed] }], id);
-    expect(findAnswerProblems("x", "w1 w2 w3", reading, stored)).toEqual([]);
-    expect(findTakeoverProblems("x", reading)).toEqual([]);
+    const assembledAnswer = assembleAnswer(
+      [created, createDelta(1, 0, "w1 "), { type: "ack", events: [completed] }],
+      id,
+    );
+    expect(findAnswerProblems("x", "w1 w2 w3", assembledAnswer, stored)).toEqual([]);
+    expect(findTakeoverProblems("x", assembledAnswer)).toEqual([]);
   });
 
-  const broken: [string, Frame[], RegExp][] = [
+  const invalidFrames: [string, Frame[], RegExp][] = [
     ["a lost delta", validFrames.toSpliced(3, 1), /expected a delta at offset 3, but got one at 6/],
     [
       "a repeated delta",
@@ -170,20 +174,20 @@ describe("answers", () => {
       /expected message\.completed, but the reader didn't receive it/,
     ],
   ];
-  test.each(broken)("with %s are reported", (_, frames, problem) => {
+  test.each(invalidFrames)("with %s are reported", (_, frames, expectedProblem) => {
     const problems = findAnswerProblems("x", "w1 w2 w3", assembleAnswer(frames, id), stored);
-    expect(problems.join("\n")).toMatch(problem);
+    expect(problems.join("\n")).toMatch(expectedProblem);
   });
 
   test("with the wrong text, the wrong status or no takeover are reported", () => {
-    const wrong = { ...stored, content: "w1 w1 w2 w3", status: "failed" };
-    const problems = findAnswerProblems("x", "w1 w2 w3", assembleAnswer(validFrames, id), wrong).join("\n");
+    const failedMessage = { ...stored, content: "w1 w1 w2 w3", status: "failed" };
+    const problems = findAnswerProblems("x", "w1 w2 w3", assembleAnswer(validFrames, id), failedMessage).join("\n");
     expect(problems).toContain("expected status complete, but got failed");
     expect(problems).toContain("expected the text to have 8 characters, but got 11");
-    expect(problems).toContain("expected the text at the reader to have 11 characters, but got 8");
-    const plain = assembleAnswer([created, createDelta(1, 0, "w1 w2 w3"), completed], id);
-    expect(findTakeoverProblems("x", plain)).toEqual([
-      "x: expected a message.reset and a higher attempt, but got 0 resets and the attempts 1",
+    expect(problems).toContain("expected the text received by the reader to have 11 characters, but got 8");
+    const answerWithoutTakeover = assembleAnswer([created, createDelta(1, 0, "w1 w2 w3"), completed], id);
+    expect(findTakeoverProblems("x", answerWithoutTakeover)).toEqual([
+      "x: expected a message.reset and a higher attempt number, but got 0 resets and the attempts 1",
     ]);
     expect(findTakeoverProblems("x", assembleAnswer(validFrames.toSpliced(2, 1), id))).toHaveLength(1);
   });
@@ -192,16 +196,16 @@ describe("answers", () => {
 describe("an outsider", () => {
   const normalFrames: Frame[] = [{ type: "ready" }, { type: "ack" }, { type: "error", code: "not_found" }];
 
-  test("causes no problem if it is refused and receives nothing", () => {
+  test("causes no problem if its requests are rejected and it receives no pushes", () => {
     expect(findLeakProblems([{ action: "GET x", expected: 404, actual: 404 }], normalFrames)).toEqual([]);
   });
 
-  test("is reported if a request succeeds or it receives a push", () => {
-    const refusals = [
+  test("is reported if one of its requests succeeds or it receives a push", () => {
+    const attempts = [
       { action: "GET x", expected: 404, actual: 200 },
       { action: "subscribe", expected: "not_found", actual: undefined },
     ];
-    expect(findLeakProblems(refusals, [...normalFrames, { type: "message.created", seq: 1 }])).toEqual([
+    expect(findLeakProblems(attempts, [...normalFrames, { type: "message.created", seq: 1 }])).toEqual([
       "GET x: expected 404 for an outsider, but got 200",
       "subscribe: expected not_found for an outsider, but got nothing",
       String.raw`expected no push to an outsider, but got "{\"type\":\"message.created\",\"seq\":1}"`,
@@ -212,10 +216,10 @@ describe("an outsider", () => {
 describe("a restored conversation", () => {
   test("causes no problem if it is identical to the original up to the backup", () => {
     expect(findRestoreProblems("x", history, history.slice(0, 3))).toEqual([]);
-    expect(summarize(history)).toMatchObject({ messages: 4, lastSeq: 4 });
+    expect(summarizeMessages(history)).toMatchObject({ messages: 4, lastSeq: 4 });
   });
 
-  test("with a missing message is reported with its count and checksum", () => {
+  test("with a missing message is reported with the number and the checksum of its messages", () => {
     const problems = findRestoreProblems("x", history, history.toSpliced(1, 1));
     expect(problems[0]).toBe("x: expected 4 messages up to seq 4, but got 3");
     expect(problems[1]).toStartWith("x: expected the checksum ");
@@ -237,7 +241,7 @@ test("an exceeded limit is reported", () => {
 });
 
 describe("a run of checks", () => {
-  const stage = {} as CheckContext;
+  const context = {} as CheckContext;
   const createCheck = (name: string, run: Check["run"], timeoutMs = 5_000): Check => ({
     name,
     claim: `Claim ${name}.`,
@@ -249,22 +253,22 @@ describe("a run of checks", () => {
   const createTestReport = (results: CheckResult[]) =>
     createReport({ startedAt: new Date(0), durationMs: 1, settings: { HOST: "x" }, results, logs: "/logs" });
 
-  async function run(checks: Check[], signal = new AbortController().signal) {
+  async function runTestChecks(checks: Check[], signal = new AbortController().signal) {
     const events: string[] = [];
     const listeners = {
       onStart: ({ name }: Check) => void events.push(`start ${name}`),
       onEnd: ({ name, status }: CheckResult) => void events.push(`${status} ${name}`),
     };
-    return { results: await runChecks(checks, stage, signal, listeners), seen: events };
+    return { results: await runChecks(checks, context, signal, listeners), events };
   }
 
   test("continues after a failed check, and reports the expected and actual results", async () => {
-    const { results, seen } = await run([
+    const { results, events } = await runTestChecks([
       passingCheck,
       createCheck("bad", async () => createOutcome(["expected a, but got b"])),
       passingCheck,
     ]);
-    expect(seen).toEqual(["start good", "passed good", "start bad", "failed bad", "start good", "passed good"]);
+    expect(events).toEqual(["start good", "passed good", "start bad", "failed bad", "start good", "passed good"]);
     expect(createTestReport(results)).toMatchObject({
       passed: false,
       checks: [{}, { status: "failed", measured: { count: 1 } }, {}],
@@ -276,16 +280,16 @@ describe("a run of checks", () => {
   });
 
   test("stops after a check that throws", async () => {
-    const abortingCheck = createCheck("bad", async () => Promise.reject(new Error("expected a server, but got none")));
-    const { results, seen } = await run([passingCheck, abortingCheck, passingCheck]);
-    expect(seen).toEqual(["start good", "passed good", "start bad", "failed bad", "not_run good"]);
+    const throwingCheck = createCheck("bad", async () => Promise.reject(new Error("expected a server, but got none")));
+    const { results, events } = await runTestChecks([passingCheck, throwingCheck, passingCheck]);
+    expect(events).toEqual(["start good", "passed good", "start bad", "failed bad", "not_run good"]);
     expect(results[1]).toMatchObject({ status: "failed", problems: ["expected a server, but got none"] });
     expect(createTestReport(results).passed).toBe(false);
     expect(formatReport(createTestReport(results))).toContain("1 of 3 claims hold");
   });
 
   test("fails a check that exceeds its timeout", async () => {
-    const { results } = await run([createCheck("endless", () => new Promise(() => {}), 1), passingCheck]);
+    const { results } = await runTestChecks([createCheck("endless", () => new Promise(() => {}), 1), passingCheck]);
     expect(results.map(({ status }) => status)).toEqual(["failed", "not_run"]);
     expect(results[0]?.problems).toEqual(["expected the check to finish within 0.001 s, but it did not"]);
   });
@@ -293,10 +297,10 @@ describe("a run of checks", () => {
   test("stops immediately when it is interrupted", async () => {
     const controller = new AbortController();
     const endless = createCheck("endless", () => new Promise(() => controller.abort(new Error("interrupted"))));
-    await expect(run([endless, passingCheck], controller.signal)).rejects.toThrow("interrupted");
+    await expect(runTestChecks([endless, passingCheck], controller.signal)).rejects.toThrow("interrupted");
   });
 
-  test("doesn't pass without any checks", () => {
+  test("doesn't pass if it has no checks", () => {
     expect(createTestReport([]).passed).toBe(false);
   });
 });

@@ -27,37 +27,37 @@ const checkNames = [
 
 /** Starts a self-test with its own temporary folder, so that a test can find leftover files. */
 function startSelftest(name: string, args: string[], env: Record<string, string> = {}) {
-  const temporary = join(folder.path, name);
-  mkdirSync(temporary);
+  const temporaryFolder = join(folder.path, name);
+  mkdirSync(temporaryFolder);
   chmodSync(folder.path, 0o755);
   const cwd = join(folder.path, `${name}-cwd`);
   mkdirSync(cwd);
-  // A server that read this file would not start.
+  // A server that reads this file doesn't start.
   writeFileSync(join(cwd, ".env"), "PORT=nonsense\n");
-  const child = spawnParley(["selftest", ...args], { cwd, env: { TMPDIR: temporary, ...env } });
-  let errors = "";
-  const reading = (async () => {
-    for await (const chunk of child.stderr.pipeThrough(new TextDecoderStream())) errors += chunk;
+  const child = spawnParley(["selftest", ...args], { cwd, env: { TMPDIR: temporaryFolder, ...env } });
+  let stderr = "";
+  const stderrReader = (async () => {
+    for await (const chunk of child.stderr.pipeThrough(new TextDecoderStream())) stderr += chunk;
   })();
 
   return {
-    temporary,
+    temporaryFolder,
     child,
-    readErrors: () => errors,
+    getStderr: () => stderr,
 
     async waitForError(text: string): Promise<void> {
-      while (!errors.includes(text)) {
-        if (child.exitCode !== null) throw new Error(`The self-test exited: ${errors}`);
+      while (!stderr.includes(text)) {
+        if (child.exitCode !== null) throw new Error(`The self-test exited: ${stderr}`);
         await Bun.sleep(20);
       }
     },
 
     async waitForExit() {
-      const [output, code] = await Promise.all([new Response(child.stdout).text(), child.exited, reading]);
-      return { output, code };
+      const [stdout, code] = await Promise.all([new Response(child.stdout).text(), child.exited, stderrReader]);
+      return { stdout, code };
     },
 
-    listFiles: () => readdirSync(temporary, { recursive: true }),
+    listFiles: () => readdirSync(temporaryFolder, { recursive: true }),
   };
 }
 
@@ -87,15 +87,15 @@ test("all checks pass despite unrelated settings in the environment, and no file
     REGISTRATION: "closed",
   };
   const selftest = startSelftest("good", ["--json"], unrelatedSettings);
-  const { output, code } = await selftest.waitForExit();
-  const report = JSON.parse(output) as Report;
+  const { stdout, code } = await selftest.waitForExit();
+  const report = JSON.parse(stdout) as Report;
   expect(report.checks.flatMap(({ problems }) => problems)).toEqual([]);
   expect(code).toBe(0);
   expect(report).toMatchObject({ passed: true, logs: null });
   expect(report.checks.map(({ name, status }) => `${name} ${status}`)).toEqual(
     checkNames.map((name) => `${name} passed`),
   );
-  // The checks had enough load to be meaningful.
+  // The load was high enough for meaningful checks.
   const measured = Object.fromEntries(report.checks.map(({ name, measured }) => [name, measured]));
   expect(measured.start).toMatchObject({ fsync: "on", full_page_writes: "on", synchronous_commit: "on" });
   expect(measured.delivery).toMatchObject({ messages: 1_000 });
@@ -104,13 +104,13 @@ test("all checks pass despite unrelated settings in the environment, and no file
   expect(measured.storm?.recovered_events).toBeGreaterThanOrEqual(300 * 100);
   expect(measured.backup?.acknowledged_during).toBeGreaterThan(0);
   expect(measured.shutdown).toMatchObject({ exit_code: 0 });
-  expect(output).not.toContain("sk-secret");
+  expect(stdout).not.toContain("sk-secret");
   expect(selftest.listFiles()).toEqual([]);
-  expect(listProcesses(selftest.temporary)).toEqual([]);
+  expect(listProcesses(selftest.temporaryFolder)).toEqual([]);
 });
 
-/** Creates a PATH with a replacement for `setpriv`, which runs a script before it starts the program. */
-function createPath(name: string, setpriv: string): string {
+/** Creates a PATH with a replacement for `setpriv` that runs a script before it starts the program. */
+function createPathWithSetpriv(name: string, setpriv: string): string {
   const path = join(folder.path, `${name}-bin`);
   mkdirSync(path);
   writeFileSync(
@@ -125,32 +125,34 @@ test("failed checks are reported with details and logs, and the exit code is 1",
   // The self-test's servers never retry a busy model. After their first start, they use an empty database, as if the disk
   // had lost its data.
   const marker = join(folder.path, "started");
-  const PATH = createPath(
+  const PATH = createPathWithSetpriv(
     "broken",
     `export AI_MAX_RETRIES=0
 if [ "$2" = serve ]; then [ -e ${marker} ] && export DATA_DIR="$DATA_DIR-empty"; touch ${marker}; fi`,
   );
   const selftest = startSelftest("broken", [], { PATH });
-  const { output, code } = await selftest.waitForExit();
+  const { stdout, code } = await selftest.waitForExit();
   expect(code).toBe(1);
-  expect(output).toMatch(/^PASS {4}outsider /m);
-  expect(output).toMatch(/^FAIL {4}failover /m);
-  expect(output).toMatch(/^ +- 429, retry after 1 s: expected an answer by flaky\/busy-once, but got steady\/short$/m);
-  expect(output).toMatch(/^FAIL {4}kill /m);
-  expect(output).toMatch(/^NOT RUN storm /m);
-  expect(output).toContain("4 of 11 claims hold");
-  const [, logs = ""] = /The server logs are in (.*)\.$/m.exec(output) ?? [];
+  expect(stdout).toMatch(/^PASS {4}outsider /m);
+  expect(stdout).toMatch(/^FAIL {4}failover /m);
+  expect(stdout).toMatch(
+    /^ +- 429, retry after 1 s: expected an answer from flaky\/busy-once, but got steady\/short$/m,
+  );
+  expect(stdout).toMatch(/^FAIL {4}kill /m);
+  expect(stdout).toMatch(/^NOT RUN storm /m);
+  expect(stdout).toContain("4 of 11 claims hold");
+  const [, logs = ""] = /The server logs are in (.*)\.$/m.exec(stdout) ?? [];
   expect(readFileSync(join(logs, "01-serve.log"), "utf8")).toContain("listening");
   // Only the logs remain.
   expect(readdirSync(join(logs, ".."))).toEqual(["logs"]);
-  expect(listProcesses(selftest.temporary)).toEqual([]);
+  expect(listProcesses(selftest.temporaryFolder)).toEqual([]);
 });
 
 test("a server that doesn't start is reported, and --keep keeps the folder", async () => {
-  const PATH = createPath("failing", `[ "$2" = serve ] && { echo "No power."; exit 3; }`);
+  const PATH = createPathWithSetpriv("failing", `[ "$2" = serve ] && { echo "No power."; exit 3; }`);
   const selftest = startSelftest("failing", ["--json", "--keep"], { PATH });
-  const { output, code } = await selftest.waitForExit();
-  const report = JSON.parse(output) as Report;
+  const { stdout, code } = await selftest.waitForExit();
+  const report = JSON.parse(stdout) as Report;
   expect(code).toBe(1);
   expect(report.passed).toBe(false);
   const statuses: string[] = report.checks.map(({ status }) => status);
@@ -168,31 +170,31 @@ test.each([
   const selftest = startSelftest(`${signal}-${progressLine.slice(5)}`, []);
   await selftest.waitForError(progressLine);
   await Bun.sleep(delayMs);
-  expect(listProcesses(selftest.temporary).length).toBeGreaterThan(1);
+  expect(listProcesses(selftest.temporaryFolder).length).toBeGreaterThan(1);
   selftest.child.kill(signal);
-  const { output, code } = await selftest.waitForExit();
-  expect({ code, output }).toEqual({ code: 1, output: "" });
-  expect(selftest.readErrors()).toEndWith(
+  const { stdout, code } = await selftest.waitForExit();
+  expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+  expect(selftest.getStderr()).toEndWith(
     "The self-test was interrupted; its processes were stopped and its folder was removed.\n",
   );
   expect(selftest.listFiles()).toEqual([]);
-  expect(listProcesses(selftest.temporary)).toEqual([]);
+  expect(listProcesses(selftest.temporaryFolder)).toEqual([]);
 });
 
 test("if the self-test is killed, its servers and their Postgres exit", async () => {
   const selftest = startSelftest("killed", []);
   await selftest.waitForError("PASS start");
-  expect(listProcesses(selftest.temporary).length).toBeGreaterThan(1);
+  expect(listProcesses(selftest.temporaryFolder).length).toBeGreaterThan(1);
   selftest.child.kill("SIGKILL");
   await selftest.child.exited;
-  await waitUntil(() => listProcesses(selftest.temporary).length === 0);
+  await waitUntil(() => listProcesses(selftest.temporaryFolder).length === 0);
 });
 
 test("an unknown option is a usage error, and no server is started", async () => {
   const selftest = startSelftest("usage", ["--fast"]);
-  const { output, code } = await selftest.waitForExit();
-  expect({ output, code }).toEqual({ output: "", code: 2 });
-  expect(selftest.readErrors()).toBe(
+  const { stdout, code } = await selftest.waitForExit();
+  expect({ stdout, code }).toEqual({ stdout: "", code: 2 });
+  expect(selftest.getStderr()).toBe(
     "`parley selftest` has no option --fast; `parley selftest --help` shows the usage.\n",
   );
   expect(selftest.listFiles()).toEqual([]);

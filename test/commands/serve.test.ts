@@ -12,20 +12,20 @@ type Child = ReturnType<typeof spawnParley>;
 const children: Child[] = [];
 const folders: ReturnType<typeof createFolder>[] = [];
 
-/** Starts `parley serve` in an empty folder, which is removed after the test. */
-function serve(env: Record<string, string> = {}, cwd = createTestFolder()) {
+/** Starts `parley serve`, by default in an empty folder. The process and the folder are removed after the test. */
+function startParley(env: Record<string, string> = {}, cwd = createTestFolder()) {
   const port = findFreePort();
   const child = spawnParley([], { cwd, env: { PORT: String(port), HOST: "127.0.0.1", ...env } });
   children.push(child);
   const url = `http://127.0.0.1:${port}`;
-  const output = new Response(child.stdout).text();
+  const logText = new Response(child.stdout).text();
   const stop = async () => {
-    const startedAt = performance.now();
+    const startedAtMs = performance.now();
     child.kill("SIGTERM");
     const code = await child.exited;
-    return { code, durationMs: performance.now() - startedAt };
+    return { code, durationMs: performance.now() - startedAtMs };
   };
-  return { child, url, port, cwd, stop, logged: output };
+  return { child, url, port, cwd, stop, logText };
 }
 
 function createTestFolder(): string {
@@ -42,12 +42,12 @@ afterEach(async () => {
   for (const folder of folders.splice(0)) folder[Symbol.dispose]();
 });
 
-/** A database that is unreachable. */
+/** The settings of an unreachable database. */
 const unavailableDatabase = { DATABASE_URL: "postgres://nobody:hunter2@127.0.0.1:1/nothing" };
 
 describe("Parley without configuration in an empty folder", () => {
   test("starts, stores all data in ./data, prevents a second instance, and shuts down quickly", async () => {
-    const parley = serve();
+    const parley = startParley();
     await waitForStatus(`${parley.url}/readyz`, 200);
     expect(existsSync(join(parley.cwd, "data/jwt-secret"))).toBe(true);
 
@@ -60,26 +60,26 @@ describe("Parley without configuration in an empty folder", () => {
     });
     expect(samePort).toMatchObject({
       code: 1,
-      stderr: `Port ${parley.port} on 127.0.0.1 is in use; stop the process that listens there, or set another PORT.\n`,
+      stderr: `Port ${parley.port} on 127.0.0.1 is in use; stop the process that listens there, or set a different PORT.\n`,
     });
 
     const sameData = await runParley([], { cwd: parley.cwd, env: { PORT: "0" } });
     expect(sameData.code).toBe(1);
     expect(sameData.stderr).toMatch(
-      /^Another Parley .* is running on DATA_DIR .*; stop it, or set another DATA_DIR\.\n$/,
+      /^Another Parley .* is running on DATA_DIR .*; stop it, or set a different DATA_DIR\.\n$/,
     );
 
     const migrationStatus = await runParley(["migrate", "--status"], { cwd: parley.cwd });
     expect(migrationStatus.code).toBe(0);
     expect(migrationStatus.stdout).toMatch(/^applied {2}0001_accounts\.sql \(\d{4}-/);
-    const again = await runParley(["migrate"], { cwd: parley.cwd });
-    expect(again).toMatchObject({ code: 0, stdout: "The database is up to date.\n" });
+    const migration = await runParley(["migrate"], { cwd: parley.cwd });
+    expect(migration).toMatchObject({ code: 0, stdout: "The database is up to date.\n" });
 
     const { code, durationMs } = await parley.stop();
     expect(code).toBe(0);
-    // The limit is far below the shutdown timeout, but more than a second, because the machine can be busy.
+    // The limit is far below the shutdown timeout. It is more than a second, because the machine can be busy.
     expect(durationMs).toBeLessThan(4_000);
-    const log = await parley.logged;
+    const log = await parley.logText;
     expect(log).toContain(`is ready: http://localhost:${parley.port}`);
     for (const line of log.trim().split("\n")) expect(() => JSON.parse(line)).not.toThrow();
 
@@ -90,13 +90,13 @@ describe("Parley without configuration in an empty folder", () => {
 
 describe("while the database is unavailable", () => {
   test("Parley is live but not ready, returns 503, and can be shut down", async () => {
-    const parley = serve(unavailableDatabase);
+    const parley = startParley(unavailableDatabase);
     await waitForStatus(`${parley.url}/livez`, 200);
     expect((await fetch(`${parley.url}/readyz`)).status).toBe(503);
-    const refused = await fetch(`${parley.url}/api/v1/auth/login`, { method: "POST", body: "{}" });
-    expect(refused.status).toBe(503);
-    expect(refused.headers.get("retry-after")).toBe("1");
-    expect(await refused.json()).toMatchObject({ code: "unavailable" });
+    const response = await fetch(`${parley.url}/api/v1/auth/login`, { method: "POST", body: "{}" });
+    expect(response.status).toBe(503);
+    expect(response.headers.get("retry-after")).toBe("1");
+    expect(await response.json()).toMatchObject({ code: "unavailable" });
     expect((await fetch(`${parley.url}/version`)).status).toBe(200);
     expect((await fetch(`${parley.url}/metrics`)).status).toBe(200);
 
@@ -106,7 +106,7 @@ describe("while the database is unavailable", () => {
     const { code, durationMs } = await parley.stop();
     expect(code).toBe(0);
     expect(durationMs).toBeLessThan(1_000);
-    const log = await parley.logged;
+    const log = await parley.logText;
     expect(log).toContain("the database is not responding; retrying");
     expect(log).not.toContain("hunter2");
   });
@@ -130,7 +130,7 @@ describe("Parley in production", () => {
   };
 
   test.each(["production", "staging"])("stays live but not ready for a moment after SIGTERM (%s)", async (APP_ENV) => {
-    const parley = serve({ ...env, APP_ENV });
+    const parley = startParley({ ...env, APP_ENV });
     await waitForStatus(`${parley.url}/livez`, 200);
     const stopping = parley.stop();
     await Bun.sleep(200);
@@ -142,11 +142,11 @@ describe("Parley in production", () => {
     expect(code).toBe(0);
     expect(durationMs).toBeGreaterThan(700);
     expect(durationMs).toBeLessThan(2_500);
-    expect(await parley.logged).toMatch(/"level":"warn".*METRICS_TOKEN: not set, so anyone who can reach this port/);
+    expect(await parley.logText).toMatch(/"level":"warn".*METRICS_TOKEN: not set, so anyone who can reach this port/);
   });
 
   test("exits immediately on a second signal", async () => {
-    const parley = serve(env);
+    const parley = startParley(env);
     await waitForStatus(`${parley.url}/livez`, 200);
     const stopping = parley.stop();
     await Bun.sleep(100);

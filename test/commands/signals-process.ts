@@ -1,4 +1,5 @@
-// Handles signals as the server does. signals.test.ts starts this program; an argument selects the failure to simulate.
+// Handles signals as the server does. signals.test.ts starts this program. The argument is the mode: `throw` and `reject`
+// simulate errors, and `twice` waits for a second signal.
 import { waitForAbort, watchProcess } from "../../src/commands/signals.ts";
 import { createLog } from "../../src/lib/log.ts";
 

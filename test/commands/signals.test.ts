@@ -1,42 +1,47 @@
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 
-async function start(mode: string) {
+/** Starts signals-process.ts, and waits until it handles signals. */
+async function startProcess(mode: string) {
   const child = Bun.spawn([process.execPath, join(import.meta.dir, "signals-process.ts"), mode], { stdout: "pipe" });
-  let text = "";
-  const reading = (async () => {
-    for await (const chunk of child.stdout.pipeThrough(new TextDecoderStream())) text += chunk;
+  let stdout = "";
+  const stdoutReader = (async () => {
+    for await (const chunk of child.stdout.pipeThrough(new TextDecoderStream())) stdout += chunk;
   })();
-  const waitFor = async (part: string) => {
-    while (!text.includes(part)) await Bun.sleep(5);
+  const waitForText = async (text: string) => {
+    while (!stdout.includes(text)) await Bun.sleep(5);
   };
-  await waitFor("started");
-  return { child, waitFor, waitForExit: async () => ({ code: await child.exited.finally(() => reading), text }) };
+  await waitForText("started");
+  return {
+    child,
+    waitForText,
+    waitForExit: async () => ({ code: await child.exited.finally(() => stdoutReader), stdout }),
+  };
 }
 
-test("the first signal requests a graceful shutdown, the second an immediate one", async () => {
-  const { child, waitFor, waitForExit } = await start("twice");
+test("the first signal requests a graceful shutdown, and the second requests an immediate one", async () => {
+  const { child, waitForText, waitForExit } = await startProcess("twice");
   child.kill("SIGTERM");
-  await waitFor("stopping, crashed: false");
+  await waitForText("stopping, crashed: false");
   child.kill("SIGINT");
   expect((await waitForExit()).code).toBe(7);
 });
 
 test("an uncaught error is logged, and the process shuts down", async () => {
-  const { waitForExit } = await start("throw");
-  const { code, text } = await waitForExit();
+  const { waitForExit } = await startProcess("throw");
+  const { code, stdout } = await waitForExit();
   expect(code).toBe(0);
-  expect(text).toContain('"level":"fatal"');
-  expect(text).toContain("an uncaught error");
-  expect(text).toContain("stopping, crashed: true");
+  expect(stdout).toContain('"level":"fatal"');
+  expect(stdout).toContain("an uncaught error");
+  expect(stdout).toContain("stopping, crashed: true");
 });
 
 test("an unhandled rejection is logged, and the process continues", async () => {
-  const { child, waitFor, waitForExit } = await start("reject");
-  await waitFor("an unhandled rejection");
+  const { child, waitForText, waitForExit } = await startProcess("reject");
+  await waitForText("an unhandled rejection");
   expect(child.exitCode).toBeNull();
   child.kill("SIGTERM");
-  const { code, text } = await waitForExit();
+  const { code, stdout } = await waitForExit();
   expect(code).toBe(0);
-  expect(text).toContain("stopping, crashed: false");
+  expect(stdout).toContain("stopping, crashed: false");
 });

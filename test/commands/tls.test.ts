@@ -54,11 +54,11 @@ describe("a certificate and its key", () => {
   });
 });
 
-describe("on the command line", () => {
+describe("commands with TLS settings", () => {
   const createEnv = (cert: string, key: string) => ({ TLS_CERT_FILE: cert, TLS_KEY_FILE: key });
 
   test.each(["config check", "serve", "healthcheck"])(
-    "a key that doesn't match its certificate is a configuration error (%s)",
+    "report a key that doesn't match its certificate as a configuration error (%s)",
     async (command) => {
       const { code, stdout, stderr } = await runParley(command.split(" "), {
         env: createEnv(certificate.certFile, otherCertificate.keyFile),
@@ -72,7 +72,7 @@ describe("on the command line", () => {
     },
   );
 
-  test("an encrypted key is a configuration error", async () => {
+  test("report an encrypted key as a configuration error", async () => {
     const { code, stderr } = await runParley(["config", "check"], {
       env: createEnv(certificate.certFile, `${certificate.keyFile}.encrypted`),
     });
@@ -83,7 +83,7 @@ describe("on the command line", () => {
     expect(stderr.trim().split("\n")).toHaveLength(1);
   });
 
-  test("a valid pair is accepted", async () => {
+  test("accept a valid certificate and key", async () => {
     const { code } = await runParley(["config", "check"], {
       env: createEnv(certificate.certFile, certificate.keyFile),
     });

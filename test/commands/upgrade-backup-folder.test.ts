@@ -13,24 +13,24 @@ test.if(isRoot)(
     using folder = createFolder();
     const { uid } = statSync(folder.path);
     createBackupFolder(join(folder.path, "one", "two", "three"), user);
-    for (const made of ["one", "one/two", "one/two/three"])
-      expect(statSync(join(folder.path, made))).toMatchObject({ uid: user.uid, gid: user.gid });
+    for (const createdFolder of ["one", "one/two", "one/two/three"])
+      expect(statSync(join(folder.path, createdFolder))).toMatchObject({ uid: user.uid, gid: user.gid });
     expect(statSync(folder.path).uid).toBe(uid);
 
     // An existing folder keeps its owner, even behind a symlink.
-    const other = join(folder.path, "other");
-    createBackupFolder(other, undefined);
-    symlinkSync(other, join(folder.path, "link"));
+    const existingFolder = join(folder.path, "existing");
+    createBackupFolder(existingFolder, undefined);
+    symlinkSync(existingFolder, join(folder.path, "link"));
     createBackupFolder(join(folder.path, "link"), user);
-    expect(statSync(other)).toMatchObject({ uid });
+    expect(statSync(existingFolder)).toMatchObject({ uid });
   },
 );
 
-test("a backup folder whose parent is a file is an error", () => {
+test("a backup folder can't be created if its parent is a file", () => {
   using folder = createFolder();
   const file = join(folder.path, "file");
   writeFileSync(file, "");
   expect(() => createBackupFolder(join(file, "backups"), undefined)).toThrow(
-    `${file}/backups can't be created for the backup; choose another path with --backup FILE.`,
+    `${file}/backups can't be created for the backup; choose a different path with --backup FILE.`,
   );
 });

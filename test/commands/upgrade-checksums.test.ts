@@ -16,15 +16,13 @@ test.each([
   [`${"a".repeat(63)}  parley`, null],
   ["<!doctype html><title>Not found</title>", null],
   ["", null],
-])("in %j the checksum of `parley` is %p", (text, expected) => {
+])("in %j, the checksum of `parley` is %p", (text, expected) => {
   expect(findChecksum(text, "parley")).toBe(expected);
 });
 
-test("a checksum file with one entry applies to any file name, unlike one with several entries", () => {
-  expect(findChecksum(`${checksum}\n`, "parley", { isOnlyEntry: true })).toBe(checksum);
-  expect(findChecksum(`${checksum}  parley-0.2.0-linux-x64\n`, "parley", { isOnlyEntry: true })).toBe(checksum);
-  expect(findChecksum(`${checksum}  a\n${otherChecksum}  b\n`, "parley", { isOnlyEntry: true })).toBeNull();
-  expect(findChecksum(`${checksum}  a\n${otherChecksum}  parley\n`, "parley", { isOnlyEntry: true })).toBe(
-    otherChecksum,
-  );
+test("a file with a single checksum applies to any executable name, but a list of checksums doesn't", () => {
+  expect(findChecksum(`${checksum}\n`, "parley", { isOwnList: true })).toBe(checksum);
+  expect(findChecksum(`${checksum}  parley-0.2.0-linux-x64\n`, "parley", { isOwnList: true })).toBe(checksum);
+  expect(findChecksum(`${checksum}  a\n${otherChecksum}  b\n`, "parley", { isOwnList: true })).toBeNull();
+  expect(findChecksum(`${checksum}  a\n${otherChecksum}  parley\n`, "parley", { isOwnList: true })).toBe(otherChecksum);
 });

@@ -4,8 +4,8 @@ import { describeNextSteps, SERVICE_TARGET } from "../../src/commands/upgrade/ro
 const service = {
   target: SERVICE_TARGET,
   isService: true,
-  from: "0.1.0 (0123456789ab)",
-  backup: "/var/lib/parley/backups/a.backup",
+  replacedVersion: "0.1.0 (0123456789ab)",
+  backupPath: "/var/lib/parley/backups/a.backup",
   pendingMigrations: ["0016_more.sql"],
   clusterDir: "/var/lib/parley/postgres",
   database: "the embedded database in /var/lib/parley",
@@ -29,7 +29,7 @@ test("the rollback of an upgrade with new migrations restores the old executable
   ]);
 });
 
-test("the rollback of an upgrade without new migrations only restores the old executable", () => {
+test("the rollback of an upgrade without new migrations restores only the old executable", () => {
   expect(listRollbackSteps({ ...service, pendingMigrations: [] })).toEqual([
     "  systemctl stop parley",
     "  mv /usr/local/bin/parley.previous /usr/local/bin/parley",
@@ -56,8 +56,8 @@ test("rollback steps without systemd or an embedded database are manual, and pat
   ]);
 });
 
-test("if there is no backup, the rollback steps say when to restore one", () => {
-  expect(listRollbackSteps({ ...service, backup: null, pendingMigrations: null })).toContain(
-    "  # If the new version has migrated the database: restore a backup from before the upgrade into an empty one.",
+test("if the upgrade made no backup, the rollback steps say when to restore an earlier one", () => {
+  expect(listRollbackSteps({ ...service, backupPath: null, pendingMigrations: null })).toContain(
+    "  # If the new version has migrated the database: restore a pre-upgrade backup into an empty database.",
   );
 });

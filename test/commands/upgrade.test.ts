@@ -24,35 +24,35 @@ setDefaultTimeout(60_000);
 
 const isRoot = process.getuid?.() === 0;
 let executable: string;
-/** The installed executable. The new executable is a copy of it, so that one build is enough. */
+/** The installed executable and the new executable are copies of the same file, so that one build is enough. */
 let installedPath: string;
 let newPath: string;
 let checksum: string;
 const folder = createFolder();
-const bin = join(folder.path, "bin");
+const binFolder = join(folder.path, "bin");
 
 beforeAll(async () => {
   executable = await buildExecutable();
   chmodSync(folder.path, 0o755);
-  mkdirSync(bin);
-  installedPath = join(bin, "parley");
+  mkdirSync(binFolder);
+  installedPath = join(binFolder, "parley");
   copyFileSync(executable, installedPath);
   chmodSync(installedPath, 0o755);
   const downloads = join(folder.path, "downloads");
   mkdirSync(downloads);
   newPath = join(downloads, "parley-new");
   copyFileSync(executable, newPath);
-  checksum = await hash(newPath);
+  checksum = await hashFile(newPath);
 });
 afterAll(() => folder[Symbol.dispose]());
 
-async function hash(path: string): Promise<string> {
+async function hashFile(path: string): Promise<string> {
   return new Bun.CryptoHasher("sha256").update(await Bun.file(path).bytes()).digest("hex");
 }
 
 type RunOptions = { program?: string; wrapper?: string[]; env?: Record<string, string> };
 
-async function upgrade(args: string[], { program = installedPath, wrapper = [], env = {} }: RunOptions = {}) {
+async function runUpgrade(args: string[], { program = installedPath, wrapper = [], env = {} }: RunOptions = {}) {
   const child = Bun.spawn([...wrapper, program, "upgrade", ...args], {
     cwd: folder.path,
     env: { PATH: process.env.PATH ?? "", ...env },
@@ -60,26 +60,26 @@ async function upgrade(args: string[], { program = installedPath, wrapper = [], 
     stdout: "pipe",
     stderr: "pipe",
   });
-  const [output, errors] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
-  return { code: await child.exited, output, errors };
+  const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  return { code: await child.exited, stdout, stderr };
 }
 
 /** Checks that the old executable is unchanged, and that no other files remain. */
 async function expectUnchanged(): Promise<void> {
-  expect(readdirSync(bin)).toEqual(["parley"]);
-  expect(await hash(installedPath)).toBe(checksum);
+  expect(readdirSync(binFolder)).toEqual(["parley"]);
+  expect(await hashFile(installedPath)).toBe(checksum);
 }
 
 /** Checks that the upgrade fails with one error and changes nothing. */
 async function expectRejection(args: string[], code: number, expectedError: string | RegExp, options?: RunOptions) {
-  const result = await upgrade(args, options);
-  expect({ args, ...result }).toEqual({ args, code, output: "", errors: expect.stringMatching(expectedError) });
-  expect(result.errors.trimEnd().split("\n")).toHaveLength(1);
+  const result = await runUpgrade(args, options);
+  expect({ args, ...result }).toEqual({ args, code, stdout: "", stderr: expect.stringMatching(expectedError) });
+  expect(result.stderr.trimEnd().split("\n")).toHaveLength(1);
   await expectUnchanged();
 }
 
 /** Creates a file next to the new executable. `using` removes it after the test. */
-function writeDownload(name: string, content: string) {
+function createDownload(name: string, content: string) {
   const path = join(folder.path, "downloads", name);
   writeFileSync(path, content);
   return { path, [Symbol.dispose]: () => rmSync(path) };
@@ -103,7 +103,7 @@ test("usage errors exit with code 2", async () => {
     2,
     /^--sha256 must be 64 hexadecimal digits; `sha256sum FILE` prints them\.$/m,
   );
-  await expectRejection([newPath, "--backup", "a", "--no-backup"], 2, /exclude each other; leave one out\.$/m);
+  await expectRejection([newPath, "--backup", "a", "--no-backup"], 2, /are mutually exclusive; use only one\.$/m);
   await expectRejection(["ftp://example.com/parley"], 2, /is neither a file nor an https URL/);
   await expectRejection(["ftp://ada:secret@example.com/x"], 2, /^ftp:\/\/example\.com\/x is neither/);
   await expectRejection(["https://"], 2, /is neither a file nor an https URL/);
@@ -122,57 +122,58 @@ test("an upgrade fails in a folder without data, because it can't create a backu
   );
 });
 
-test("a file without a checksum is rejected, and the error says how to provide one", async () => {
+test("a file without a checksum is rejected, and the error explains how to provide one", async () => {
   await expectRejection(
     [newPath, "--no-backup"],
     1,
     new RegExp(`^No checksum found for ${newPath}: .*--sha256 ${checksum}\\.$`, "m"),
   );
-  using _unrelated = writeDownload("SHA256SUMS", `${checksum}  another-file\n`);
+  using _unrelated = createDownload("SHA256SUMS", `${checksum}  another-file\n`);
   await expectRejection([newPath, "--no-backup"], 1, /^No checksum found/);
 });
 
-test("a wrong checksum is rejected from any source", async () => {
-  const wrong = "0".repeat(64);
+test("a file that doesn't match its checksum is rejected, whatever the source of the checksum", async () => {
+  const wrongChecksum = "0".repeat(64);
   const expectedError = new RegExp(
-    `is damaged or was tampered with: its SHA-256 is ${checksum}, expected ${wrong}\\. Download it again\\.$`,
+    `is damaged or was tampered with: its SHA-256 is ${checksum}, expected ${wrongChecksum}\\. Download it again\\.$`,
     "m",
   );
-  await expectRejection([newPath, "--no-backup", "--sha256", wrong], 1, expectedError);
+  await expectRejection([newPath, "--no-backup", "--sha256", wrongChecksum], 1, expectedError);
   {
-    using _own = writeDownload("parley-new.sha256", `${wrong}  parley-new\n`);
+    using _checksumFile = createDownload("parley-new.sha256", `${wrongChecksum}  parley-new\n`);
     await expectRejection([newPath, "--no-backup"], 1, expectedError);
-    // A correct checksum in SHA256SUMS doesn't override it.
-    using _list = writeDownload("SHA256SUMS", `${checksum}  parley-new\n`);
+    // A correct checksum in SHA256SUMS doesn't override the wrong checksum in parley-new.sha256.
+    using _checksumList = createDownload("SHA256SUMS", `${checksum}  parley-new\n`);
     await expectRejection([newPath, "--no-backup"], 1, expectedError);
   }
-  using _list = writeDownload("SHA256SUMS", `${checksum}  other\n${wrong} *parley-new\n`);
+  using _checksumList = createDownload("SHA256SUMS", `${checksum}  other\n${wrongChecksum} *parley-new\n`);
   await expectRejection([newPath, "--no-backup"], 1, expectedError);
 });
 
 test("a missing file, a folder, and a file that isn't a Parley executable for this machine are rejected", async () => {
   const expectRejectedFile = async (path: string, expectedError: RegExp) =>
     expectRejection(
-      [path, "--no-backup", "--sha256", existsSync(path) && statSync(path).isFile() ? await hash(path) : checksum],
+      [path, "--no-backup", "--sha256", existsSync(path) && statSync(path).isFile() ? await hashFile(path) : checksum],
       1,
       expectedError,
     );
   await expectRejectedFile(join(folder.path, "nothing"), /^The file .*nothing doesn't exist; check the path\.$/m);
-  await expectRejectedFile(bin, /is not a file; pass the executable itself\.$/m);
-  const machine = process.arch === "x64" ? 183 : 62;
-  using foreign = createVariant("foreign", 18, [machine, 0]);
-  await expectRejectedFile(foreign.path, /was built for another processor; use the one named linux-/);
+  await expectRejectedFile(binFolder, /is not a file; pass the executable itself\.$/m);
+  /** The number of the other architecture in an ELF header (arm64 or x86-64). */
+  const otherMachine = process.arch === "x64" ? 183 : 62;
+  using otherArchitecture = createVariant("other-architecture", 18, [otherMachine, 0]);
+  await expectRejectedFile(otherArchitecture.path, /was built for a different processor; use the one named linux-/);
   using gzip = createVariant("archive.gz", 0, [0x1f, 0x8b]);
   await expectRejectedFile(gzip.path, /is a gzip archive; unpack it/);
-  using script = writeDownload("script", "#!/bin/sh\necho 'parley 9.9.9 (0123456789ab)'\n");
+  using script = createDownload("script", "#!/bin/sh\necho 'parley 9.9.9 (0123456789ab)'\n");
   await expectRejectedFile(script.path, /is not an executable for Linux/);
-  using empty = writeDownload("empty", "");
+  using empty = createDownload("empty", "");
   await expectRejectedFile(empty.path, /is not an executable for Linux/);
   await expectRejectedFile(
     "/bin/true",
-    /is not a Parley that runs on this machine: it doesn't name a version of Parley\.$/m,
+    /is not a Parley that runs on this machine: it doesn't report a Parley version\.$/m,
   );
-  using huge = writeDownload("huge", "");
+  using huge = createDownload("huge", "");
   truncateSync(huge.path, 600_000_000);
   await expectRejection(
     [huge.path, "--no-backup", "--sha256", checksum],
@@ -192,33 +193,35 @@ test.if(isRoot)("missing permissions and a full disk leave the old executable un
     { wrapper },
   );
 
-  chmodSync(bin, 0o777);
+  chmodSync(binFolder, 0o777);
   chmodSync(newPath, 0o600);
-  const unreadable = /parley-new can't be read by this user; change its permissions/;
-  await expectRejection([newPath, "--no-backup", "--sha256", checksum], 1, unreadable, { wrapper });
+  const unreadableError = /parley-new can't be read by this user; change its permissions/;
+  await expectRejection([newPath, "--no-backup", "--sha256", checksum], 1, unreadableError, { wrapper });
   chmodSync(newPath, 0o644);
-  chmodSync(bin, 0o755);
+  chmodSync(binFolder, 0o755);
 
-  const small = join(folder.path, "small");
-  mkdirSync(small);
+  const smallDisk = join(folder.path, "small-disk");
+  mkdirSync(smallDisk);
   const bytes = statSync(installedPath).size;
-  expect(Bun.spawnSync(["mount", "-t", "tmpfs", "-o", `size=${bytes + 20_000_000}`, "tmpfs", small]).exitCode).toBe(0);
+  expect(Bun.spawnSync(["mount", "-t", "tmpfs", "-o", `size=${bytes + 20_000_000}`, "tmpfs", smallDisk]).exitCode).toBe(
+    0,
+  );
   try {
-    const program = join(small, "parley");
+    const program = join(smallDisk, "parley");
     copyFileSync(installedPath, program);
     chmodSync(program, 0o755);
-    // A full disk is detected before the download, or during it if the length is unknown.
+    // A full disk is detected before the download starts, or during the download if its length is unknown.
     for (const source of [newPath, `http://localhost:${server.port}/chunked`])
-      expect(await upgrade([source, "--no-backup", "--sha256", checksum], { program })).toMatchObject({
+      expect(await runUpgrade([source, "--no-backup", "--sha256", checksum], { program })).toMatchObject({
         code: 1,
-        errors: expect.stringMatching(
-          /^(.* has not enough space for .*free some space|The disk of .* is full; free some space\. Nothing was replaced)\.\n$/,
+        stderr: expect.stringMatching(
+          /^(.* does not have enough space for .*free some space|The disk of .* is full; free some space\. Nothing was replaced)\.\n$/,
         ),
       });
-    expect(readdirSync(small)).toEqual(["parley"]);
-    expect(await hash(program)).toBe(checksum);
+    expect(readdirSync(smallDisk)).toEqual(["parley"]);
+    expect(await hashFile(program)).toBe(checksum);
   } finally {
-    Bun.spawnSync(["umount", small]);
+    Bun.spawnSync(["umount", smallDisk]);
   }
 });
 
@@ -312,11 +315,15 @@ function serveRaw(text: string) {
 
 test("a download that is too large or incomplete is rejected", async () => {
   const args = ["--no-backup", "--sha256", checksum];
-  using huge = serveRaw("HTTP/1.1 200 OK\r\ncontent-length: 600000000\r\n\r\nabc");
-  await expectRejection([huge.url, ...args], 1, /is larger than 512 MiB, so it isn't Parley; check the name\.$/m);
-  using short = serveRaw("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nabc");
+  using largeDownload = serveRaw("HTTP/1.1 200 OK\r\ncontent-length: 600000000\r\n\r\nabc");
   await expectRejection(
-    [short.url, ...args],
+    [largeDownload.url, ...args],
+    1,
+    /is larger than 512 MiB, so it isn't Parley; check the name\.$/m,
+  );
+  using incompleteDownload = serveRaw("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nabc");
+  await expectRejection(
+    [incompleteDownload.url, ...args],
     1,
     /(could not be read completely|ended after 3 of 1000 bytes).*try again/,
   );
@@ -325,26 +332,26 @@ test("a download that is too large or incomplete is rejected", async () => {
 test("an upgrade over TLS verifies the certificate", async () => {
   const certificates = createCertificates();
   const { cert, key, certFile } = certificates.create("localhost");
-  using secure = Bun.serve({
+  using tlsServer = Bun.serve({
     port: 0,
     hostname: "localhost",
     tls: { cert, key },
     fetch: ({ url }) =>
       url.endsWith("/parley") ? new Response(Bun.file(newPath)) : new Response(`${checksum}  parley\n`),
   });
-  const url = `https://localhost:${secure.port}/parley`;
+  const url = `https://localhost:${tlsServer.port}/parley`;
   await expectRejection(
     [url, "--no-backup"],
     1,
     /can't be reached \([^)]*certificate[^)]*\); check the URL and the network\.$/m,
   );
-  const trusted = await upgrade([url, "--no-backup"], { env: { NODE_EXTRA_CA_CERTS: certFile } });
-  expect({ code: trusted.code, errors: trusted.errors }).toEqual({ code: 0, errors: "" });
+  const { code, stderr } = await runUpgrade([url, "--no-backup"], { env: { NODE_EXTRA_CA_CERTS: certFile } });
+  expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
   rmSync(`${installedPath}.previous`);
   certificates.remove();
 });
 
-test("an interrupted or killed download leaves the old executable unchanged, and the next upgrade cleans up", async () => {
+test("an interrupted or killed download changes nothing, and the next upgrade removes its partial files", async () => {
   for (const signal of ["SIGINT", "SIGTERM", "SIGKILL"] as const) {
     slowDownload = Promise.withResolvers();
     const child = Bun.spawn([installedPath, "upgrade", createUrl("/slow"), "--no-backup", "--sha256", checksum], {
@@ -353,20 +360,20 @@ test("an interrupted or killed download leaves the old executable unchanged, and
       stdio: ["ignore", "ignore", "pipe"],
     });
     await slowDownload.promise;
-    while (!readdirSync(bin).some((name) => name.startsWith(".parley-upgrade-"))) await Bun.sleep(10);
+    while (!readdirSync(binFolder).some((name) => name.startsWith(".parley-upgrade-"))) await Bun.sleep(10);
     child.kill(signal);
     await child.exited;
-    const errors = await new Response(child.stderr).text();
-    if (signal === "SIGKILL") expect(readdirSync(bin)).toHaveLength(2);
-    else expect(errors).toBe("The upgrade was interrupted; nothing was replaced.\n");
-    expect(await hash(installedPath)).toBe(checksum);
+    const stderr = await new Response(child.stderr).text();
+    if (signal === "SIGKILL") expect(readdirSync(binFolder)).toHaveLength(2);
+    else expect(stderr).toBe("The upgrade was interrupted; nothing was replaced.\n");
+    expect(await hashFile(installedPath)).toBe(checksum);
   }
-  expect(await upgrade([newPath, "--no-backup"])).toMatchObject({ code: 1 });
+  expect(await runUpgrade([newPath, "--no-backup"])).toMatchObject({ code: 1 });
   await expectUnchanged();
 });
 
 test("the checksum file can be next to a local file, a URL or a redirecting URL", async () => {
-  using _list = writeDownload("SHA256SUMS", `SHA256 (parley-new) = ${checksum.toUpperCase()}\n`);
+  using _checksumList = createDownload("SHA256SUMS", `SHA256 (parley-new) = ${checksum.toUpperCase()}\n`);
   const link = join(folder.path, "link");
   symlinkSync(installedPath, link);
   const sources: [string[], RunOptions][] = [
@@ -379,18 +386,18 @@ test("the checksum file can be next to a local file, a URL or a redirecting URL"
   ];
   for (const [args, options] of sources) {
     const inodeBefore = statSync(installedPath).ino;
-    const { code, output, errors } = await upgrade([...args, "--no-backup"], options);
-    expect({ args, code, errors }).toEqual({ args, code: 0, errors: "" });
-    expect(output).toContain(`Upgraded ${installedPath} from `);
-    expect(output).toContain(`mv ${installedPath}.previous ${installedPath}`);
-    const after = statSync(installedPath);
-    expect(after.ino).not.toBe(inodeBefore);
-    expect(after.mode & 0o777).toBe(0o755);
-    expect(readdirSync(bin).sort()).toEqual(["parley", "parley.previous"]);
+    const { code, stdout, stderr } = await runUpgrade([...args, "--no-backup"], options);
+    expect({ args, code, stderr }).toEqual({ args, code: 0, stderr: "" });
+    expect(stdout).toContain(`Upgraded ${installedPath} from `);
+    expect(stdout).toContain(`mv ${installedPath}.previous ${installedPath}`);
+    const statsAfter = statSync(installedPath);
+    expect(statsAfter.ino).not.toBe(inodeBefore);
+    expect(statsAfter.mode & 0o777).toBe(0o755);
+    expect(readdirSync(binFolder).sort()).toEqual(["parley", "parley.previous"]);
   }
-  // Upgrading to the same program again doesn't replace the previous one.
+  // A second upgrade to the same executable doesn't replace `parley.previous`.
   const previousInode = statSync(`${installedPath}.previous`).ino;
-  await upgrade([newPath, "--no-backup"]);
+  await runUpgrade([newPath, "--no-backup"]);
   expect(statSync(`${installedPath}.previous`).ino).toBe(previousInode);
   rmSync(`${installedPath}.previous`);
   await expectUnchanged();
@@ -401,6 +408,6 @@ test("Parley can't be upgraded if it runs from source", async () => {
     cwd: join(import.meta.dir, "../.."),
     stdio: ["ignore", "pipe", "pipe"],
   });
-  expect(await new Response(child.stderr).text()).toMatch(/^This Parley runs from its source/);
+  expect(await new Response(child.stderr).text()).toMatch(/^Parley is running from source/);
   expect(await child.exited).toBe(1);
 });

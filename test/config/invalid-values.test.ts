@@ -41,14 +41,14 @@ function listInvalidValues(schema: Schema): string[] {
 const SECRET = "hunter2";
 
 test("every invalid value of every setting is reported with a remedy, and without secrets", () => {
-  let count = 0;
+  let valueCount = 0;
   for (const [name, schema] of settingEntries) {
     // JWT_SECRET and ADMIN_PASSWORD can contain quotes.
-    const quoted = ["JWT_SECRET", "ADMIN_PASSWORD"].includes(name) ? [] : [`"${SECRET}"`, `'${SECRET}'`];
-    for (const value of [...listInvalidValues(schema as Schema), ...quoted]) {
+    const quotedValues = ["JWT_SECRET", "ADMIN_PASSWORD"].includes(name) ? [] : [`"${SECRET}"`, `'${SECRET}'`];
+    for (const value of [...listInvalidValues(schema as Schema), ...quotedValues]) {
       const hasSecret = schema.secret && value !== "short" && !value.includes(SECRET);
       const problems = findProblems({ [name]: hasSecret ? `${value} ${SECRET}` : value });
-      count += 1;
+      valueCount += 1;
       expect({ name, value, problems: problems.length }).toEqual({ name, value, problems: 1 });
       const [problem = ""] = problems;
       // The problem, a semicolon, and the remedy.
@@ -56,14 +56,14 @@ test("every invalid value of every setting is reported with a remedy, and withou
       if (schema.secret) expect(problem).not.toContain(SECRET);
     }
   }
-  expect(count).toBeGreaterThan(350);
+  expect(valueCount).toBeGreaterThan(350);
 });
 
 test.each<[name: string, value: string, remedy: string]>([
   [
     "AI_MODELS",
     "gemini/gemini-3",
-    'names the provider "gemini", which is not one of openai, anthropic, compatible, offline',
+    'specifies the provider "gemini", which is not one of openai, anthropic, compatible, offline',
   ],
   ["AI_MODELS", "gemini/gemini-3", "add gemini=ITS_BASE_URL to AI_PROVIDERS."],
   ["AI_MODELS", "gpt-5.2", "write openai/gpt-5.2."],
@@ -151,7 +151,7 @@ test("surrounding spaces are ignored, and an empty value counts as unset", () =>
   expect(config.REDIS_URL).toBeUndefined();
 });
 
-test.each(["METRICS_TOKEN", "BACKUP_PASSPHRASE"])("%s_FILE must not name an empty file", (name) => {
+test.each(["METRICS_TOKEN", "BACKUP_PASSPHRASE"])("%s_FILE must not refer to an empty file", (name) => {
   expect(findProblems({ [`${name}_FILE`]: "/run/secrets/x" }, `${name}_FILE`)).toEqual([
     `${name}_FILE: the file is empty; write the value into it, or unset ${name}_FILE.`,
   ]);

@@ -6,11 +6,11 @@ import { createS3Store } from "../../src/modules/backups/s3-store.ts";
 import { startFakeS3 } from "../support/fake-s3.ts";
 import { startHttpProxy } from "../support/http-proxy.ts";
 
-const load = (environment: Record<string, string>) => loadConfig(environment, () => "");
+const loadTestConfig = (environment: Record<string, string>) => loadConfig(environment, () => "");
 
 function findProblems(environment: Record<string, string>): string[] {
   try {
-    load(environment);
+    loadTestConfig(environment);
     return [];
   } catch (error) {
     if (error instanceof ConfigError) return error.problems;
@@ -28,7 +28,7 @@ test.each([
   ["user:pass@proxy.test", "http://user:pass@proxy.test"],
 ])("%s is a valid proxy setting", (value, expected) => {
   for (const name of ["HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"])
-    expect(load({ [name]: value })[name.toUpperCase() as "HTTP_PROXY"]).toBe(expected);
+    expect(loadTestConfig({ [name]: value })[name.toUpperCase() as "HTTP_PROXY"]).toBe(expected);
 });
 
 test.each([
@@ -52,15 +52,20 @@ test.each([
 });
 
 test("uppercase names take precedence over lowercase names, which exist only for proxy settings", () => {
-  const config = load({ HTTP_PROXY: "http://a.test", http_proxy: "http://b.test", no_proxy: "c.test", port: "1" });
+  const config = loadTestConfig({
+    HTTP_PROXY: "http://a.test",
+    http_proxy: "http://b.test",
+    no_proxy: "c.test",
+    port: "1",
+  });
   expect(config.HTTP_PROXY).toBe("http://a.test");
   expect(config.NO_PROXY).toEqual(["c.test"]);
   expect(config.PORT).toBe(3000);
-  expect(load({ HTTP_PROXY: " ", http_proxy: "http://b.test" }).HTTP_PROXY).toBe("http://b.test");
+  expect(loadTestConfig({ HTTP_PROXY: " ", http_proxy: "http://b.test" }).HTTP_PROXY).toBe("http://b.test");
 });
 
 test("NO_PROXY entries are separated by commas or spaces, and invalid entries are rejected", () => {
-  expect(load({ NO_PROXY: " a.test, .b.test  10.0.0.0/8,,*.c.test:81 " }).NO_PROXY).toEqual([
+  expect(loadTestConfig({ NO_PROXY: " a.test, .b.test  10.0.0.0/8,,*.c.test:81 " }).NO_PROXY).toEqual([
     "a.test",
     ".b.test",
     "10.0.0.0/8",
@@ -74,7 +79,7 @@ test("NO_PROXY entries are separated by commas or spaces, and invalid entries ar
 });
 
 test("a proxy's credentials are masked in output and redacted in the log", () => {
-  const config = load({ HTTPS_PROXY: "user:hunter2/3@proxy.test:3128".replace("/", "%2F") });
+  const config = loadTestConfig({ HTTPS_PROXY: "user:hunter2/3@proxy.test:3128".replace("/", "%2F") });
   expect(formatConfig(config)).toContain("HTTPS_PROXY=http://********@proxy.test:3128");
   expect(formatConfig(config)).not.toContain("hunter2");
   expect(listSecrets(config)).toEqual(
@@ -83,9 +88,12 @@ test("a proxy's credentials are masked in output and redacted in the log", () =>
 });
 
 test("likely mistakes cause warnings, but other programs' variables don't", () => {
-  const warn = (environment: Record<string, string>) => findWarnings(load(environment), { environment });
-  expect(warn({ http_proxy: "http://a.test" })).toEqual([expect.stringContaining("HTTPS_PROXY is not")]);
-  expect(warn({ HTTPS_PROXY: "http://a.test", NO_PROXY: "*" })).toEqual([expect.stringContaining("have no effect")]);
+  const listWarnings = (environment: Record<string, string>) =>
+    findWarnings(loadTestConfig(environment), { environment });
+  expect(listWarnings({ http_proxy: "http://a.test" })).toEqual([expect.stringContaining("HTTPS_PROXY is not")]);
+  expect(listWarnings({ HTTPS_PROXY: "http://a.test", NO_PROXY: "*" })).toEqual([
+    expect.stringContaining("have no effect"),
+  ]);
   const proxyVariables = { https_proxy: "http://a.test", http_proxy: "http://a.test", no_proxy: "b.test" };
   const otherVariables = {
     ALL_PROXY: "x",
@@ -95,9 +103,9 @@ test("likely mistakes cause warnings, but other programs' variables don't", () =
     GOPROXY: "x",
     NODE_OPTIONS: "x",
   };
-  expect(warn({ ...proxyVariables, ...otherVariables })).toEqual([]);
-  expect(warn({ HTTPS_PROXI: "x" })).toEqual([expect.stringContaining("did you mean HTTPS_PROXY?")]);
-  expect(warn({ EXTRA_CA_CERTS: "x" })).toEqual([expect.stringContaining("did you mean NODE_EXTRA_CA_CERTS?")]);
+  expect(listWarnings({ ...proxyVariables, ...otherVariables })).toEqual([]);
+  expect(listWarnings({ HTTPS_PROXI: "x" })).toEqual([expect.stringContaining("did you mean HTTPS_PROXY?")]);
+  expect(listWarnings({ EXTRA_CA_CERTS: "x" })).toEqual([expect.stringContaining("did you mean NODE_EXTRA_CA_CERTS?")]);
 });
 
 test("backups to S3 use HTTP_PROXY and NO_PROXY", async () => {
@@ -114,20 +122,21 @@ test("backups to S3 use HTTP_PROXY and NO_PROXY", async () => {
     BACKUP_PASSPHRASE: "a passphrase of some length",
     HTTP_PROXY: proxy.url.replace("://", "://user:pass@"),
   };
-  const list = () => createS3Store({ ...s3, prefix: "", endpoint: settings.BACKUP_S3_ENDPOINT, retryMs: 1 }).list();
+  const listBackups = () =>
+    createS3Store({ ...s3, prefix: "", endpoint: settings.BACKUP_S3_ENDPOINT, retryMs: 1 }).list();
   try {
-    setRuntimeProxies(process.env, load(settings));
-    expect(await list()).toEqual([]);
+    setRuntimeProxies(process.env, loadTestConfig(settings));
+    expect(await listBackups()).toEqual([]);
     expect(proxy.requests).toMatchObject([{ kind: "absolute", target: `s3.test:${port}` }]);
     // The runtime's implementation of NO_PROXY supports neither networks nor spaces.
-    const exempt = load({
+    const exemptConfig = loadTestConfig({
       ...settings,
       BACKUP_S3_ENDPOINT: `http://10.255.255.1:${port}`,
       NO_PROXY: "x.test 10.0.0.0/8",
     });
-    setRuntimeProxies(process.env, exempt);
+    setRuntimeProxies(process.env, exemptConfig);
     expect(process.env.HTTP_PROXY).toBeUndefined();
-    setRuntimeProxies(process.env, load({ HTTP_PROXY: settings.HTTP_PROXY }));
+    setRuntimeProxies(process.env, loadTestConfig({ HTTP_PROXY: settings.HTTP_PROXY }));
     expect(process.env.HTTP_PROXY).toBeUndefined();
   } finally {
     removeRuntimeProxies(process.env);

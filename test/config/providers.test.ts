@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { createGetTimeouts } from "../../src/ai/timeouts.ts";
+import { createTimeoutLookup } from "../../src/ai/timeouts.ts";
 import { listProviders } from "../../src/config/list-providers.ts";
 import { findUnknownNames } from "../../src/config/unknown-names.ts";
 import { findWarnings } from "../../src/config/warnings.ts";
@@ -7,7 +7,7 @@ import { ConfigError, formatConfig, listSecrets, loadConfig } from "../../src/co
 
 type Environment = Record<string, string>;
 
-const load = (environment: Environment, files: Environment = {}) =>
+const loadTestConfig = (environment: Environment, files: Environment = {}) =>
   loadConfig(environment, (path) => {
     const text = files[path];
     if (text === undefined) throw new Error(`no ${path}`);
@@ -16,7 +16,7 @@ const load = (environment: Environment, files: Environment = {}) =>
 
 function findProblems(environment: Environment): string[] {
   try {
-    load(environment);
+    loadTestConfig(environment);
     return [];
   } catch (error) {
     if (error instanceof ConfigError) return error.problems;
@@ -31,7 +31,7 @@ const twoServers = {
 
 describe("the servers in AI_PROVIDERS", () => {
   test("have the same settings as the built-in providers", () => {
-    const config = load(
+    const config = loadTestConfig(
       {
         ...twoServers,
         AI_GROQ_API_KEY: "gsk_1",
@@ -52,13 +52,13 @@ describe("the servers in AI_PROVIDERS", () => {
         ["my-gateway", "https://gate.example/v1?api-version=2024-10-21", undefined, { "api-key": "k" }],
       ],
     );
-    const getTimeouts = createGetTimeouts(config, () => false);
+    const getTimeouts = createTimeoutLookup(config, () => false);
     expect(getTimeouts("my-gateway/any")).toEqual({ firstTokenMs: 3_000, idleMs: 2_000 });
     expect(getTimeouts("groq/any").idleMs).toBe(1_000);
   });
 
   test("can have model names with slashes and colons", () => {
-    expect(load(twoServers).AI_MODELS).toEqual(["groq/llama-3.3-70b", "my-gateway/meta-llama/llama-4:free"]);
+    expect(loadTestConfig(twoServers).AI_MODELS).toEqual(["groq/llama-3.3-70b", "my-gateway/meta-llama/llama-4:free"]);
     expect(findProblems({ AI_PROVIDERS: "ollama=http://localhost:11434/v1", AI_MODELS: "ollama/qwen3:8b" })).toEqual(
       [],
     );
@@ -68,7 +68,7 @@ describe("the servers in AI_PROVIDERS", () => {
     ["https://api.groq.com/v1", "a server's name is missing before its URL; write it as groq="],
     ["groq", "a server's name is missing before its URL"],
     ["=https://api.groq.com/v1", "a server's name is missing"],
-    ["openai=https://gate.example/v1", "openai is a built-in provider; choose another name for the server."],
+    ["openai=https://gate.example/v1", "openai is a built-in provider; choose a different name for the server."],
     ["offline=https://gate.example/v1", "offline is a built-in provider"],
     ["Groq=https://api.groq.com/v1", "may contain only a-z, 0-9 and -; write groq."],
     ["my_gate=https://gate.example/v1", "write my-gate."],
@@ -102,7 +102,7 @@ describe("the servers in AI_PROVIDERS", () => {
 
   test("are listed in the error for a model with an unknown provider", () => {
     expect(findProblems({ ...twoServers, AI_MODELS: "grok/x" })).toEqual([
-      'AI_MODELS: "grok/x" names the provider "grok", which is not one of openai, anthropic, compatible, offline, groq, my-gateway; ' +
+      'AI_MODELS: "grok/x" specifies the provider "grok", which is not one of openai, anthropic, compatible, offline, groq, my-gateway; ' +
         "for another OpenAI-compatible server add grok=ITS_BASE_URL to AI_PROVIDERS.",
     ]);
     expect(findProblems({ AI_PROVIDERS: "groq=nowhere", AI_MODELS: "groq/x" })).toHaveLength(1);
@@ -184,19 +184,19 @@ describe("header fields", () => {
 });
 
 test("the configuration is printed with names and URLs, but without secrets", () => {
-  const config = load({
+  const config = loadTestConfig({
     AI_PROVIDERS: "gate=https://user:hunter2@gate.example/v1?api-version=1&key=hunter3,a=https://a.example/v1",
     AI_A_API_KEY: "hunter4-hunter4",
     AI_GATE_HEADERS: '{"x-gate":"hunter5-hunter5","X-Title":"Parley"}',
   });
-  const printed = formatConfig(config, new Map([["AI_A_API_KEY", "environment"]]));
-  expect(printed).toContain(
+  const output = formatConfig(config, new Map([["AI_A_API_KEY", "environment"]]));
+  expect(output).toContain(
     "AI_PROVIDERS=gate=https://********@gate.example/v1?api-version=1&key=********,a=https://a.example/v1",
   );
-  expect(printed).toContain("AI_A_API_KEY=********                     # environment");
-  expect(printed).toContain("AI_GATE_HEADERS=********");
-  expect(printed).toContain("# AI_GATE_IDLE_TIMEOUT_MS is not set");
-  expect(printed).not.toMatch(/hunter/);
+  expect(output).toContain("AI_A_API_KEY=********                     # environment");
+  expect(output).toContain("AI_GATE_HEADERS=********");
+  expect(output).toContain("# AI_GATE_IDLE_TIMEOUT_MS is not set");
+  expect(output).not.toMatch(/hunter/);
   const secrets = listSecrets(config);
   for (const secret of ["hunter2", "hunter3", "hunter4-hunter4", "hunter5-hunter5"]) expect(secrets).toContain(secret);
   // Redacting such a common word would make the log unreadable.
@@ -204,7 +204,7 @@ test("the configuration is printed with names and URLs, but without secrets", ()
 });
 
 describe("unknown variables", () => {
-  const warn = (name: string, providers = ["groq=https://api.groq.com/v1"]) =>
+  const listWarnings = (name: string, providers = ["groq=https://api.groq.com/v1"]) =>
     findUnknownNames({ [name]: "hunter2" }, undefined, { AI_PROVIDERS: providers }).join("");
 
   test.each([
@@ -213,7 +213,7 @@ describe("unknown variables", () => {
     "AI_GROQ_HEADERS_FILE",
     "AI_GROQ_IDLE_TIMEOUT_MS",
     "AI_PROVIDERS_FILE",
-  ])("don't include %s", (name) => expect(warn(name)).toBe(""));
+  ])("don't include %s", (name) => expect(listWarnings(name)).toBe(""));
 
   test.each<[name: string, remedy: string]>([
     ["AI_GROK_API_KEY", "did you mean AI_GROQ_API_KEY?"],
@@ -227,14 +227,14 @@ describe("unknown variables", () => {
     ["AI_GROQ_BASE_URL", "add the server to AI_PROVIDERS, as groq=ITS_BASE_URL."],
     ["AI_PROVIDER", "did you mean AI_PROVIDERS?"],
   ])("cause a warning: %s, %s", (name, remedy) => {
-    expect(warn(name)).toBe(`${name} is not a setting of Parley and has no effect; ${remedy}`);
+    expect(listWarnings(name)).toBe(`${name} is not a Parley setting and has no effect; ${remedy}`);
   });
 });
 
 test("a server without configured models causes a warning", () => {
-  const warn = (environment: Environment) => findWarnings(load(environment), { environment });
-  expect(warn(twoServers)).toEqual([]);
-  expect(warn({ ...twoServers, AI_MODELS: "groq/x" })).toEqual([
+  const listWarnings = (environment: Environment) => findWarnings(loadTestConfig(environment), { environment });
+  expect(listWarnings(twoServers)).toEqual([]);
+  expect(listWarnings({ ...twoServers, AI_MODELS: "groq/x" })).toEqual([
     expect.stringContaining("AI_PROVIDERS defines the server my-gateway, but AI_MODELS lists none of its models"),
   ]);
 });

@@ -3,7 +3,7 @@ import { findTracesUrl, listResourceAttributes, parseTracingHeaders } from "../.
 import { findUnknownNames } from "../../src/config/unknown-names.ts";
 import { formatConfig, listSecrets, loadConfig } from "../../src/config.ts";
 
-const load = (environment: Record<string, string>) => loadConfig(environment, () => "");
+const loadTestConfig = (environment: Record<string, string>) => loadConfig(environment, () => "");
 const ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
 describe("the endpoint", () => {
@@ -17,13 +17,13 @@ describe("the endpoint", () => {
     ],
     [{ [ENDPOINT]: "http://collector:4318", OTEL_SDK_DISABLED: "true" }, null],
   ])("with the settings %j is %p", (environment, url) => {
-    expect(findTracesUrl(load(environment))).toBe(url);
+    expect(findTracesUrl(loadTestConfig(environment))).toBe(url);
   });
 });
 
 test("headers are decoded, masked in output and redacted in the log", () => {
   const OTEL_EXPORTER_OTLP_HEADERS = "Authorization=Bearer%20token-of-mine, x-tenant=a%2Cb";
-  const config = load({ OTEL_EXPORTER_OTLP_HEADERS });
+  const config = loadTestConfig({ OTEL_EXPORTER_OTLP_HEADERS });
   expect(parseTracingHeaders(config.OTEL_EXPORTER_OTLP_HEADERS)).toEqual({
     authorization: "Bearer token-of-mine",
     "x-tenant": "a,b",
@@ -35,7 +35,7 @@ test("headers are decoded, masked in output and redacted in the log", () => {
 test("unsupported variables that apply only to traces cause a warning", () => {
   for (const name of ["HEADERS", "PROTOCOL", "TIMEOUT"])
     expect(findUnknownNames({ [`OTEL_EXPORTER_OTLP_TRACES_${name}`]: "x" })).toEqual([
-      `OTEL_EXPORTER_OTLP_TRACES_${name} is not a setting of Parley and has no effect; did you mean OTEL_EXPORTER_OTLP_${name}?`,
+      `OTEL_EXPORTER_OTLP_TRACES_${name} is not a Parley setting and has no effect; did you mean OTEL_EXPORTER_OTLP_${name}?`,
     ]);
 });
 
@@ -53,14 +53,14 @@ test.each([
   [{ OTEL_TRACES_SAMPLER: "sometimes" }, 'OTEL_TRACES_SAMPLER: "sometimes" is not one of'],
   [{ OTEL_TRACES_SAMPLER_ARG: "2" }, "OTEL_TRACES_SAMPLER_ARG: 2 is not a number from 0 to 1"],
   [{ [ENDPOINT]: "collector:4317" }, "OTEL_EXPORTER_OTLP_ENDPOINT: "],
-])("%j is rejected with an error that names the setting", (environment, problem) => {
-  expect(() => load(environment as Record<string, string>)).toThrow(problem);
+])("%j is rejected with an error that mentions the setting", (environment, problem) => {
+  expect(() => loadTestConfig(environment as Record<string, string>)).toThrow(problem);
 });
 
 test("the service name comes from OTEL_SERVICE_NAME, otherwise from the resource attributes, and is parley by default", () => {
-  const name = (environment: Record<string, string>) =>
-    listResourceAttributes(load(environment), { "host.name": "here" })["service.name"];
-  expect(name({})).toBe("parley");
-  expect(name({ OTEL_RESOURCE_ATTRIBUTES: "service.name=other" })).toBe("other");
-  expect(name({ OTEL_RESOURCE_ATTRIBUTES: "service.name=other", OTEL_SERVICE_NAME: "chat" })).toBe("chat");
+  const findServiceName = (environment: Record<string, string>) =>
+    listResourceAttributes(loadTestConfig(environment), { "host.name": "here" })["service.name"];
+  expect(findServiceName({})).toBe("parley");
+  expect(findServiceName({ OTEL_RESOURCE_ATTRIBUTES: "service.name=other" })).toBe("other");
+  expect(findServiceName({ OTEL_RESOURCE_ATTRIBUTES: "service.name=other", OTEL_SERVICE_NAME: "chat" })).toBe("chat");
 });

@@ -9,7 +9,7 @@ const knownNames = new Set([
   ...settingEntries.flatMap(([name, { secret }]) => (secret ? [`${name}_FILE`] : [])),
   ...settingEntries.flatMap(([name, { isSystemWide }]) => (isSystemWide ? [name.toLowerCase()] : [])),
 ]);
-const find = (name: string, value = "x") => findUnknownNames({ [name]: value });
+const findWarnings = (name: string, value = "x") => findUnknownNames({ [name]: value });
 
 test("other programs' variables aren't mistaken for misspelled settings", () => {
   expect(new Set(unrelatedVariables).size).toBeGreaterThan(350);
@@ -34,23 +34,24 @@ test("variables that Kubernetes injects for services cause no warnings", () => {
         [`${service}_PORT_80_TCP_PROTO`]: "tcp",
       }),
     ).toEqual([]);
-  expect(find("AI_PORT", "80")).toHaveLength(1);
+  expect(findWarnings("AI_PORT", "80")).toHaveLength(1);
 });
 
 /** Returns variants of a name with one or two typos. */
-function misspell(name: string): string[] {
-  const middle = Math.floor(name.length / 2);
-  const swap = (at: number) => name.slice(0, at) + name.charAt(at + 1) + name.charAt(at) + name.slice(at + 2);
+function listMisspellings(name: string): string[] {
+  const middleIndex = Math.floor(name.length / 2);
+  const swapCharacters = (index: number) =>
+    name.slice(0, index) + name.charAt(index + 1) + name.charAt(index) + name.slice(index + 2);
   return [
     name.slice(1),
     name.slice(0, -1),
-    name.slice(0, middle) + name.slice(middle + 2),
+    name.slice(0, middleIndex) + name.slice(middleIndex + 2),
     `${name}S`,
-    `${name.slice(0, middle)}X${name.slice(middle)}`,
-    `${name.slice(0, middle)}QQ${name.slice(middle + 2)}`,
-    swap(0),
-    swap(middle),
-    swap(name.length - 2),
+    `${name.slice(0, middleIndex)}X${name.slice(middleIndex)}`,
+    `${name.slice(0, middleIndex)}QQ${name.slice(middleIndex + 2)}`,
+    swapCharacters(0),
+    swapCharacters(middleIndex),
+    swapCharacters(name.length - 2),
     name.replaceAll("_", "-").replace("-", "_").replace("-", "_"),
     name.replace("_", ""),
     name.toLowerCase(),
@@ -60,7 +61,9 @@ function misspell(name: string): string[] {
 test("every misspelled setting of seven letters or more causes a warning", () => {
   const longNames = names.filter((name) => name.length >= 7);
   expect(longNames.length).toBeGreaterThan(80);
-  const undetected = longNames.flatMap((name) => misspell(name).filter((misspelled) => find(misspelled).length !== 1));
+  const undetected = longNames.flatMap((name) =>
+    listMisspellings(name).filter((misspelled) => findWarnings(misspelled).length !== 1),
+  );
   // Dashes in place of more than two underscores aren't a typo.
   expect(undetected.filter((name) => (name.match(/-/g)?.length ?? 0) <= 2)).toEqual([]);
 });
@@ -71,9 +74,9 @@ test("every setting of three words or more causes a warning if one word is missi
     const words = name.split("_");
     if (words.length < 3) continue;
     // Names without their first word, such as API_KEY and BASE_URL, can belong to other programs.
-    for (let omitted = 1; omitted < words.length; omitted += 1) {
-      const shortName = words.filter((_, index) => index !== omitted).join("_");
-      if (!knownNames.has(shortName) && find(shortName).length !== 1) undetected.push(shortName);
+    for (let omittedIndex = 1; omittedIndex < words.length; omittedIndex += 1) {
+      const shortName = words.filter((_, index) => index !== omittedIndex).join("_");
+      if (!knownNames.has(shortName) && findWarnings(shortName).length !== 1) undetected.push(shortName);
     }
   }
   expect(undetected).toEqual([]);
@@ -87,17 +90,17 @@ test.each([
   ["CORS_ORIGIN", "did you mean CORS_ORIGINS?"],
   ["APP_EVN", "did you mean APP_ENV?"],
   ["Database_Url", "did you mean DATABASE_URL?"],
-  ["COMPATIBLE_MODEL", "remove it, or find the right name in `parley config`."],
+  ["COMPATIBLE_MODEL", "remove it, or find the correct name in `parley config`."],
 ])("%s causes a warning with its name and a remedy", (name, remedy) => {
   const value = "s3cret-value";
-  expect(find(name, value)).toEqual([`${name} is not a setting of Parley and has no effect; ${remedy}`]);
+  expect(findWarnings(name, value)).toEqual([`${name} is not a Parley setting and has no effect; ${remedy}`]);
 });
 
-test("warnings say if a name comes from .env, and thousands of names are summarized in a few lines", () => {
+test("warnings state whether a name comes from .env, and thousands of names are summarized in a few lines", () => {
   expect(findUnknownNames({ AI_MODLES: "x" }, () => true)[0]).toStartWith("AI_MODLES in .env is not");
-  const many = Object.fromEntries(Array.from({ length: 5_000 }, (_, index) => [`AI_${index}`, "x"]));
-  const lines = findUnknownNames(many);
+  const manyVariables = Object.fromEntries(Array.from({ length: 5_000 }, (_, index) => [`AI_${index}`, "x"]));
+  const lines = findUnknownNames(manyVariables);
   expect(lines).toHaveLength(21);
   expect(lines.at(-1)).toStartWith("4980 more variables");
-  expect(find(`AI_${"\x1b[31m"}\n${"X".repeat(10_000)}`).join("")).toMatch(/^[ -~]{1,250}$/);
+  expect(findWarnings(`AI_${"\x1b[31m"}\n${"X".repeat(10_000)}`).join("")).toMatch(/^[ -~]{1,250}$/);
 });

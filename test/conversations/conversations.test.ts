@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createId } from "../../src/lib/id.ts";
 import { METADATA_BYTES_MAX, TITLE_CHARS_MAX } from "../../src/modules/conversations/model.ts";
-import { keyOf } from "../../src/modules/generations/pieces.ts";
+import { getLeaseKey } from "../../src/modules/generations/pieces.ts";
 import { storePieces } from "../../src/modules/generations/queries.ts";
 import type { Conversation } from "../../src/protocol/conversation.ts";
 import { insertAnswer } from "../support/answer.ts";
@@ -66,7 +66,7 @@ describe("creating a conversation", () => {
     expect((await anna.get<Conversation>(`/conversations/${body.id}`)).body).toEqual(body);
   });
 
-  test("sets the reply mode of a group to mention by default", async () => {
+  test("sets a group's reply mode to `mention` by default", async () => {
     const { body } = await anna.request<Conversation>("POST", "/conversations", { kind: "group" });
     expect(body.reply_mode).toBe("mention");
   });
@@ -92,16 +92,16 @@ describe("creating a conversation", () => {
     ["a read-only field", { last_seq: 7 }, "#/last_seq"],
     ["an empty model", { model: "" }, "#/model"],
   ];
-  test.each(invalidInputs)("with %s returns 422 with a pointer", async (_name, input, pointer) => {
-    const count = async () => (await parley.database`select count(*)::int as n from conversations`)[0]?.n;
-    const before = await count();
+  test.each(invalidInputs)("returns 422 with a pointer for %s", async (_name, input, pointer) => {
+    const countConversations = async () => (await parley.database`select count(*)::int as n from conversations`)[0]?.n;
+    const countBefore = await countConversations();
     const problem = await anna.requestProblem("POST", "/conversations", input);
     expect(problem).toMatchObject({ status: 422, code: "invalid" });
     expect(problem.errors?.map((error) => error.pointer)).toContain(pointer);
-    expect(await count()).toBe(before);
+    expect(await countConversations()).toBe(countBefore);
   });
 
-  test("with an unconfigured model returns 422", async () => {
+  test("returns 422 for an unconfigured model", async () => {
     expect(await anna.requestProblem("POST", "/conversations", { model: "openai/none" })).toMatchObject({
       status: 422,
       code: "unknown_model",
@@ -118,20 +118,20 @@ describe("reading a conversation", () => {
   test("returns 304 until something changes", async () => {
     const { id } = await createConversation(parley, annaAccount, [benAccount]);
     const path = `/conversations/${id}`;
-    const first = await anna.get<Conversation>(path);
-    const etag = first.headers.get("etag") ?? "";
+    const firstResponse = await anna.get<Conversation>(path);
+    const etag = firstResponse.headers.get("etag") ?? "";
     expect(etag).toMatch(/^"[\w-]+"$/);
     for (const header of [etag, `W/${etag}`, `"other", ${etag}`, "*"]) {
-      const repeated = await anna.get(path, { "if-none-match": header });
-      expect(repeated).toMatchObject({ status: 304, body: null });
-      expect(repeated.headers.get("etag")).toBe(etag);
+      const repeatedResponse = await anna.get(path, { "if-none-match": header });
+      expect(repeatedResponse).toMatchObject({ status: 304, body: null });
+      expect(repeatedResponse.headers.get("etag")).toBe(etag);
     }
     expect((await ben.get(path, { "if-none-match": etag })).status).toBe(200);
     await ben.request("POST", `${path}/messages`, { content: "new", reply: false });
-    const changed = await anna.get<Conversation>(path, { "if-none-match": etag });
-    expect(changed.status).toBe(200);
-    expect(changed.body).toMatchObject({ last_seq: 2, unread: 1 });
-    expect(changed.headers.get("etag")).not.toBe(etag);
+    const changedResponse = await anna.get<Conversation>(path, { "if-none-match": etag });
+    expect(changedResponse.status).toBe(200);
+    expect(changedResponse.body).toMatchObject({ last_seq: 2, unread: 1 });
+    expect(changedResponse.headers.get("etag")).not.toBe(etag);
   });
 
   test("accepts an id in uppercase", async () => {
@@ -139,14 +139,14 @@ describe("reading a conversation", () => {
     expect((await anna.get<Conversation>(`/conversations/${id.toUpperCase()}`)).body.id).toBe(id);
   });
 
-  test.each(["nope", "1", `${createId()}0`, "%00", "..%2fusers"])("with the invalid id %p returns 422", async (id) => {
+  test.each(["nope", "1", `${createId()}0`, "%00", "..%2fusers"])("returns 422 for the invalid id %p", async (id) => {
     for (const [method, input] of [["GET"], ["PATCH", {}], ["DELETE"]] as const) {
       const problem = await anna.requestProblem(method, `/conversations/${id}`, input);
       expect(problem).toMatchObject({ status: 422, code: "invalid", errors: [{ pointer: "#/params/id" }] });
     }
   });
 
-  test("with an unknown id returns 404", async () => {
+  test("returns 404 for an unknown id", async () => {
     expect(await anna.requestProblem("GET", `/conversations/${createId()}`)).toMatchObject({
       status: 404,
       code: "not_found",
@@ -165,9 +165,9 @@ describe("changing a conversation", () => {
     expect(body).toMatchObject({ ...change, last_seq: 2, role: "owner" });
     expect(body.metadata).toEqual({ new: 2 });
     const push = await socket.waitFor((frame) => frame.type === "conversation.updated");
-    const { role: _r, last_read_seq: _l, unread: _u, ...shared } = body;
-    expect(push).toMatchObject({ conversation_id: id, seq: 2, data: shared });
-    expect(Object.keys(push.data ?? {}).sort()).toEqual(Object.keys(shared).sort());
+    const { role: _r, last_read_seq: _l, unread: _u, ...sharedFields } = body;
+    expect(push).toMatchObject({ conversation_id: id, seq: 2, data: sharedFields });
+    expect(Object.keys(push.data ?? {}).sort()).toEqual(Object.keys(sharedFields).sort());
     const { body: events } = await ben.get<{ data: unknown[] }>(`/conversations/${id}/events?after_seq=1`);
     expect(events.data).toEqual([push]);
     await socket.close();
@@ -180,34 +180,34 @@ describe("changing a conversation", () => {
     expect(body).toMatchObject({ title: "", model: null, reply_mode: "never", last_seq: 2 });
   });
 
-  test("without fields changes nothing and creates no event", async () => {
+  test("changes nothing and creates no event if no fields are given", async () => {
     const { id } = await createConversation(parley, annaAccount);
-    const before = (await anna.get(`/conversations/${id}`)).body;
-    expect((await anna.request("PATCH", `/conversations/${id}`, {})).body).toEqual(before);
+    const conversationBefore = (await anna.get(`/conversations/${id}`)).body;
+    expect((await anna.request("PATCH", `/conversations/${id}`, {})).body).toEqual(conversationBefore);
   });
 
   const invalidChanges: [string, unknown, string][] = [
     ["a title that is too long", { title: "x".repeat(TITLE_CHARS_MAX + 1) }, "invalid"],
-    ["another kind", { kind: "group" }, "invalid"],
+    ["a different kind", { kind: "group" }, "invalid"],
     ["metadata that is too large", { metadata: createMetadata(METADATA_BYTES_MAX + 2) }, "invalid"],
     ["an unconfigured model", { model: "openai/none" }, "unknown_model"],
     ["a null title", { title: null }, "invalid"],
     ["a list", [], "invalid"],
   ];
-  test.each(invalidChanges)("with %s is rejected", async (_name, input, code) => {
+  test.each(invalidChanges)("fails with 422 for %s", async (_name, input, code) => {
     const { id } = await createConversation(parley, annaAccount);
-    const before = (await anna.get(`/conversations/${id}`)).body;
+    const conversationBefore = (await anna.get(`/conversations/${id}`)).body;
     expect(await anna.requestProblem("PATCH", `/conversations/${id}`, input)).toMatchObject({ status: 422, code });
-    expect((await anna.get(`/conversations/${id}`)).body).toEqual(before);
+    expect((await anna.get(`/conversations/${id}`)).body).toEqual(conversationBefore);
   });
 });
 
 describe("deleting a conversation", () => {
   test("removes everything, notifies subscribers, and publishes nothing more", async () => {
     const { id } = await createConversation(parley, annaAccount, [benAccount]);
-    const other = await createConversation(parley, annaAccount, [benAccount]);
+    const otherConversation = await createConversation(parley, annaAccount, [benAccount]);
     const path = `/conversations/${id}`;
-    const sent = await ben.request<{ message: { id: string } }>("POST", `${path}/messages`, {
+    const sentMessage = await ben.request<{ message: { id: string } }>("POST", `${path}/messages`, {
       content: "hi",
       reply: true,
     });
@@ -217,7 +217,7 @@ describe("deleting a conversation", () => {
     );
     for (const socket of sockets) {
       await socket.request({ type: "subscribe", conversation_id: id });
-      await socket.request({ type: "subscribe", conversation_id: other.id });
+      await socket.request({ type: "subscribe", conversation_id: otherConversation.id });
     }
     const { last_seq } = (await anna.get<Conversation>(path)).body;
     expect(await anna.request("DELETE", path)).toMatchObject({ status: 204, body: null });
@@ -231,11 +231,14 @@ describe("deleting a conversation", () => {
         code: "not_found",
       });
     }
-    await ben.request("POST", `/conversations/${other.id}/messages`, { content: "still here", reply: false });
+    await ben.request("POST", `/conversations/${otherConversation.id}/messages`, {
+      content: "still here",
+      reply: false,
+    });
     for (const socket of sockets) {
-      const after = await socket.waitFor((frame) => frame.data?.content === "still here");
+      const laterFrame = await socket.waitFor((frame) => frame.data?.content === "still here");
       const deletionIndex = socket.frames.findIndex((frame) => frame.type === "conversation.deleted");
-      const laterFrames = socket.frames.slice(deletionIndex + 1, socket.frames.indexOf(after));
+      const laterFrames = socket.frames.slice(deletionIndex + 1, socket.frames.indexOf(laterFrame));
       expect(laterFrames.filter((frame) => frame.conversation_id === id)).toEqual([]);
       await socket.close();
     }
@@ -244,7 +247,7 @@ describe("deleting a conversation", () => {
       ["GET", path],
       ["DELETE", path],
       ["GET", `${path}/messages`],
-      ["GET", `${path}/messages/${sent.body.message.id}`],
+      ["GET", `${path}/messages/${sentMessage.body.message.id}`],
       ["GET", `${path}/events`],
       ["POST", `${path}/messages`, { content: "late" }],
     ] as const)
@@ -265,13 +268,13 @@ describe("deleting a conversation", () => {
   test("doesn't block a checkpoint of an answer in progress", async () => {
     const { id } = await createConversation(parley, annaAccount);
     const generation = await insertAnswer(parley.database, { conversationId: id });
-    const piece = { ...keyOf(generation), attempt: 1, n: 1, text: "so far" };
+    const piece = { ...getLeaseKey(generation), attempt: 1, n: 1, text: "so far" };
     const finishDeletion = await parley.database.begin(async (sql) => {
       expect(await storePieces(sql, [piece])).toEqual(new Set([generation.id]));
-      const started = anna.request("DELETE", `/conversations/${id}`);
+      const deletionRequest = anna.request("DELETE", `/conversations/${id}`);
       while ((await countLockWaits(parley)) === 0) await Bun.sleep(5);
       expect(await storePieces(sql, [{ ...piece, n: 2 }])).toEqual(new Set([generation.id]));
-      return () => started;
+      return () => deletionRequest;
     });
     expect((await finishDeletion()).status).toBe(204);
     expect(await storePieces(parley.database, [{ ...piece, n: 3 }])).toEqual(new Set());

@@ -27,27 +27,27 @@ async function createOldDatabase(): Promise<Database> {
 
 test("the migration counts existing conversations", async () => {
   const database = await createOldDatabase();
-  const [anna, ben, cleo] = [createId(), createId(), createId()];
-  const [group, quiet] = [createId(), createId()];
+  const [annaId, benId, cleoId] = [createId(), createId(), createId()];
+  const [groupId, quietGroupId] = [createId(), createId()];
   await database`
     insert into users (id, email, email_key, display_name)
-    select id::uuid, id, id, 'Somebody' from unnest(${[anna, ben, cleo]}::text[]) id`;
+    select id::uuid, id, id, 'Somebody' from unnest(${[annaId, benId, cleoId]}::text[]) id`;
   await database`
     insert into conversations (id, kind, reply_mode, last_seq, updated_at)
-    values (${group}, 'group', 'never', 100, '2026-01-02'), (${quiet}, 'group', 'never', 1, '2026-01-01')`;
+    values (${groupId}, 'group', 'never', 100, '2026-01-02'), (${quietGroupId}, 'group', 'never', 1, '2026-01-01')`;
   await database`
     insert into members (conversation_id, user_id, role, last_read_seq)
-    values (${group}, ${anna}, 'owner', 20), (${group}, ${ben}, 'member', 95), (${quiet}, ${anna}, 'owner', 0)`;
+    values (${groupId}, ${annaId}, 'owner', 20), (${groupId}, ${benId}, 'member', 95), (${quietGroupId}, ${annaId}, 'owner', 0)`;
   // Anna wrote messages 2, 4, … 60, and Ben wrote 62, 64, … 100. Messages 96 and 98 are deleted.
   await database`
     insert into messages (id, conversation_id, seq, role, author_id, content, deleted_at)
-    select gen_random_uuid(), ${group}, n * 2, 'user', case when n <= 30 then ${anna}::uuid else ${ben}::uuid end, 'äx',
+    select gen_random_uuid(), ${groupId}, n * 2, 'user', case when n <= 30 then ${annaId}::uuid else ${benId}::uuid end, 'äx',
       case when n in (48, 49) then now() end
     from generate_series(1, 50) n`;
   // Cleo wrote message 5 before she left.
   await database`
     insert into messages (id, conversation_id, seq, role, author_id, content)
-    values (gen_random_uuid(), ${group}, 5, 'user', ${cleo}, 'left')`;
+    values (gen_random_uuid(), ${groupId}, 5, 'user', ${cleoId}, 'left')`;
   await migrate(database, silentLog);
 
   const findCounts = async (id: string, userId: string) => {
@@ -55,16 +55,16 @@ test("the migration counts existing conversations", async () => {
     return { unread: row?.unread, read: row?.last_read_seq };
   };
   // Anna has read up to her last message. Two of the twenty messages after it are deleted.
-  expect(await findCounts(group, anna)).toEqual({ unread: 18, read: 60 });
-  expect(await findCounts(group, ben)).toEqual({ unread: 0, read: 100 });
-  expect(await findCounts(quiet, anna)).toEqual({ unread: 0, read: 0 });
-  const conversations = await queries.listConversations(database, anna, null, 10);
-  expect(conversations.map(({ id }) => id)).toEqual([group, quiet]);
+  expect(await findCounts(groupId, annaId)).toEqual({ unread: 18, read: 60 });
+  expect(await findCounts(groupId, benId)).toEqual({ unread: 0, read: 100 });
+  expect(await findCounts(quietGroupId, annaId)).toEqual({ unread: 0, read: 0 });
+  const conversations = await queries.listConversations(database, annaId, null, 10);
+  expect(conversations.map(({ id }) => id)).toEqual([groupId, quietGroupId]);
   const [row] =
-    await database`select written_bytes from members where user_id = ${anna} and conversation_id = ${group}`;
+    await database`select written_bytes from members where user_id = ${annaId} and conversation_id = ${groupId}`;
   expect(row).toEqual({ written_bytes: 90 });
   expect([...(await database`select * from former_members`)]).toEqual([
-    { conversation_id: group, user_id: cleo, last_read_seq: 5, read_count: 3, written_bytes: 4 },
+    { conversation_id: groupId, user_id: cleoId, last_read_seq: 5, read_count: 3, written_bytes: 4 },
   ]);
 }, 30_000);
 
@@ -74,48 +74,48 @@ test("the counting migration is the last one, because its transaction applies th
 
 test("large groups are counted quickly, without blocking reads", async () => {
   const database = await createOldDatabase();
-  const [messages, members] = [20_000, 500];
-  const groups = [createId(), createId()];
+  const [messageCount, memberCount] = [20_000, 500];
+  const groupIds = [createId(), createId()];
   await database`
     insert into users (id, email, email_key, display_name)
-    select lpad(to_hex(n), 32, '0')::uuid, n, n, 'Somebody' from generate_series(1, ${members}) n`;
+    select lpad(to_hex(n), 32, '0')::uuid, n, n, 'Somebody' from generate_series(1, ${memberCount}) n`;
   await database`
     insert into conversations (id, kind, reply_mode, last_seq)
-    select id, 'group', 'never', ${2 * messages} from unnest(${groups}::uuid[]) id`;
+    select id, 'group', 'never', ${2 * messageCount} from unnest(${groupIds}::uuid[]) id`;
   await database`
     insert into members (conversation_id, user_id, role, last_read_seq)
     select id, lpad(to_hex(n), 32, '0')::uuid, 'member', n * 79
-    from unnest(${groups}::uuid[]) id, generate_series(1, ${members}) n`;
+    from unnest(${groupIds}::uuid[]) id, generate_series(1, ${memberCount}) n`;
   // Every second sequence number is a message.
   await database`
     insert into messages (id, conversation_id, seq, role, content)
-    select gen_random_uuid(), id, n * 2, 'tool', 'x' from unnest(${groups}::uuid[]) id, generate_series(1, ${messages}) n`;
+    select gen_random_uuid(), id, n * 2, 'tool', 'x' from unnest(${groupIds}::uuid[]) id, generate_series(1, ${messageCount}) n`;
 
-  // The migration holds its locks until the read below has finished.
+  // The migration keeps its locks for 2 s, so that the query below runs while they are held.
   const migrations = bundledSql.migrations.map((migration) =>
     migration.name === COUNTING_MIGRATION
       ? { ...migration, text: `${migration.text}; select pg_sleep(2);` }
       : migration,
   );
-  const startedAt = performance.now();
-  const migrating = migrate(database, silentLog, { sources: { ...bundledSql, migrations } });
+  const startedAtMs = performance.now();
+  const migrationPromise = migrate(database, silentLog, { sources: { ...bundledSql, migrations } });
   const isCounting = async () =>
     (
       await database`
         select 1 from pg_locks where relation = 'members'::regclass and mode = 'ExclusiveLock' and granted`
     ).length > 0;
   while (!(await isCounting())) await Bun.sleep(20);
-  const read = await database`
+  const readRows = await database`
     select 1 from members m join conversations c on c.id = m.conversation_id
     join messages x on x.conversation_id = c.id and x.seq = m.last_read_seq + 1`;
-  expect(read.length).toBe(members);
+  expect(readRows.length).toBe(memberCount);
   expect(await isCounting()).toBe(true);
-  await migrating;
+  await migrationPromise;
   // Counting one member at a time would take 30 s or more.
-  expect(performance.now() - startedAt).toBeLessThan(15_000);
+  expect(performance.now() - startedAtMs).toBeLessThan(15_000);
 
-  const wrongRows = await database`
+  const incorrectRows = await database`
     select m.user_id from members m join conversations c on c.id = m.conversation_id
-    where m.read_count <> m.last_read_seq / 2 or c.message_count <> ${messages}`;
-  expect([...wrongRows]).toEqual([]);
+    where m.read_count <> m.last_read_seq / 2 or c.message_count <> ${messageCount}`;
+  expect([...incorrectRows]).toEqual([]);
 }, 60_000);

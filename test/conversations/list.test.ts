@@ -26,19 +26,19 @@ async function createConversations(count: number): Promise<string[]> {
   return ids;
 }
 
-const send = (rest: RestClient, id: string) =>
+const sendMessage = (rest: RestClient, id: string) =>
   rest.request("POST", `/conversations/${id}/messages`, { content: "x", reply: false });
 const listIds = async (limit: number) =>
   (await anna.listAll<Conversation>("/conversations", limit)).rows.map((conversation) => conversation.id);
-const encode = (...parts: unknown[]) => Buffer.from(JSON.stringify(parts)).toString("base64url");
+const encodeCursor = (...parts: unknown[]) => Buffer.from(JSON.stringify(parts)).toString("base64url");
 
 describe("the list of conversations", () => {
   test("contains only the conversations that the user is a member of", async () => {
     await registerAnna();
     expect((await anna.get("/conversations")).body).toEqual({ data: [], next_cursor: null });
-    const other = await parley.register();
-    await createConversation(parley, other);
-    const sharedConversation = await createConversation(parley, other, [account]);
+    const otherAccount = await parley.register();
+    await createConversation(parley, otherAccount);
+    const sharedConversation = await createConversation(parley, otherAccount, [account]);
     const { body } = await anna.get<{ data: Conversation[] }>("/conversations");
     expect(body.data.map(({ id, role }) => [id, role])).toEqual([[sharedConversation.id, "member"]]);
     expect((await anna.get<Conversation>(`/conversations/${sharedConversation.id}`)).body).toEqual(
@@ -46,16 +46,16 @@ describe("the list of conversations", () => {
     );
   });
 
-  test("is sorted by latest activity of any kind", async () => {
+  test("is sorted by the latest activity of any kind", async () => {
     await registerAnna();
-    const [a = "", b = "", c = ""] = await createConversations(3);
-    expect(await listIds(50)).toEqual([c, b, a]);
-    await send(anna, a);
-    expect(await listIds(50)).toEqual([a, c, b]);
-    await anna.request("PATCH", `/conversations/${b}`, { title: "b" });
-    expect(await listIds(50)).toEqual([b, a, c]);
-    await anna.get(`/conversations/${c}/messages`);
-    expect(await listIds(50)).toEqual([b, a, c]);
+    const [oldestId = "", middleId = "", newestId = ""] = await createConversations(3);
+    expect(await listIds(50)).toEqual([newestId, middleId, oldestId]);
+    await sendMessage(anna, oldestId);
+    expect(await listIds(50)).toEqual([oldestId, newestId, middleId]);
+    await anna.request("PATCH", `/conversations/${middleId}`, { title: "b" });
+    expect(await listIds(50)).toEqual([middleId, oldestId, newestId]);
+    await anna.get(`/conversations/${newestId}/messages`);
+    expect(await listIds(50)).toEqual([middleId, oldestId, newestId]);
   });
 
   test("has pages of any size, with a link to the next page", async () => {
@@ -77,13 +77,13 @@ describe("the list of conversations", () => {
     const activeIds = ids.filter((_, index) => index % 2 === 1);
     const inactiveIds = ids.filter((_, index) => index % 2 === 0).reverse();
     const listedIds: string[] = [];
-    for (let next: string | null = ""; next !== null; ) {
+    for (let nextCursor: string | null = ""; nextCursor !== null; ) {
       const page: RestResponse<{ data: Conversation[]; next_cursor: string | null }> = await anna.get(
-        `/conversations?limit=2${next && `&cursor=${next}`}`,
+        `/conversations?limit=2${nextCursor && `&cursor=${nextCursor}`}`,
       );
       listedIds.push(...page.body.data.map(({ id }) => id));
-      next = page.body.next_cursor;
-      for (const id of activeIds) await send(anna, id);
+      nextCursor = page.body.next_cursor;
+      for (const id of activeIds) await sendMessage(anna, id);
     }
     expect(listedIds).toHaveLength(new Set(listedIds).size);
     expect(listedIds.filter((id) => inactiveIds.includes(id))).toEqual(inactiveIds);
@@ -108,16 +108,16 @@ describe("the list of conversations", () => {
   const cursors: [string, string][] = [
     ["nonsense", "nonsense"],
     ["invalid JSON", Buffer.from("{").toString("base64url")],
-    ["another version", encode("v0", "2026-01-01T00:00:00.000000Z", createId())],
-    ["too few values", encode("v1", "2026-01-01T00:00:00.000000Z")],
-    ["a number", encode("v1", 1, createId())],
-    ["an invalid UUID", encode("v1", "2026-01-01T00:00:00.000000Z", "x")],
-    ["an invalid time", encode("v1", "yesterday", createId())],
-    ["a time that only JavaScript accepts", encode("v1", "1", createId())],
-    ["a nonexistent day", encode("v1", "2026-02-30T00:00:00.000000Z", createId())],
-    ["the year 0", encode("v1", "0000-01-01T00:00:00.000000Z", createId())],
-    ["a NUL", encode("v1", "2026-01-01T00:00:00.000000Z\0", createId())],
-    ["the values of another list's cursor", encode("v1", createId())],
+    ["a different version", encodeCursor("v0", "2026-01-01T00:00:00.000000Z", createId())],
+    ["too few values", encodeCursor("v1", "2026-01-01T00:00:00.000000Z")],
+    ["a number", encodeCursor("v1", 1, createId())],
+    ["an invalid UUID", encodeCursor("v1", "2026-01-01T00:00:00.000000Z", "x")],
+    ["an invalid time", encodeCursor("v1", "yesterday", createId())],
+    ["a time that only JavaScript accepts", encodeCursor("v1", "1", createId())],
+    ["a nonexistent day", encodeCursor("v1", "2026-02-30T00:00:00.000000Z", createId())],
+    ["the year 0", encodeCursor("v1", "0000-01-01T00:00:00.000000Z", createId())],
+    ["a NUL", encodeCursor("v1", "2026-01-01T00:00:00.000000Z\0", createId())],
+    ["the values of a different list's cursor", encodeCursor("v1", createId())],
   ];
   test.each(cursors)("returns 400 for a cursor with %s", async (_name, cursor) => {
     await registerAnna();

@@ -27,7 +27,7 @@ const createUnknownEmail = () => `${createId()}@example.com`;
 const listMemberIds = async () => (await owner.listAll<Member>(path, 10)).rows.map(({ user_id }) => user_id).sort();
 
 describe("adding a member by email address", () => {
-  test("works like adding by id, ignoring the case of the address", async () => {
+  test("works like adding by id, and ignores the case of the email address", async () => {
     const ben = await parley.register(`Ben.${createId()}@Example.com`, "Ben");
     const { status, body } = await owner.request<Member>("POST", path, {
       email: ` ${ben.user.email.toUpperCase()} `,
@@ -47,30 +47,23 @@ describe("adding a member by email address", () => {
     expect(await listMemberIds()).toEqual([owner.id, ben.user.id].sort());
   });
 
-  test("returns 404 if the address is unknown or the user is disabled", async () => {
+  test("returns 404 if the email address is unknown or the user is disabled", async () => {
     const ben = await parley.register();
     const disabledUser = await parley.register();
     await parley.database`update users set disabled_at = now() where id = ${disabledUser.user.id}`;
-    const {
-      instance: _,
-      request_id: __,
-      ...unknownProblem
-    } = await owner.requestProblem("POST", path, { email: createUnknownEmail() });
+    const requestProblem = async (email: string) => {
+      const { instance: _, request_id: __, ...problem } = await owner.requestProblem("POST", path, { email });
+      return problem;
+    };
+    const unknownProblem = await requestProblem(createUnknownEmail());
     expect(unknownProblem).toMatchObject({ status: 404, code: "not_found" });
-    const {
-      instance: ___,
-      request_id: ____,
-      ...disabledProblem
-    } = await owner.requestProblem("POST", path, {
-      email: disabledUser.user.email,
-    });
-    expect(disabledProblem).toEqual(unknownProblem);
-    const other = createRestClient(parley, await parley.register());
-    path = `/conversations/${(await createConversation(parley, other.account)).id}/members`;
-    expect((await addByEmail(ben.user.email.slice(1), other)).status).toBe(404);
-    expect((await addByEmail(`%${ben.user.email.slice(1)}`, other)).status).toBe(404);
+    expect(await requestProblem(disabledUser.user.email)).toEqual(unknownProblem);
+    const otherOwner = createRestClient(parley, await parley.register());
+    path = `/conversations/${(await createConversation(parley, otherOwner.account)).id}/members`;
+    expect((await addByEmail(ben.user.email.slice(1), otherOwner)).status).toBe(404);
+    expect((await addByEmail(`%${ben.user.email.slice(1)}`, otherOwner)).status).toBe(404);
     // A deleted user's email address is replaced by the user's id.
-    expect((await other.requestProblem("POST", path, { email: ben.user.id })).status).toBe(422);
+    expect((await otherOwner.requestProblem("POST", path, { email: ben.user.id })).status).toBe(422);
   });
 
   test("can't be combined with an id", async () => {
@@ -82,7 +75,7 @@ describe("adding a member by email address", () => {
     expect(await listMemberIds()).toEqual([owner.id]);
   });
 
-  test("returns the same error for every address if the caller isn't an owner", async () => {
+  test("returns the same error for every email address if the caller isn't an owner", async () => {
     const { user } = await parley.register();
     const outsider = createRestClient(parley, await parley.register());
     const member = createRestClient(parley, await parley.register());
@@ -126,7 +119,7 @@ describe("requests with unknown email addresses", () => {
     expect((await addByEmail(user.email)).status).toBe(429);
   });
 
-  test("still count towards the limit if known addresses are added in between", async () => {
+  test("still count towards the limit if known email addresses are added in between", async () => {
     const { user } = await parley.register();
     for (let n = 0; n < ATTEMPTS_MAX; n += 1) {
       expect((await addByEmail(user.email)).status).toBe(201);
@@ -141,9 +134,9 @@ describe("requests with unknown email addresses", () => {
       ...Array.from({ length: 12 }, () => addByEmail(createUnknownEmail())),
       ...Array.from({ length: 12 }, () => addByEmail(user.email)),
     ]);
-    const count = (status: number) => responses.filter((response) => response.status === status).length;
-    expect(count(404)).toBeLessThanOrEqual(ATTEMPTS_MAX);
-    expect(count(404) + count(429) + count(201)).toBe(24);
+    const countResponses = (status: number) => responses.filter((response) => response.status === status).length;
+    expect(countResponses(404)).toBeLessThanOrEqual(ATTEMPTS_MAX);
+    expect(countResponses(404) + countResponses(429) + countResponses(201)).toBe(24);
   });
 
   test("don't affect logins", async () => {
@@ -158,12 +151,15 @@ test("MEMBER_BY_EMAIL=off rejects every email address with the same error", asyn
   try {
     const rest = createRestClient(app, await app.register());
     const { user } = await app.register();
-    const members = `/conversations/${(await createConversation(app, rest.account)).id}/members`;
+    const membersPath = `/conversations/${(await createConversation(app, rest.account)).id}/members`;
     for (const email of [user.email, createUnknownEmail()])
-      expect(await rest.requestProblem("POST", members, { email })).toMatchObject({ status: 403, code: "forbidden" });
+      expect(await rest.requestProblem("POST", membersPath, { email })).toMatchObject({
+        status: 403,
+        code: "forbidden",
+      });
     const outsider = createRestClient(app, await app.register());
-    expect(await outsider.requestProblem("POST", members, { email: user.email })).toMatchObject({ status: 404 });
-    expect((await rest.request("POST", members, { user_id: user.id })).status).toBe(201);
+    expect(await outsider.requestProblem("POST", membersPath, { email: user.email })).toMatchObject({ status: 404 });
+    expect((await rest.request("POST", membersPath, { user_id: user.id })).status).toBe(201);
   } finally {
     await app.stop();
   }

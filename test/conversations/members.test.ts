@@ -24,11 +24,12 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-async function createWithMembers(...members: RestClient[]): Promise<string> {
-  const joined = members.map(({ account }) => account);
-  return `/conversations/${(await createConversation(parley, anna.account, joined)).id}`;
+/** Creates a conversation owned by Anna. Returns its path. */
+async function createConversationWithMembers(...members: RestClient[]): Promise<string> {
+  const memberAccounts = members.map(({ account }) => account);
+  return `/conversations/${(await createConversation(parley, anna.account, memberAccounts)).id}`;
 }
-const parseId = (path: string) => path.split("/")[2] ?? "";
+const parseConversationId = (path: string) => path.split("/")[2] ?? "";
 const setRole = (path: string, member: RestClient, role: string) =>
   anna.request<Member>("POST", `${path}/members`, { user_id: member.id, role });
 const listRoles = async (path: string) =>
@@ -38,7 +39,7 @@ const listRoles = async (path: string) =>
 
 describe("adding a member", () => {
   test("gives access to the whole conversation, and creates an event", async () => {
-    const path = await createWithMembers();
+    const path = await createConversationWithMembers();
     await anna.request("POST", `${path}/messages`, { content: "before", reply: false });
     const { status, body } = await anna.request<Member>("POST", `${path}/members`, { user_id: ben.id });
     expect(status).toBe(201);
@@ -57,31 +58,31 @@ describe("adding a member", () => {
     expect((await ben.get<Conversation>(path)).body.role).toBe("member");
   });
 
-  test("again with the same role changes nothing", async () => {
-    const path = await createWithMembers(ben);
+  test("changes nothing if the user already has the role", async () => {
+    const path = await createConversationWithMembers(ben);
     expect((await setRole(path, ben, "member")).status).toBe(201);
     expect((await anna.get<Conversation>(path)).body.last_seq).toBe(1);
   });
 
   test("accepts a user id in uppercase", async () => {
-    const path = await createWithMembers();
-    const added = await anna.request<Member>("POST", `${path}/members`, { user_id: ben.id.toUpperCase() });
-    expect(added.body.user_id).toBe(ben.id);
+    const path = await createConversationWithMembers();
+    const response = await anna.request<Member>("POST", `${path}/members`, { user_id: ben.id.toUpperCase() });
+    expect(response.body.user_id).toBe(ben.id);
     const socket = await openSocket(parley.url, { token: ben.account.access_token });
-    await socket.request({ type: "subscribe", conversation_id: parseId(path) });
+    await socket.request({ type: "subscribe", conversation_id: parseConversationId(path) });
     await anna.request(
       "DELETE",
       `${path.toUpperCase().replace("CONVERSATIONS", "conversations")}/members/${ben.id.toUpperCase()}`,
     );
     await socket.waitFor((frame) => frame.type === "member.removed");
     await anna.request("POST", `${path}/messages`, { content: "behind his back", reply: false });
-    await socket.request({ type: "unsubscribe", conversation_id: parseId(path) });
+    await socket.request({ type: "unsubscribe", conversation_id: parseConversationId(path) });
     expect(socket.list("message.created")).toEqual([]);
     await socket.close();
   });
 
   test("returns 404 if the user is unknown or disabled", async () => {
-    const path = await createWithMembers();
+    const path = await createConversationWithMembers();
     expect(await anna.requestProblem("POST", `${path}/members`, { user_id: createId() })).toMatchObject({
       status: 404,
     });
@@ -100,14 +101,14 @@ describe("adding a member", () => {
     ["an unknown field", { user_id: createId(), email: "x" }, "#/email"],
   ];
   test.each(invalidInputs)("returns 422 for %s", async (_name, input, pointer) => {
-    const path = await createWithMembers();
+    const path = await createConversationWithMembers();
     const problem = await anna.requestProblem("POST", `${path}/members`, input);
     expect(problem).toMatchObject({ status: 422, code: "invalid" });
     expect(problem.errors?.map((error) => error.pointer)).toContain(pointer);
   });
 
   test("adds the member to the list, which can have pages of any size", async () => {
-    const path = await createWithMembers(ben, carl);
+    const path = await createConversationWithMembers(ben, carl);
     for (const limit of [1, 2, 3, 200]) {
       const { rows, pages } = await ben.listAll<Member>(`${path}/members`, limit);
       expect(rows.map(({ user_id }) => user_id)).toEqual([anna.id, ben.id, carl.id].sort());
@@ -120,33 +121,36 @@ describe("adding a member", () => {
 
 describe("roles", () => {
   test("let a viewer read but not write", async () => {
-    const path = await createWithMembers(ben);
-    const sent = await ben.request<{ message: { id: string } }>("POST", `${path}/messages`, {
+    const path = await createConversationWithMembers(ben);
+    const sentMessage = await ben.request<{ message: { id: string } }>("POST", `${path}/messages`, {
       content: "a",
       reply: false,
     });
-    const message = `${path}/messages/${sent.body.message.id}`;
+    const messagePath = `${path}/messages/${sentMessage.body.message.id}`;
     await setRole(path, ben, "viewer");
-    for (const endpoint of [path, `${path}/members`, `${path}/messages`, message, `${path}/events`])
+    for (const endpoint of [path, `${path}/members`, `${path}/messages`, messagePath, `${path}/events`])
       expect((await ben.get(endpoint)).status).toBe(200);
-    const before = await parley.database`select * from messages where conversation_id = ${parseId(path)}`;
+    const messagesBefore =
+      await parley.database`select * from messages where conversation_id = ${parseConversationId(path)}`;
     for (const [method, endpoint, input] of [
       ["POST", `${path}/messages`, { content: "b" }],
-      ["PATCH", message, { content: "b" }],
-      ["DELETE", message],
-      ["POST", `${message}/cancel`],
-      ["POST", `${message}/regenerate`],
+      ["PATCH", messagePath, { content: "b" }],
+      ["DELETE", messagePath],
+      ["POST", `${messagePath}/cancel`],
+      ["POST", `${messagePath}/regenerate`],
       ["PATCH", path, { title: "b" }],
       ["DELETE", path],
       ["POST", `${path}/members`, { user_id: carl.id }],
       ["DELETE", `${path}/members/${anna.id}`],
     ] as const)
       expect(await ben.requestProblem(method, endpoint, input)).toMatchObject({ status: 403, code: "forbidden" });
-    expect(await parley.database`select * from messages where conversation_id = ${parseId(path)}`).toEqual(before);
+    expect(await parley.database`select * from messages where conversation_id = ${parseConversationId(path)}`).toEqual(
+      messagesBefore,
+    );
   });
 
   test("let a member write, but not change the conversation or its members", async () => {
-    const path = await createWithMembers(ben);
+    const path = await createConversationWithMembers(ben);
     for (const [method, endpoint, input] of [
       ["PATCH", path, { title: "b" }],
       ["PATCH", path, {}],
@@ -161,11 +165,11 @@ describe("roles", () => {
   });
 
   test("apply immediately when they are changed, even to an open socket", async () => {
-    const path = await createWithMembers(ben);
-    const conversation_id = parseId(path);
+    const path = await createConversationWithMembers(ben);
+    const conversation_id = parseConversationId(path);
     const socket = await openSocket(parley.url, { token: ben.account.access_token });
     await socket.request({ type: "subscribe", conversation_id });
-    const send = () =>
+    const sendMessage = () =>
       socket.request({ type: "message.send", conversation_id, content: "x", client_message_id: createId() });
     /** Sends a typing frame. @returns the error code, or null. */
     const sendTyping = async () => {
@@ -174,21 +178,21 @@ describe("roles", () => {
       await socket.request({ type: "unsubscribe", conversation_id: createId() });
       return socket.frames.find((frame) => frame.id === id)?.code ?? null;
     };
-    expect([(await send()).type, await sendTyping()]).toEqual(["ack", null]);
+    expect([(await sendMessage()).type, await sendTyping()]).toEqual(["ack", null]);
     await setRole(path, ben, "viewer");
     expect(await socket.waitFor((frame) => frame.type === "member.added")).toMatchObject({
       data: { user_id: ben.id, role: "viewer" },
     });
-    expect([(await send()).code, await sendTyping()]).toEqual(["forbidden", "forbidden"]);
+    expect([(await sendMessage()).code, await sendTyping()]).toEqual(["forbidden", "forbidden"]);
     expect(socket.list("message.created")).toHaveLength(1);
     await setRole(path, ben, "owner");
-    expect([(await send()).type, await sendTyping()]).toEqual(["ack", null]);
+    expect([(await sendMessage()).type, await sendTyping()]).toEqual(["ack", null]);
     expect((await ben.request("PATCH", path, { title: "Ben's" })).status).toBe(200);
     await socket.close();
   });
 
   test("don't let the last owner step down or leave", async () => {
-    const path = await createWithMembers(ben);
+    const path = await createConversationWithMembers(ben);
     const conflict = { status: 409, code: "conflict" };
     expect(await anna.requestProblem("POST", `${path}/members`, { user_id: anna.id, role: "member" })).toMatchObject(
       conflict,
@@ -202,52 +206,54 @@ describe("roles", () => {
 
   test("still include an owner after two owners remove each other concurrently", async () => {
     for (let round = 0; round < 10; round += 1) {
-      const path = await createWithMembers();
+      const path = await createConversationWithMembers();
       await setRole(path, ben, "owner");
       const responses = await Promise.all([
         anna.request("DELETE", `${path}/members/${ben.id}`),
         ben.request("DELETE", `${path}/members/${anna.id}`),
       ]);
       expect(responses.map(({ status }) => status).sort()).toEqual([204, 404]);
-      const owners = await parley.database`select role from members where conversation_id = ${parseId(path)}`;
+      const owners =
+        await parley.database`select role from members where conversation_id = ${parseConversationId(path)}`;
       expect(owners.map(({ role }) => role)).toEqual(["owner"]);
     }
   });
 
-  /** Regression test: the role was read before waiting for the lock, so a revoked role still applied. */
+  /** Regression test: a request read the role before it waited for the lock, so a revoked role still applied. */
   test("are checked after a request has waited for the conversation's lock", async () => {
-    const path = await createWithMembers();
+    const path = await createConversationWithMembers();
     await setRole(path, ben, "owner");
-    const sent = await ben.request<{ message: { id: string } }>("POST", `${path}/messages`, {
+    const sentMessage = await ben.request<{ message: { id: string } }>("POST", `${path}/messages`, {
       content: "a",
       reply: false,
     });
-    const message = `${path}/messages/${sent.body.message.id}`;
+    const messagePath = `${path}/messages/${sentMessage.body.message.id}`;
     const attempts = [
       () => ben.requestProblem("PATCH", path, { title: "mine" }),
       () => ben.requestProblem("POST", `${path}/members`, { user_id: carl.id }),
       () => ben.requestProblem("DELETE", path),
-      () => ben.requestProblem("PATCH", message, { content: "b" }),
-      () => ben.requestProblem("DELETE", message),
+      () => ben.requestProblem("PATCH", messagePath, { content: "b" }),
+      () => ben.requestProblem("DELETE", messagePath),
       () => ben.requestProblem("POST", `${path}/messages`, { content: "late", reply: false }),
     ];
     for (const [role, expected] of [
       ["viewer", { status: 403 }],
       [null, { status: 404 }],
     ] as const) {
-      await parley.database`update members set role = 'owner' where conversation_id = ${parseId(path)} and user_id = ${ben.id}`;
-      const finish = await parley.database.begin(async (sql) => {
-        await sql`update conversations set updated_at = now() where id = ${parseId(path)}`;
-        const started = attempts.map((attempt) => attempt());
+      await parley.database`update members set role = 'owner' where conversation_id = ${parseConversationId(path)} and user_id = ${ben.id}`;
+      const waitForAttempts = await parley.database.begin(async (sql) => {
+        await sql`update conversations set updated_at = now() where id = ${parseConversationId(path)}`;
+        const pendingAttempts = attempts.map((attempt) => attempt());
         // The first change and the new message wait for the lock. The other changes are queued in the process.
         while ((await countLockWaits(parley)) < 2) await Bun.sleep(5);
         await Bun.sleep(100);
         if (role)
-          await sql`update members set role = ${role} where conversation_id = ${parseId(path)} and user_id = ${ben.id}`;
-        else await sql`delete from members where conversation_id = ${parseId(path)} and user_id = ${ben.id}`;
-        return () => Promise.all(started);
+          await sql`update members set role = ${role} where conversation_id = ${parseConversationId(path)} and user_id = ${ben.id}`;
+        else
+          await sql`delete from members where conversation_id = ${parseConversationId(path)} and user_id = ${ben.id}`;
+        return () => Promise.all(pendingAttempts);
       });
-      for (const problem of await finish()) expect(problem).toMatchObject(expected);
+      for (const problem of await waitForAttempts()) expect(problem).toMatchObject(expected);
     }
     expect((await anna.get<Conversation>(path)).body).toMatchObject({ title: "Test", last_seq: 2 });
   });
@@ -255,8 +261,8 @@ describe("roles", () => {
 
 describe("leaving a conversation", () => {
   test("revokes access immediately, and notifies the remaining members", async () => {
-    const path = await createWithMembers(ben, carl);
-    const conversation_id = parseId(path);
+    const path = await createConversationWithMembers(ben, carl);
+    const conversation_id = parseConversationId(path);
     const sockets = await Promise.all(
       [ben, carl].map(({ account }) => openSocket(parley.url, { token: account.access_token })),
     );
@@ -278,8 +284,8 @@ describe("leaving a conversation", () => {
     for (const socket of sockets) await socket.close();
   });
 
-  test("and rejoining restores access to the whole conversation", async () => {
-    const path = await createWithMembers(ben);
+  test("can be undone by rejoining, which restores access to the whole conversation", async () => {
+    const path = await createConversationWithMembers(ben);
     await ben.request("DELETE", `${path}/members/${ben.id}`);
     await anna.request("POST", `${path}/messages`, { content: "while he was away", reply: false });
     await setRole(path, ben, "viewer");
@@ -293,7 +299,7 @@ describe("leaving a conversation", () => {
   });
 
   test("fails with 404 for a user who isn't a member", async () => {
-    const path = await createWithMembers();
+    const path = await createConversationWithMembers();
     expect(await anna.requestProblem("DELETE", `${path}/members/${ben.id}`)).toMatchObject({ status: 404 });
   });
 });

@@ -17,7 +17,7 @@ afterAll(() => parley.stop());
 
 /** Runs the statements of the previous release, whose instances can still be running during an upgrade. */
 const olderInstance = {
-  create: async (ownerId: string) => {
+  createConversation: async (ownerId: string) => {
     const id = createId();
     await parley.database`
       with created as (
@@ -28,7 +28,7 @@ const olderInstance = {
   },
   addMember: (id: string, userId: string, role: string) => parley.database`
     insert into members (conversation_id, user_id, role, last_read_seq) select ${id}, ${userId}, ${role}, 0`,
-  append: (id: string, types: string[]) =>
+  appendEvents: (id: string, types: string[]) =>
     parley.database.begin(async (sql) => {
       for (const type of types) {
         const [allocated] = await sql<{ seq: number; at: Date }[]>`
@@ -55,11 +55,11 @@ const fetchUnread = async (user: RestClient, id: string) =>
   (await user.get<Unread>(`/conversations/${id}`)).body.unread;
 
 test("messages appended by an older instance are counted as unread, and move the conversation to the top", async () => {
-  const id = await olderInstance.create(anna.id);
+  const id = await olderInstance.createConversation(anna.id);
   await olderInstance.addMember(id, ben.id, "member");
   await parley.database`
     update conversations set updated_at = '2026-01-01', listed_at = '2026-01-01' where id = ${id}`;
-  await olderInstance.append(id, ["message.created", "member.added", "message.created"]);
+  await olderInstance.appendEvents(id, ["message.created", "member.added", "message.created"]);
   expect(await fetchUnread(ben, id)).toBe(2);
   const [row] = await parley.database`
     select active_at > '2026-01-02' as is_moved from member_activity where conversation_id = ${id} and user_id = ${ben.id}`;
@@ -71,19 +71,19 @@ test("messages appended by an older instance are counted as unread, and move the
 });
 
 test("a read position set by an older instance changes the unread count", async () => {
-  const id = await olderInstance.create(anna.id);
+  const id = await olderInstance.createConversation(anna.id);
   await olderInstance.addMember(id, ben.id, "member");
-  await olderInstance.append(id, Array(5).fill("message.created"));
+  await olderInstance.appendEvents(id, Array(5).fill("message.created"));
   await olderInstance.markAsRead(id, ben.id, 3);
   expect(await fetchUnread(ben, id)).toBe(2);
-  await olderInstance.append(id, ["member.added", "message.created"]);
+  await olderInstance.appendEvents(id, ["member.added", "message.created"]);
   expect(await fetchUnread(ben, id)).toBe(3);
   await olderInstance.markAsRead(id, ben.id, 7);
   expect(await fetchUnread(ben, id)).toBe(0);
 });
 
 test("a conversation created by an older instance counts only towards its first owner's quota", async () => {
-  const id = await olderInstance.create(anna.id);
+  const id = await olderInstance.createConversation(anna.id);
   await olderInstance.addMember(id, ben.id, "owner");
   const rows = await parley.database<{ user_id: string; is_creator: boolean }[]>`
     select user_id, is_creator from members where conversation_id = ${id}`;
@@ -96,8 +96,8 @@ test("a conversation created by an older instance counts only towards its first 
 });
 
 test("a message deleted by an older instance loses all its content", async () => {
-  const id = await olderInstance.create(anna.id);
-  await olderInstance.append(id, ["message.created"]);
+  const id = await olderInstance.createConversation(anna.id);
+  await olderInstance.appendEvents(id, ["message.created"]);
   const [message] = await parley.database<{ id: string }[]>`
     update messages set reasoning = 'A secret.', output = '{"a":"secret"}', reply_options = '{"reasoning_effort":"low"}'
     where conversation_id = ${id} returning id`;
@@ -107,9 +107,9 @@ test("a message deleted by an older instance loses all its content", async () =>
   await olderInstance.deleteMessage(id, messageId);
   const { body } = await anna.get(`/conversations/${id}/messages/${messageId}`);
   expect(body).toMatchObject({ content: "", reasoning: null, output: null });
-  const [stored] = await parley.database`
+  const [storedMessage] = await parley.database`
     select reasoning, output, reply_options from messages where conversation_id = ${id} and id = ${messageId}`;
-  expect(stored).toEqual({ reasoning: null, output: null, reply_options: null });
+  expect(storedMessage).toEqual({ reasoning: null, output: null, reply_options: null });
   const [generation] = await parley.database`select reply_format from generations where id = ${answer.id}`;
   expect(generation).toEqual({ reply_format: null });
 });

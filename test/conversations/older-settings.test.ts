@@ -19,9 +19,9 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-/** The statements of the previous release, which stores settings in the metadata. */
+/** Runs the statements of the previous release, which stores settings in the metadata. */
 const olderInstance = {
-  async create(metadata: Record<string, unknown>): Promise<string> {
+  async createConversation(metadata: Record<string, unknown>): Promise<string> {
     const id = createId();
     await parley.database`
       with created as (
@@ -31,10 +31,10 @@ const olderInstance = {
       insert into members (conversation_id, user_id, role) select id, ${anna.id}, 'owner' from created`;
     return id;
   },
-  change: (id: string, metadata: Record<string, unknown>) => parley.database`
+  changeMetadata: (id: string, metadata: Record<string, unknown>) => parley.database`
     update conversations set metadata = ${parley.database.json(metadata as never)} where id = ${id}`,
   /** Reads the settings that an answer uses. */
-  async read(id: string): Promise<{ documents: boolean; tools: boolean }> {
+  async readSettings(id: string): Promise<{ documents: boolean; tools: boolean }> {
     const [row] = await parley.database<{ found: { metadata: Record<string, unknown> } }[]>`
       select read_answer_context(${id}, ${anna.id}, null, 10, 1000) as found`;
     const { documents, tools } = row?.found.metadata ?? {};
@@ -64,35 +64,35 @@ test.each([
     { documents: false, tools: false },
   ],
 ])("an older instance's metadata %j determines a new conversation's settings", async (metadata, settings) => {
-  const id = await olderInstance.create(metadata);
+  const id = await olderInstance.createConversation(metadata);
   expect(await fetchSettings(id)).toEqual({ ...settings, metadata } as never);
-  expect(await olderInstance.read(id)).toEqual(settings);
+  expect(await olderInstance.readSettings(id)).toEqual(settings);
 });
 
 test("older instances can change a setting in the metadata until a client sets the setting's field", async () => {
-  const id = await olderInstance.create({});
-  await olderInstance.change(id, { documents: true });
+  const id = await olderInstance.createConversation({});
+  await olderInstance.changeMetadata(id, { documents: true });
   expect(await fetchSettings(id)).toMatchObject({ documents: true, tools: false });
   await anna.request("PATCH", `/conversations/${id}`, { documents: false });
-  await olderInstance.change(id, { documents: true, tools: true });
+  await olderInstance.changeMetadata(id, { documents: true, tools: true });
   expect(await fetchSettings(id)).toMatchObject({ documents: false, tools: true });
-  expect(await olderInstance.read(id)).toEqual({ documents: false, tools: true });
+  expect(await olderInstance.readSettings(id)).toEqual({ documents: false, tools: true });
 });
 
 test("changing the metadata doesn't affect settings that an older instance has set", async () => {
-  const id = await olderInstance.create({ documents: true, tools: true });
+  const id = await olderInstance.createConversation({ documents: true, tools: true });
   const { body } = await anna.request<Conversation>("PATCH", `/conversations/${id}`, { metadata: { own: 1 } });
   expect(body).toMatchObject({ documents: true, tools: true, metadata: { own: 1 } });
-  // Afterwards, the metadata doesn't affect the settings.
+  // From then on, the metadata doesn't affect the settings.
   await anna.request("PATCH", `/conversations/${id}`, { metadata: { documents: false, tools: false } });
   expect(await fetchSettings(id)).toMatchObject({ documents: true, tools: true });
 });
 
 test("older instances read the settings of newer ones, but treat a list of tools as no tools", async () => {
   const { body } = await anna.request<Conversation>("POST", "/conversations", { documents: true, tools: true });
-  expect(await olderInstance.read(body.id)).toEqual({ documents: true, tools: true });
+  expect(await olderInstance.readSettings(body.id)).toEqual({ documents: true, tools: true });
   await anna.request("PATCH", `/conversations/${body.id}`, { tools: ["search_documents"], metadata: { tools: true } });
-  expect(await olderInstance.read(body.id)).toEqual({ documents: true, tools: false });
+  expect(await olderInstance.readSettings(body.id)).toEqual({ documents: true, tools: false });
 });
 
 test("conversations stored before the upgrade keep their settings", async () => {
@@ -102,19 +102,19 @@ test("conversations stored before the upgrade keep their settings", async () => 
   await database`create schema public`;
   const migrations = bundledSql.migrations.filter(({ name }) => name < SETTINGS_MIGRATION);
   await migrate(database, silentLog, { sources: { migrations, functions: [], functionsRevision: 0 } });
-  const [userId, withSettings, withoutSettings] = [createId(), createId(), createId()];
+  const [userId, withSettingsId, withoutSettingsId] = [createId(), createId(), createId()];
   await database`insert into users (id, email, email_key, display_name) values (${userId}, 'old', 'old', 'Old')`;
   await database`
     insert into conversations (id, kind, reply_mode, metadata) values
-      (${withSettings}, 'group', 'never', '{"documents": true, "tools": true, "own": 1}'), (${withoutSettings}, 'group', 'never', '{"own": 2}')`;
+      (${withSettingsId}, 'group', 'never', '{"documents": true, "tools": true, "own": 1}'), (${withoutSettingsId}, 'group', 'never', '{"own": 2}')`;
   await database`
-    insert into members (conversation_id, user_id, role) values (${withSettings}, ${userId}, 'owner'), (${withoutSettings}, ${userId}, 'owner')`;
+    insert into members (conversation_id, user_id, role) values (${withSettingsId}, ${userId}, 'owner'), (${withoutSettingsId}, ${userId}, 'owner')`;
 
   await migrate(database, silentLog);
   const upgradedApp = await startApp({ database: testDatabase, isAlone: true });
   const member = createRestClient(upgradedApp, await upgradedApp.register());
   await database`
-    insert into members (conversation_id, user_id, role) values (${withSettings}, ${member.id}, 'owner'), (${withoutSettings}, ${member.id}, 'owner')`;
+    insert into members (conversation_id, user_id, role) values (${withSettingsId}, ${member.id}, 'owner'), (${withoutSettingsId}, ${member.id}, 'owner')`;
   const fetchConversation = async (id: string) => (await member.get<Conversation>(`/conversations/${id}`)).body;
   const expected = {
     documents: true,
@@ -122,13 +122,13 @@ test("conversations stored before the upgrade keep their settings", async () => 
     reasoning_effort: null,
     metadata: { documents: true, tools: true, own: 1 },
   };
-  expect(await fetchConversation(withSettings)).toMatchObject(expected);
-  expect(await fetchConversation(withoutSettings)).toMatchObject({
+  expect(await fetchConversation(withSettingsId)).toMatchObject(expected);
+  expect(await fetchConversation(withoutSettingsId)).toMatchObject({
     documents: false,
     tools: false,
     metadata: { own: 2 },
   });
-  const { body } = await member.request<Conversation>("PATCH", `/conversations/${withSettings}`, { metadata: {} });
+  const { body } = await member.request<Conversation>("PATCH", `/conversations/${withSettingsId}`, { metadata: {} });
   expect(body).toMatchObject({ documents: true, tools: true, metadata: {} });
   await upgradedApp.stop();
   await database.end({ timeout: 1 });

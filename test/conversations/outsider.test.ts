@@ -8,8 +8,8 @@ let parley: TestApp;
 let owner: RestClient;
 let outsider: RestClient;
 let path: string;
-let message: string;
-let answer: string;
+let messagePath: string;
+let answerPath: string;
 
 beforeAll(async () => {
   parley = await startApp();
@@ -21,9 +21,9 @@ beforeAll(async () => {
     reply: true,
     client_message_id: "once",
   });
-  message = `${path}/messages/${body.message.id}`;
-  answer = `${path}/messages/${body.reply.id}`;
-  const isDone = async () => (await owner.get<{ status: string }>(answer)).body.status === "complete";
+  messagePath = `${path}/messages/${body.message.id}`;
+  answerPath = `${path}/messages/${body.reply.id}`;
+  const isDone = async () => (await owner.get<{ status: string }>(answerPath)).body.status === "complete";
   while (!(await isDone())) await Bun.sleep(10);
 });
 afterAll(() => parley.stop());
@@ -34,13 +34,13 @@ const dumpTables = async () => {
 };
 
 describe("an outsider", () => {
-  /** Requests to every URL of a conversation. The owner gets `ownerStatus`, which proves that the requests are valid. */
+  /** Requests to every URL of a conversation. The owner receives `ownerStatus`, which proves that the requests are valid. */
   const requests: { method: string; getPath: () => string; input?: () => unknown; ownerStatus: number }[] = [
     { method: "GET", getPath: () => path, ownerStatus: 200 },
     { method: "GET", getPath: () => `${path}/members`, ownerStatus: 200 },
     { method: "GET", getPath: () => `${path}/messages`, ownerStatus: 200 },
     { method: "GET", getPath: () => `${path}/messages?after_seq=0`, ownerStatus: 200 },
-    { method: "GET", getPath: () => message, ownerStatus: 200 },
+    { method: "GET", getPath: () => messagePath, ownerStatus: 200 },
     { method: "GET", getPath: () => `${path}/events`, ownerStatus: 200 },
     { method: "GET", getPath: () => `${path}/hooks`, ownerStatus: 200 },
     { method: "POST", getPath: () => `${path}/hooks`, input: () => ({ name: "x" }), ownerStatus: 201 },
@@ -53,14 +53,14 @@ describe("an outsider", () => {
     {
       method: "POST",
       getPath: () => `${path}/messages`,
-      input: () => ({ content: "x", parent_id: message.split("/").at(-1) }),
+      input: () => ({ content: "x", parent_id: messagePath.split("/").at(-1) }),
       ownerStatus: 201,
     },
-    { method: "PATCH", getPath: () => message, input: () => ({ content: "x" }), ownerStatus: 200 },
-    { method: "PUT", getPath: () => `${answer}/feedback`, input: () => ({ rating: 1 }), ownerStatus: 200 },
-    { method: "DELETE", getPath: () => `${answer}/feedback`, ownerStatus: 204 },
-    { method: "POST", getPath: () => `${answer}/cancel`, ownerStatus: 200 },
-    { method: "POST", getPath: () => `${answer}/regenerate`, ownerStatus: 201 },
+    { method: "PATCH", getPath: () => messagePath, input: () => ({ content: "x" }), ownerStatus: 200 },
+    { method: "PUT", getPath: () => `${answerPath}/feedback`, input: () => ({ rating: 1 }), ownerStatus: 200 },
+    { method: "DELETE", getPath: () => `${answerPath}/feedback`, ownerStatus: 204 },
+    { method: "POST", getPath: () => `${answerPath}/cancel`, ownerStatus: 200 },
+    { method: "POST", getPath: () => `${answerPath}/regenerate`, ownerStatus: 201 },
     { method: "PATCH", getPath: () => path, input: () => ({ title: "x" }), ownerStatus: 200 },
     {
       method: "POST",
@@ -69,28 +69,28 @@ describe("an outsider", () => {
       ownerStatus: 201,
     },
     { method: "DELETE", getPath: () => `${path}/members/${outsider.id}`, ownerStatus: 204 },
-    { method: "DELETE", getPath: () => message, ownerStatus: 204 },
+    { method: "DELETE", getPath: () => messagePath, ownerStatus: 204 },
     { method: "DELETE", getPath: () => path, ownerStatus: 204 },
   ];
 
-  test("gets 404 everywhere, as for unknown conversations, and changes nothing", async () => {
-    const before = await dumpTables();
+  test("receives 404 for every request, as for an unknown conversation, and changes nothing", async () => {
+    const tablesBefore = await dumpTables();
     for (const { method, getPath, input } of requests) {
       const problem = await outsider.requestProblem(method, getPath(), input?.());
-      const missing = await outsider.requestProblem(
+      const unknownProblem = await outsider.requestProblem(
         method,
         getPath().replace(path, `/conversations/${createId()}`),
         input?.(),
       );
       expect({ method, path: getPath(), ...problem }).toMatchObject({ status: 404, code: "not_found" });
-      expect(problem.detail).toBe(missing.detail);
+      expect(problem.detail).toBe(unknownProblem.detail);
     }
-    expect(await dumpTables()).toEqual(before);
+    expect(await dumpTables()).toEqual(tablesBefore);
   });
 
   test("can't open an event stream", async () => {
     const headers = { accept: "text/event-stream" };
-    const before = await dumpTables();
+    const tablesBefore = await dumpTables();
     for (const { method, getPath, input } of requests.filter(
       ({ method, getPath }) => method === "POST" || getPath().endsWith("events"),
     )) {
@@ -98,14 +98,14 @@ describe("an outsider", () => {
       expect({ path: getPath(), status }).toEqual({ path: getPath(), status: 404 });
       expect(responseHeaders.get("content-type")).toBe("application/problem+json");
     }
-    expect(await dumpTables()).toEqual(before);
+    expect(await dumpTables()).toEqual(tablesBefore);
   });
 
   test("doesn't see the conversation in the list", async () => {
     expect((await outsider.get<{ data: unknown[] }>("/conversations")).body.data).toEqual([]);
   });
 
-  test("without authentication gets 401 everywhere", async () => {
+  test("receives 401 for every request without authentication", async () => {
     for (const { method, getPath, input } of requests) {
       const response = await parley.fetch(`/api/v1${getPath()}`, { method, ...(input && { json: input() }) });
       expect({ path: getPath(), status: response.status }).toEqual({ path: getPath(), status: 401 });
@@ -113,7 +113,7 @@ describe("an outsider", () => {
   });
 
   /** This test is the last one, because it deletes the conversation. */
-  test("is rejected only for being an outsider, since the owner's requests succeed", async () => {
+  test("isn't rejected for any other reason, because the owner's requests succeed", async () => {
     for (const { method, getPath, input, ownerStatus } of requests) {
       const { status } = await owner.request(method, getPath(), input?.());
       expect({ method, path: getPath(), status }).toEqual({ method, path: getPath(), status: ownerStatus });

@@ -30,7 +30,7 @@ const fetchSettings = async (user: RestClient, id: string) => {
   const { documents, tools, reasoning_effort } = (await user.get<Conversation>(`/conversations/${id}`)).body;
   return { documents, tools, reasoning_effort };
 };
-const defaults = { documents: false, tools: false, reasoning_effort: null };
+const defaultSettings = { documents: false, tools: false, reasoning_effort: null };
 
 const customSettings = { documents: true, tools: ["wiki_search", "Search-2"], reasoning_effort: "high" };
 const validSettings: Record<string, unknown>[] = [
@@ -64,39 +64,39 @@ const invalidSettings: [string, unknown, string][] = [
 
 describe("creating a conversation", () => {
   test.each(validSettings)(
-    "with %j stores the settings, and returns them in the conversation and the list",
+    "stores the settings %j, and returns them in the conversation and the list",
     async (input) => {
       const { status, body } = await owner.request<Conversation>("POST", "/conversations", input);
       expect(status).toBe(201);
-      expect(body).toMatchObject({ ...defaults, ...input } as object);
-      expect(await fetchSettings(owner, body.id)).toEqual({ ...defaults, ...input } as never);
+      expect(body).toMatchObject({ ...defaultSettings, ...input } as object);
+      expect(await fetchSettings(owner, body.id)).toEqual({ ...defaultSettings, ...input } as never);
       const { rows } = await owner.listAll<Conversation>("/conversations", 200);
-      expect(rows.find(({ id }) => id === body.id)).toMatchObject({ ...defaults, ...input } as object);
+      expect(rows.find(({ id }) => id === body.id)).toMatchObject({ ...defaultSettings, ...input } as object);
     },
   );
 
-  test.each(invalidSettings)("with %s returns 422 with a pointer", async (_name, input, pointer) => {
-    const count = async () => (await parley.database`select count(*)::int as n from conversations`)[0]?.n;
-    const before = await count();
+  test.each(invalidSettings)("returns 422 with a pointer for %s", async (_name, input, pointer) => {
+    const countConversations = async () => (await parley.database`select count(*)::int as n from conversations`)[0]?.n;
+    const countBefore = await countConversations();
     const problem = await owner.requestProblem("POST", "/conversations", input);
     expect(problem).toMatchObject({ status: 422, code: "invalid" });
     expect(problem.errors?.map((error) => error.pointer)).toContain(pointer);
-    expect(await count()).toBe(before);
+    expect(await countConversations()).toBe(countBefore);
   });
 
   test("ignores settings in its metadata", async () => {
     const metadata = { documents: true, tools: true, reasoning_effort: "high" };
     const { body } = await owner.request<Conversation>("POST", "/conversations", { metadata });
-    expect(body).toMatchObject({ ...defaults, metadata });
-    const changed = await owner.request<Conversation>("PATCH", `/conversations/${body.id}`, {
+    expect(body).toMatchObject({ ...defaultSettings, metadata });
+    const changedResponse = await owner.request<Conversation>("PATCH", `/conversations/${body.id}`, {
       metadata: { ...metadata, more: 1 },
     });
-    expect(changed.body).toMatchObject({ ...defaults, metadata: { ...metadata, more: 1 } });
+    expect(changedResponse.body).toMatchObject({ ...defaultSettings, metadata: { ...metadata, more: 1 } });
   });
 });
 
 describe("changing a conversation", () => {
-  test.each(validSettings)("to %j doesn't affect other settings", async (input) => {
+  test.each(validSettings)("doesn't affect the other settings (%j)", async (input) => {
     const id = await createSharedConversation(customSettings);
     const { status, body } = await owner.request<Conversation>("PATCH", `/conversations/${id}`, input);
     expect(status).toBe(200);
@@ -104,16 +104,16 @@ describe("changing a conversation", () => {
     expect(await fetchSettings(viewer, id)).toEqual({ ...customSettings, ...input } as never);
   });
 
-  test.each(invalidSettings)("to %s is rejected", async (_name, input, pointer) => {
+  test.each(invalidSettings)("fails with 422 for %s", async (_name, input, pointer) => {
     const id = await createSharedConversation(customSettings);
-    const before = (await owner.get(`/conversations/${id}`)).body;
+    const conversationBefore = (await owner.get(`/conversations/${id}`)).body;
     const problem = await owner.requestProblem("PATCH", `/conversations/${id}`, input);
     expect(problem).toMatchObject({ status: 422, code: "invalid" });
     expect(problem.errors?.map((error) => error.pointer)).toContain(pointer);
-    expect((await owner.get(`/conversations/${id}`)).body).toEqual(before);
+    expect((await owner.get(`/conversations/${id}`)).body).toEqual(conversationBefore);
   });
 
-  test("requires an owner: a viewer gets 403, and an outsider 404", async () => {
+  test("is only possible for an owner: viewers receive 403, and outsiders 404", async () => {
     const id = await createSharedConversation(customSettings);
     const change = { documents: false, tools: true, reasoning_effort: null };
     expect(await viewer.requestProblem("PATCH", `/conversations/${id}`, change)).toMatchObject({ status: 403 });
@@ -144,17 +144,17 @@ describe("changing a conversation", () => {
   });
 
   test.each([{ documents: true }, { tools: ["a"] }, { reasoning_effort: "low" }])(
-    "to %j changes the ETag",
+    "changes the ETag (%j)",
     async (input) => {
       const id = await createSharedConversation();
       const path = `/conversations/${id}`;
       const etag = (await owner.get(path)).headers.get("etag") ?? "";
       expect((await owner.get(path, { "if-none-match": etag })).status).toBe(304);
       expect((await owner.request("PATCH", path, input, { "if-match": etag })).status).toBe(200);
-      const changed = await owner.get<Conversation>(path, { "if-none-match": etag });
-      expect(changed).toMatchObject({ status: 200, body: input });
+      const changedResponse = await owner.get<Conversation>(path, { "if-none-match": etag });
+      expect(changedResponse).toMatchObject({ status: 200, body: input });
       expect((await owner.request("PATCH", path, { documents: false }, { "if-match": etag })).status).toBe(412);
-      expect(await fetchSettings(owner, id)).toEqual({ ...defaults, ...input } as never);
+      expect(await fetchSettings(owner, id)).toEqual({ ...defaultSettings, ...input } as never);
     },
   );
 });

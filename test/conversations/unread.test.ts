@@ -22,26 +22,30 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-const user = (n: number) => users[n] as RestClient;
+const getUser = (userIndex: number) => users[userIndex] as RestClient;
 const createGroup = async () => {
   const [owner, ...members] = users.map(({ account }) => account);
   return (await createConversation(parley, owner as RestClient["account"], members)).id;
 };
 
-const send = async (n: number, id: string): Promise<SentMessage["message"]> =>
-  (await user(n).request<SentMessage>("POST", `/conversations/${id}/messages`, { content: "x", reply: false })).body
-    .message;
+const sendMessage = async (userIndex: number, id: string): Promise<SentMessage["message"]> =>
+  (
+    await getUser(userIndex).request<SentMessage>("POST", `/conversations/${id}/messages`, {
+      content: "x",
+      reply: false,
+    })
+  ).body.message;
 
 /** Returns the unread count, which must be the same in the conversation and in the list. */
-async function findUnread(n: number, id: string): Promise<number> {
-  const { body: conversation } = await user(n).get<Conversation>(`/conversations/${id}`);
-  const { body: list } = await user(n).get<{ data: Conversation[] }>("/conversations");
+async function findUnread(userIndex: number, id: string): Promise<number> {
+  const { body: conversation } = await getUser(userIndex).get<Conversation>(`/conversations/${id}`);
+  const { body: list } = await getUser(userIndex).get<{ data: Conversation[] }>("/conversations");
   expect(list.data.find((row) => row.id === id)).toEqual(conversation);
   return conversation.unread;
 }
 
-const markAsRead = async (n: number, id: string, seq: number) =>
-  expect(await sockets[n]?.request({ type: "read", id: createId(), conversation_id: id, seq })).toMatchObject({
+const markAsRead = async (userIndex: number, id: string, seq: number) =>
+  expect(await sockets[userIndex]?.request({ type: "read", id: createId(), conversation_id: id, seq })).toMatchObject({
     type: "ack",
   });
 
@@ -49,28 +53,28 @@ describe("the unread count", () => {
   test("includes other users' messages after the user's last one, except deleted ones", async () => {
     const id = await createGroup();
     expect(await findUnread(0, id)).toBe(0);
-    const first = await send(1, id);
-    await send(1, id);
+    const firstMessage = await sendMessage(1, id);
+    await sendMessage(1, id);
     expect(await findUnread(0, id)).toBe(2);
-    await user(1).request("DELETE", `/conversations/${id}/messages/${first.id}`);
+    await getUser(1).request("DELETE", `/conversations/${id}/messages/${firstMessage.id}`);
     expect(await findUnread(0, id)).toBe(1);
-    const ownMessage = await send(0, id);
+    const ownMessage = await sendMessage(0, id);
     expect(await findUnread(0, id)).toBe(0);
-    const { body } = await user(0).get<Conversation>(`/conversations/${id}`);
+    const { body } = await getUser(0).get<Conversation>(`/conversations/${id}`);
     expect(body.last_read_seq).toBe(ownMessage.seq);
     expect(await findUnread(2, id)).toBe(2);
   });
 
   test("is correct for several messages in one commit", async () => {
     const id = await createGroup();
-    const sentMessages = await Promise.all([0, 1, 0, 1, 0].map((n) => send(n, id)));
-    await user(2).request("POST", `/conversations/${id}/messages`, { content: "x", reply: true });
+    const sentMessages = await Promise.all([0, 1, 0, 1, 0].map((userIndex) => sendMessage(userIndex, id)));
+    await getUser(2).request("POST", `/conversations/${id}/messages`, { content: "x", reply: true });
     const isAnswered = async () =>
       (await parley.database`select 1 from generations where conversation_id = ${id} and status = 'finished'`).length >
       0;
     while (!(await isAnswered())) await Bun.sleep(20);
-    const findLastSeq = (n: number) =>
-      Math.max(...sentMessages.filter((_, index) => index % 2 === n).map(({ seq }) => seq));
+    const findLastSeq = (userIndex: number) =>
+      Math.max(...sentMessages.filter((_, index) => index % 2 === userIndex).map(({ seq }) => seq));
     const countAfter = (seq: number) => sentMessages.filter((message) => message.seq > seq).length;
     // Cleo's message and the answer to it are unread too.
     expect(await findUnread(0, id)).toBe(countAfter(findLastSeq(0)) + 2);
@@ -78,37 +82,40 @@ describe("the unread count", () => {
     expect(await findUnread(2, id)).toBe(1);
   });
 
-  type Step = { n: number; kind: "send" | "delete" | "read"; at: number };
-  const step = fc.record<Step>({
-    n: fc.integer({ min: 0, max: 2 }),
+  /** `position` selects a message: 0 is the first, 1 the last. */
+  type Step = { userIndex: number; kind: "send" | "delete" | "read"; position: number };
+  const arbitraryStep = fc.record<Step>({
+    userIndex: fc.integer({ min: 0, max: 2 }),
     kind: fc.constantFrom("send", "send", "send", "delete", "read"),
-    at: fc.double({ min: 0, max: 1, noNaN: true }),
+    position: fc.double({ min: 0, max: 1, noNaN: true }),
   });
 
   test("matches a recount of the messages after random changes", async () => {
-    const property = fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 25 }), async (steps) => {
+    const property = fc.asyncProperty(fc.array(arbitraryStep, { minLength: 1, maxLength: 25 }), async (steps) => {
       const id = await createGroup();
-      const messages: { id: string; seq: number; by: number; isDeleted: boolean }[] = [];
+      const messages: { id: string; seq: number; authorIndex: number; isDeleted: boolean }[] = [];
       const readSeqs = [0, 0, 0];
-      for (const { n, kind, at } of steps) {
+      for (const { userIndex, kind, position } of steps) {
         if (kind === "send") {
-          const message = await send(n, id);
-          messages.push({ ...message, by: n, isDeleted: false });
-          readSeqs[n] = message.seq;
+          const message = await sendMessage(userIndex, id);
+          messages.push({ ...message, authorIndex: userIndex, isDeleted: false });
+          readSeqs[userIndex] = message.seq;
         }
-        const message = messages[Math.floor(at * messages.length * 0.999)];
+        const message = messages[Math.floor(position * messages.length * 0.999)];
         if (!message || kind === "send") continue;
         if (kind === "read") {
-          await markAsRead(n, id, message.seq);
-          readSeqs[n] = Math.max(readSeqs[n] ?? 0, message.seq);
+          await markAsRead(userIndex, id, message.seq);
+          readSeqs[userIndex] = Math.max(readSeqs[userIndex] ?? 0, message.seq);
         } else if (!message.isDeleted) {
-          await user(message.by).request("DELETE", `/conversations/${id}/messages/${message.id}`);
+          await getUser(message.authorIndex).request("DELETE", `/conversations/${id}/messages/${message.id}`);
           message.isDeleted = true;
         }
       }
-      for (const n of [0, 1, 2]) {
-        const expected = messages.filter((m) => m.seq > (readSeqs[n] ?? 0) && m.by !== n && !m.isDeleted).length;
-        expect(await findUnread(n, id)).toBe(expected);
+      for (const userIndex of [0, 1, 2]) {
+        const expected = messages.filter(
+          (m) => m.seq > (readSeqs[userIndex] ?? 0) && m.authorIndex !== userIndex && !m.isDeleted,
+        ).length;
+        expect(await findUnread(userIndex, id)).toBe(expected);
       }
     });
     await fc.assert(property, { numRuns: scaleRuns(12) });
@@ -118,7 +125,7 @@ describe("the unread count", () => {
     const id = await createGroup();
     await parley.database`
       insert into messages (id, conversation_id, seq, role, author_id, content)
-      select gen_random_uuid(), ${id}, n + 100, 'user', ${user(1).id}, 'x' from generate_series(1, 5000) n`;
+      select gen_random_uuid(), ${id}, n + 100, 'user', ${getUser(1).id}, 'x' from generate_series(1, 5000) n`;
     await parley.database`update conversations set last_seq = 5100, message_count = 5000 where id = ${id}`;
     expect(await findUnread(0, id)).toBe(1_000);
     for (const [seq, unread] of [
@@ -148,7 +155,7 @@ describe("the unread count", () => {
     const id = await createGroup();
     await parley.database`
       insert into messages (id, conversation_id, seq, role, author_id, content, deleted_at)
-      select gen_random_uuid(), ${id}, n + 100, 'user', ${user(1).id}, 'x', case when n <= 2000 then now() end
+      select gen_random_uuid(), ${id}, n + 100, 'user', ${getUser(1).id}, 'x', case when n <= 2000 then now() end
       from generate_series(1, 2600) n`;
     await parley.database`update conversations set last_seq = 2700, message_count = 2600 where id = ${id}`;
     expect(await findUnread(0, id)).toBe(600);
@@ -160,14 +167,14 @@ describe("the unread count", () => {
 
   test("is preserved for a member who rejoins", async () => {
     const id = await createGroup();
-    for (let n = 0; n < 5; n += 1) await send(1, id);
-    await send(0, id);
-    await user(0).request("DELETE", `/conversations/${id}/members/${user(1).id}`);
-    await send(2, id);
-    await user(0).request("POST", `/conversations/${id}/members`, { user_id: user(1).id });
+    for (let n = 0; n < 5; n += 1) await sendMessage(1, id);
+    await sendMessage(0, id);
+    await getUser(0).request("DELETE", `/conversations/${id}/members/${getUser(1).id}`);
+    await sendMessage(2, id);
+    await getUser(0).request("POST", `/conversations/${id}/members`, { user_id: getUser(1).id });
     expect(await findUnread(1, id)).toBe(2);
     const [row] = await parley.database`
-      select written_bytes from members where conversation_id = ${id} and user_id = ${user(1).id}`;
+      select written_bytes from members where conversation_id = ${id} and user_id = ${getUser(1).id}`;
     expect(row).toEqual({ written_bytes: 5 });
     expect(await parley.database`select 1 from former_members where conversation_id = ${id}`).toHaveLength(0);
   });

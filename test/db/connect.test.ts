@@ -13,7 +13,7 @@ setDefaultTimeout(60_000);
 
 const cleanups: (() => Promise<void> | void)[] = [];
 afterEach(async () => {
-  for (const step of cleanups.splice(0).reverse()) await step();
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 
 function createConfig(environment: Record<string, string> = {}) {
@@ -23,10 +23,10 @@ function createConfig(environment: Record<string, string> = {}) {
   return loadConfig(variables, () => "");
 }
 
-async function connect(...options: Parameters<typeof connectDatabase>): Promise<DatabaseConnection> {
-  const connected = await connectDatabase(...options);
-  cleanups.push(connected.close);
-  return connected;
+async function connectWithCleanup(...options: Parameters<typeof connectDatabase>): Promise<DatabaseConnection> {
+  const connection = await connectDatabase(...options);
+  cleanups.push(connection.close);
+  return connection;
 }
 
 /** Creates a log and an array of its lines. */
@@ -36,16 +36,16 @@ function captureLog() {
 }
 
 describe("connectDatabase", () => {
-  test("starts the embedded Postgres if DATABASE_URL isn't set; `close` stops it and unlocks DATA_DIR", async () => {
+  test("starts the embedded Postgres if DATABASE_URL isn't set, and `close` stops it and unlocks DATA_DIR", async () => {
     const config = createConfig();
-    const first = await connect(config, silentLog);
-    expect(first.kind).toBe("embedded");
-    expect(await first.database`select current_database() as name, current_user as role`).toEqual([
+    const firstConnection = await connectWithCleanup(config, silentLog);
+    expect(firstConnection.kind).toBe("embedded");
+    expect(await firstConnection.database`select current_database() as name, current_user as role`).toEqual([
       { name: "parley", role: "parley_app" },
     ] as never);
-    await Promise.all([first.close(), first.close()]);
-    const second = await connect(config, silentLog);
-    expect(await second.database`select 1 as one`).toEqual([{ one: 1 }] as never);
+    await Promise.all([firstConnection.close(), firstConnection.close()]);
+    const secondConnection = await connectWithCleanup(config, silentLog);
+    expect(await secondConnection.database`select 1 as one`).toEqual([{ one: 1 }] as never);
   });
 
   test("connects to the server in DATABASE_URL, which keeps running after `close`", async () => {
@@ -70,13 +70,13 @@ describe("connectDatabase", () => {
     });
     cleanups.push(() => relay.stop(true));
     const url = `postgres://${user}:unused@127.0.0.1:${relay.port}/parley`;
-    const connected = await connect(createConfig({ DATABASE_URL: url }), silentLog);
-    expect(connected.kind).toBe("server");
-    expect(await connected.database`select 1 as one`).toEqual([{ one: 1 }] as never);
-    await connected.close();
-    const reopened = openDatabase({ target: { socketDirectory, user }, poolSize: 1 });
-    expect(await reopened`select 1 as one`).toEqual([{ one: 1 }] as never);
-    await reopened.end();
+    const connection = await connectWithCleanup(createConfig({ DATABASE_URL: url }), silentLog);
+    expect(connection.kind).toBe("server");
+    expect(await connection.database`select 1 as one`).toEqual([{ one: 1 }] as never);
+    await connection.close();
+    const directDatabase = openDatabase({ target: { socketDirectory, user }, poolSize: 1 });
+    expect(await directDatabase`select 1 as one`).toEqual([{ one: 1 }] as never);
+    await directDatabase.end();
   });
 
   test("reports a malformed DATABASE_URL without its password", async () => {
@@ -87,23 +87,23 @@ describe("connectDatabase", () => {
     expect((error as Error).message).toContain("DATABASE_URL");
   });
 
-  test("fails while another Parley process uses DATA_DIR, unless `canUseRunning` is set", async () => {
+  test("fails while another Parley process uses DATA_DIR, unless `canUseRunningPostgres` is set", async () => {
     const config = createConfig();
-    const runningConnection = await connect(config, silentLog);
+    const runningConnection = await connectWithCleanup(config, silentLog);
     await runningConnection.database`create table notes (text text)`;
     expect(connectDatabase(config, silentLog)).rejects.toBeInstanceOf(DataDirectoryInUseError);
-    const command = await connect(config, silentLog, { canUseRunning: true });
-    await command.database`insert into notes values ('from the command')`;
-    await command.close();
+    const commandConnection = await connectWithCleanup(config, silentLog, { canUseRunningPostgres: true });
+    await commandConnection.database`insert into notes values ('from the command')`;
+    await commandConnection.close();
     expect(await runningConnection.database`select text from notes`).toEqual([{ text: "from the command" }] as never);
   });
 
   test("closes without waiting for a slow query", async () => {
-    const connected = await connect(createConfig(), silentLog);
-    const query = connected.database`select pg_sleep(60)`.catch((error: Error & { code?: string }) => error.code);
+    const connection = await connectWithCleanup(createConfig(), silentLog);
+    const query = connection.database`select pg_sleep(60)`.catch((error: Error & { code?: string }) => error.code);
     await Bun.sleep(50);
     const startedAtMs = performance.now();
-    await connected.close();
+    await connection.close();
     expect(performance.now() - startedAtMs).toBeLessThan(8_000);
     expect(await query).toBe("CONNECTION_DESTROYED");
   });
@@ -116,7 +116,7 @@ describe("waitForDatabase", () => {
     const target = { socketDirectory: join(DATA_DIR, "postgres"), user: "parley" };
     const database = openDatabase({ target, poolSize: 2 });
     const { lines, log } = captureLog();
-    const waiting = waitForDatabase(database, log, new AbortController().signal);
+    const waitingForDatabase = waitForDatabase(database, log, new AbortController().signal);
     while (lines.length < 2) await Bun.sleep(10);
     expect(JSON.parse(lines[0] ?? "")).toMatchObject({
       msg: "the database is not responding; retrying",
@@ -126,19 +126,19 @@ describe("waitForDatabase", () => {
     expect(JSON.parse(lines[1] ?? "")).toMatchObject({ retry_in_ms: 500 });
     const { stop } = await startEmbeddedPostgres({ dataDir: DATA_DIR, log: silentLog });
     cleanups.push(stop);
-    await waiting;
+    await waitingForDatabase;
     await database.end({ timeout: 1 });
   });
 
-  test("rejects when aborted, and never logs the password", async () => {
+  test("rejects when it is aborted, and never logs the password", async () => {
     const database = openDatabase({ target: { url: "postgres://parley:se-cret@127.0.0.1:1/parley" }, poolSize: 1 });
     const { lines, log } = captureLog();
-    const stopping = new AbortController();
-    const waiting = waitForDatabase(database, log, stopping.signal).catch((error: unknown) => error);
+    const controller = new AbortController();
+    const waitingForDatabase = waitForDatabase(database, log, controller.signal).catch((error: unknown) => error);
     while (lines.length < 2) await Bun.sleep(10);
     const startedAtMs = performance.now();
-    stopping.abort(new Error("shutting down"));
-    expect(await waiting).toEqual(new Error("shutting down"));
+    controller.abort(new Error("shutting down"));
+    expect(await waitingForDatabase).toEqual(new Error("shutting down"));
     expect(performance.now() - startedAtMs).toBeLessThan(200);
     expect(lines[0]).toContain("ECONNREFUSED");
     expect(lines.join()).not.toContain("se-cret");

@@ -17,14 +17,18 @@ test("an instance opens at most the documented number of connections", async () 
 });
 
 test("the documentation states the correct number of connections", async () => {
-  const extra = EXTRA_CONNECTIONS_MAX;
-  const total = 10 + extra;
-  const read = (path: string) => Bun.file(new URL(`../../${path}`, import.meta.url)).text();
-  const operations = await read("docs/operations.md");
-  expect(operations).toContain(`\`DATABASE_POOL_SIZE\` + ${extra} connections, ${total} by default`);
-  expect(operations).toContain(`; Connections from Parley: ${total} for each instance.`);
-  expect(await read("docs/scaling.md")).toContain(`\`DATABASE_POOL_SIZE\` + ${extra} connections, ${total} by default`);
-  expect(await read("CHANGELOG.md")).toContain(
-    `opens up to ${extra} connections in addition to \`DATABASE_POOL_SIZE\``,
+  const extraConnections = EXTRA_CONNECTIONS_MAX;
+  const totalConnections = 10 + extraConnections;
+  const readRepositoryFile = (path: string) => Bun.file(new URL(`../../${path}`, import.meta.url)).text();
+  const operations = await readRepositoryFile("docs/operations.md");
+  expect(operations).toContain(
+    `\`DATABASE_POOL_SIZE\` + ${extraConnections} connections, ${totalConnections} by default`,
+  );
+  expect(operations).toContain(`; Connections from Parley: ${totalConnections} for each instance.`);
+  expect(await readRepositoryFile("docs/scaling.md")).toContain(
+    `\`DATABASE_POOL_SIZE\` + ${extraConnections} connections, ${totalConnections} by default`,
+  );
+  expect(await readRepositoryFile("CHANGELOG.md")).toContain(
+    `opens up to ${extraConnections} connections in addition to \`DATABASE_POOL_SIZE\``,
   );
 });

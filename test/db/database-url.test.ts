@@ -10,13 +10,13 @@ const findProblems = (url: string, environment: Record<string, string> = {}) =>
       return "";
     },
   });
-const parse = (url: string) => {
-  const parsed = parseDatabaseUrl(url);
-  if ("problems" in parsed) throw new Error(parsed.problems.join("\n"));
-  return parsed.address;
+const parseAddress = (url: string) => {
+  const parsedUrl = parseDatabaseUrl(url);
+  if ("problems" in parsedUrl) throw new Error(parsedUrl.problems.join("\n"));
+  return parsedUrl.address;
 };
 
-describe("accepts a libpq URL:", () => {
+describe("a libpq URL", () => {
   test.each([
     ["postgres://u:p@db.example:6000/x", { host: "db.example", port: 6000, user: "u", password: "p", database: "x" }],
     ["postgresql://db", { host: "db", socketDirectory: undefined, port: undefined, database: undefined }],
@@ -33,13 +33,13 @@ describe("accepts a libpq URL:", () => {
     ["postgres://db/x?sslrootcert=system", { sslmode: "verify-full" }],
     ["postgres://db/x?prepare=false&connect_timeout=1", { canPrepare: false, connectTimeoutS: 2 }],
     ["postgres://db/x?options=-c%20work_mem%3D8MB", { session: { options: "-c work_mem=8MB" } }],
-  ])("%s", (url, address) => {
+  ])("is accepted: %s", (url, address) => {
     expect(findProblems(url)).toEqual([]);
-    expect(parse(url)).toMatchObject(address);
+    expect(parseAddress(url)).toMatchObject(address);
   });
 });
 
-describe("rejects, without revealing the password,", () => {
+describe("a DATABASE_URL", () => {
   test.each([
     [
       "an unknown parameter",
@@ -54,18 +54,14 @@ describe("rejects, without revealing the password,", () => {
       "DATABASE_URL: sslmode=on is not supported; use one of disable, allow, prefer,",
     ],
     ["an empty TLS mode", "/x?sslmode=", "DATABASE_URL: sslmode= is not supported"],
+    ["channel_binding=require", "/x?channel_binding=require", "DATABASE_URL: channel_binding=require is not supported"],
     [
-      "required channel binding",
-      "/x?channel_binding=require",
-      "DATABASE_URL: channel_binding=require is not supported",
-    ],
-    [
-      "a standby server",
+      "target_session_attrs=standby",
       "/x?target_session_attrs=standby",
       "DATABASE_URL: target_session_attrs=standby is not supported",
     ],
     [
-      "a missing file",
+      "the path of a missing file",
       "/x?sslmode=verify-ca&sslrootcert=/missing.pem",
       "DATABASE_URL: the sslrootcert file can't be read",
     ],
@@ -78,15 +74,15 @@ describe("rejects, without revealing the password,", () => {
     ["two hosts", ",db2/x", "DATABASE_URL: it has several hosts"],
     ["two hosts in the query", "/x?host=a,b", "DATABASE_URL: it has several hosts"],
     ["an invalid escape", "/%zz", "DATABASE_URL: the value is not a URL"],
-  ])("%s", (_name, rest, message) => {
-    const problems = findProblems(`postgres://u:hunter2@db${rest}`);
+  ])("is rejected without revealing the password if it contains %s", (_name, urlSuffix, message) => {
+    const problems = findProblems(`postgres://u:hunter2@db${urlSuffix}`);
     expect(problems).toHaveLength(1);
     expect(problems[0]).toStartWith(message);
     expect(problems.join()).not.toContain("hunter2");
   });
 
   test.each(["postgres://u:12/hunter2@db/x", "postgres://u:12?hunter2@db/x", "postgres://u:hunter2?a=b@db/x"])(
-    "an unencoded password: %s",
+    "is rejected without revealing the password if the password isn't encoded: %s",
     (url) => {
       const [problem] = findProblems(url);
       expect(problem).toStartWith("DATABASE_URL: the value is not a URL");
@@ -94,7 +90,7 @@ describe("rejects, without revealing the password,", () => {
     },
   );
 
-  test("a URL whose host or port libpq programs would read from PGHOST or PGPORT", () => {
+  test("is rejected if libpq programs would get its host or port from PGHOST or PGPORT", () => {
     expect(findProblems("postgres:///x", { PGHOST: "elsewhere" })).toHaveLength(1);
     expect(findProblems("postgres:///x?host=/run/pg", { PGHOST: "elsewhere" })).toEqual([]);
     expect(findProblems("postgres:///x?host=/run/pg", { PGPORT: "6000" })).toHaveLength(1);

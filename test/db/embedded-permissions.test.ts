@@ -10,13 +10,13 @@ import { silentLog } from "../support/log.ts";
 
 setDefaultTimeout(60_000);
 
-const skipReason = process.getuid?.() === 0 ? "" : " (skipped: the tests do not run as root)";
+const skipReason = process.getuid?.() === 0 ? "" : " (skipped: the tests don't run as root)";
 const CAP_DAC_OVERRIDE = 1n << 1n;
 const CAP_DAC_READ_SEARCH = 1n << 2n;
 
 const cleanups: (() => Promise<void> | void)[] = [];
 afterEach(async () => {
-  for (const step of cleanups.splice(0).reverse()) await step();
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 
 function createFolder(): string {
@@ -25,12 +25,12 @@ function createFolder(): string {
   return folder;
 }
 
-async function start(dataDir: string) {
+async function startPostgres(dataDir: string) {
   const warnings: string[] = [];
   const warn = (_fields: unknown, text?: string) => void warnings.push(text ?? "");
   const postgres = await startEmbeddedPostgres({ dataDir, poolSize: 5, log: { ...silentLog, warn } as never });
   const openPools: Database[] = [];
-  const open = (user = postgres.user, database = "parley") => {
+  const openPool = (user = postgres.user, database = "parley") => {
     const pool = openDatabase({ target: { socketDirectory: postgres.socketDirectory, user, database }, poolSize: 2 });
     openPools.push(pool);
     return pool;
@@ -40,10 +40,10 @@ async function start(dataDir: string) {
     await postgres.stop();
   };
   cleanups.push(stop);
-  return { open, stop, warnings };
+  return { openPool, stop, warnings };
 }
 
-function readCapabilities(dataDir: string): Record<string, bigint> {
+function getCapabilities(dataDir: string): Record<string, bigint> {
   const pid = readFileSync(join(dataDir, "postgres/postmaster.pid"), "utf8").split("\n")[0];
   const status = readFileSync(`/proc/${pid}/status`, "utf8");
   return Object.fromEntries(
@@ -53,31 +53,31 @@ function readCapabilities(dataDir: string): Record<string, bigint> {
 
 describe(`the embedded Postgres of a Parley process started by root${skipReason}`, () => {
   test.skipIf(skipReason !== "")(
-    "has no capabilities if its user can access the path, whatever the umask",
+    "has no capabilities if its user can access the path, regardless of the umask",
     async () => {
       const folder = createFolder();
       const dataDir = join(folder, "new/nested folder/data");
       const umask = process.umask(0o077);
       cleanups.push(() => void process.umask(umask));
-      const { warnings } = await start(dataDir);
-      expect(readCapabilities(dataDir)).toEqual({ Inh: 0n, Prm: 0n, Eff: 0n, Amb: 0n });
+      const { warnings } = await startPostgres(dataDir);
+      expect(getCapabilities(dataDir)).toEqual({ Inh: 0n, Prm: 0n, Eff: 0n, Amb: 0n });
       expect(warnings).toEqual([]);
       expect(statSync(dataDir).mode & 0o777).toBe(0o711);
     },
   );
 
   test.skipIf(skipReason !== "")(
-    "has one capability if its user can't access the parent folder, and a warning names that folder",
+    "has one capability if its user can't access the parent folder, and a warning mentions that folder",
     async () => {
       const folder = createFolder();
       chmodSync(folder, 0o700);
       const dataDir = join(folder, "data");
-      const { warnings, open } = await start(dataDir);
-      const { Eff } = readCapabilities(dataDir);
+      const { warnings, openPool } = await startPostgres(dataDir);
+      const { Eff } = getCapabilities(dataDir);
       expect([CAP_DAC_READ_SEARCH, CAP_DAC_OVERRIDE]).toContain(Eff ?? 0n);
       expect(warnings).toHaveLength(1);
       expect(warnings[0]).toContain(`has no access to ${folder}. To avoid that, use \`chmod o+x ${folder}\``);
-      expect(await open()`select 1 as one`).toEqual([{ one: 1 }] as never);
+      expect(await openPool()`select 1 as one`).toEqual([{ one: 1 }] as never);
     },
   );
 });
@@ -91,9 +91,9 @@ const listOwners = (sql: Database) => sql<{ owner: string }[]>`
     union all select datdba from pg_database where datname = 'parley') o join pg_roles r on r.oid = o.owner`;
 
 describe("Parley's role", () => {
-  test("isn't a superuser and owns everything in its database; no superuser stays connected", async () => {
-    const { open } = await start(join(createFolder(), "data"));
-    const database = open();
+  test("isn't a superuser and owns everything in its database, and no superuser stays connected", async () => {
+    const { openPool } = await startPostgres(join(createFolder(), "data"));
+    const database = openPool();
     await migrate(database, silentLog);
     const [role] = await database`
       select rolname, rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls
@@ -121,12 +121,12 @@ describe("Parley's role", () => {
 
   test("becomes the owner of a database that an earlier version created as a superuser", async () => {
     const dataDir = join(createFolder(), "data");
-    const first = await start(dataDir);
-    const admin = first.open(SUPERUSER, "postgres");
-    await admin`drop database parley`;
-    await admin.unsafe(`drop role ${APPLICATION_ROLE}`);
-    await admin`create database parley`;
-    const superuserDatabase = first.open(SUPERUSER);
+    const firstPostgres = await startPostgres(dataDir);
+    const adminDatabase = firstPostgres.openPool(SUPERUSER, "postgres");
+    await adminDatabase`drop database parley`;
+    await adminDatabase.unsafe(`drop role ${APPLICATION_ROLE}`);
+    await adminDatabase`create database parley`;
+    const superuserDatabase = firstPostgres.openPool(SUPERUSER);
     await migrate(superuserDatabase, silentLog);
     await superuserDatabase.unsafe(`
       create table notes (number bigint generated always as identity, serial bigserial, text text);
@@ -138,11 +138,11 @@ describe("Parley's role", () => {
       create materialized view note_texts as select text from notes;
       create procedure nothing(integer, mood) language sql as 'select 1';`);
     expect(await listOwners(superuserDatabase)).toEqual([{ owner: SUPERUSER }] as never);
-    await first.stop();
+    await firstPostgres.stop();
 
     for (let round = 0; round < 2; round++) {
-      const { open, stop } = await start(dataDir);
-      const database = open();
+      const { openPool, stop } = await startPostgres(dataDir);
+      const database = openPool();
       expect(await listOwners(database)).toEqual([{ owner: APPLICATION_ROLE }] as never);
       expect(await database`select text from notes where number = 1`).toEqual([{ text: "kept" }] as never);
       await database`insert into notes (text) values ('more')`;
@@ -157,13 +157,13 @@ describe("Parley's role", () => {
     }
   });
 
-  test("gets its database even if the first start was killed before creating it", async () => {
+  test("owns its database even if the first start was killed before creating the database", async () => {
     const dataDir = join(createFolder(), "data");
-    const first = await start(dataDir);
-    const admin = first.open(SUPERUSER, "postgres");
-    await admin`drop database parley`;
-    await first.stop();
-    const { open } = await start(dataDir);
-    expect(await listOwners(open())).toEqual([{ owner: APPLICATION_ROLE }] as never);
+    const firstPostgres = await startPostgres(dataDir);
+    const adminDatabase = firstPostgres.openPool(SUPERUSER, "postgres");
+    await adminDatabase`drop database parley`;
+    await firstPostgres.stop();
+    const { openPool } = await startPostgres(dataDir);
+    expect(await listOwners(openPool())).toEqual([{ owner: APPLICATION_ROLE }] as never);
   });
 });

@@ -11,7 +11,7 @@ setDefaultTimeout(60_000);
 
 const cleanups: (() => Promise<void> | void)[] = [];
 afterEach(async () => {
-  for (const step of cleanups.splice(0).reverse()) await step();
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 
 function createDataDir(...subfolders: string[]): string {
@@ -20,7 +20,7 @@ function createDataDir(...subfolders: string[]): string {
   return join(folder, "data", ...subfolders);
 }
 
-async function start(dataDir: string): Promise<{ database: Database; stop(): Promise<void> }> {
+async function startPostgres(dataDir: string): Promise<{ database: Database; stop(): Promise<void> }> {
   const postgres = await startEmbeddedPostgres({ dataDir, poolSize: 5, log });
   const database = openDatabase({ target: postgres, poolSize: 5 });
   const stop = async () => {
@@ -51,10 +51,10 @@ async function waitUntilAvailable(database: Database): Promise<void> {
   }
 }
 
-describe("starting", () => {
+describe("starting the embedded Postgres", () => {
   test("creates a durable cluster with checksums, accessible only to its owner", async () => {
     const dataDir = createDataDir();
-    const { database } = await start(dataDir);
+    const { database } = await startPostgres(dataDir);
     const settings = await database<{ name: string; setting: string }[]>`
       select name, setting from pg_settings
       where name in ('fsync', 'full_page_writes', 'synchronous_commit', 'data_checksums', 'autovacuum',
@@ -76,7 +76,7 @@ describe("starting", () => {
 
   test("doesn't pass Parley's environment variables, which contain secrets, to the server", async () => {
     const dataDir = createDataDir();
-    await start(dataDir);
+    await startPostgres(dataDir);
     const names = readFileSync(`/proc/${readPid(dataDir)}/environ`, "utf8")
       .split("\0")
       .map((entry) => entry.split("=")[0]);
@@ -85,38 +85,38 @@ describe("starting", () => {
 
   test("keeps the rows of the previous run", async () => {
     const dataDir = createDataDir();
-    const first = await start(dataDir);
-    await first.database`create table notes (text text)`;
-    await first.database`insert into notes values ('Grüße')`;
-    await first.stop();
+    const firstServer = await startPostgres(dataDir);
+    await firstServer.database`create table notes (text text)`;
+    await firstServer.database`insert into notes values ('Grüße')`;
+    await firstServer.stop();
     expect(existsSync(join(dataDir, "postgres/postmaster.pid"))).toBe(false);
-    const second = await start(dataDir);
-    expect(await second.database`select text from notes`).toEqual([{ text: "Grüße" }] as never);
+    const secondServer = await startPostgres(dataDir);
+    expect(await secondServer.database`select text from notes`).toEqual([{ text: "Grüße" }] as never);
   });
 
   test("fails while another server uses the same folder, and works once that server has stopped", async () => {
     const dataDir = createDataDir();
-    const first = await start(dataDir);
+    const firstServer = await startPostgres(dataDir);
     const error = await startEmbeddedPostgres({ dataDir, log }).catch((error: unknown) => error);
     expect(error).toBeInstanceOf(DataDirectoryInUseError);
     expect((error as Error).message).toContain(`process ${process.pid}`);
-    expect(await first.database`select 1 as one`).toEqual([{ one: 1 }] as never);
-    await first.stop();
-    await start(dataDir);
+    expect(await firstServer.database`select 1 as one`).toEqual([{ one: 1 }] as never);
+    await firstServer.stop();
+    await startPostgres(dataDir);
   });
 
-  test("works if the path is too long for a socket and has unusual characters", async () => {
+  test("works if the path is too long for a socket and contains unusual characters", async () => {
     const dataDir = createDataDir("ö".repeat(60), "with space, comma:colon'quote", "x".repeat(120));
-    const first = await start(dataDir);
-    await first.database`create table notes (text text)`;
-    await first.stop();
-    const { database } = await start(dataDir);
+    const firstServer = await startPostgres(dataDir);
+    await firstServer.database`create table notes (text text)`;
+    await firstServer.stop();
+    const { database } = await startPostgres(dataDir);
     expect(await database`select count(*) as count from notes`).toEqual([{ count: 0 }] as never);
   });
 
   test("fails if the cluster's path is a file, and doesn't change that file", async () => {
     const dataDir = createDataDir();
-    await (await start(dataDir)).stop();
+    await (await startPostgres(dataDir)).stop();
     rmSync(join(dataDir, "postgres"), { recursive: true });
     writeFileSync(join(dataDir, "postgres"), "mine");
     const error = await startEmbeddedPostgres({ dataDir, log }).catch((error: unknown) => error);
@@ -124,35 +124,35 @@ describe("starting", () => {
     expect(readFileSync(join(dataDir, "postgres"), "utf8")).toBe("mine");
   });
 
-  test("reports a cluster of another major version", async () => {
+  test("fails if the cluster was created by a different major version", async () => {
     const dataDir = createDataDir();
-    await (await start(dataDir)).stop();
+    await (await startPostgres(dataDir)).stop();
     writeFileSync(join(dataDir, "postgres/PG_VERSION"), "17\n");
     expect(startEmbeddedPostgres({ dataDir, log })).rejects.toThrow(/created by PostgreSQL 17.*includes 18/);
   });
 
   test("fails with the server's error message if the server can't start", async () => {
     const dataDir = createDataDir();
-    await (await start(dataDir)).stop();
+    await (await startPostgres(dataDir)).stop();
     writeFileSync(join(dataDir, "postgres/postgresql.conf"), "no_such_setting = 1\n");
     const error = await startEmbeddedPostgres({ dataDir, log }).catch((error: unknown) => error);
     expect(error).toBeInstanceOf(EmbeddedPostgresError);
     expect((error as Error).message).toContain("configuration file");
     writeFileSync(join(dataDir, "postgres/postgresql.conf"), "");
-    await start(dataDir);
+    await startPostgres(dataDir);
   });
 
   test("repairs an incomplete installation, and removes temporary folders", async () => {
     const dataDir = createDataDir();
-    await (await start(dataDir)).stop();
-    const parent = process.getuid?.() === 0 ? "/var/cache/parley" : dataDir;
-    const home = readdirSync(parent).find((name) => name.startsWith("postgres-18"));
-    const file = join(parent, home ?? "", "share/postgresql/errcodes.txt");
-    const original = readFileSync(file);
+    await (await startPostgres(dataDir)).stop();
+    const installationDir = process.getuid?.() === 0 ? "/var/cache/parley" : dataDir;
+    const postgresDir = readdirSync(installationDir).find((name) => name.startsWith("postgres-18"));
+    const file = join(installationDir, postgresDir ?? "", "share/postgresql/errcodes.txt");
+    const originalContent = readFileSync(file);
     writeFileSync(file, "");
-    await start(dataDir);
-    expect(readFileSync(file)).toEqual(original);
-    expect(readdirSync(parent).filter((name) => name.includes(".tmp-"))).toEqual([]);
+    await startPostgres(dataDir);
+    expect(readFileSync(file)).toEqual(originalContent);
+    expect(readdirSync(installationDir).filter((name) => name.includes(".tmp-"))).toEqual([]);
   });
 });
 
@@ -160,7 +160,7 @@ describe("a server that exits unexpectedly", () => {
   for (const signal of ["SIGKILL", "SIGINT"] as const)
     test(`is restarted after ${signal}, and the pool works again within seconds`, async () => {
       const dataDir = createDataDir();
-      const { database } = await start(dataDir);
+      const { database } = await startPostgres(dataDir);
       await database`create table notes (text text)`;
       await database`insert into notes values ('kept')`;
       await Promise.all(Array.from({ length: 5 }, () => database`select pg_sleep(0.01)`));
@@ -175,12 +175,12 @@ describe("a server that exits unexpectedly", () => {
       expect(await database`select text from notes`).toEqual([{ text: "kept" }] as never);
     });
 
-  test("can be stopped while it is down", async () => {
+  test("can be stopped while it isn't running", async () => {
     const dataDir = createDataDir();
-    const { stop } = await start(dataDir);
+    const { stop } = await startPostgres(dataDir);
     process.kill(readPid(dataDir), "SIGKILL");
     await Bun.sleep(30);
     await stop();
-    await start(dataDir);
+    await startPostgres(dataDir);
   });
 });

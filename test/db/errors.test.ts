@@ -6,14 +6,14 @@ import { findTemporaryProblem } from "../../src/db/errors.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
 let database: Database;
-let killer: Database;
+let adminDatabase: Database;
 beforeAll(async () => {
   ({ database } = await createTestDatabase(2));
-  killer = (await createTestDatabase(1)).database;
+  adminDatabase = (await createTestDatabase(1)).database;
 });
-afterAll(() => Promise.all([database.end({ timeout: 1 }), killer.end({ timeout: 1 })]));
+afterAll(() => Promise.all([database.end({ timeout: 1 }), adminDatabase.end({ timeout: 1 })]));
 
-/** Returns the error that a promise rejects with. */
+/** Returns the error with which a promise rejects. */
 const getRejection = (work: Promise<unknown>): Promise<unknown> =>
   work.then(
     () => Promise.reject(new Error("The promise did not reject.")),
@@ -39,21 +39,21 @@ const openDatabaseAt = (port: number) =>
 
 /** Outages, each with the error codes that it can cause. */
 const outages: Record<string, [work: () => Promise<unknown>, codes: RegExp]> = {
-  "a server that refuses connections": [
+  "a refused connection": [
     async () => {
       const unavailableDatabase = openDatabaseAt((await openFailingPort(false)).port);
       return getRejection(unavailableDatabase`select 1`).finally(() => unavailableDatabase.end({ timeout: 0 }));
     },
     /^ECONNREFUSED$/,
   ],
-  "a server that refuses reserved connections": [
+  "a refused reserved connection": [
     async () => {
       const unavailableDatabase = openDatabaseAt((await openFailingPort(false)).port);
       return getRejection(unavailableDatabase.reserve()).finally(() => unavailableDatabase.end({ timeout: 0 }));
     },
     /^ECONNREFUSED$/,
   ],
-  "a server that refuses transactions": [
+  "a refused connection for a transaction": [
     async () => {
       const unavailableDatabase = openDatabaseAt((await openFailingPort(false)).port);
       return getRejection(withTransaction(unavailableDatabase, (sql) => sql`select 1`)).finally(() =>
@@ -62,7 +62,7 @@ const outages: Record<string, [work: () => Promise<unknown>, codes: RegExp]> = {
     },
     /^ECONNREFUSED$/,
   ],
-  "a server that resets connections": [
+  "a reset connection": [
     async () => {
       const { port, server } = await openFailingPort(true);
       const unavailableDatabase = openDatabaseAt(port);
@@ -83,10 +83,10 @@ const outages: Record<string, [work: () => Promise<unknown>, codes: RegExp]> = {
   "a connection terminated during a statement": [
     async () => {
       const [row] = await database<{ name: string }[]>`select current_database() as name`;
-      const failing = getRejection(database`select pg_sleep(10)`.execute());
+      const failingQuery = getRejection(database`select pg_sleep(10)`.execute());
       await Bun.sleep(100);
-      await killer`select pg_terminate_backend(pid) from pg_stat_activity where datname = ${row?.name ?? ""}`;
-      return failing;
+      await adminDatabase`select pg_terminate_backend(pid) from pg_stat_activity where datname = ${row?.name ?? ""}`;
+      return failingQuery;
     },
     /^(57P01|CONNECTION_CLOSED|ECONNRESET)$/,
   ],
@@ -121,14 +121,14 @@ const unrelatedErrors: Record<string, [work: () => Promise<unknown>, code: strin
       ),
     "ENOENT",
   ],
-  "another server that refuses connections": [
+  "a refused connection to a different server": [
     async () => {
       const { port } = await openFailingPort(false);
       return new Promise((resolve) => connect(port, "127.0.0.1").on("error", resolve));
     },
     "ECONNREFUSED",
   ],
-  "another server that refuses connections, within a started transaction": [
+  "a refused connection to a different server, within a started transaction": [
     async () => {
       const { port } = await openFailingPort(false);
       const work = () => new Promise((_, reject) => connect(port, "127.0.0.1").on("error", reject));
@@ -146,7 +146,7 @@ for (const [name, [work, code]] of Object.entries(unrelatedErrors))
     expect(findTemporaryProblem(error)).toBeUndefined();
   });
 
-test("a statement that a full pool rejects is reported as overloaded, with Retry-After", () => {
+test("a statement that is rejected because too many statements wait is reported as overloaded, with Retry-After", () => {
   const error = Object.assign(new Error("Too many statements wait for a connection"), { code: "TOO_MANY_WAITING" });
   const problem = findTemporaryProblem(error);
   expect(problem?.code).toBe("overloaded");

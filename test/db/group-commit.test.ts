@@ -28,22 +28,22 @@ const [LOCK_TIMEOUT, DEADLOCK, STATEMENT_TIMEOUT, INVALID_VALUE, SHUTDOWN] = [
   "57P01",
 ];
 
-/** Creates an in-memory store in which conversations and senders can be locked by "another transaction". */
+/** Creates an in-memory store in which conversations and senders can be locked, as if by a concurrent transaction. */
 function createStore({ lockTimeoutMs = 20, laneTimeoutMs = 12_000 } = {}) {
   const stored: Item[] = [];
-  const locked = new Map<string, Promise<void>>();
+  const locks = new Map<string, Promise<void>>();
   /** Error codes by item number. A batch that contains the item fails with its code. */
   const errorCodes = new Map<number, string>();
   const batches: Item[][] = [];
   const waitingBatches: Item[][] = [];
-  let waiting = 0;
+  let waitingCount = 0;
   let waitingMax = 0;
-  function write(items: Item[]) {
+  function storeItems(items: Item[]) {
     const errorCode = items.map(({ n }) => errorCodes.get(n)).find((code) => code !== undefined);
     if (errorCode) throw createError(errorCode);
     const lockedSenders = new Set<string>();
     const results = items.map((item) => {
-      if (locked.has(item.sender)) lockedSenders.add(`${item.key} ${item.sender}`);
+      if (locks.has(item.sender)) lockedSenders.add(`${item.key} ${item.sender}`);
       return lockedSenders.has(`${item.key} ${item.sender}`) ? ITEM_LOCKED : item.n;
     });
     stored.push(...items.filter((_, index) => results[index] !== ITEM_LOCKED));
@@ -51,28 +51,28 @@ function createStore({ lockTimeoutMs = 20, laneTimeoutMs = 12_000 } = {}) {
   }
   const commits = createGroupCommit<Item, number>({
     laneTimeoutMs,
-    keyOf: ({ key }) => key,
-    senderOf: ({ sender }) => sender,
-    bytesOf: ({ bytes = 10 }) => bytes,
+    getKey: ({ key }) => key,
+    getSender: ({ sender }) => sender,
+    getBytes: ({ bytes = 10 }) => bytes,
     async commit(items) {
       batches.push(items);
       await Bun.sleep(1);
-      const unlocked = items.filter(({ key }) => !locked.has(key));
-      const results = unlocked.length > 0 ? write(unlocked) : [];
-      return items.map((item) => results[unlocked.indexOf(item)] ?? LOCKED);
+      const unlockedItems = items.filter(({ key }) => !locks.has(key));
+      const results = unlockedItems.length > 0 ? storeItems(unlockedItems) : [];
+      return items.map((item) => results[unlockedItems.indexOf(item)] ?? LOCKED);
     },
     async waitAndCommit(items) {
       waitingBatches.push(items);
-      waiting += 1;
-      waitingMax = Math.max(waitingMax, waiting);
+      waitingCount += 1;
+      waitingMax = Math.max(waitingMax, waitingCount);
       const key = items[0]?.key ?? "";
       try {
-        await Promise.race([locked.get(key), Bun.sleep(lockTimeoutMs)]);
-        if (locked.has(key)) throw createError(LOCK_TIMEOUT);
+        await Promise.race([locks.get(key), Bun.sleep(lockTimeoutMs)]);
+        if (locks.has(key)) throw createError(LOCK_TIMEOUT);
         await Bun.sleep(1);
-        return write(items);
+        return storeItems(items);
       } finally {
-        waiting -= 1;
+        waitingCount -= 1;
       }
     },
   });
@@ -82,13 +82,13 @@ function createStore({ lockTimeoutMs = 20, laneTimeoutMs = 12_000 } = {}) {
     batches,
     waitingBatches,
     errorCodes,
-    waitingMax: () => waitingMax,
+    getWaitingMax: () => waitingMax,
     /** Locks a conversation or a sender. @returns a function that unlocks it. */
     lock(name: string): () => void {
       const { promise, resolve } = Promise.withResolvers<void>();
-      locked.set(name, promise);
+      locks.set(name, promise);
       return () => {
-        locked.delete(name);
+        locks.delete(name);
         resolve();
       };
     },
@@ -103,18 +103,18 @@ function createStore({ lockTimeoutMs = 20, laneTimeoutMs = 12_000 } = {}) {
   };
 }
 
-const range = (count: number, from = 0) => Array.from({ length: count }, (_, n) => from + n);
+const createRange = (count: number, from = 0) => Array.from({ length: count }, (_, n) => from + n);
 
 describe("a locked conversation", () => {
-  test("doesn't block other conversations, and stores its queued items in order once unlocked", async () => {
+  test("doesn't block other conversations, and its queued items are stored in order once it is unlocked", async () => {
     const store = createStore();
     const unlock = store.lock("locked");
-    const queued = Array.from({ length: 50 }, (_, n) => store.commits.submit({ key: "locked", sender: "a", n }));
+    const queuedItems = Array.from({ length: 50 }, (_, n) => store.commits.submit({ key: "locked", sender: "a", n }));
     for (let n = 100; n < 200; n += 1) expect(await store.commits.submit({ key: "free", sender: "a", n })).toBe(n);
-    queued.push(store.commits.submit({ key: "locked", sender: "a", n: 50 }));
+    queuedItems.push(store.commits.submit({ key: "locked", sender: "a", n: 50 }));
     expect(store.stored.filter(({ key }) => key === "locked")).toEqual([]);
     unlock();
-    expect(await Promise.all(queued)).toEqual(Array.from({ length: 51 }, (_, n) => n));
+    expect(await Promise.all(queuedItems)).toEqual(Array.from({ length: 51 }, (_, n) => n));
     expect(
       store
         .groupBySender("locked")
@@ -134,13 +134,13 @@ describe("a locked conversation", () => {
     expect(await submissions.at(-1)).toBe(19);
     for (const unlock of unlocks) unlock();
     await Promise.all(submissions);
-    expect(store.waitingMax()).toBe(LANES_WAITING_MAX);
+    expect(store.getWaitingMax()).toBe(LANES_WAITING_MAX);
   });
 
   test("doesn't delay a briefly locked conversation, even if many conversations stay locked", async () => {
     const store = createStore({ lockTimeoutMs: 1_500 });
-    const unlocks = range(20).map((n) => store.lock(`${n}`));
-    const queued = range(20).map((n) => store.submit(`${n}`, "a", n));
+    const unlocks = createRange(20).map((n) => store.lock(`${n}`));
+    const queuedItems = createRange(20).map((n) => store.submit(`${n}`, "a", n));
     for (const [n, delayMs] of [
       [100, 0],
       [101, 500],
@@ -154,30 +154,30 @@ describe("a locked conversation", () => {
       expect(performance.now() - startedAtMs).toBeLessThan(100);
     }
     for (const unlock of unlocks) unlock();
-    expect(await Promise.all(queued)).toEqual(range(20));
+    expect(await Promise.all(queuedItems)).toEqual(createRange(20));
   });
 
-  test("causes one wait in the database; later attempts include only its first item", async () => {
+  test("waits for the lock in the database once, and later attempts include only its first item", async () => {
     const store = createStore({ lockTimeoutMs: 100 });
     const unlock = store.lock("locked");
-    const queued = range(30).map((n) => store.submit("locked", "a", n));
+    const queuedItems = createRange(30).map((n) => store.submit("locked", "a", n));
     await Bun.sleep(150);
-    // Now the conversation's lane counts as slow.
+    // After a second, the conversation's lane (its queue of items) counts as slow.
     advanceClock(1_000);
     await Bun.sleep(50);
     expect(store.waitingBatches.map((items) => items.length)).toEqual([30]);
-    const before = store.batches.length;
+    const previousBatches = store.batches.length;
     await Bun.sleep(500);
-    const attempts = store.batches.slice(before);
+    const attempts = store.batches.slice(previousBatches);
     expect(attempts.length).toBeGreaterThan(1);
     expect(attempts.length).toBeLessThan(10);
     expect(Math.max(...attempts.map((items) => items.length))).toBe(1);
     unlock();
-    expect(await Promise.all(queued)).toEqual(range(30));
-    expect(store.stored.map(({ n }) => n)).toEqual(range(30));
+    expect(await Promise.all(queuedItems)).toEqual(createRange(30));
+    expect(store.stored.map(({ n }) => n)).toEqual(createRange(30));
   });
 
-  test("fails items that waited too long, and later items from the same sender", async () => {
+  test("rejects items that waited too long, and later items from the same sender", async () => {
     const store = createStore({ lockTimeoutMs: 20, laneTimeoutMs: 300 });
     const unlock = store.lock("locked");
     const earlyItems = [store.submit("locked", "a", 1), store.submit("locked", "b", 2)];
@@ -191,19 +191,19 @@ describe("a locked conversation", () => {
     expect(store.commits.countWaiting()).toBe(0);
   });
 
-  test("times out even while it waits for a database connection", async () => {
+  test("times out even while it waits for one of the few connections", async () => {
     const store = createStore({ lockTimeoutMs: 5_000, laneTimeoutMs: 300 });
-    for (const n of range(20)) store.lock(`${n}`);
+    for (const n of createRange(20)) store.lock(`${n}`);
     const startedAtMs = performance.now();
     const results: unknown[] = [];
-    for (const n of range(20)) void store.submit(`${n}`, "a", n).then((result) => results.push(result));
-    // Timing decides which conversations wait in the database.
+    for (const n of createRange(20)) void store.submit(`${n}`, "a", n).then((result) => results.push(result));
+    // Some conversations are waiting in the database and haven't timed out yet. Which ones depends on timing.
     while (results.length < 20 - LANES_WAITING_MAX && performance.now() - startedAtMs < 2_000) await Bun.sleep(10);
-    expect(results).toEqual(range(20 - LANES_WAITING_MAX).map(() => "overloaded"));
+    expect(results).toEqual(createRange(20 - LANES_WAITING_MAX).map(() => "overloaded"));
     expect(performance.now() - startedAtMs).toBeLessThan(1_500);
   });
 
-  test("has a limited queue and rejects further items as overloaded", async () => {
+  test("has a limited queue, and rejects further items as overloaded", async () => {
     const store = createStore();
     const unlock = store.lock("locked");
     const submissions = Array.from({ length: LANE_ITEMS_MAX + 5 }, (_, n) =>
@@ -226,28 +226,28 @@ describe("a locked sender", () => {
   test("doesn't block other senders", async () => {
     const store = createStore();
     const unlock = store.lock("locked-sender");
-    const queued = range(50).map((n) => store.submit("group", "locked-sender", n));
-    for (const n of range(50, 100)) {
+    const queuedItems = createRange(50).map((n) => store.submit("group", "locked-sender", n));
+    for (const n of createRange(50, 100)) {
       const startedAtMs = performance.now();
       expect(await store.submit("group", "other", n)).toBe(n);
       expect(performance.now() - startedAtMs).toBeLessThan(100);
     }
-    queued.push(store.submit("group", "locked-sender", 50));
+    queuedItems.push(store.submit("group", "locked-sender", 50));
     expect(store.waitingBatches).toEqual([]);
     unlock();
-    expect(await Promise.all(queued)).toEqual(range(51));
+    expect(await Promise.all(queuedItems)).toEqual(createRange(51));
     expect(
       store
         .groupBySender("group")
         .get("locked-sender")
         ?.map(({ n }) => n),
-    ).toEqual(range(51));
+    ).toEqual(createRange(51));
   });
 
-  test("keeps its order if the conversation is locked too", async () => {
+  test("keeps the order of its items if the conversation is locked too", async () => {
     const store = createStore({ lockTimeoutMs: 30 });
     const unlockSender = store.lock("locked-sender");
-    const submissions = range(5).map((n) => store.submit("group", "locked-sender", n));
+    const submissions = createRange(5).map((n) => store.submit("group", "locked-sender", n));
     await Bun.sleep(20);
     const unlock = store.lock("group");
     submissions.push(store.submit("group", "other", 5), store.submit("group", "locked-sender", 6));
@@ -268,37 +268,37 @@ describe("a locked sender", () => {
   test("doesn't split a batch into single commits if all its items are locked briefly", async () => {
     const store = createStore();
     const unlock = store.lock("locked-sender");
-    const submissions = range(500).map((n) => store.submit(`${n}`, "locked-sender", n));
+    const submissions = createRange(500).map((n) => store.submit(`${n}`, "locked-sender", n));
     setTimeout(unlock, 40);
-    expect(await Promise.all(submissions)).toEqual(range(500));
+    expect(await Promise.all(submissions)).toEqual(createRange(500));
     expect(store.batches.length).toBeLessThan(50);
     expect(store.waitingBatches).toEqual([]);
   });
 });
 
 describe("a batch", () => {
-  test("fails only the items that can't be stored", async () => {
+  test("rejects only the items that can't be stored", async () => {
     const store = createStore();
     for (const n of [3, 77]) store.errorCodes.set(n, INVALID_VALUE);
-    const results = await Promise.all(range(100).map((n) => store.submit(`${n % 7}`, "a", n)));
-    expect(results).toEqual(range(100).map((n) => (n === 3 || n === 77 ? INVALID_VALUE : n)));
+    const results = await Promise.all(createRange(100).map((n) => store.submit(`${n % 7}`, "a", n)));
+    expect(results).toEqual(createRange(100).map((n) => (n === 3 || n === 77 ? INVALID_VALUE : n)));
   });
 
   test.each([LOCK_TIMEOUT, DEADLOCK])(
-    "stores all other items if one fails with %s, and retries that one",
+    "stores all other items if one item fails with %s, and retries the failed item",
     async (code) => {
       const store = createStore({ laneTimeoutMs: 5_000 });
       store.errorCodes.set(33, code);
-      const submissions = range(100).map((n) => store.submit(`${n % 7}`, n % 7 === 5 ? `${n}` : "a", n));
+      const submissions = createRange(100).map((n) => store.submit(`${n % 7}`, n % 7 === 5 ? `${n}` : "a", n));
       const otherResults = await Promise.all(submissions.filter((_, n) => n !== 33));
-      expect(otherResults).toEqual(range(100).filter((n) => n !== 33));
-      const before = store.batches.length;
+      expect(otherResults).toEqual(createRange(100).filter((n) => n !== 33));
+      const previousBatches = store.batches.length;
       // Other items continue, and the failed item is never batched with them again.
       expect(await store.submit("5", "other", 100)).toBe(100);
       await Bun.sleep(700);
       expect(
         store.batches
-          .slice(before)
+          .slice(previousBatches)
           .flat()
           .map(({ n }) => n),
       ).toEqual([100]);
@@ -308,30 +308,32 @@ describe("a batch", () => {
     },
   );
 
-  test("is halved if it times out, so that only the slow item and later items from its sender fail", async () => {
+  test("is split in half if it times out, so that only the slow item and later items from its sender fail", async () => {
     const store = createStore();
     store.errorCodes.set(42, STATEMENT_TIMEOUT);
-    const results = await Promise.all(range(100).map((n) => store.submit(n % 10 === 2 ? "slow" : `${n}`, "a", n)));
-    expect(results).toEqual(range(100).map((n) => (n >= 42 && n % 10 === 2 ? STATEMENT_TIMEOUT : n)));
+    const results = await Promise.all(
+      createRange(100).map((n) => store.submit(n % 10 === 2 ? "slow" : `${n}`, "a", n)),
+    );
+    expect(results).toEqual(createRange(100).map((n) => (n >= 42 && n % 10 === 2 ? STATEMENT_TIMEOUT : n)));
     expect(await store.submit("slow", "a", 100)).toBe(100);
   });
 
   test("fails if the database is shutting down, and so do later items from the same senders", async () => {
     const store = createStore();
     store.errorCodes.set(0, SHUTDOWN);
-    const first = store.submit("a", "a", 0);
+    const firstSubmission = store.submit("a", "a", 0);
     await Bun.sleep(0);
     const laterItems = [store.submit("a", "a", 1), store.submit("a", "b", 2), store.submit("b", "a", 3)];
-    expect(await Promise.all([first, ...laterItems])).toEqual([SHUTDOWN, SHUTDOWN, 2, 3]);
+    expect(await Promise.all([firstSubmission, ...laterItems])).toEqual([SHUTDOWN, SHUTDOWN, 2, 3]);
   });
 
   test.each([STATEMENT_TIMEOUT, SHUTDOWN])(
-    "makes later items from its senders fail too if it fails with %s in a locked lane",
+    "that fails with %s in a locked lane makes later items from the same senders fail too",
     async (code) => {
       const store = createStore({ lockTimeoutMs: 500 });
       const unlock = store.lock("locked");
       store.errorCodes.set(0, code);
-      const first = store.submit("locked", "a", 0);
+      const firstSubmission = store.submit("locked", "a", 0);
       await Bun.sleep(150);
       expect(store.waitingBatches).toHaveLength(1);
       const laterItems = [
@@ -340,7 +342,7 @@ describe("a batch", () => {
         store.submit("locked", "a", 3),
       ];
       unlock();
-      expect(await Promise.all([first, ...laterItems])).toEqual([code, code, 2, code]);
+      expect(await Promise.all([firstSubmission, ...laterItems])).toEqual([code, code, 2, code]);
       expect(await store.submit("locked", "a", 4)).toBe(4);
     },
   );
@@ -361,7 +363,7 @@ test.each([
   ["bytes", Array.from({ length: 64 }, () => WAITING_BYTES_MAX / 64)],
 ])("the queues of all lanes share a limit on %s", async (_, sizes) => {
   const store = createStore({ laneTimeoutMs: 1_500 });
-  for (const n of range(64)) store.lock(`${n}`);
+  for (const n of createRange(64)) store.lock(`${n}`);
   const submissions = sizes.map((bytes, n) =>
     store.commits.submit({ key: `${n % 64}`, sender: "a", n, bytes }).catch((error: Problem) => error.code),
   );
@@ -396,28 +398,29 @@ test("with random locks and failures, each item completes once and in its sender
   await fc.assert(
     fc.asyncProperty(fc.array(stepArbitrary, { minLength: 10, maxLength: 80 }), async (steps) => {
       const store = createStore({ lockTimeoutMs: 4 });
-      const pending = new Map<number, string>();
-      /** Items that were queued behind an item when it failed, and have to fail too. */
-      const mustFail = new Set<number>();
-      const failed = new Set<number>();
+      const pendingKeys = new Map<number, string>();
+      /** Items that were queued behind an item when that item failed, and must fail too. */
+      const expectedFailures = new Set<number>();
+      const failedNumbers = new Set<number>();
       const submissions: Promise<number | string>[] = [];
       for (const [n, step] of steps.entries()) {
         if (step.kind === "pause") await Bun.sleep(step.ms);
         else if (step.kind === "lock") setTimeout(store.lock(step.name), step.ms);
         else {
           const [key, sender] = [`${step.key}`, `s${step.sender}`];
-          const order = `${key} ${sender}`;
+          const senderKey = `${key} ${sender}`;
           if (step.kind === "failure") {
             store.errorCodes.set(n, step.code);
             // Errors caused by locks stop when the locks are released.
             if (step.code === LOCK_TIMEOUT || step.code === DEADLOCK) setTimeout(() => store.errorCodes.delete(n), 20);
           }
-          pending.set(n, order);
+          pendingKeys.set(n, senderKey);
           const submission = store.submit(key, sender, n).then((result) => {
-            pending.delete(n);
-            if (typeof result === "string") failed.add(n);
+            pendingKeys.delete(n);
+            if (typeof result === "string") failedNumbers.add(n);
             if (result === STATEMENT_TIMEOUT || result === SHUTDOWN)
-              for (const [later, laterOrder] of pending) if (laterOrder === order && later > n) mustFail.add(later);
+              for (const [laterN, laterKey] of pendingKeys)
+                if (laterKey === senderKey && laterN > n) expectedFailures.add(laterN);
             return result;
           });
           submissions.push(submission);
@@ -427,7 +430,7 @@ test("with random locks and failures, each item completes once and in its sender
       expect(results.filter((result) => result === LOCK_TIMEOUT || result === "overloaded")).toEqual([]);
       const numbers = results.filter((result) => typeof result === "number");
       expect(store.stored.map(({ n }) => n).sort((a, b) => a - b)).toEqual(numbers.sort((a, b) => a - b));
-      expect([...mustFail].filter((n) => !failed.has(n))).toEqual([]);
+      expect([...expectedFailures].filter((n) => !failedNumbers.has(n))).toEqual([]);
       expect(store.commits.countWaiting()).toBe(0);
       for (const key of ["0", "1", "2", "3"])
         for (const items of store.groupBySender(key).values())

@@ -16,7 +16,7 @@ import { readSqlFiles } from "../../src/db/sql-files.ts";
 import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
-const root = join(import.meta.dir, "../..");
+const repositoryDir = join(import.meta.dir, "../..");
 const openedDatabases: Database[] = [];
 let database: Database;
 let target: Awaited<ReturnType<typeof createTestDatabase>>["target"];
@@ -29,11 +29,11 @@ afterAll(() => Promise.all(openedDatabases.map((database) => database.end({ time
 
 /** Creates a database with an empty schema. */
 async function createEmptyDatabase(): Promise<Database> {
-  const created = await createTestDatabase();
-  openedDatabases.push(created.database);
-  await created.database`drop schema public cascade`;
-  await created.database`create schema public`;
-  return created.database;
+  const testDatabase = await createTestDatabase();
+  openedDatabases.push(testDatabase.database);
+  await testDatabase.database`drop schema public cascade`;
+  await testDatabase.database`create schema public`;
+  return testDatabase.database;
 }
 
 const createFile = (name: string, text: string) => addChecksum({ name, text });
@@ -47,8 +47,8 @@ const baseSources: SqlSources = {
 };
 const callNameOf = async (sql: Database) => (await sql<{ name: string }[]>`select name_of() as name`)[0]?.name;
 
-test("migrations match SHA256SUMS, since a committed migration never changes", () => {
-  const sums = parseSums(readFileSync(join(root, "sql/migrations/SHA256SUMS"), "utf8"));
+test("migrations match SHA256SUMS, because a committed migration never changes", () => {
+  const sums = parseSums(readFileSync(join(repositoryDir, "sql/migrations/SHA256SUMS"), "utf8"));
   const files = readSqlFiles("migrations").map(addChecksum);
   expect(files.length).toBeGreaterThan(3);
   expect(Object.fromEntries(files.map(({ name, checksum }) => [name, checksum]))).toEqual(Object.fromEntries(sums));
@@ -56,7 +56,7 @@ test("migrations match SHA256SUMS, since a committed migration never changes", (
 
 test("REVISION matches the functions (`make sql` increases it after a change)", () => {
   const functions = readSqlFiles("functions");
-  expect(readFileSync(join(root, "sql/functions/REVISION"), "utf8")).toBe(
+  expect(readFileSync(join(repositoryDir, "sql/functions/REVISION"), "utf8")).toBe(
     formatRevision(bundledSql.functionsRevision, hashFiles(functions)),
   );
 });
@@ -80,22 +80,22 @@ test("no function is overloaded, because changing a function's arguments require
   expect([...rows]).toEqual([]);
 });
 
-test("the last migration is still 0015_counts.sql, whose transaction applies the functions", () => {
+test("0015_counts.sql is the last migration, because the functions must be applied in its transaction", () => {
   expect(bundledSql.migrations.at(-1)?.name).toBe("0015_counts.sql");
 });
 
-test("a migration is applied even if later ones were applied before it was added", async () => {
+test("a migration is applied even if later migrations were applied before it was added", async () => {
   const sql = await createEmptyDatabase();
   const lastMigration = createFile("0003_last.sql", "create table last_ones (id int)");
   await runMigrations(sql, { ...baseSources, migrations: [...baseSources.migrations, lastMigration] });
   const insertedMigration = createFile("0002_between.sql", "alter table things add column size int");
-  const sizeOf = createFile(
+  const sizeFunction = createFile(
     "name_of.sql",
     "create or replace function name_of() returns text language sql as $$ select max(size)::text from things $$",
   );
   const sources = {
     migrations: [...baseSources.migrations, insertedMigration, lastMigration],
-    functions: [sizeOf],
+    functions: [sizeFunction],
     functionsRevision: 2,
   };
   expect(await runMigrations(sql, sources)).toEqual(["0002_between.sql"]);
@@ -127,9 +127,12 @@ describe("functions", () => {
 
   test("can refer to each other in any order", async () => {
     const sql = await createEmptyDatabase();
-    const first = createFile("a.sql", "create or replace function a() returns int language sql as 'select b()'");
-    const second = createFile("b.sql", "create or replace function b() returns int language sql as 'select 7'");
-    await runMigrations(sql, { ...baseSources, functions: [first, second] });
+    const firstFunction = createFile(
+      "a.sql",
+      "create or replace function a() returns int language sql as 'select b()'",
+    );
+    const secondFunction = createFile("b.sql", "create or replace function b() returns int language sql as 'select 7'");
+    await runMigrations(sql, { ...baseSources, functions: [firstFunction, secondFunction] });
     expect(await sql`select a()`).toMatchObject([{ a: 7 }]);
   });
 
@@ -152,24 +155,24 @@ describe("functions", () => {
     expect(await callNameOf(sql)).toBe("newest");
   });
 
-  test("are applied to a locked table in short attempts, without blocking other queries for long", async () => {
+  test("are applied in short attempts while a table is locked, without blocking other queries for long", async () => {
     const sql = await createEmptyDatabase();
     await runMigrations(sql, baseSources);
     const trigger = `${baseSources.functions[0]?.text};
       create or replace function do_nothing() returns trigger language plpgsql as 'begin return null; end';
       create or replace trigger things_none after insert on things for each row execute function do_nothing()`;
     let waitedMs = 0;
-    const applied = await sql.begin(async (tx) => {
+    const getAppliedNames = await sql.begin(async (tx) => {
       await tx`insert into things values (1, 'x')`;
-      const running = runMigrations(sql, { ...baseSources, functions: [createFile("name_of.sql", trigger)] });
+      const migrationPromise = runMigrations(sql, { ...baseSources, functions: [createFile("name_of.sql", trigger)] });
       await Bun.sleep(1_500);
-      // Another insert can run between two attempts.
+      // This insert can run between two attempts.
       const startedAtMs = performance.now();
       await sql`insert into things values (2, 'y')`;
       waitedMs = performance.now() - startedAtMs;
-      return () => running;
+      return () => migrationPromise;
     });
-    expect(await applied()).toEqual([]);
+    expect(await getAppliedNames()).toEqual([]);
     expect(waitedMs).toBeLessThan(1_500);
     expect(await sql`select 1 from pg_trigger where tgname = 'things_none'`).toHaveLength(1);
   }, 20_000);
@@ -188,7 +191,7 @@ describe("functions", () => {
 });
 
 describe("migrate", () => {
-  test("rejects a newer version's database with the migration's name and the version to use, and keeps its functions", async () => {
+  test("rejects a database that a newer version has migrated, mentions the migration and that version, and keeps the functions", async () => {
     const sql = await createEmptyDatabase();
     await runMigrations(sql, baseSources);
     await sql`insert into migrations (name, checksum, version) values ('0002_later.sql', 'x', '9.8.7')`;
@@ -214,9 +217,9 @@ describe("migrate", () => {
     };
     await runMigrations(sql, baseSources);
     let error: unknown;
-    let waiting: Promise<void> | undefined;
+    let waitingForLock: Promise<void> | undefined;
     await withMigrationLock(sql, async (locked) => {
-      waiting = runMigrations(sql, sources).then(
+      waitingForLock = runMigrations(sql, sources).then(
         () => {},
         (thrown: unknown) => {
           error = thrown;
@@ -225,27 +228,29 @@ describe("migrate", () => {
       await Bun.sleep(100);
       await locked`insert into migrations (name, checksum) values ('0002_theirs.sql', 'x')`;
     });
-    await waiting;
+    await waitingForLock;
     expect(String(error)).toContain("0002_theirs.sql");
     expect(await sql`select to_regclass('mine') as mine`).toMatchObject([{ mine: null }]);
   });
 
-  test("stops waiting for the lock when the process is stopped", async () => {
+  test("stops waiting for the lock when it is aborted", async () => {
     const sql = await createEmptyDatabase();
     await runMigrations(sql, baseSources);
     const sources = {
       ...baseSources,
       migrations: [...baseSources.migrations, createFile("0002_mine.sql", "create table mine ()")],
     };
-    const stopping = new AbortController();
+    const controller = new AbortController();
     let error: unknown;
     await withMigrationLock(sql, async () => {
-      const waiting = migrate(sql, silentLog, { sources, signal: stopping.signal }).catch((thrown: unknown) => {
-        error = thrown;
-      });
+      const waitingForLock = migrate(sql, silentLog, { sources, signal: controller.signal }).catch(
+        (thrown: unknown) => {
+          error = thrown;
+        },
+      );
       await Bun.sleep(150);
-      stopping.abort(new Error("stop requested"));
-      await waiting;
+      controller.abort(new Error("stop requested"));
+      await waitingForLock;
     });
     expect(String(error)).toContain("stop requested");
   });
@@ -284,12 +289,12 @@ describe("a migration outside a transaction", () => {
     const sql = await createEmptyDatabase();
     await runMigrations(sql, baseSources);
     await sql`insert into things select n, 'x' from generate_series(1, 20000) n`;
-    const applied = await Promise.all(Array.from({ length: 4 }, () => runMigrations(sql, indexSources)));
-    expect(applied.flat()).toEqual(["0002_index.sql"]);
+    const appliedNames = await Promise.all(Array.from({ length: 4 }, () => runMigrations(sql, indexSources)));
+    expect(appliedNames.flat()).toEqual(["0002_index.sql"]);
     expect(await findIndexes(sql)).toEqual(validIndexes);
   }, 20_000);
 
-  test("is repeated after an interruption: an invalid index is dropped and rebuilt", async () => {
+  test("drops and rebuilds an invalid index when it is repeated after an interruption", async () => {
     const sql = await createEmptyDatabase();
     await runMigrations(sql, baseSources);
     await sql`insert into things values (1, 'x'), (1, 'y')`;
@@ -299,20 +304,20 @@ describe("a migration outside a transaction", () => {
     await sql`delete from things where name = 'y'`;
     expect(await runMigrations(sql, indexSources)).toEqual(["0002_index.sql"]);
     expect(await findIndexes(sql)).toEqual(validIndexes);
-    const notAnIndex = createSources("create function f() returns int language sql as $$ select 1 $$;");
-    expect(runMigrations(sql, notAnIndex)).rejects.toBeInstanceOf(MigrationError);
+    const sourcesWithoutIndex = createSources("create function f() returns int language sql as $$ select 1 $$;");
+    expect(runMigrations(sql, sourcesWithoutIndex)).rejects.toBeInstanceOf(MigrationError);
     const [row] = await sql<{ timeout: string }[]>`select current_setting('statement_timeout') as timeout`;
     expect(row?.timeout).toBe("30s");
   }, 20_000);
 });
 
 test("instances that start at the same time on an empty database apply each migration once", async () => {
-  const empty = await createEmptyDatabase();
-  const [row] = await empty<{ name: string }[]>`select current_database() as name`;
+  const emptyDatabase = await createEmptyDatabase();
+  const [row] = await emptyDatabase<{ name: string }[]>`select current_database() as name`;
   const pools = Array.from({ length: 4 }, () =>
     openDatabase({ target: { ...target, database: row?.name ?? "" }, poolSize: 2 }),
   );
   openedDatabases.push(...pools);
-  const applied = await Promise.all(pools.map((pool) => runMigrations(pool, bundledSql)));
-  expect(applied.flat().sort()).toEqual(bundledSql.migrations.map(({ name }) => name));
+  const appliedNames = await Promise.all(pools.map((pool) => runMigrations(pool, bundledSql)));
+  expect(appliedNames.flat().sort()).toEqual(bundledSql.migrations.map(({ name }) => name));
 }, 20_000);

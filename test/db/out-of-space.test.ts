@@ -34,10 +34,11 @@ test.each(["53100", "53200"] as const)(
   async (errorCode) => {
     const { id } = await createConversation(parley, anna);
     const path = `/api/v1/conversations/${id}/messages`;
-    const send = (content: string) => parley.fetch(path, { token: anna.access_token, json: { content, reply: false } });
+    const sendMessage = (content: string) =>
+      parley.fetch(path, { token: anna.access_token, json: { content, reply: false } });
     const socket = await openSocket(parley.url, { token: anna.access_token });
     await simulateFullDisk(errorCode);
-    const responses = await Promise.all(Array.from({ length: 20 }, (_, n) => send(`lost ${n}`)));
+    const responses = await Promise.all(Array.from({ length: 20 }, (_, n) => sendMessage(`lost ${n}`)));
     for (const response of responses) {
       expect({ status: response.status, retryAfter: response.headers.get("retry-after") }).toEqual({
         status: 503,
@@ -67,7 +68,7 @@ test.each(["53100", "53200"] as const)(
     while ((await parley.fetch("/readyz")).status !== 200 && performance.now() < deadlineMs) await Bun.sleep(20);
     expect((await parley.fetch("/readyz")).status).toBe(200);
     expect(await socket.request(frame)).toMatchObject({ type: "ack", duplicate: false, message: { seq: 1 } });
-    expect((await send("space is available again")).status).toBe(201);
+    expect((await sendMessage("space is available again")).status).toBe(201);
     await socket.close();
   },
 );

@@ -8,65 +8,65 @@ const ROUNDS = 12;
 const ROUND_MS = 120;
 
 let database: Database;
-let killer: Database;
+let adminDatabase: Database;
 
 beforeAll(async () => {
   const testDatabase = await createTestDatabase(6);
   database = testDatabase.database;
-  killer = (await createTestDatabase(1)).database;
+  adminDatabase = (await createTestDatabase(1)).database;
   await database`create table pairs (pair int not null)`;
 });
 
 afterAll(async () => {
   await database.end({ timeout: 1 });
-  await killer.end({ timeout: 1 });
+  await adminDatabase.end({ timeout: 1 });
 });
 
 test("lost connections don't hang queries, mix up results, or split transactions", async () => {
   const [currentDatabase] = await database<{ name: string }[]>`select current_database() as name`;
   const unexpectedErrors: unknown[] = [];
-  const wrongResults: unknown[] = [];
+  const unexpectedResults: unknown[] = [];
   const runningWorkers = new Map<string, number>();
   let isStopping = false;
   let lastNumber = 0;
   let failureCount = 0;
 
   const expectEqual = (received: unknown, expected: unknown) => {
-    if (received !== expected) wrongResults.push({ received, expected });
+    if (received !== expected) unexpectedResults.push({ received, expected });
   };
   const workers: Record<string, (number: number) => Promise<void>> = {
-    async prepared(number) {
+    async selectPrepared(number) {
       const [row] = await database<{ number: number }[]>`select ${number}::int as number`;
       expectEqual(row?.number, number);
     },
-    async array(number) {
+    async selectFromArray(number) {
       const [row] = await database<{ sum: number }[]>`
         select sum(value)::int as sum from unnest(${[number, 1]}::int[]) as value`;
       expectEqual(row?.sum, number + 1);
     },
-    async simple(number) {
+    async selectUnprepared(number) {
       const rows = await database.unsafe(`select ${number} as number`);
       expectEqual(rows[0]?.number, number);
     },
-    async slow(number) {
+    async selectSlowly(number) {
       const [row] = await database<{ number: number }[]>`select ${number}::int as number, pg_sleep(0.02)`;
       expectEqual(row?.number, number);
     },
-    async pairWithClientPause(number) {
+    async insertPairWithClientPause(number) {
       await withTransaction(database, async (sql) => {
         await sql`insert into pairs (pair) values (${number})`;
         await Bun.sleep(3);
         await sql`insert into pairs (pair) values (${number})`;
       });
     },
-    async pairWithServerPause(number) {
+    async insertPairWithServerPause(number) {
       await withTransaction(database, async (sql) => {
         await sql`insert into pairs (pair) values (${number})`;
         await sql`select pg_sleep(0.01)`;
         await sql`insert into pairs (pair) values (${number})`;
       });
     },
-    async pairIgnoringErrors(number) {
+    async insertPairIgnoringErrors(number) {
       await withTransaction(database, async (sql) => {
         await sql`insert into pairs (pair) values (${number})`.catch(() => {});
         for (let attempts = 0; attempts < 40; attempts++) await sql`select 1`.catch(() => Bun.sleep(5));
@@ -90,14 +90,14 @@ test("lost connections don't hang queries, mix up results, or split transactions
 
   for (let round = 0; round < ROUNDS; round++) {
     await Bun.sleep(ROUND_MS);
-    await killer`select pg_terminate_backend(pid) from pg_stat_activity where datname = ${currentDatabase?.name ?? ""}`;
+    await adminDatabase`select pg_terminate_backend(pid) from pg_stat_activity where datname = ${currentDatabase?.name ?? ""}`;
   }
   isStopping = true;
   await Promise.race([Promise.all(loops), Bun.sleep(5_000)]);
 
   expect([...runningWorkers.keys()]).toEqual([]);
   expect(unexpectedErrors).toEqual([]);
-  expect(wrongResults).toEqual([]);
+  expect(unexpectedResults).toEqual([]);
   expect(failureCount).toBeGreaterThan(ROUNDS);
   const incompletePairs = await database`select pair from pairs group by pair having count(*) <> 2`;
   expect([...incompletePairs]).toEqual([]);

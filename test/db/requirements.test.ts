@@ -15,7 +15,7 @@ test.each([
   ],
   [missingLibraryOutput.replace("libstdc++.so.6", "libz.so.1"), true, "libz.so.1"],
   [missingServerOutput, false, "/bin/sh"],
-])("names what a minimal system lacks: %s (has a shell: %p)", (output, hasShell, missing) => {
+])("the error mentions what a minimal system lacks: %s (has a shell: %p)", (output, hasShell, missing) => {
   expect(describeMissingRequirement(output, () => hasShell)).toBe(
     `This machine lacks ${missing}, which the embedded Postgres needs: install it, or set DATABASE_URL to the address of a PostgreSQL server.`,
   );
@@ -24,9 +24,9 @@ test.each([
 test.each([
   ["setpriv: failed to execute /data/postgres-18.4/bin/initdb: Permission denied\n", "/data/postgres-18.4/bin"],
   ["error: spawn /my data/postgres-18.4/bin/initdb EACCES", "/my data/postgres-18.4/bin"],
-])("reports a disk mounted with noexec: %s", (output, folder) => {
+])("the error mentions that the disk is mounted with noexec: %s", (output, folder) => {
   expect(describeMissingRequirement(output, () => true)).toBe(
-    `${folder}/initdb can't be executed: ${folder} is probably on a disk mounted with \`noexec\`. Set DATA_DIR to a folder on another disk, or set DATABASE_URL to the address of a PostgreSQL server.`,
+    `${folder}/initdb can't be executed: ${folder} is probably on a disk mounted with \`noexec\`. Set DATA_DIR to a folder on a different disk, or set DATABASE_URL to the address of a PostgreSQL server.`,
   );
 });
 

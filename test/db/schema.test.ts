@@ -5,7 +5,7 @@ import type { Database } from "../../src/db/client.ts";
 import { createId } from "../../src/lib/id.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
-const root = join(import.meta.dir, "../..");
+const repositoryDir = join(import.meta.dir, "../..");
 let database: Database;
 beforeAll(async () => {
   ({ database } = await createTestDatabase());
@@ -32,13 +32,13 @@ const partitionableTables = [
 ];
 
 /** Tables with a `conversation_id` that can't be partitioned by it, because their rows belong to a user or a webhook. */
-const otherTables = ["hooks", "import_sources", "search_ranges", "webhook_deliveries"];
+const unpartitionableTables = ["hooks", "import_sources", "search_ranges", "webhook_deliveries"];
 
 test("partitionable tables have conversation_id first in the primary key and in every unique index", async () => {
   const tables = await database<{ table: string }[]>`
     select c.relname as table from pg_attribute a join pg_class c on c.oid = a.attrelid
     where a.attname = 'conversation_id' and c.relkind = 'r' and c.relnamespace = 'public'::regnamespace order by 1`;
-  expect(tables.map(({ table }) => table)).toEqual([...partitionableTables, ...otherTables].sort());
+  expect(tables.map(({ table }) => table)).toEqual([...partitionableTables, ...unpartitionableTables].sort());
   const indexes = await database<{ table: string; isPrimary: boolean; columns: string[] }[]>`
     select i.indrelid::regclass::text as table, i.indisprimary as "isPrimary", array(
       select a.attname::text from unnest(i.indkey) with ordinality k (attnum, n)
@@ -61,7 +61,7 @@ test("messages are indexed by sequence number, ID, and author with client_messag
 
 test("lookups scan a single partition if the messages table is partitioned by hash", async () => {
   const rollback = new Error("rolled back");
-  const work = database.begin(async (sql) => {
+  const transaction = database.begin(async (sql) => {
     await sql`create table parts (like messages including all) partition by hash (conversation_id)`;
     for (let n = 0; n < 4; n += 1)
       await sql.unsafe(`create table parts_${n} partition of parts for values with (modulus 4, remainder ${n})`);
@@ -83,7 +83,7 @@ test("lookups scan a single partition if the messages table is partitioned by ha
       expect({ text, isPruned: await prunesPartitions(text) }).toEqual({ text, isPruned: true });
     throw rollback;
   });
-  await work.catch((error: unknown) => {
+  await transaction.catch((error: unknown) => {
     if (error !== rollback) throw error;
   });
 });
@@ -112,30 +112,30 @@ describe("value constraints", () => {
     members: { user_id: createId(), role: "member" },
   };
 
-  test.each(invalidRows)("reject %s", async (_name, table, change) => {
-    const insert = (row: Record<string, unknown>) =>
+  test.each(invalidRows)("reject %s", async (_name, table, invalidFields) => {
+    const insertRow = (row: Record<string, unknown>) =>
       database.begin(async (sql) => {
         await sql`set local session_replication_role = replica`;
         await sql`insert into ${sql(table)} ${sql({ conversation_id: createId(), ...validRows[table], ...row })}`;
       });
-    await insert({});
-    expect(insert(change)).rejects.toMatchObject({ code: "23514" });
-    await insert(change).catch(() => {});
+    await insertRow({});
+    expect(insertRow(invalidFields)).rejects.toMatchObject({ code: "23514" });
+    await insertRow(invalidFields).catch(() => {});
   });
 });
 
-describe("the event log has one writer", () => {
+describe("writing to the event log:", () => {
   const listFiles = (folder: string): string[] =>
-    readdirSync(join(root, folder), { recursive: true, encoding: "utf8" })
+    readdirSync(join(repositoryDir, folder), { recursive: true, encoding: "utf8" })
       .filter((name) => /\.(?:ts|sql)$/.test(name))
       .map((name) => join(folder, name));
   const sources = [...listFiles("sql"), ...listFiles("src")].map((name) => ({
     name,
-    text: readFileSync(join(root, name), "utf8").replaceAll(/^\s*(?:--|\/\/|\*|\/\*).*$/gm, ""),
+    text: readFileSync(join(repositoryDir, name), "utf8").replaceAll(/^\s*(?:--|\/\/|\*|\/\*).*$/gm, ""),
   }));
   const findWriters = (pattern: RegExp) => sources.filter(({ text }) => pattern.test(text)).map(({ name }) => name);
 
-  test("only take_positions writes last_seq", () => {
+  test("only take_positions changes last_seq", () => {
     expect(findWriters(/\bset\b[^;]*\blast_seq\s*=/i)).toEqual(["sql/functions/take_positions.sql"]);
     expect(findWriters(/insert\s+into\s+conversations\b[^;]*\blast_seq\b/i)).toEqual([]);
   });

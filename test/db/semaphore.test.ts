@@ -1,28 +1,28 @@
 import { expect, test } from "bun:test";
 import { createKeyedQueue, createSemaphore } from "../../src/db/semaphore.ts";
 
-const isNeverLock = () => false;
+const neverLock = () => false;
 
-test("tasks with the same key run one at a time, in order; tasks with different keys run concurrently", async () => {
+test("tasks with the same key run one at a time, in order, and tasks with different keys run concurrently", async () => {
   const queue = createKeyedQueue(10);
-  const order: string[] = [];
-  const work = (name: string, ms: number) => async () => {
-    order.push(`${name} begins`);
+  const steps: string[] = [];
+  const createTask = (name: string, ms: number) => async () => {
+    steps.push(`${name} starts`);
     await Bun.sleep(ms);
-    order.push(`${name} ends`);
+    steps.push(`${name} finishes`);
   };
   await Promise.all([
-    queue.run("a", work("a1", 30), isNeverLock),
-    queue.run("a", work("a2", 0), isNeverLock),
-    queue.run("b", work("b1", 5), isNeverLock),
+    queue.run("a", createTask("a1", 30), neverLock),
+    queue.run("a", createTask("a2", 0), neverLock),
+    queue.run("b", createTask("b1", 5), neverLock),
   ]);
-  expect(order).toEqual(["a1 begins", "b1 begins", "b1 ends", "a1 ends", "a2 begins", "a2 ends"]);
+  expect(steps).toEqual(["a1 starts", "b1 starts", "b1 finishes", "a1 finishes", "a2 starts", "a2 finishes"]);
 });
 
-test("after a task fails, the next task's argument says whether a lock caused the failure", async () => {
+test("after a task fails, the next task is told whether a lock caused the failure", async () => {
   const queue = createKeyedQueue(10);
   const wasLockedValues: boolean[] = [];
-  const run = (outcome: Error | number, isLock = isNeverLock) =>
+  const runTask = (outcome: Error | number, isLock = neverLock) =>
     queue.run(
       "a",
       async (wasLocked) => {
@@ -33,29 +33,36 @@ test("after a task fails, the next task's argument says whether a lock caused th
       },
       isLock,
     );
-  const isLock = () => true;
+  const alwaysLock = () => true;
   const failure = new Error("failed");
-  const all = await Promise.allSettled([
-    run(failure),
-    run(1),
-    run(failure, isLock),
-    run(failure, isLock),
-    run(2),
-    run(3),
+  const results = await Promise.allSettled([
+    runTask(failure),
+    runTask(1),
+    runTask(failure, alwaysLock),
+    runTask(failure, alwaysLock),
+    runTask(2),
+    runTask(3),
   ]);
-  expect(all.map(({ status }) => (status === "fulfilled" ? "ok" : "no"))).toEqual(["no", "ok", "no", "no", "ok", "ok"]);
+  expect(results.map(({ status }) => (status === "fulfilled" ? "ok" : "no"))).toEqual([
+    "no",
+    "ok",
+    "no",
+    "no",
+    "ok",
+    "ok",
+  ]);
   expect(wasLockedValues).toEqual([false, false, false, true, true, false]);
-  await run(failure, isLock).catch(() => {});
-  await run(4);
+  await runTask(failure, alwaysLock).catch(() => {});
+  await runTask(4);
   expect(wasLockedValues.slice(-2)).toEqual([false, false]);
 });
 
-test("rejects a task if too many are waiting", async () => {
+test("a task is rejected if too many tasks are waiting", async () => {
   const semaphore = createSemaphore(1, { waitingMax: 2 });
   const { promise, resolve } = Promise.withResolvers<void>();
-  const runs = Array.from({ length: 3 }, () => semaphore.run(() => promise));
+  const runningTasks = Array.from({ length: 3 }, () => semaphore.run(() => promise));
   expect(semaphore.run(async () => {})).rejects.toMatchObject({ code: "overloaded" });
   resolve();
-  await Promise.all(runs);
+  await Promise.all(runningTasks);
   expect(semaphore.isIdle()).toBe(true);
 });

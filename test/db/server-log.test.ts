@@ -12,11 +12,11 @@ test("a log file that exceeds the size limit is rotated, and the server logs to 
   writeFileSync(path, "x".repeat(4_000_001));
   const log = openServerLog(path);
   expect(statSync(`${path}.1`).size).toBe(4_000_001);
-  expect(log.sizeBytes()).toBe(0);
-  const offset = log.sizeBytes();
+  expect(log.getSizeBytes()).toBe(0);
+  const offset = log.getSizeBytes();
   writeSync(log.descriptor, "2026-01-01 00:00:00.000 UTC [1] FATAL:  the disk is full\n");
   expect(log.findReason(offset)).toBe("the disk is full");
-  expect(log.findReason(log.sizeBytes())).toBe("");
+  expect(log.findReason(log.getSizeBytes())).toBe("");
   log.close();
   expect(readFileSync(path, "utf8")).toContain("the disk is full");
 });
@@ -30,11 +30,11 @@ test.each([
     "/x/postgres: error while loading shared libraries: libstdc++.so.6: cannot open",
   ],
   ["2026 UTC [7] LOG:  database system is ready\n", ""],
-])("finds the reason for the failure in %j", (text, reason) => {
+])("findReason returns the failure's reason in %j", (text, reason) => {
   expect(findReason(text)).toBe(reason);
 });
 
-test("finds the original error, not the errors that it caused", () => {
+test("findReason returns the original error, not the errors that it caused", () => {
   const text = [
     '2026-11-29 06:47:23.235 UTC [12912] FATAL:  could not extend file "base/1/2691": No space left on device',
     "2026-11-29 06:47:23.235 UTC [12912] HINT:  Check free disk space.",

@@ -29,7 +29,7 @@ const unusualSettings = {
 const openedDatabases: Database[] = [];
 afterAll(() => Promise.all(openedDatabases.map((database) => database.end({ timeout: 1 }))));
 
-/** Creates a database with unusual settings, without Parley's tables if `isEmpty`. */
+/** Creates a database with unusual settings. It has no Parley tables if `isEmpty`. */
 async function createUnusualDatabase(isEmpty = false) {
   const { database, target, name } = await createTestDatabase();
   if (isEmpty) {
@@ -39,9 +39,9 @@ async function createUnusualDatabase(isEmpty = false) {
   for (const [setting, value] of Object.entries(unusualSettings))
     await database.unsafe(`alter database ${name} set ${setting} = '${value}'`);
   await database.end();
-  const reopened = openDatabase({ target, poolSize: 5 });
-  openedDatabases.push(reopened);
-  return { database: reopened, target, name };
+  const unusualDatabase = openDatabase({ target, poolSize: 5 });
+  openedDatabases.push(unusualDatabase);
+  return { database: unusualDatabase, target, name };
 }
 
 let parley: Awaited<ReturnType<typeof startApp>>;
@@ -59,7 +59,7 @@ function captureLog() {
   return { lines, log: pino({ level: "trace" }, { write: (line: string) => void lines.push(line) }) };
 }
 
-test("messages, metadata and times are returned unchanged", async () => {
+test("with unusual database settings, messages, metadata and times are returned unchanged", async () => {
   const account = await parley.register();
   const text = "Ünïcödé 漢字 🦜 back\\slash 'quote' \\x41";
   const metadata = { ratio: 0.1234567890123, text, list: [1, "NULL"], date: "03/04/2026" };
@@ -67,8 +67,8 @@ test("messages, metadata and times are returned unchanged", async () => {
   const conversation = await createConversation(parley, account, [], { metadata });
   expect(conversation.metadata).toEqual(metadata);
   const path = `/api/v1/conversations/${conversation.id}/messages`;
-  const sent = await parley.fetch(path, { token, json: { content: text, reply: false } });
-  expect(sent.status).toBe(201);
+  const sendResponse = await parley.fetch(path, { token, json: { content: text, reply: false } });
+  expect(sendResponse.status).toBe(201);
   const { data } = (await (await parley.fetch(path, { token })).json()) as {
     data: { content: string; created_at: string }[];
   };
@@ -85,22 +85,22 @@ test("messages, metadata and times are returned unchanged", async () => {
   });
 });
 
-test("a request repeated with the same Idempotency-Key gets the stored response", async () => {
+test("with unusual database settings, a repeated request with an Idempotency-Key receives the stored response", async () => {
   const { access_token: token } = await parley.register();
-  const send = () =>
+  const createTitledConversation = () =>
     parley.fetch("/api/v1/conversations", {
       token,
       json: { title: "Größe 漢字" },
       headers: { "idempotency-key": "the-same-key-twice" },
     });
-  const first = await send();
-  const second = await send();
-  expect([first.status, second.status]).toEqual([201, 201]);
-  expect(second.headers.get("idempotent-replayed")).toBe("true");
-  expect(await second.text()).toBe(await first.text());
+  const firstResponse = await createTitledConversation();
+  const secondResponse = await createTitledConversation();
+  expect([firstResponse.status, secondResponse.status]).toEqual([201, 201]);
+  expect(secondResponse.headers.get("idempotent-replayed")).toBe("true");
+  expect(await secondResponse.text()).toBe(await firstResponse.text());
 });
 
-test("documents can be searched and read", async () => {
+test("with unusual database settings, documents can be listed and searched", async () => {
   const { access_token: token } = await parley.register();
   const listBody = (await (await parley.fetch("/api/v1/documents", { token })).json()) as { data: unknown[] };
   expect(listBody.data.length).toBeGreaterThan(3);
@@ -144,11 +144,11 @@ test("Parley uses the schema that the database's search_path selects", async () 
   await database`alter schema public rename to mine`;
   await database`create schema public`;
   await database.unsafe(`alter database ${name} set search_path = mine`);
-  const reopened = openDatabase({ target, poolSize: 2 });
-  openedDatabases.push(reopened);
+  const reopenedDatabase = openDatabase({ target, poolSize: 2 });
+  openedDatabases.push(reopenedDatabase);
   const { lines, log } = captureLog();
-  await prepareSession(reopened, log);
-  expect(await reopened`select current_schema() as schema`).toEqual([{ schema: "mine" }] as never);
+  await prepareSession(reopenedDatabase, log);
+  expect(await reopenedDatabase`select current_schema() as schema`).toEqual([{ schema: "mine" }] as never);
   expect(lines).toEqual([]);
 });
 
@@ -177,10 +177,10 @@ test("parameters that a pooler rejects aren't sent again, and each setting that 
       'bytea_output is "escape"; Parley needs "hex" and cannot change it behind a pooler; ' +
         `run \`alter role "${target.user}" set bytea_output = 'hex'\`.`,
     );
-    const refusedCount = pooler.refusedParameters.length;
+    const rejectedCount = pooler.rejectedParameters.length;
     expect(await database`select current_setting('DateStyle') as style`).toEqual([{ style: "ISO, MDY" }] as never);
     await getReservedPool(database)`select 1`;
-    expect(pooler.refusedParameters.length).toBe(refusedCount);
+    expect(pooler.rejectedParameters.length).toBe(rejectedCount);
   } finally {
     await database.end({ timeout: 1 });
     pooler.stop();

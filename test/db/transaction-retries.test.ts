@@ -33,7 +33,7 @@ afterAll(async () => {
 
 const createCollision = (code: string) => Object.assign(new postgres.PostgresError("collision"), { code });
 
-async function runAll(work: () => Promise<unknown>): Promise<void> {
+async function runConcurrently(work: () => Promise<unknown>): Promise<void> {
   await Promise.all(
     Array.from({ length: WORKERS }, async () => {
       for (let n = 0; n < ROUNDS; n += 1) await work();
@@ -46,7 +46,7 @@ test("a single statement uses the database's default isolation level, which is s
   expect(row?.transaction_isolation).toBe("serializable");
 });
 
-test("transactions are read committed even if the default is another isolation level", async () => {
+test("transactions are read committed even if the default isolation level is different", async () => {
   const [row] = await withTransaction(database, (sql) => sql`show transaction_isolation`);
   expect(row?.transaction_isolation).toBe("read committed");
 });
@@ -61,15 +61,19 @@ test("transactions of every pool are read committed, even without `withTransacti
 });
 
 test("concurrent transactions and statements on the same row all succeed", async () => {
-  await runAll(() => withTransaction(database, (sql) => sql`update counters set value = value + 1 where id = 1`));
-  await runAll(() => withStatement(database, (sql) => sql`update counters set value = value + 1 where id = 1`));
+  await runConcurrently(() =>
+    withTransaction(database, (sql) => sql`update counters set value = value + 1 where id = 1`),
+  );
+  await runConcurrently(() =>
+    withStatement(database, (sql) => sql`update counters set value = value + 1 where id = 1`),
+  );
   const [row] = await database`select value from counters where id = 1`;
   expect(row?.value).toBe(2 * WORKERS * ROUNDS);
 });
 
 test.each(["40001", "40P01"])("error %s is retried four times, and other errors aren't retried", async (code) => {
   let attempts = 0;
-  const collide = async (failures: number, error: Error) => {
+  const runWithFailures = async (failures: number, error: Error) => {
     attempts = 0;
     return await retryCollisions(async () => {
       attempts += 1;
@@ -77,12 +81,12 @@ test.each(["40001", "40P01"])("error %s is retried four times, and other errors 
       return "done";
     });
   };
-  expect(await collide(4, createCollision(code))).toBe("done");
+  expect(await runWithFailures(4, createCollision(code))).toBe("done");
   expect(attempts).toBe(5);
   const error = createCollision(code);
-  expect(await collide(9, error).catch((error) => error)).toBe(error);
+  expect(await runWithFailures(9, error).catch((error) => error)).toBe(error);
   expect(attempts).toBe(5);
   expect(findTemporaryProblem(error)?.code).toBe("overloaded");
-  expect(await collide(1, createCollision("23505")).catch((error) => error.code)).toBe("23505");
+  expect(await runWithFailures(1, createCollision("23505")).catch((error) => error.code)).toBe("23505");
   expect(attempts).toBe(1);
 });

@@ -19,8 +19,8 @@ type Rule = {
   annotations: { summary: string; runbook: string };
 };
 
-const file = join(monitoringFolder, "alerts.yml");
-const [content] = readYaml(file) as [{ groups: { rules: Rule[] }[] }];
+const rulesPath = join(monitoringFolder, "alerts.yml");
+const [content] = readYaml(rulesPath) as [{ groups: { rules: Rule[] }[] }];
 const rules = content.groups.flatMap((group) => group.rules);
 const promtool = findProgram("promtool");
 
@@ -53,7 +53,7 @@ test("the alerts' expressions use only series and labels that /metrics exposes",
 });
 
 /** Creates a promtool check that the alert is, or isn't, firing at a given minute. */
-const expectFiring = (alert: string, minute: number, isFiring: boolean) => ({
+const createFiringCheck = (alert: string, minute: number, isFiring: boolean) => ({
   expr: `count(ALERTS{alertname="${alert}",alertstate="firing"})`,
   eval_time: `${minute}m`,
   exp_samples: isFiring ? [{ labels: "{}", value: 1 }] : [],
@@ -61,32 +61,35 @@ const expectFiring = (alert: string, minute: number, isFiring: boolean) => ({
 const toInputSeries = (series: Record<string, string>) =>
   Object.entries(series).map(([name, values]) => ({ series: name, values }));
 
-const createFiringTest = (alert: string, { stepMin = 1, fires, badMin, earlyMin, resolvedMin }: AlertCase) => ({
+const createFiringTest = (
+  alert: string,
+  { stepMin = 1, firingSeries, exceededMin, earlyMin, resolvedMin }: AlertCase,
+) => ({
   interval: `${stepMin}m`,
-  input_series: toInputSeries(fires),
+  input_series: toInputSeries(firingSeries),
   promql_expr_test: [
-    ...(earlyMin === undefined ? [] : [expectFiring(alert, earlyMin, false)]),
-    expectFiring(alert, badMin, true),
-    expectFiring(alert, resolvedMin, false),
+    ...(earlyMin === undefined ? [] : [createFiringCheck(alert, earlyMin, false)]),
+    createFiringCheck(alert, exceededMin, true),
+    createFiringCheck(alert, resolvedMin, false),
   ],
 });
-const createQuietTest = (alert: string, { stepMin = 1, quiet, badMin, resolvedMin }: AlertCase) => ({
+const createQuietTest = (alert: string, { stepMin = 1, quietSeries, exceededMin, resolvedMin }: AlertCase) => ({
   interval: `${stepMin}m`,
-  input_series: toInputSeries(quiet),
-  promql_expr_test: [badMin, Math.round((badMin + resolvedMin) / 2), resolvedMin].map((minute) =>
-    expectFiring(alert, minute, false),
+  input_series: toInputSeries(quietSeries),
+  promql_expr_test: [exceededMin, Math.round((exceededMin + resolvedMin) / 2), resolvedMin].map((minute) =>
+    createFiringCheck(alert, minute, false),
   ),
 });
 
 type RuleTest = ReturnType<typeof createFiringTest>;
 
-/** Runs the tests with promtool. Each interval gets its own file, because a file has only one evaluation interval. */
-async function testRules(tests: RuleTest[], text = readFileSync(file, "utf8")) {
+/** Runs the tests with promtool. Tests with the same interval share a file, because a file has only one evaluation interval. */
+async function runRuleTests(tests: RuleTest[], text = readFileSync(rulesPath, "utf8")) {
   using folder = createFolder();
   writeFileSync(join(folder.path, "alerts.yml"), text);
   const paths = [...Map.groupBy(tests, ({ interval }) => interval)].map(([interval, intervalTests]) => {
     const path = join(folder.path, `${interval}.yml`);
-    // JSON is YAML.
+    // Every JSON document is valid YAML.
     writeFileSync(
       path,
       JSON.stringify({ rule_files: ["alerts.yml"], evaluation_interval: interval, tests: intervalTests }),
@@ -97,14 +100,14 @@ async function testRules(tests: RuleTest[], text = readFileSync(file, "utf8")) {
 }
 
 test("each alert fires after its delay and resolves later", async () => {
-  const { code, output } = await testRules(
+  const { code, output } = await runRuleTests(
     Object.entries(alertCases).map(([alert, alertCase]) => createFiringTest(alert, alertCase)),
   );
   expect({ code, output }).toMatchObject({ code: 0, output: expect.stringContaining("SUCCESS") });
 });
 
 test("no alert fires while its series stay within the alert's limit", async () => {
-  const { code, output } = await testRules(
+  const { code, output } = await runRuleTests(
     Object.entries(alertCases).map(([alert, alertCase]) => createQuietTest(alert, alertCase)),
   );
   expect({ code, output }).toMatchObject({ code: 0, output: expect.stringContaining("SUCCESS") });
@@ -114,15 +117,15 @@ test("every alert's test case fails if the rule never fires or always fires", as
   const changeRules = (mutate: (expr: string) => string) =>
     JSON.stringify({ groups: [{ name: "x", rules: rules.map(({ alert, expr }) => ({ alert, expr: mutate(expr) })) }] });
   const cases = Object.entries(alertCases);
-  const neverFiring = await testRules(
+  const neverFiringResult = await runRuleTests(
     cases.map(([alert, alertCase]) => createFiringTest(alert, alertCase)),
     changeRules((expr) => `(${expr}) and vector(1) == 2`),
   );
-  const alwaysFiring = await testRules(
+  const alwaysFiringResult = await runRuleTests(
     cases.map(([alert, alertCase]) => createQuietTest(alert, alertCase)),
     changeRules(() => "vector(1)"),
   );
-  for (const { code, output } of [neverFiring, alwaysFiring]) {
+  for (const { code, output } of [neverFiringResult, alwaysFiringResult]) {
     expect(code).toBe(1);
     for (const { alert } of rules) expect(output).toContain(alert);
   }

@@ -49,14 +49,14 @@ export function readCompose(environment: string, variables: Record<string, strin
 }
 
 /** Reads the variables in the `.env.example` file next to a compose file. */
-export const readExample = (environment: string) =>
+export const readExampleEnv = (environment: string) =>
   parseEnv(readFileSync(join(composeFolder, `${environment}.env.example`), "utf8")) as Record<string, string>;
 
 /** Replaces `${NAME}`, `${NAME:-default}` and `${NAME:?message}` in every string except keys. */
 function interpolate(value: unknown, variables: Record<string, string | undefined>): unknown {
-  if (Array.isArray(value)) return value.map((part) => interpolate(part, variables));
+  if (Array.isArray(value)) return value.map((item) => interpolate(item, variables));
   if (typeof value === "object" && value !== null)
-    return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, interpolate(part, variables)]));
+    return Object.fromEntries(Object.entries(value).map(([key, field]) => [key, interpolate(field, variables)]));
   if (typeof value !== "string") return value;
   return value.replaceAll(
     /\$(?:\{(\w+)(?::([-?])([^}]*))?\}|.?)/g,
@@ -76,5 +76,5 @@ export function parseDurationMs(text: string): number {
   const parts = [...text.matchAll(/(\d+)(ms|[smh])/g)];
   if (parts.length === 0 || parts.map(([part]) => part).join("") !== text)
     throw new Error(`${text} is not a duration.`);
-  return parts.reduce((sum, [, amount, unit = ""]) => sum + Number(amount) * (unitMs[unit] ?? Number.NaN), 0);
+  return parts.reduce((sum, [, count, unit = ""]) => sum + Number(count) * (unitMs[unit] ?? Number.NaN), 0);
 }

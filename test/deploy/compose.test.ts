@@ -10,47 +10,50 @@ import {
   composeFolder,
   parseDurationMs,
   readCompose,
-  readExample,
+  readExampleEnv,
   type Service,
 } from "./compose-file.ts";
 import { readYaml } from "./yaml-file.ts";
 
-// Starts several processes.
+// These tests start several processes.
 setDefaultTimeout(30_000);
 
 const environments = ["development", "staging", "production"] as const;
 const deployedEnvironments = ["staging", "production"] as const;
 
 const readComposeFile = (environment: string) =>
-  readCompose(environment, environment === "development" ? {} : readExample(environment));
+  readCompose(environment, environment === "development" ? {} : readExampleEnv(environment));
 const listServices = (environment: string) => Object.entries(readComposeFile(environment).services);
 const listInstances = (environment: string) => listServices(environment).filter(([name]) => name.startsWith("parley"));
 const listNetworkNames = ({ networks = [] }: Service) => (Array.isArray(networks) ? networks : Object.keys(networks));
 
 // validateSchema is off because Ajv doesn't know the meta-schema at the schema's $schema URL.
-const validate = new Ajv({ strict: false, allErrors: true, validateFormats: false, validateSchema: false }).compile(
-  schema,
-);
+const validateCompose = new Ajv({
+  strict: false,
+  allErrors: true,
+  validateFormats: false,
+  validateSchema: false,
+}).compile(schema);
 
 test.each(environments)("compose.%s.yaml matches the Compose Specification's schema", (environment) => {
-  validate(readYaml(join(composeFolder, `compose.${environment}.yaml`))[0]);
-  expect(validate.errors).toBeNull();
-  validate(readComposeFile(environment));
-  expect(validate.errors).toBeNull();
+  validateCompose(readYaml(join(composeFolder, `compose.${environment}.yaml`))[0]);
+  expect(validateCompose.errors).toBeNull();
+  validateCompose(readComposeFile(environment));
+  expect(validateCompose.errors).toBeNull();
 });
 
 test("the Compose Specification's schema rejects unknown fields and values", () => {
   const file = readComposeFile("production");
   const caddy = file.services.caddy as Service;
-  expect(validate({ ...file, services: { caddy: { ...caddy, stop_grace_priod: "20s" } } })).toBe(false);
+  expect(validateCompose({ ...file, services: { caddy: { ...caddy, stop_grace_priod: "20s" } } })).toBe(false);
   expect(
-    validate({ ...file, services: { caddy: { ...caddy, depends_on: { postgres: { condition: "ready" } } } } }),
+    validateCompose({ ...file, services: { caddy: { ...caddy, depends_on: { postgres: { condition: "ready" } } } } }),
   ).toBe(false);
-  expect(validate({ ...file, services: { caddy: { ...caddy, read_only: { yes: 1 } } } })).toBe(false);
+  expect(validateCompose({ ...file, services: { caddy: { ...caddy, read_only: { yes: 1 } } } })).toBe(false);
 });
 
 test.each(deployedEnvironments)("compose.%s.yaml reports every missing variable", (environment) => {
-  const example = readExample(environment);
+  const example = readExampleEnv(environment);
   for (const name of ["PARLEY_IMAGE", "PARLEY_DOMAIN", "ACME_EMAIL"])
     expect(() => readCompose(environment, { ...example, [name]: undefined })).toThrow(`Set ${name} to`);
 });
@@ -83,7 +86,7 @@ test.each(environments)(
         expect(existsSync(join(composeFolder, source))).toBe(true);
         expect(mode).toBe("ro");
       }
-      // Waiting until a service is healthy requires that it has a health check.
+      // A service must have a health check if another service waits until it is healthy.
       for (const [dependency, { condition }] of Object.entries(service.depends_on ?? {}))
         if (condition === "service_healthy") expect(file.services[dependency]?.healthcheck).toBeDefined();
     }
@@ -169,13 +172,13 @@ test.each(deployedEnvironments)("in compose.%s.yaml, Parley trusts X-Forwarded-F
   const { edge } = file.networks ?? {};
   const { subnet = "", ip_range: range = "" } = edge?.ipam?.config[0] ?? {};
   const networks = file.services.caddy?.networks as Record<string, { ipv4_address?: string }>;
-  const address = networks.edge?.ipv4_address ?? "";
-  for (const [, service] of listInstances(environment)) expect(service.environment?.TRUSTED_PROXIES).toBe(address);
+  const caddyAddress = networks.edge?.ipv4_address ?? "";
+  for (const [, service] of listInstances(environment)) expect(service.environment?.TRUSTED_PROXIES).toBe(caddyAddress);
   // Caddy's address is in the subnet, but outside the range from which Docker assigns addresses.
   const getLastOctet = (text: string) => Number(text.split("/")[0]?.split(".")[3]);
-  expect(subnet).toBe(`${address.replace(/\.\d+$/, "")}.${getLastOctet(subnet)}/28`);
-  expect(range).toBe(`${address.replace(/\.\d+$/, "")}.${getLastOctet(subnet) + 8}/29`);
-  expect(getLastOctet(address) - getLastOctet(subnet)).toBeWithin(2, 8);
+  expect(subnet).toBe(`${caddyAddress.replace(/\.\d+$/, "")}.${getLastOctet(subnet)}/28`);
+  expect(range).toBe(`${caddyAddress.replace(/\.\d+$/, "")}.${getLastOctet(subnet) + 8}/29`);
+  expect(getLastOctet(caddyAddress) - getLastOctet(subnet)).toBeWithin(2, 8);
 });
 
 test.each(environments)(
@@ -194,8 +197,8 @@ test.each(environments)(
 );
 
 test("the production instances have the same configuration", () => {
-  const [first, second] = listInstances("production");
-  expect(first?.[1]).toEqual(second?.[1] as Service);
+  const [firstInstance, secondInstance] = listInstances("production");
+  expect(firstInstance?.[1]).toEqual(secondInstance?.[1] as Service);
 });
 
 test("staging differs from production only in monitoring, names, addresses and limits", () => {
@@ -205,8 +208,8 @@ test("staging differs from production only in monitoring, names, addresses and l
   expect(Object.keys(staging.services)).toEqual(
     Object.keys(production.services).filter((name) => !monitoring.includes(name)),
   );
-  const normalize = (service: Service, { environment = {}, ...rest } = service) => ({
-    ...rest,
+  const normalize = (service: Service, { environment = {}, ...otherFields } = service) => ({
+    ...otherFields,
     deploy: undefined,
     networks: listNetworkNames(service).filter((network) => network !== "monitoring"),
     env_file: undefined,
@@ -231,18 +234,18 @@ test.each(environments)(
       const inlineSecrets = settingEntries.filter(([name, { secret }]) => secret && settings[name] !== undefined);
       if (environment !== "development") expect(inlineSecrets.map(([name]) => name)).toEqual([]);
       const env = resolveSecretPaths(settings, file, secrets);
-      const [check, print] = await Promise.all([
+      const [checkResult, printResult] = await Promise.all([
         runParley(["config", "check"], { cwd: folder.path, env }),
         runParley(["config"], { cwd: folder.path, env }),
       ]);
-      expect(check).toEqual({ code: 0, stdout: "The configuration is valid.\n", stderr: "" });
-      expect(print.stdout).toMatch(new RegExp(`^APP_ENV=${environment} `, "m"));
+      expect(checkResult).toEqual({ code: 0, stdout: "The configuration is valid.\n", stderr: "" });
+      expect(printResult.stdout).toMatch(new RegExp(`^APP_ENV=${environment} `, "m"));
       if (environment === "development") return;
-      expect(print.stdout).toMatch(/^REGISTRATION=closed /m);
+      expect(printResult.stdout).toMatch(/^REGISTRATION=closed /m);
       for (const name of ["DATABASE_URL", "REDIS_URL"])
-        expect(print.stdout).toMatch(new RegExp(`^${name}=\\w+://\\*{8}@\\S+ +# ${name}_FILE$`, "m"));
+        expect(printResult.stdout).toMatch(new RegExp(`^${name}=\\w+://\\*{8}@\\S+ +# ${name}_FILE$`, "m"));
       for (const name of ["JWT_SECRET", "METRICS_TOKEN"])
-        expect(print.stdout).toMatch(new RegExp(`^${name}=\\*{8} +# ${name}_FILE$`, "m"));
+        expect(printResult.stdout).toMatch(new RegExp(`^${name}=\\*{8} +# ${name}_FILE$`, "m"));
     });
     await Promise.all(checks);
   },
@@ -252,8 +255,8 @@ test("compose.development.yaml can use a database server instead of the embedded
   using folder = createFolder();
   const url = "postgres://parley:parley@postgres:5432/parley";
   const { services } = readCompose("development", { DATABASE_URL: url });
-  const header = readFileSync(join(composeFolder, "compose.development.yaml"), "utf8");
-  expect(header).toContain(`DATABASE_URL=${url} docker compose`);
+  const text = readFileSync(join(composeFolder, "compose.development.yaml"), "utf8");
+  expect(text).toContain(`DATABASE_URL=${url} docker compose`);
   const { code } = await runParley(["config", "check"], { cwd: folder.path, env: services.parley?.environment });
   expect(code).toBe(0);
   const { POSTGRES_USER, POSTGRES_PASSWORD } = services.postgres?.environment ?? {};
@@ -268,7 +271,8 @@ test("make-secrets.sh creates every secret that the compose files use, and keeps
   );
   const contents = new Map(names.map((name) => [name, readFileSync(join(secrets, name), "utf8")]));
   expect(contents.size).toBe(10);
-  // Containers read the files as other users. The folder's mode denies access to the machine's other users.
+  // Containers run as different users, so every user can read the files. The folder's mode keeps other users of the
+  // machine out.
   for (const name of names) expect(statSync(join(secrets, name)).mode & 0o777).toBe(0o644);
   expect(statSync(secrets).mode & 0o777).toBe(0o700);
 
@@ -294,13 +298,13 @@ test("make-secrets.sh creates every secret that the compose files use, and keeps
 });
 
 test("Git ignores the secrets next to the compose files", () => {
-  const ignored = Bun.spawnSync(
+  const checkIgnore = Bun.spawnSync(
     ["git", "check-ignore", "secrets/jwt_secret", "secrets/staging/jwt_secret", "production.env", "staging.env"],
     {
       cwd: composeFolder,
     },
   );
-  expect(ignored.stdout.toString().trim().split("\n")).toHaveLength(4);
+  expect(checkIgnore.stdout.toString().trim().split("\n")).toHaveLength(4);
 });
 
 /** Runs make-secrets.sh. @returns the folder with the secrets. */

@@ -13,10 +13,10 @@ import { EXTRA_CONNECTIONS_MAX } from "../../src/db/connect.ts";
 import { createFolder, runParley } from "../commands/run-parley.ts";
 import { deployFolder, readYaml } from "./yaml-file.ts";
 
-// The tests start the type checker and Parley.
+// These tests start the type checker and Parley.
 setDefaultTimeout(60_000);
 
-type Kinds = {
+type ManifestTypes = {
   Namespace: INamespace;
   ConfigMap: IConfigMap;
   Deployment: IDeployment;
@@ -25,15 +25,15 @@ type Kinds = {
   Ingress: IIngress;
 };
 
-const folder = join(deployFolder, "kubernetes");
-const manifests = readYaml(join(folder, "parley.yaml")) as Kinds[keyof Kinds][];
-const packages = join(import.meta.dir, "../../node_modules");
+const kubernetesFolder = join(deployFolder, "kubernetes");
+const manifests = readYaml(join(kubernetesFolder, "parley.yaml")) as ManifestTypes[keyof ManifestTypes][];
+const packagesDir = join(import.meta.dir, "../../node_modules");
 
 /** Returns the only manifest of a kind. */
-function getManifest<Kind extends keyof Kinds>(kind: Kind): Kinds[Kind] {
+function getManifest<Kind extends keyof ManifestTypes>(kind: Kind): ManifestTypes[Kind] {
   const matchingManifests = manifests.filter((manifest) => manifest.kind === kind);
   expect(matchingManifests).toHaveLength(1);
-  return matchingManifests[0] as Kinds[Kind];
+  return matchingManifests[0] as ManifestTypes[Kind];
 }
 
 const spec = getManifest("Deployment").spec;
@@ -44,30 +44,35 @@ const settings = getManifest("ConfigMap").data ?? {};
 const POSTGRES_CONNECTIONS = 97;
 
 test("every manifest matches Kubernetes' schema", () => {
-  const kinds = [Namespace, ConfigMap, Deployment, Service, PodDisruptionBudget, Ingress];
-  expect(manifests.map(({ kind }) => kind as string).sort()).toEqual(kinds.map(({ kind }) => kind as string).sort());
+  const manifestClasses = [Namespace, ConfigMap, Deployment, Service, PodDisruptionBudget, Ingress];
+  expect(manifests.map(({ kind }) => kind as string).sort()).toEqual(
+    manifestClasses.map(({ kind }) => kind as string).sort(),
+  );
   new Namespace(getManifest("Namespace")).validate();
   new ConfigMap(getManifest("ConfigMap")).validate();
   new Deployment(getManifest("Deployment")).validate();
   new Service(getManifest("Service")).validate();
   new PodDisruptionBudget(getManifest("PodDisruptionBudget")).validate();
   new Ingress(getManifest("Ingress")).validate();
-  const invalid = { ...getManifest("Deployment"), spec: { ...spec, replicas: "2" } } as unknown as IDeployment;
-  expect(() => new Deployment(invalid).validate()).toThrow("replicas must be integer");
+  const invalidDeployment = {
+    ...getManifest("Deployment"),
+    spec: { ...spec, replicas: "2" },
+  } as unknown as IDeployment;
+  expect(() => new Deployment(invalidDeployment).validate()).toThrow("replicas must be integer");
 });
 
 /** The package's schemas accept unknown fields, such as typos, but its TypeScript types reject them. */
 test("no manifest has unknown fields", async () => {
   using tempFolder = createFolder();
-  const check = async (name: string, manifestsToCheck: Kinds[keyof Kinds][]) => {
+  const checkTypes = async (name: string, manifestsToCheck: ManifestTypes[keyof ManifestTypes][]) => {
     const lines = manifestsToCheck.flatMap((manifest, index) => [
-      `import type { I${manifest.kind} as Kind${index} } from "${packages}/kubernetes-models/${manifest.apiVersion}/${manifest.kind}.js";`,
+      `import type { I${manifest.kind} as Kind${index} } from "${packagesDir}/kubernetes-models/${manifest.apiVersion}/${manifest.kind}.js";`,
       `export const manifest${index}: Kind${index} = ${JSON.stringify(manifest)};`,
     ]);
     const path = join(tempFolder.path, name);
     writeFileSync(path, lines.join("\n"));
     const command = [
-      join(packages, ".bin/tsc"),
+      join(packagesDir, ".bin/tsc"),
       "--ignoreConfig",
       "--noEmit",
       "--strict",
@@ -83,10 +88,13 @@ test("no manifest has unknown fields", async () => {
     const tsc = Bun.spawn(command, { stdout: "pipe", stderr: "pipe" });
     return (await new Response(tsc.stdout).text()) + (await new Response(tsc.stderr).text());
   };
-  const misspelled = { ...getManifest("Deployment"), spec: { ...spec, replicaz: 2 } } as unknown as IDeployment;
+  const misspelledDeployment = {
+    ...getManifest("Deployment"),
+    spec: { ...spec, replicaz: 2 },
+  } as unknown as IDeployment;
   const [validErrors, misspelledErrors] = await Promise.all([
-    check("good.ts", manifests),
-    check("bad.ts", [misspelled]),
+    checkTypes("valid.ts", manifests),
+    checkTypes("invalid.ts", [misspelledDeployment]),
   ]);
   expect(validErrors).toBe("");
   expect(misspelledErrors).toMatch(/replicaz.* does not exist in type/);
@@ -154,14 +162,17 @@ test("the pod meets the restricted Pod Security Standard that its namespace enfo
 });
 
 test("`parley config check` accepts the manifests' settings", async () => {
-  const secrets = parseEnv(readFileSync(join(folder, "parley.secrets.env.example"), "utf8")) as Record<string, string>;
-  const required = (container?.env ?? []).map(({ name, valueFrom }) => {
+  const secrets = parseEnv(readFileSync(join(kubernetesFolder, "parley.secrets.env.example"), "utf8")) as Record<
+    string,
+    string
+  >;
+  const requiredNames = (container?.env ?? []).map(({ name, valueFrom }) => {
     expect(valueFrom?.secretKeyRef).toEqual({ name: "parley", key: name });
     return name;
   });
-  expect(required).toEqual(["JWT_SECRET", "DATABASE_URL", "METRICS_TOKEN"]);
+  expect(requiredNames).toEqual(["JWT_SECRET", "DATABASE_URL", "METRICS_TOKEN"]);
   expect(container?.envFrom).toEqual([{ configMapRef: { name: "parley" } }, { secretRef: { name: "parley" } }]);
-  for (const name of required) expect(secrets).toHaveProperty(name);
+  for (const name of requiredNames) expect(secrets).toHaveProperty(name);
 
   const settingsByName = new Map(settingEntries);
   for (const name of Object.keys(settings))

@@ -3,34 +3,38 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterTestRun } from "../support/after-test-run.ts";
 
-const root = resolve(import.meta.dir, "../..");
-const cleanDebian = join(root, "dist/debian");
+const repositoryDir = resolve(import.meta.dir, "../..");
+const debianTemplate = join(repositoryDir, "dist/debian");
 const BOOT_TIMEOUT_MS = 60_000;
 const HALT_TIMEOUT_MS = 30_000;
 /** SIGRTMIN+3, which makes systemd halt the machine. */
 const HALT_SIGNAL = 37;
 
-type Result = { code: number; output: string; errors: string };
+type CommandResult = { code: number; stdout: string; stderr: string };
 export type Machine = {
   /** The machine's root directory, as a path on the host. */
   directory: string;
-  run(...command: string[]): Promise<Result>;
-  /** Runs a command. @returns its output. @throws Error if it fails. */
+  run(...command: string[]): Promise<CommandResult>;
+  /** Runs a command. @returns its standard output. @throws Error if it fails. */
   mustRun(...command: string[]): Promise<string>;
   remove(): Promise<void>;
 };
 
-/** Copies a clean Debian to a new folder. */
-export async function createRoot(): Promise<{ home: string; directory: string }> {
-  if (!existsSync(cleanDebian))
+/** Copies a clean Debian to a new folder. @returns the new folder `home`, and the system's root `directory` in it. */
+export async function createRootDirectory(): Promise<{ home: string; directory: string }> {
+  if (!existsSync(debianTemplate))
     await runOrThrow(
-      Bun.spawn([join(root, "scripts/debian-root.sh"), cleanDebian], { stdio: ["ignore", "ignore", "pipe"] }),
+      Bun.spawn([join(repositoryDir, "scripts/debian-root.sh"), debianTemplate], {
+        stdio: ["ignore", "ignore", "pipe"],
+      }),
     );
   const home = mkdtempSync(join(tmpdir(), "parley-machine-"));
   const directory = join(home, "root");
   // node:fs doesn't copy owners.
   await runOrThrow(
-    Bun.spawn(["cp", "--archive", "--reflink=auto", cleanDebian, directory], { stdio: ["ignore", "ignore", "pipe"] }),
+    Bun.spawn(["cp", "--archive", "--reflink=auto", debianTemplate, directory], {
+      stdio: ["ignore", "ignore", "pipe"],
+    }),
   );
   return { home, directory };
 }
@@ -40,7 +44,7 @@ export async function createRoot(): Promise<{ home: string; directory: string }>
  * @param folders maps each read-only mount point in the machine to a path on the host.
  */
 export async function startMachine(folders: Record<string, string>): Promise<Machine> {
-  const { home, directory } = await createRoot();
+  const { home, directory } = await createRootDirectory();
   const binds = Object.entries(folders).map(([name, path]) => `--bind-ro=${path}:${name}`);
   const name = home.slice(home.lastIndexOf("/") + 1);
   const container = Bun.spawn(
@@ -54,16 +58,16 @@ export async function startMachine(folders: Record<string, string>): Promise<Mac
       ...binds,
       "--boot",
     ],
-    { stdin: "ignore", stdout: Bun.file(join(home, "console")), stderr: Bun.file(join(home, "errors")) },
+    { stdin: "ignore", stdout: Bun.file(join(home, "console")), stderr: Bun.file(join(home, "stderr")) },
   );
-  const readConsole = () => readFileSync(join(home, "console"), "utf8") + readFileSync(join(home, "errors"), "utf8");
+  const readConsole = () => readFileSync(join(home, "console"), "utf8") + readFileSync(join(home, "stderr"), "utf8");
   let isRemoved = false;
 
   async function remove(): Promise<void> {
     if (isRemoved) return;
     isRemoved = true;
-    const init = findInit(container.pid);
-    if (init !== null) process.kill(init, HALT_SIGNAL);
+    const initPid = findInit(container.pid);
+    if (initPid !== null) process.kill(initPid, HALT_SIGNAL);
     const hasExited = await Promise.race([
       container.exited.then(() => true),
       Bun.sleep(HALT_TIMEOUT_MS).then(() => false),
@@ -74,30 +78,30 @@ export async function startMachine(folders: Record<string, string>): Promise<Mac
   }
   afterTestRun(remove);
 
-  async function run(...command: string[]): Promise<Result> {
+  async function run(...command: string[]): Promise<CommandResult> {
     const child = Bun.spawn(["nsenter", `--target=${findInit(container.pid)}`, "--all", "--", ...command], {
       env: { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", HOME: "/root", LC_ALL: "C" },
       stdio: ["ignore", "pipe", "pipe"],
     });
-    const [output, errors] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
-    return { code: await child.exited, output, errors };
+    const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+    return { code: await child.exited, stdout, stderr };
   }
 
   const deadlineMs = performance.now() + BOOT_TIMEOUT_MS;
   for (;;) {
     if (container.exitCode !== null) throw new Error(`The machine didn't boot: ${readConsole()}`);
-    const state = findInit(container.pid) === null ? "" : (await run("systemctl", "is-system-running")).output.trim();
+    const state = findInit(container.pid) === null ? "" : (await run("systemctl", "is-system-running")).stdout.trim();
     if (state === "running" || state === "degraded") break;
-    if (performance.now() > deadlineMs) throw new Error(`The machine is ${state || "not up"}: ${readConsole()}`);
+    if (performance.now() > deadlineMs) throw new Error(`The machine is ${state || "not running"}: ${readConsole()}`);
     await Bun.sleep(200);
   }
   return {
     directory,
     run,
     async mustRun(...command) {
-      const { code, output, errors } = await run(...command);
-      if (code !== 0) throw new Error(`${command.join(" ")} (${code}): ${output}${errors}`);
-      return output;
+      const { code, stdout, stderr } = await run(...command);
+      if (code !== 0) throw new Error(`${command.join(" ")} (${code}): ${stdout}${stderr}`);
+      return stdout;
     },
     remove,
   };
@@ -116,6 +120,6 @@ function findInit(containerPid: number): number | null {
 }
 
 async function runOrThrow(child: Bun.Subprocess<"ignore", "ignore", "pipe">): Promise<void> {
-  const errors = await new Response(child.stderr).text();
-  if ((await child.exited) !== 0) throw new Error(errors);
+  const stderr = await new Response(child.stderr).text();
+  if ((await child.exited) !== 0) throw new Error(stderr);
 }

@@ -2,15 +2,15 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createFolder } from "../commands/run-parley.ts";
-import { composeFolder, monitoringFolder, readCompose, readExample } from "./compose-file.ts";
+import { composeFolder, monitoringFolder, readCompose, readExampleEnv } from "./compose-file.ts";
 import { findProgram, readCaddyfile, readProxyFile } from "./programs.ts";
 import { runProgram } from "./run-program.ts";
 import { readYaml } from "./yaml-file.ts";
 
-// Starts several processes.
+// These tests start several processes.
 setDefaultTimeout(30_000);
 
-const production = readCompose("production", readExample("production"));
+const production = readCompose("production", readExampleEnv("production"));
 const instances = Object.keys(production.services)
   .filter((name) => name.startsWith("parley"))
   .map((name) => `${name}:3000`);
@@ -19,48 +19,50 @@ test("Caddy accepts the Caddyfile with Compose's variables and rejects it withou
   using folder = createFolder();
   const path = join(folder.path, "Caddyfile");
   writeFileSync(path, readCaddyfile());
-  const validate = [findProgram("caddy"), "validate", "--adapter", "caddyfile", "--config", path];
-  const home = { HOME: folder.path };
-  const validation = await runProgram(validate, { ...home, ...production.services.caddy?.environment });
+  const validateCommand = [findProgram("caddy"), "validate", "--adapter", "caddyfile", "--config", path];
+  const homeEnv = { HOME: folder.path };
+  const validation = await runProgram(validateCommand, { ...homeEnv, ...production.services.caddy?.environment });
   expect(validation.output).toContain("Valid configuration");
   expect(validation.output).not.toContain('"level":"warn"');
-  expect((await runProgram(validate, home)).code).toBe(1);
+  expect((await runProgram(validateCommand, homeEnv)).code).toBe(1);
 
-  const adapt = [findProgram("caddy"), "adapt", "--adapter", "caddyfile", "--config", path];
-  const { output } = await runProgram(adapt, { ...home, ...production.services.caddy?.environment });
+  const adaptCommand = [findProgram("caddy"), "adapt", "--adapter", "caddyfile", "--config", path];
+  const { output } = await runProgram(adaptCommand, { ...homeEnv, ...production.services.caddy?.environment });
   expect([...output.matchAll(/"dial":"([^"]+)"/g)].map(([, address]) => address)).toEqual(instances);
   expect(output).toContain('"host":["chat.example.com"]');
 });
 
 test("the Caddyfiles for Compose and for a server differ only in the domain and the instances", () => {
-  const readSite = (text: string, names: [string, string]) =>
+  const normalizeSite = (text: string, names: [string, string]) =>
     text
       .slice(text.indexOf(`${names[0]} {`))
       .replace(names[0], "SITE")
       .replace(names[1], "INSTANCES")
       .replaceAll(/^\t*#.*\n/gm, "");
-  const composeSite = readSite(readCaddyfile(), [
+  const composeSite = normalizeSite(readCaddyfile(), [
     "{$PARLEY_DOMAIN}",
     "{$PARLEY_INSTANCES:parley-1:3000 parley-2:3000}",
   ]);
   expect(composeSite).toStartWith("SITE {");
   expect(composeSite).toContain("reverse_proxy INSTANCES {");
-  expect(readSite(readProxyFile("Caddyfile"), ["chat.example.com", "127.0.0.1:3001 127.0.0.1:3002"])).toBe(composeSite);
+  expect(normalizeSite(readProxyFile("Caddyfile"), ["chat.example.com", "127.0.0.1:3001 127.0.0.1:3002"])).toBe(
+    composeSite,
+  );
 });
 
-test("Prometheus' configuration is valid and includes every instance with the metrics token", async () => {
+test("Prometheus' configuration is valid and scrapes every instance with the metrics token", async () => {
   using folder = createFolder();
   const path = join(folder.path, "prometheus.yml");
-  const token = join(folder.path, "metrics_token");
-  writeFileSync(token, "token\n");
+  const tokenFile = join(folder.path, "metrics_token");
+  writeFileSync(tokenFile, "token\n");
   const text = readFileSync(join(composeFolder, "prometheus/prometheus.yml"), "utf8");
   expect(text).toContain("credentials_file: /run/secrets/metrics_token\n");
-  const check = [findProgram("promtool"), "check", "config", "--lint-fatal", path];
+  const checkCommand = [findProgram("promtool"), "check", "config", "--lint-fatal", path];
   const alerts = join(monitoringFolder, "alerts.yml");
-  writeFileSync(path, text.replace("/run/secrets/metrics_token", token).replace("/etc/parley/alerts.yml", alerts));
-  expect(await runProgram(check)).toMatchObject({ code: 0, output: expect.stringContaining("SUCCESS") });
+  writeFileSync(path, text.replace("/run/secrets/metrics_token", tokenFile).replace("/etc/parley/alerts.yml", alerts));
+  expect(await runProgram(checkCommand)).toMatchObject({ code: 0, output: expect.stringContaining("SUCCESS") });
   writeFileSync(path, text.replace("scrape_interval", "scrape_intervall"));
-  expect((await runProgram(check)).code).toBe(1);
+  expect((await runProgram(checkCommand)).code).toBe(1);
 
   const [config] = readYaml(join(composeFolder, "prometheus/prometheus.yml")) as [
     { scrape_configs: { job_name: string; static_configs: { targets: string[] }[] }[] },

@@ -16,17 +16,17 @@ let setup: ProductionSetup;
 let token = "";
 beforeAll(async () => {
   setup = await startProductionSetup();
-  const created = await setup.installation.run(["admin", "create", "--email", EMAIL, "--password", TEST_PASSWORD]);
-  expect(created).toMatchObject({ code: 0, errors: "" });
-  await waitUntil(async () => (await request("/readyz").catch(() => null))?.status === 200, 30_000);
-  const login = await request("/api/v1/auth/login", { email: EMAIL, password: TEST_PASSWORD });
+  const createResult = await setup.installation.run(["admin", "create", "--email", EMAIL, "--password", TEST_PASSWORD]);
+  expect(createResult).toMatchObject({ code: 0, stderr: "" });
+  await waitUntil(async () => (await sendRequest("/readyz").catch(() => null))?.status === 200, 30_000);
+  const login = await sendRequest("/api/v1/auth/login", { email: EMAIL, password: TEST_PASSWORD });
   expect(login.status).toBe(200);
   token = ((await login.json()) as { access_token: string }).access_token;
 }, 3 * TEST_TIMEOUT_MS);
 afterAll(() => setup?.stop());
 
 /** Sends a request through Caddy, accepting its self-signed certificate. */
-function request(path: string, json?: unknown): Promise<Response> {
+function sendRequest(path: string, json?: unknown): Promise<Response> {
   return fetch(`${setup.url}${path}`, {
     tls,
     method: json === undefined ? "GET" : "POST",
@@ -88,7 +88,7 @@ test("registration is closed, and Caddy hides the metrics under every spelling o
     expect({ path, isRejected: /^HTTP\/1\.1 (4\d\d|30\d) /.test(text) }).toEqual({ path, isRejected: true });
     expect(text).not.toContain("parley_build_info");
   }
-  expect((await request("/metrics")).status).toBe(404);
+  expect((await sendRequest("/metrics")).status).toBe(404);
 });
 
 test("each instance's metrics require the token", async () => {
@@ -119,12 +119,14 @@ test("the audit log contains the client's real IP address, even if the client se
     { stdout: "pipe" },
   );
   expect(await new Response(curl.stdout).text()).toContain('"access_token"');
-  const { data } = (await (await request("/api/v1/audit?limit=1")).json()) as { data: { ip_address: string }[] };
+  const { data } = (await (await sendRequest("/api/v1/audit?limit=1")).json()) as { data: { ip_address: string }[] };
   expect(data[0]?.ip_address).toBe("127.0.0.2");
 });
 
 test("a message sent on one socket reaches the sockets on both instances", async () => {
-  const { id: conversation_id } = (await (await request("/api/v1/conversations", { reply_mode: "never" })).json()) as {
+  const { id: conversation_id } = (await (
+    await sendRequest("/api/v1/conversations", { reply_mode: "never" })
+  ).json()) as {
     id: string;
   };
   const sockets: TestSocket[] = [];
@@ -139,23 +141,23 @@ test("a message sent on one socket reaches the sockets on both instances", async
     }),
   );
   expect(connectionCounts).toEqual([2, 2]);
-  const [first] = sockets;
-  await first?.request({ type: "message.send", conversation_id, client_message_id: "one", content: "hello" });
+  const [firstSocket] = sockets;
+  await firstSocket?.request({ type: "message.send", conversation_id, client_message_id: "one", content: "hello" });
   for (const socket of sockets)
     await socket.waitFor(({ type, data }) => type === "message.created" && data?.content === "hello");
   for (const socket of sockets) socket.socket.close();
 });
 
 test("no request fails while the instances are replaced one by one, as documented", async () => {
-  const { id } = (await (await request("/api/v1/conversations", { reply_mode: "never" })).json()) as { id: string };
+  const { id } = (await (await sendRequest("/api/v1/conversations", { reply_mode: "never" })).json()) as { id: string };
   const failures: string[] = [];
   let sentCount = 0;
-  const stop = new AbortController();
-  const send = async () => {
-    while (!stop.signal.aborted) {
+  const abortController = new AbortController();
+  const sendContinuously = async () => {
+    while (!abortController.signal.aborted) {
       sentCount += 1;
       const client_message_id = `message-${sentCount}`;
-      const response = await request(`/api/v1/conversations/${id}/messages`, {
+      const response = await sendRequest(`/api/v1/conversations/${id}/messages`, {
         content: "hello",
         client_message_id,
       }).catch((error: Error) => ({ status: 0, text: async () => error.message }));
@@ -163,7 +165,7 @@ test("no request fails while the instances are replaced one by one, as documente
       await Bun.sleep(SEND_INTERVAL_MS);
     }
   };
-  const senders = [send(), send()];
+  const senders = [sendContinuously(), sendContinuously()];
   for (const n of [0, 1] as const) {
     const { code } = await setup.instances[n].stop();
     expect(code).toBe(0);
@@ -171,10 +173,10 @@ test("no request fails while the instances are replaced one by one, as documente
     // Caddy's health checks run every two seconds.
     await Bun.sleep(3_000);
   }
-  stop.abort();
+  abortController.abort();
   await Promise.all(senders);
   expect(failures).toEqual([]);
   expect(sentCount).toBeGreaterThan(50);
-  const { last_seq } = (await (await request(`/api/v1/conversations/${id}`)).json()) as { last_seq: number };
+  const { last_seq } = (await (await sendRequest(`/api/v1/conversations/${id}`)).json()) as { last_seq: number };
   expect(last_seq).toBe(sentCount);
 });

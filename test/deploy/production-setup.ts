@@ -6,7 +6,7 @@ import { createInstallation, type Parley } from "../acceptance/installation.ts";
 import { afterTestRun } from "../support/after-test-run.ts";
 import { startInstalledPostgres } from "../support/installed-postgres.ts";
 import { startRedis } from "../support/redis.ts";
-import { composeFolder, readCompose, readExample } from "./compose-file.ts";
+import { composeFolder, readCompose, readExampleEnv } from "./compose-file.ts";
 import { findProgram, readCaddyfile } from "./programs.ts";
 
 export type ProductionSetup = Awaited<ReturnType<typeof startProductionSetup>>;
@@ -19,11 +19,11 @@ const CADDY_ADDRESS = "127.0.0.1";
  * Postgres, Redis (instead of Valkey), two instances of the executable, and Caddy. Only addresses and paths differ.
  */
 export async function startProductionSetup() {
-  const { services } = readCompose("production", { ...readExample("production"), PARLEY_DOMAIN: "localhost" });
+  const { services } = readCompose("production", { ...readExampleEnv("production"), PARLEY_DOMAIN: "localhost" });
   const folder = mkdtempSync(join(tmpdir(), "parley-production-"));
   const cleanups: (() => Promise<void> | void)[] = [() => rmSync(folder, { recursive: true, force: true })];
   const stop = async () => {
-    for (const step of cleanups.splice(0).reverse()) await step();
+    for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
   };
   afterTestRun(stop);
 

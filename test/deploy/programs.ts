@@ -2,13 +2,13 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { composeFolder } from "./compose-file.ts";
 
-const tools = join(import.meta.dir, "../../.tools");
+const toolsFolder = join(import.meta.dir, "../../.tools");
 const folders = [
   "/usr/bin",
   "/usr/sbin",
   "/usr/local/bin",
-  join(tools, "debian/usr/bin"),
-  join(tools, "nginx/usr/sbin"),
+  join(toolsFolder, "debian/usr/bin"),
+  join(toolsFolder, "nginx/usr/sbin"),
 ];
 
 /** Returns the path of a program installed by `make test-deploy`. `TEST_CADDY` overrides Caddy's path. */

@@ -10,7 +10,7 @@ import { type MockProvider, startMockProvider } from "../support/mock-provider/s
 import { waitUntil } from "../support/wait-until.ts";
 import { findProgram, readProxyFile } from "./programs.ts";
 
-export type ProxyName = keyof typeof starters;
+export type ProxyName = keyof typeof proxyStarters;
 export type ProxiedSetup = Awaited<ReturnType<typeof startProxiedSetup>>;
 
 /** The address from which the proxy connects to the instances. */
@@ -80,19 +80,19 @@ http {
   const countWorkers = () => readFileSync(join(folder, "main.log"), "utf8").split("start worker process ").length;
   return {
     child: Bun.spawn(command, { stdio: ["ignore", "ignore", Bun.file(join(folder, "stderr.log"))] }),
-    logs: ["main.log", "access.log", "parley.error.log", "stderr.log"],
+    logFiles: ["main.log", "access.log", "parley.error.log", "stderr.log"],
     /** Reloads nginx with a renewed certificate and a changed configuration. */
     async reload(change: (text: string) => string = (text) => text): Promise<void> {
-      const before = countWorkers();
+      const previousCount = countWorkers();
       installCertificate("second.test");
       writeFileSync(join(folder, "parley.conf"), change(site));
       runCommand([...command, "-s", "reload"]);
-      await waitUntil(() => countWorkers() >= before + 2);
+      await waitUntil(() => countWorkers() >= previousCount + 2);
     },
   };
 }
 
-/** Starts Caddy with deploy/proxies/Caddyfile for `localhost`, for which Caddy uses its internal CA. */
+/** Starts Caddy with deploy/proxies/Caddyfile for `localhost`. Caddy's internal CA issues the certificate. */
 async function startCaddy({ folder, httpPort, httpsPort, upstreams }: ProxyOptions) {
   const config = join(folder, "Caddyfile");
   const adminPort = await findFreePort();
@@ -112,7 +112,7 @@ async function startCaddy({ folder, httpPort, httpsPort, upstreams }: ProxyOptio
       env,
       stdio: ["ignore", "ignore", Bun.file(join(folder, "stderr.log"))],
     }),
-    logs: ["stderr.log"],
+    logFiles: ["stderr.log"],
     /** Reloads Caddy with a changed configuration, which adds a header to show that the change is active. */
     async reload(change: (text: string) => string = (text) => text): Promise<void> {
       writeFileSync(config, change(text).replace("\theader -Server\n", "\theader -Server\n\theader X-Reloaded yes\n"));
@@ -121,13 +121,13 @@ async function startCaddy({ folder, httpPort, httpsPort, upstreams }: ProxyOptio
   };
 }
 
-const starters = { nginx: startNginx, caddy: startCaddy };
+const proxyStarters = { nginx: startNginx, caddy: startCaddy };
 
 /** Starts a proxy with its configuration from deploy/proxies. Only addresses, ports and paths are changed. */
 export async function startProxy(name: ProxyName, upstreams: [number, number]) {
   const folder = mkdtempSync(join(tmpdir(), "parley-proxy-"));
   const ports = { httpPort: await findFreePort(), httpsPort: await findFreePort() };
-  const { child, logs, reload } = await starters[name]({ folder, upstreams, ...ports });
+  const { child, logFiles, reload } = await proxyStarters[name]({ folder, upstreams, ...ports });
   const stop = async () => {
     child.kill("SIGTERM");
     await Promise.race([child.exited, Bun.sleep(3_000)]);
@@ -136,12 +136,12 @@ export async function startProxy(name: ProxyName, upstreams: [number, number]) {
     rmSync(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   };
   afterTestRun(stop);
-  const readLog = () => logs.map((log) => readIfExists(join(folder, log))).join("");
+  const readLog = () => logFiles.map((log) => readIfExists(join(folder, log))).join("");
   const url = `https://localhost:${ports.httpsPort}`;
-  const probe = () => fetch(url, { tls: { rejectUnauthorized: false } }).then(() => true);
+  const connectOnce = () => fetch(url, { tls: { rejectUnauthorized: false } }).then(() => true);
   await waitUntil(() => {
     if (child.exitCode !== null) throw new Error(`${name} exited with ${child.exitCode}: ${readLog()}`);
-    return probe().catch(() => false);
+    return connectOnce().catch(() => false);
   }, 20_000);
   // The CA certificate that the proxy sends after its own certificate.
   const trustedCertFile =
@@ -168,7 +168,7 @@ export async function startProxy(name: ProxyName, upstreams: [number, number]) {
 export async function startProxiedSetup(name: ProxyName, env: Record<string, string> = {}) {
   const cleanups: (() => Promise<void> | void)[] = [];
   const stop = async () => {
-    for (const step of cleanups.splice(0).reverse()) await step();
+    for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
   };
   const database: DatabaseServer = await startDatabaseServer();
   cleanups.push(database.stop);

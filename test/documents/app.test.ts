@@ -16,7 +16,7 @@ afterAll(async () => {
 });
 
 describe("documents in the app", () => {
-  test("are available from the first request, but only to users", async () => {
+  test("are available from the first request, but only to authenticated users", async () => {
     const response = await parley.fetch("/api/v1/documents?q=lunch", { token });
     expect(await response.json()).toMatchObject({
       data: [{ path: "team/handbook.md", title: "Handbook", snippet: "<mark>Lunch</mark> is at noon" }],

@@ -1,16 +1,16 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { renderPage } from "../../src/modules/documents/html-page.ts";
+import { renderDocumentPage } from "../../src/modules/documents/html-page.ts";
 import { createInstallation, type Installation } from "../acceptance/installation.ts";
 import { loadDom, openChromium } from "../support/chromium.ts";
 import { TEST_PASSWORD } from "../support/client.ts";
-import { vectors } from "./xss-vectors.ts";
+import { xssVectors } from "./xss-vectors.ts";
 
 setDefaultTimeout(120_000);
 
-/** Script for a page with each vector in its own frame. It triggers events in the frames and reports which vectors ran. */
-const harness = `
+/** The script of a page with a frame for each vector. It triggers events in the frames, and reports which vectors ran. */
+const harnessScript = `
 const hits = new Set();
 const triggerEvents = (frame) => {
   const { body } = frame.contentDocument ?? {};
@@ -26,7 +26,7 @@ addEventListener("load", async () => {
   await wait(1500);
   for (const frame of frames) try { triggerEvents(frame); } catch {}
   await wait(500);
-  // Some vectors only take effect when serialized and parsed again.
+  // Some vectors take effect only when they are serialized and parsed again.
   for (const frame of frames) try { frame.contentDocument.body.innerHTML += ""; } catch {}
   await wait(1500);
   await fetch("/report", { method: "POST", body: JSON.stringify([...hits]) });
@@ -55,17 +55,17 @@ afterAll(() => server.stop(true));
 
 const insertCanaryUrl = (vector: string) => vector.replaceAll("canary.test", `127.0.0.1:${server.port}/canary`);
 
-/** Creates a page with a frame for each body. The sandbox has no `allow-modals`, so that no dialog blocks the page. */
+/** Creates a page with a frame for each body. The sandbox has no `allow-modals`, so no dialog can block the page. */
 function createHarness(bodies: string[]): string {
   const frames = bodies.map((body, index) => {
     const head = `<!doctype html><script>alert = prompt = () => parent.hit(${index})</script><body>`;
     return `<iframe sandbox="allow-scripts allow-same-origin allow-forms allow-popups" srcdoc="${(head + body).replaceAll("&", "&amp;").replaceAll('"', "&quot;")}"></iframe>`;
   });
-  return `<!doctype html><meta charset=utf-8><script>${harness}</script>${frames.join("\n")}`;
+  return `<!doctype html><meta charset=utf-8><script>${harnessScript}</script>${frames.join("\n")}`;
 }
 
-/** Opens a page with a frame for each body. @returns the indexes of bodies that ran a script, and the loaded paths. */
-async function visit(bodies: string[]): Promise<{ hits: number[]; loads: string[] }> {
+/** Opens a page with a frame for each body. @returns the indexes of the bodies that ran a script, and the loaded paths. */
+async function openInChromium(bodies: string[]): Promise<{ hits: number[]; loads: string[] }> {
   report = Promise.withResolvers();
   loads.length = 0;
   pages = { "/": createHarness(bodies) };
@@ -78,18 +78,18 @@ async function visit(bodies: string[]): Promise<{ hits: number[]; loads: string[
 }
 
 test("Chromium runs scripts and loads resources from unsanitized vectors", async () => {
-  const { hits, loads } = await visit(vectors.map((vector) => Bun.markdown.html(insertCanaryUrl(vector))));
+  const { hits, loads } = await openInChromium(xssVectors.map((vector) => Bun.markdown.html(insertCanaryUrl(vector))));
   expect(hits.length).toBeGreaterThan(100);
   expect(loads.length).toBeGreaterThan(5);
 });
 
 test("Chromium runs no scripts and loads no resources from rendered documents", async () => {
-  const bodies = vectors.map(
-    (vector) => /<main>(.*)<\/main>/s.exec(renderPage("t", insertCanaryUrl(vector)))?.[1] ?? "",
+  const bodies = xssVectors.map(
+    (vector) => /<main>(.*)<\/main>/s.exec(renderDocumentPage("t", insertCanaryUrl(vector)))?.[1] ?? "",
   );
   expect(bodies.filter((body) => body.trim() !== "").length).toBeGreaterThan(200);
-  const { hits, loads } = await visit(bodies);
-  expect({ hits: hits.map((index) => vectors[index]), loads }).toEqual({ hits: [], loads: [] });
+  const { hits, loads } = await openInChromium(bodies);
+  expect({ hits: hits.map((index) => xssVectors[index]), loads }).toEqual({ hits: [], loads: [] });
 });
 
 let installation: Installation;
@@ -98,32 +98,32 @@ beforeAll(async () => {
 });
 afterAll(() => installation.remove());
 
-/** Returns whether a paragraph after the vector is rendered. An unclosed comment or `<textarea>` would contain it. */
-const isClosed = (vector: string) => renderPage("t", `${vector}\n\nnext one\n`).includes("<p>next one</p>");
+/** Returns whether a paragraph after the vector is still a paragraph. An unclosed comment or `<textarea>` would contain it. */
+const isClosed = (vector: string) => renderDocumentPage("t", `${vector}\n\nnext one\n`).includes("<p>next one</p>");
 
 test("a page with all vectors loads nothing when the executable serves it", async () => {
   const folder = join(installation.directory, "documents");
   mkdirSync(folder);
-  const closedVectors = vectors.filter(isClosed);
+  const closedVectors = xssVectors.filter(isClosed);
   expect(closedVectors.length).toBeGreaterThan(100);
   const sections = closedVectors.map((vector, index) => `# ${index}\n\n${insertCanaryUrl(vector)}\n\n`);
   writeFileSync(join(folder, "hostile.md"), `${sections.join("")}<img src=//127.0.0.1:${server.port}/canary/last>\n`);
   const parley = await installation.start({ env: { DOCUMENTS_DIR: folder } });
   const json = { email: "ada@example.com", password: TEST_PASSWORD };
   const headers = { "content-type": "application/json" };
-  const registered = await parley.fetch("/api/v1/auth/register", {
+  const registrationResponse = await parley.fetch("/api/v1/auth/register", {
     method: "POST",
     headers,
     body: JSON.stringify(json),
   });
-  const { access_token } = (await registered.json()) as { access_token: string };
-  const get = () =>
+  const { access_token } = (await registrationResponse.json()) as { access_token: string };
+  const fetchHostileDocument = () =>
     parley.fetch("/api/v1/documents/hostile.md", {
       headers: { authorization: `Bearer ${access_token}`, accept: "text/html" },
     });
   let policy: string | null = null;
   fetchDocumentPage = async () => {
-    const { headers, body } = await get();
+    const { headers, body } = await fetchHostileDocument();
     policy = headers.get("content-security-policy");
     return new Response(body, {
       headers: { "content-type": "text/html; charset=utf-8", "content-security-policy": policy ?? "" },

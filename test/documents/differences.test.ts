@@ -9,14 +9,14 @@ const createList = (folder: string | null, files: Record<string, string>) => ({
   hashes: new Map(Object.entries(files)),
 });
 
-function start(folder: string | null) {
+function startReporter(folder: string | null) {
   const lines: Record<string, unknown>[] = [];
   const log = pino({ level: "warn" }, { write: (line: string) => void lines.push(JSON.parse(line)) });
   return { lines, ...createDifferenceReporter({ log, origin: { host: "here", folder } }) };
 }
 
 test("an instance with a different folder is reported immediately, with the number of differences", () => {
-  const { lines, update, report } = start("/a");
+  const { lines, update, report } = startReporter("/a");
   update(createList("/a", { x: "1", y: "1", z: "1" }), [createList(null, { x: "1", y: "2", w: "1" })], 0);
   report(0);
   report(SAME_FOLDER_DELAY_MS);
@@ -26,7 +26,7 @@ test("an instance with a different folder is reported immediately, with the numb
 });
 
 test("different files in the same folder are reported only after a delay, even if the files keep changing", () => {
-  const { lines, update, report } = start("/a");
+  const { lines, update, report } = startReporter("/a");
   const ownList = createList("/a", { x: "1" });
   for (let step = 0; step < 10; step += 1) {
     update(ownList, [createList("/a", { x: String(step + 2) })], (step / 10) * SAME_FOLDER_DELAY_MS);
@@ -39,7 +39,7 @@ test("different files in the same folder are reported only after a delay, even i
 });
 
 test("matching document lists aren't reported, and each new difference is reported", () => {
-  const { lines, update, report } = start("/a");
+  const { lines, update, report } = startReporter("/a");
   const ownList = createList("/a", { x: "1" });
   update(ownList, [createList("/b", { x: "1" })], 0);
   report(SAME_FOLDER_DELAY_MS);

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { startDocuments } from "./start-documents.ts";
 
-const docs = join(import.meta.dir, "../../docs");
+const docsDir = join(import.meta.dir, "../../docs");
 let server: Awaited<ReturnType<typeof startDocuments>>;
 beforeAll(async () => {
   server = await startDocuments();
@@ -12,14 +12,14 @@ afterAll(() => server.stop());
 
 describe("if DOCUMENTS_DIR isn't set, Parley's guides", () => {
   test("are listed, except those for maintainers", async () => {
-    const guides = readdirSync(docs, { recursive: true, encoding: "utf8" }).filter((path) => path.endsWith(".md"));
-    const expected = guides.filter((path) => !path.startsWith("decisions/") && path !== "architecture.md").sort();
-    expect(expected).toContain("getting-started.md");
-    expect((await server.list("")).data.map(({ path }) => path)).toEqual(expected);
+    const guides = readdirSync(docsDir, { recursive: true, encoding: "utf8" }).filter((path) => path.endsWith(".md"));
+    const expectedPaths = guides.filter((path) => !path.startsWith("decisions/") && path !== "architecture.md").sort();
+    expect(expectedPaths).toContain("getting-started.md");
+    expect((await server.list("")).data.map(({ path }) => path)).toEqual(expectedPaths);
   });
 
   test("are returned unchanged", async () => {
-    const text = readFileSync(join(docs, "realtime.md"), "utf8");
+    const text = readFileSync(join(docsDir, "realtime.md"), "utf8");
     expect(await (await server.get("/realtime.md")).text()).toBe(text);
     expect((await server.get("/decisions/README.md")).status).toBe(404);
     expect((await server.getRaw("%2e%2e%2fpackage.json")).status).toBe(404);

@@ -36,12 +36,12 @@ title: '</title> 1 < 2 & "x"'
   "deep.md": `${">".repeat(100_000)} <b>deep</b>`,
 });
 let server: Awaited<ReturnType<typeof startDocuments>>;
-let hostile: Response;
+let hostileResponse: Response;
 let page: string;
 beforeAll(async () => {
   server = await startDocuments(folder.path);
-  hostile = await server.get("/hostile.md", { accept: "text/html" });
-  page = await hostile.text();
+  hostileResponse = await server.get("/hostile.md", { accept: "text/html" });
+  page = await hostileResponse.text();
 });
 afterAll(async () => {
   await server.stop();
@@ -92,14 +92,14 @@ describe("the page of a hostile document", () => {
   });
 
   test("has a CSP that allows only the page's own style", () => {
-    const policy = hostile.headers.get("content-security-policy") ?? "";
+    const policy = hostileResponse.headers.get("content-security-policy") ?? "";
     const style = /<style>(.*?)<\/style>/s.exec(page)?.[1] ?? "";
     const hash = new Bun.CryptoHasher("sha256").update(style).digest("base64");
     expect(style).not.toBe("");
     expect(policy).toBe(
       `default-src 'none'; style-src 'sha256-${hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`,
     );
-    expect(hostile.headers.get("x-content-type-options")).toBe("nosniff");
+    expect(hostileResponse.headers.get("x-content-type-options")).toBe("nosniff");
   });
 });
 
@@ -116,10 +116,13 @@ test("the heading IDs in a page match the slugs in the JSON format", async () =>
   ]);
 });
 
-test.each(["long.md", "deep.md"])("%s is quickly rendered as source text", async (path) => {
-  const startedAtMs = performance.now();
-  const body = await (await server.get(`/${path}`, { accept: "text/html" })).text();
-  expect(body).toContain('<pre class="plain">');
-  expect(body).not.toContain("<b>deep");
-  expect(performance.now() - startedAtMs).toBeLessThan(5_000);
-});
+test.each(["long.md", "deep.md"])(
+  "%s, which is expensive to render, is shown as source text within 5 seconds",
+  async (path) => {
+    const startedAtMs = performance.now();
+    const body = await (await server.get(`/${path}`, { accept: "text/html" })).text();
+    expect(body).toContain('<pre class="plain">');
+    expect(body).not.toContain("<b>deep");
+    expect(performance.now() - startedAtMs).toBeLessThan(5_000);
+  },
+);

@@ -15,7 +15,7 @@ const INDEX_TIMEOUT_MS = 4_000;
 type Server = Awaited<ReturnType<typeof startDocuments>>;
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {
-  for (const step of cleanups.splice(0).reverse()) await step();
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 
 function createTestFolder(files: Record<string, string | Uint8Array> = {}) {
@@ -24,7 +24,7 @@ function createTestFolder(files: Record<string, string | Uint8Array> = {}) {
   return folder;
 }
 
-async function start(folder: string, shared?: Parameters<typeof startDocuments>[1]): Promise<Server> {
+async function startServer(folder: string, shared?: Parameters<typeof startDocuments>[1]): Promise<Server> {
   const server = await startDocuments(folder, shared);
   cleanups.push(server.stop);
   return server;
@@ -33,7 +33,7 @@ async function start(folder: string, shared?: Parameters<typeof startDocuments>[
 const searchPaths = async (server: Server, q: string) =>
   (await server.list(`?q=${encodeURIComponent(q)}`)).data.map(({ path }) => path);
 const listPaths = async (server: Server) => (await server.list("")).data.map(({ path }) => path);
-/** Lists the rows with their transaction IDs, which every write changes. */
+/** Lists the paths of all rows with their transaction IDs, which every write changes. */
 const listRowVersions = async ({ database }: Server) =>
   (await database<{ path: string; xmin: string }[]>`select path, xmin::text from documents order by path`).map(
     ({ path, xmin }) => `${path} ${xmin}`,
@@ -42,8 +42,8 @@ const listRowVersions = async ({ database }: Server) =>
 describe("a file change", () => {
   test("is indexed without rewriting the rows of unchanged files", async () => {
     const folder = createTestFolder({ "a.md": "# Apple", "b.md": "# Banana", "sub/c.md": "# Cherry" });
-    const server = await start(folder.path);
-    const before = await listRowVersions(server);
+    const server = await startServer(folder.path);
+    const versionsBefore = await listRowVersions(server);
 
     folder.write("d.md", "# Date");
     folder.write("b.md", "# Blackberry");
@@ -56,9 +56,9 @@ describe("a file change", () => {
       "d.md",
       "e.md",
     ]);
-    const after = await listRowVersions(server);
-    expect(after[0]).toBe(before[0] ?? "none");
-    expect(after[1]).not.toBe(before[1] ?? "none");
+    const versionsAfter = await listRowVersions(server);
+    expect(versionsAfter[0]).toBe(versionsBefore[0] ?? "none");
+    expect(versionsAfter[1]).not.toBe(versionsBefore[1] ?? "none");
 
     rmSync(join(folder.path, "a.md"));
     await server.documents.rescan();
@@ -68,7 +68,7 @@ describe("a file change", () => {
 
   test("appears in the returned document immediately, before it is indexed", async () => {
     const folder = createTestFolder({ "a.md": "# Old" });
-    const server = await start(folder.path);
+    const server = await startServer(folder.path);
     folder.write("a.md", "# New");
     expect(await (await server.get("/a.md")).text()).toBe("# New");
     folder.write("b.md", "# Newer");
@@ -81,7 +81,7 @@ describe("a file change", () => {
     const folder = createTestFolder({ "a.md": "# Apple", "next.txt": "# Grape" });
     const fixedTime = new Date("2026-01-01T00:00:00Z");
     for (const name of ["a.md", "next.txt"]) utimesSync(join(folder.path, name), fixedTime, fixedTime);
-    const server = await start(folder.path);
+    const server = await startServer(folder.path);
     renameSync(join(folder.path, "next.txt"), join(folder.path, "a.md"));
     await server.documents.rescan();
     expect(await searchPaths(server, "grape")).toEqual(["a.md"]);
@@ -89,16 +89,16 @@ describe("a file change", () => {
 
   test("that affects only the modification time updates the time in the document list", async () => {
     const folder = createTestFolder({ "a.md": "# Apple" });
-    const server = await start(folder.path);
+    const server = await startServer(folder.path);
     const fixedTime = new Date("2026-01-01T00:00:00Z");
     utimesSync(join(folder.path, "a.md"), fixedTime, fixedTime);
     await server.documents.rescan();
     expect((await server.list("")).data[0]?.updated_at).toBe("2026-01-01T00:00:00.000Z");
   });
 
-  test("is required for a scan to query the database", async () => {
+  test("is the only reason for a scan to query the database", async () => {
     const folder = createTestFolder({ "a.md": "# Apple" });
-    const server = await start(folder.path);
+    const server = await startServer(folder.path);
     await server.database.end();
     await server.documents.rescan();
     folder.write("a.md", "# Pear");
@@ -107,7 +107,7 @@ describe("a file change", () => {
 
   test("is found by the next scan unless the indexer has been stopped", async () => {
     const folder = createTestFolder({ "a.md": "# Apple" });
-    const server = await start(folder.path);
+    const server = await startServer(folder.path);
     await server.documents.start();
     folder.write("b.md", "# Banana");
     const deadlineMs = performance.now() + INDEX_TIMEOUT_MS;
@@ -121,58 +121,67 @@ describe("a file change", () => {
 });
 
 describe("several instances with one database", () => {
-  test("that start at the same time index each file once", async () => {
-    const shared = await createTestDatabase(8);
-    cleanups.push(() => shared.database.end());
+  test("index each file once, even if they start at the same time", async () => {
+    const sharedDatabase = await createTestDatabase(8);
+    cleanups.push(() => sharedDatabase.database.end());
     const files = Object.fromEntries(Array.from({ length: 50 }, (_, index) => [`f${index}.md`, `# Fruit ${index}`]));
     const folders = [createTestFolder(files), createTestFolder(files), createTestFolder(files)];
-    const servers = await Promise.all(folders.map(({ path: folder }) => start(folder, shared)));
+    const servers = await Promise.all(folders.map(({ path: folder }) => startServer(folder, sharedDatabase)));
     for (const server of servers) expect((await listPaths(server)).length).toBe(50);
-    const [passages] = await shared.database`select count(*)::int as count from document_passages`;
+    const [passages] = await sharedDatabase.database`select count(*)::int as count from document_passages`;
     expect(passages?.count).toBe(0);
-    const before = await listRowVersions(servers[0] as Server);
+    const versionsBefore = await listRowVersions(servers[0] as Server);
     for (const server of servers) await server.documents.rescan();
-    expect(await listRowVersions(servers[0] as Server)).toEqual(before);
+    expect(await listRowVersions(servers[0] as Server)).toEqual(versionsBefore);
   });
 
   test("find a document that another instance indexed", async () => {
-    const shared = await createTestDatabase(8);
-    cleanups.push(() => shared.database.end());
+    const sharedDatabase = await createTestDatabase(8);
+    cleanups.push(() => sharedDatabase.database.end());
     const folder = createTestFolder({ "a.md": "# Apple" });
-    const [first, second] = [await start(folder.path, shared), await start(folder.path, shared)];
+    const [firstServer, secondServer] = [
+      await startServer(folder.path, sharedDatabase),
+      await startServer(folder.path, sharedDatabase),
+    ];
     folder.write("b.md", "# Banana");
-    await first.documents.rescan();
-    expect(await searchPaths(second, "banana")).toEqual(["b.md"]);
-    await second.documents.rescan();
-    expect(await listPaths(first)).toEqual(["a.md", "b.md"]);
+    await firstServer.documents.rescan();
+    expect(await searchPaths(secondServer, "banana")).toEqual(["b.md"]);
+    await secondServer.documents.rescan();
+    expect(await listPaths(firstServer)).toEqual(["a.md", "b.md"]);
   });
 
-  test("find changed documents when a search is repeated, on every page", async () => {
-    const shared = await createTestDatabase(8);
-    cleanups.push(() => shared.database.end());
+  test("find changed documents on every page of a repeated search", async () => {
+    const sharedDatabase = await createTestDatabase(8);
+    cleanups.push(() => sharedDatabase.database.end());
     const folder = createTestFolder({ "a.md": "# Apple", "b.md": "# Apple pie", "c.md": "Some text, and an apple." });
-    const [first, second] = [await start(folder.path, shared), await start(folder.path, shared)];
-    const page = await second.list("?q=apple&limit=2");
+    const [firstServer, secondServer] = [
+      await startServer(folder.path, sharedDatabase),
+      await startServer(folder.path, sharedDatabase),
+    ];
+    const page = await secondServer.list("?q=apple&limit=2");
     expect(page.data.map(({ path, snippet }) => [path, snippet])).toEqual([
       ["a.md", ""],
       ["b.md", ""],
     ]);
-    const next = `?q=apple&limit=2&cursor=${page.next_cursor}`;
-    expect((await second.list(next)).data.map(({ path }) => path)).toEqual(["c.md"]);
+    const nextPageQuery = `?q=apple&limit=2&cursor=${page.next_cursor}`;
+    expect((await secondServer.list(nextPageQuery)).data.map(({ path }) => path)).toEqual(["c.md"]);
     folder.write("c.md", "An apple a day.");
     folder.write("d.md", "Another text, and another apple, and no other fruit.");
-    await first.documents.rescan();
-    const changedResults = (await second.list(next)).data;
+    await firstServer.documents.rescan();
+    const changedResults = (await secondServer.list(nextPageQuery)).data;
     expect(changedResults.map(({ path }) => path)).toEqual(["c.md", "d.md"]);
     expect(changedResults[0]?.snippet).toBe("An <mark>apple</mark> a day");
   });
 
-  test("serve only the new folder after a restart with another folder", async () => {
-    const shared = await createTestDatabase(8);
-    cleanups.push(() => shared.database.end());
-    const before = await start(createTestFolder({ "a.md": "# Apple", "b.md": "# Banana" }).path, shared);
-    await before.documents.stop();
-    const server = await start(createTestFolder({ "b.md": "# Blueberry" }).path, shared);
+  test("serve only the new folder after a restart with a different folder", async () => {
+    const sharedDatabase = await createTestDatabase(8);
+    cleanups.push(() => sharedDatabase.database.end());
+    const previousServer = await startServer(
+      createTestFolder({ "a.md": "# Apple", "b.md": "# Banana" }).path,
+      sharedDatabase,
+    );
+    await previousServer.documents.stop();
+    const server = await startServer(createTestFolder({ "b.md": "# Blueberry" }).path, sharedDatabase);
     expect(await listPaths(server)).toEqual(["b.md"]);
     expect(await searchPaths(server, "blueberry")).toEqual(["b.md"]);
     expect(await searchPaths(server, "apple or banana")).toEqual([]);
@@ -180,9 +189,9 @@ describe("several instances with one database", () => {
 });
 
 describe("the indexer", () => {
-  test("leaves the index unchanged until an unavailable folder is available again", async () => {
+  test("leaves the index unchanged while the folder is unavailable", async () => {
     const folder = createTestFolder({ "a.md": "# Apple" });
-    const server = await start(folder.path);
+    const server = await startServer(folder.path);
     renameSync(folder.path, `${folder.path}.moved`);
     expect(server.documents.rescan()).rejects.toThrow();
     expect(await listPaths(server)).toEqual(["a.md"]);
@@ -224,7 +233,7 @@ describe("limits", () => {
       [`${createNestedPath(PATH_DEPTH_MAX)}/out.md`]: "# Out",
       [`${"n".repeat(250)}/${"n".repeat(240)}.md`]: "# Long name",
     });
-    const server = await start(folder.path);
+    const server = await startServer(folder.path);
     expect(await listPaths(server)).toEqual(["a.md", `${createNestedPath(PATH_DEPTH_MAX - 1)}/in.md`]);
     expect((await server.get(`/${createNestedPath(PATH_DEPTH_MAX)}/out.md`)).status).toBe(404);
     const { skipped } = await createFolderSource(folder.path).list();
@@ -235,7 +244,7 @@ describe("limits", () => {
     ]);
   });
 
-  test("if there are too many files, the first ones are listed", async () => {
+  test("if there are too many files, only the first files are listed", async () => {
     const folder = createTestFolder();
     for (let index = 0; index <= FILES_MAX; index++) folder.write(`${String(index).padStart(6, "0")}.md`, "");
     const { entries, skipped } = await createFolderSource(folder.path).list();
@@ -247,7 +256,7 @@ describe("limits", () => {
     const folder = createTestFolder({ "a.md": "# Apple" });
     mkdirSync(join(folder.path, "sub"));
     symlinkSync("..", join(folder.path, "sub/up"));
-    const server = await start(folder.path);
+    const server = await startServer(folder.path);
     expect(await listPaths(server)).toEqual(["a.md"]);
     expect((await server.get("/sub/up/a.md")).status).toBe(404);
   });
@@ -273,7 +282,7 @@ describe("limits", () => {
       "empty.md": "",
     });
     const startedAtMs = performance.now();
-    const server = await start(folder.path);
+    const server = await startServer(folder.path);
     expect(performance.now() - startedAtMs).toBeLessThan(30_000);
     expect((await server.list("")).data.length).toBe(16);
     const headings = (await server.list("")).data.find(({ path }) => path === "headings.md")?.headings;

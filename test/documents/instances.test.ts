@@ -10,14 +10,14 @@ import { createFolder } from "./start-documents.ts";
 
 const EXPIRY_TIMEOUT_MS = 20_000;
 const LIST_TTL_MS = 400;
-/** Instances report every scan and don't expire during a test. */
-const nonExpiringTimes = { reportMs: 0, listTtlMs: 60_000 };
-const expiringTimes = { reportMs: 0, listTtlMs: LIST_TTL_MS };
+/** Instances report after every scan, and their reports don't expire during a test. */
+const timesWithoutExpiry = { reportMs: 0, listTtlMs: 60_000 };
+const timesWithExpiry = { reportMs: 0, listTtlMs: LIST_TTL_MS };
 
 type Folder = ReturnType<typeof createFolder>;
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {
-  for (const step of cleanups.splice(0).reverse()) await step();
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 
 function createTestFolder(files: Record<string, string>): Folder {
@@ -35,7 +35,7 @@ async function createSharedIndex() {
   const { database } = shared;
 
   /** Creates an indexer that records its warnings. `name` is the folder's path in its reports. */
-  function addInstance({ path: folder }: Folder, { name = folder, times = nonExpiringTimes } = {}) {
+  function addInstance({ path: folder }: Folder, { name = folder, times = timesWithoutExpiry } = {}) {
     const warnings: string[] = [];
     const log = pino({ level: "warn" }, { write: (line: string) => void warnings.push(JSON.parse(line).msg) });
     return { ...createIndexer({ database, source: createFolderSource(folder), folder: name, times, log }), warnings };
@@ -55,17 +55,20 @@ describe("instances with different folders", () => {
       createTestFolder(createFiles("many", 30)),
       createTestFolder(createFiles("few", 2)),
     ];
-    const first = await startApp({ database: shared, config: { DOCUMENTS_DIR: largeFolder.path } });
-    cleanups.push(first.stop);
-    const { access_token: token } = await first.register();
+    const firstInstance = await startApp({ database: shared, config: { DOCUMENTS_DIR: largeFolder.path } });
+    cleanups.push(firstInstance.stop);
+    const { access_token: token } = await firstInstance.register();
     const countResults = async (q: string) =>
-      ((await (await first.fetch(`/api/v1/documents?q=${q}&limit=100`, { token })).json()) as { data: unknown[] }).data
-        .length;
+      (
+        (await (await firstInstance.fetch(`/api/v1/documents?q=${q}&limit=100`, { token })).json()) as {
+          data: unknown[];
+        }
+      ).data.length;
     expect(await countResults("many")).toBe(30);
 
-    const second = await startApp({ database: shared, config: { DOCUMENTS_DIR: smallFolder.path } });
+    const secondInstance = await startApp({ database: shared, config: { DOCUMENTS_DIR: smallFolder.path } });
     expect([await countResults("many"), await countResults("few")]).toEqual([30, 2]);
-    await second.stop();
+    await secondInstance.stop();
     const deadlineMs = performance.now() + EXPIRY_TIMEOUT_MS;
     while ((await countResults("few")) > 0 && performance.now() < deadlineMs) await Bun.sleep(100);
     expect([await countResults("many"), await countResults("few")]).toEqual([30, 0]);
@@ -74,51 +77,51 @@ describe("instances with different folders", () => {
   test("log one warning per difference", async () => {
     const { addInstance } = await createSharedIndex();
     const smallFolder = createTestFolder(createFiles("few", 2));
-    const first = addInstance(createTestFolder(createFiles("many", 30)));
-    await first.scan();
-    expect(first.warnings).toEqual([]);
-    const second = addInstance(smallFolder);
+    const firstInstance = addInstance(createTestFolder(createFiles("many", 30)));
+    await firstInstance.scan();
+    expect(firstInstance.warnings).toEqual([]);
+    const secondInstance = addInstance(smallFolder);
     for (let round = 0; round < 3; round += 1) {
-      await second.scan();
-      await first.scan();
+      await secondInstance.scan();
+      await firstInstance.scan();
       smallFolder.write("few0.md", `# Changed ${round}`);
     }
-    expect(first.warnings).toHaveLength(1);
-    expect(second.warnings).toHaveLength(1);
-    expect(first.warnings[0]).toContain(smallFolder.path);
-    expect(first.warnings[0]).toContain("Give all instances the same DOCUMENTS_DIR");
-    await second.removeList();
-    await first.scan();
+    expect(firstInstance.warnings).toHaveLength(1);
+    expect(secondInstance.warnings).toHaveLength(1);
+    expect(firstInstance.warnings[0]).toContain(smallFolder.path);
+    expect(firstInstance.warnings[0]).toContain("Give all instances the same DOCUMENTS_DIR");
+    await secondInstance.removeList();
+    await firstInstance.scan();
     await addInstance(smallFolder).scan();
-    await first.scan();
-    expect(first.warnings).toHaveLength(2);
+    await firstInstance.scan();
+    expect(firstInstance.warnings).toHaveLength(2);
   });
 
-  test("delete a stopped instance's documents in the scan after their next report", async () => {
+  test("delete a stopped instance's documents in their first scan after their own next report", async () => {
     const { addInstance, listPaths } = await createSharedIndex();
     const times = { reportMs: 300, listTtlMs: 60_000 };
-    const first = addInstance(createTestFolder(createFiles("many", 3)), { times });
-    const second = addInstance(createTestFolder(createFiles("few", 2)), { times });
-    await first.scan();
-    await second.scan();
-    await second.removeList();
+    const firstInstance = addInstance(createTestFolder(createFiles("many", 3)), { times });
+    const secondInstance = addInstance(createTestFolder(createFiles("few", 2)), { times });
+    await firstInstance.scan();
+    await secondInstance.scan();
+    await secondInstance.removeList();
     await Bun.sleep(400);
-    expect(await first.report()).toBe(true);
-    await first.scan();
+    expect(await firstInstance.report()).toBe(true);
+    await firstInstance.scan();
     expect(await listPaths()).toHaveLength(3);
-    expect(await first.report()).toBe(false);
+    expect(await firstInstance.report()).toBe(false);
   });
 
   test("restore documents that another instance deleted", async () => {
     const { database, addInstance, listPaths } = await createSharedIndex();
-    const first = addInstance(createTestFolder(createFiles("many", 30)));
-    const second = addInstance(createTestFolder(createFiles("few", 2)));
-    await first.scan();
-    // The second instance doesn't know the first instance, as if the first instance's report had expired.
+    const firstInstance = addInstance(createTestFolder(createFiles("many", 30)));
+    const secondInstance = addInstance(createTestFolder(createFiles("few", 2)));
+    await firstInstance.scan();
+    // The second instance doesn't know about the first instance, as if the first instance's report had expired.
     await database`delete from document_lists`;
-    await second.scan();
+    await secondInstance.scan();
     expect(await listPaths()).toEqual(["few0.md", "few1.md"]);
-    await first.scan();
+    await firstInstance.scan();
     expect(await listPaths()).toHaveLength(32);
   });
 });
@@ -132,24 +135,24 @@ describe("instances with the same folder", () => {
     ];
     const hourAgo = new Date(Date.now() - 3_600_000);
     utimesSync(join(outdatedFolder.path, "a.md"), hourAgo, hourAgo);
-    const first = addInstance(outdatedFolder, { name: "/documents" });
-    const second = addInstance(updatedFolder, { name: "/documents" });
-    await first.scan();
-    await second.scan();
+    const firstInstance = addInstance(outdatedFolder, { name: "/documents" });
+    const secondInstance = addInstance(updatedFolder, { name: "/documents" });
+    await firstInstance.scan();
+    await secondInstance.scan();
     for (let round = 0; round < 3; round += 1) {
-      await first.scan();
-      await second.scan();
+      await firstInstance.scan();
+      await secondInstance.scan();
       expect(await findTitle("a.md")).toBe("New");
     }
     expect(await listPaths()).toEqual(["a.md", "b.md", "gone.md"]);
-    // Now the outdated folder is updated.
+    // Updates the outdated folder.
     outdatedFolder.write("a.md", "# New");
     outdatedFolder.write("b.md", "# B");
     rmSync(join(outdatedFolder.path, "gone.md"));
-    await first.scan();
-    await second.scan();
+    await firstInstance.scan();
+    await secondInstance.scan();
     expect(await listPaths()).toEqual(["a.md", "b.md"]);
-    expect([...first.warnings, ...second.warnings]).toEqual([]);
+    expect([...firstInstance.warnings, ...secondInstance.warnings]).toEqual([]);
   });
 
   test("serve the old files again after a rollback", async () => {
@@ -160,13 +163,13 @@ describe("instances with the same folder", () => {
     ];
     const hourAgo = new Date(Date.now() - 3_600_000);
     utimesSync(join(outdatedFolder.path, "a.md"), hourAgo, hourAgo);
-    const first = addInstance(outdatedFolder, { name: "/documents" });
-    const second = addInstance(updatedFolder, { name: "/documents" });
-    await first.scan();
-    await second.scan();
-    await first.scan();
-    await second.removeList();
-    await first.scan();
+    const firstInstance = addInstance(outdatedFolder, { name: "/documents" });
+    const secondInstance = addInstance(updatedFolder, { name: "/documents" });
+    await firstInstance.scan();
+    await secondInstance.scan();
+    await firstInstance.scan();
+    await secondInstance.removeList();
+    await firstInstance.scan();
     expect(await listPaths()).toEqual(["a.md"]);
     expect(await findTitle("a.md")).toBe("Old");
   });
@@ -174,12 +177,12 @@ describe("instances with the same folder", () => {
   test("delete a document after its file is deleted", async () => {
     const { addInstance, listPaths } = await createSharedIndex();
     const folder = createTestFolder({ "a.md": "# A", "b.md": "# B" });
-    const [first, second] = [addInstance(folder), addInstance(folder)];
-    await first.scan();
-    await second.scan();
+    const [firstInstance, secondInstance] = [addInstance(folder), addInstance(folder)];
+    await firstInstance.scan();
+    await secondInstance.scan();
     rmSync(join(folder.path, "b.md"));
-    await first.scan();
-    await second.scan();
+    await firstInstance.scan();
+    await secondInstance.scan();
     expect(await listPaths()).toEqual(["a.md"]);
   });
 });
@@ -187,11 +190,11 @@ describe("instances with the same folder", () => {
 describe("the documents of an instance", () => {
   test("are deleted if it stops reporting", async () => {
     const { addInstance, listPaths } = await createSharedIndex();
-    const first = addInstance(createTestFolder(createFiles("many", 3)), { times: expiringTimes });
-    await addInstance(createTestFolder(createFiles("few", 2)), { times: expiringTimes }).scan();
+    const firstInstance = addInstance(createTestFolder(createFiles("many", 3)), { times: timesWithExpiry });
+    await addInstance(createTestFolder(createFiles("few", 2)), { times: timesWithExpiry }).scan();
     const deadlineMs = performance.now() + EXPIRY_TIMEOUT_MS;
     while (performance.now() < deadlineMs) {
-      await first.scan();
+      await firstInstance.scan();
       if ((await listPaths()).length === 3) break;
       await Bun.sleep(20);
     }
@@ -222,12 +225,12 @@ describe("the documents of an instance", () => {
 
   test("are kept if no instance could report, for example because the database was unavailable", async () => {
     const { addInstance, listPaths } = await createSharedIndex();
-    const first = addInstance(createTestFolder(createFiles("many", 3)), { times: expiringTimes });
-    const second = addInstance(createTestFolder(createFiles("few", 2)), { times: expiringTimes });
-    await first.scan();
-    await second.scan();
+    const firstInstance = addInstance(createTestFolder(createFiles("many", 3)), { times: timesWithExpiry });
+    const secondInstance = addInstance(createTestFolder(createFiles("few", 2)), { times: timesWithExpiry });
+    await firstInstance.scan();
+    await secondInstance.scan();
     await Bun.sleep(2 * LIST_TTL_MS);
-    await first.scan();
+    await firstInstance.scan();
     expect(await listPaths()).toHaveLength(5);
   });
 });
@@ -252,11 +255,11 @@ describe("an empty folder", () => {
 
   test("doesn't delete another instance's documents", async () => {
     const { addInstance, listPaths } = await createSharedIndex();
-    const first = addInstance(createTestFolder(createFiles("many", 20)));
-    await first.scan();
+    const firstInstance = addInstance(createTestFolder(createFiles("many", 20)));
+    await firstInstance.scan();
     const emptyInstance = addInstance(createTestFolder({}));
     await emptyInstance.scan();
-    await first.removeList();
+    await firstInstance.removeList();
     await emptyInstance.scan();
     expect(await listPaths()).toHaveLength(20);
   });

@@ -65,7 +65,7 @@ describe("the list of documents", () => {
     expect((await server.list("/")).data.length).toBe(5);
   });
 
-  test("is returned as 304 until it changes", async () => {
+  test("returns 304 until it changes", async () => {
     const etag = (await server.get("")).headers.get("etag") ?? "";
     expect((await server.get("", { "if-none-match": etag })).status).toBe(304);
     expect((await server.get("", { "if-none-match": '"other"' })).status).toBe(200);
@@ -88,7 +88,7 @@ describe("the list of documents", () => {
 
   test("requires authentication, and so does each document", async () => {
     for (const path of ["", "?q=beta", "/b.md", "/a/z.md"]) {
-      const response = await server.get(path, { authorization: "Bearer wrong" });
+      const response = await server.get(path, { authorization: "Bearer invalid" });
       expect([path, response.status]).toEqual([path, 401]);
     }
   });

@@ -6,10 +6,10 @@ import { FILE_BYTES_MAX } from "../../src/modules/documents/source.ts";
 import { createFolder, startDocuments } from "./start-documents.ts";
 
 const SECRET = "the secret outside the folder";
-const text = "# Über uns\n\nHello *world*.\n";
+const aboutText = "# Über uns\n\nHello *world*.\n";
 const outsideFolder = mkdtempSync(join(tmpdir(), "parley-outside-"));
 const folder = createFolder({
-  "about.md": text,
+  "about.md": aboutText,
   "guides/deep/start.md": "# Start",
   "100% sure.md": "# Percent",
   "a+b & c.md": "# Signs",
@@ -44,13 +44,13 @@ afterAll(async () => {
 });
 
 describe("a document", () => {
-  test("is returned as Markdown by default, unchanged", async () => {
+  test("is returned unchanged as Markdown by default", async () => {
     for (const accept of ["", "*/*", "text/*", "text/markdown;variant=GFM", "text/html;q=0.5, text/markdown"]) {
       const response = await server.get("/about.md", accept ? { accept } : {});
       expect(response.status).toBe(200);
       expect(response.headers.get("content-type")).toBe("text/markdown; charset=utf-8");
       expect(response.headers.get("vary")?.toLowerCase()).toContain("accept");
-      expect(await response.text()).toBe(text);
+      expect(await response.text()).toBe(aboutText);
     }
   });
 
@@ -60,10 +60,10 @@ describe("a document", () => {
     expect(await response.json()).toEqual({
       path: "about.md",
       title: "Über uns",
-      size: Buffer.byteLength(text),
+      size: Buffer.byteLength(aboutText),
       updated_at: expect.stringMatching(/^20\d\d-.*Z$/),
       headings: [{ level: 1, text: "Über uns", slug: "über-uns" }],
-      content: text,
+      content: aboutText,
     });
   });
 
@@ -83,12 +83,12 @@ describe("a document", () => {
     },
   );
 
-  test("has a separate ETag in each format, and is returned as 304 until it changes", async () => {
-    const tags = new Set<string>();
+  test("has a separate ETag in each format, and returns 304 until it changes", async () => {
+    const etags = new Set<string>();
     for (const accept of ["text/markdown", "application/json", "text/html"]) {
-      const first = await server.get("/about.md", { accept });
-      const etag = first.headers.get("etag") ?? "";
-      tags.add(etag);
+      const firstResponse = await server.get("/about.md", { accept });
+      const etag = firstResponse.headers.get("etag") ?? "";
+      etags.add(etag);
       const cachedResponse = await server.get("/about.md", { accept, "if-none-match": `"x", W/${etag}` });
       expect([cachedResponse.status, await cachedResponse.text(), cachedResponse.headers.get("etag")]).toEqual([
         304,
@@ -98,7 +98,7 @@ describe("a document", () => {
       expect(cachedResponse.headers.get("vary")?.toLowerCase()).toContain("accept");
       expect((await server.get("/about.md", { accept, "if-none-match": '"x"' })).status).toBe(200);
     }
-    expect(tags.size).toBe(3);
+    expect(etags.size).toBe(3);
   });
 
   test.each([
@@ -107,7 +107,7 @@ describe("a document", () => {
     ["guides/deep%2Fstart.md", "# Start"],
     ["100%25%20sure.md", "# Percent"],
     ["a+b%20&%20c.md", "# Signs"],
-    ["guides/../about.md", text],
+    ["guides/../about.md", aboutText],
     ["mounted.md", "# Mounted"],
   ])("can be requested at %p", async (path, content) => {
     expect(await server.getRaw(path)).toEqual({ status: 200, body: content });
@@ -189,7 +189,7 @@ describe("a document", () => {
   });
 });
 
-test("a link isn't followed if it points outside the folder after it was indexed", async () => {
+test("a link that was changed to point outside the folder after it was indexed isn't followed", async () => {
   const linkFolder = createFolder({ "a.md": "# A" });
   symlinkSync("a.md", join(linkFolder.path, "b.md"));
   const linkServer = await startDocuments(linkFolder.path);

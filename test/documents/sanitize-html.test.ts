@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { type DefaultTreeAdapterTypes, parse, parseFragment } from "parse5";
-import { HTML_SOURCE_CHARS_MAX, renderPage } from "../../src/modules/documents/html-page.ts";
+import { HTML_SOURCE_CHARS_MAX, renderDocumentPage } from "../../src/modules/documents/html-page.ts";
 import { DEPTH_MAX } from "../../src/modules/documents/parse-html.ts";
 import { isSafeLink, sanitizeHtml } from "../../src/modules/documents/sanitize-html.ts";
-import { vectors } from "./xss-vectors.ts";
+import { xssVectors } from "./xss-vectors.ts";
 
 type Node = DefaultTreeAdapterTypes.Node;
 type Element = DefaultTreeAdapterTypes.Element;
@@ -51,24 +51,24 @@ function isHarmlessUrl(url: string): boolean {
 }
 
 test("there are more than 300 distinct attack vectors", () => {
-  expect(new Set(vectors).size).toBeGreaterThan(300);
+  expect(new Set(xssVectors).size).toBeGreaterThan(300);
 });
 
 describe("attack vectors", () => {
-  test.each(vectors.map((vector, index) => [index, vector] as const))(
+  test.each(xssVectors.map((vector, index) => [index, vector] as const))(
     "are sanitized in a page: %i, %j",
     (_, vector) => {
-      const elements = listElements(parse(renderPage(vector, vector)));
+      const elements = listElements(parse(renderDocumentPage(vector, vector)));
       const isInHead = ({ parentNode }: Element) =>
         parentNode !== null && "tagName" in parentNode && parentNode.tagName === "head";
-      // The vector has added nothing to the head.
+      // The vector must not add anything to the head.
       expect(elements.filter(isInHead).map(({ tagName }) => tagName)).toEqual(["meta", "meta", "title", "style"]);
       expect(findHarmfulParts(elements.filter((element) => !isInHead(element)))).toEqual([]);
     },
   );
 
   test("are sanitized as raw HTML, and sanitizing the sanitized HTML again doesn't change it", () => {
-    for (const vector of vectors) {
+    for (const vector of xssVectors) {
       const sanitized = sanitizeHtml(vector, { createAnchors: (found) => found.map(() => "x") }) ?? "";
       expect(findHarmfulParts(listElements(parseFragment(sanitized)))).toEqual([]);
       const listTagNames = (html: string) => listElements(parseFragment(html)).map(({ tagName }) => tagName);
@@ -77,13 +77,16 @@ describe("attack vectors", () => {
     }
   });
 
-  test("are mostly recognized as harmful if they aren't sanitized", () => {
-    const detected = vectors.filter((vector) => findHarmfulParts(listElements(parseFragment(vector))).length > 0);
-    expect(detected.length).toBeGreaterThan(200);
+  test("are mostly recognized as harmful by this test if they aren't sanitized", () => {
+    const detectedVectors = xssVectors.filter(
+      (vector) => findHarmfulParts(listElements(parseFragment(vector))).length > 0,
+    );
+    expect(detectedVectors.length).toBeGreaterThan(200);
   });
 });
 
-const render = (markdown: string): string => /<main>\n(.*)<\/main>/s.exec(renderPage("t", markdown))?.[1]?.trim() ?? "";
+const renderMain = (markdown: string): string =>
+  /<main>\n(.*)<\/main>/s.exec(renderDocumentPage("t", markdown))?.[1]?.trim() ?? "";
 
 test.each([
   ["press <kbd>Enter <img/src=x onerror=alert(1)>", "<p>press <kbd>Enter &lt;img/src=x onerror=alert(1)></kbd></p>"],
@@ -97,19 +100,19 @@ test.each([
   ["<details><summary>a</summary>b</details>", "<details><summary>a</summary>b</details>"],
   ["<td>cell</td>", "cell"],
   ["<form><input name=a value=b></form>", '<input type="checkbox" disabled>'],
-])("renders %j", (markdown, html) => {
-  expect(render(markdown)).toBe(html);
+])("the harmless parts of %j are rendered", (markdown, html) => {
+  expect(renderMain(markdown)).toBe(html);
 });
 
 test("tables keep their alignment, and task lists their checkboxes", () => {
-  expect(render("|a|b|\n|:-|-:|\n|1|2|")).toContain('<td align="left">1</td><td align="right">2</td>');
-  expect(render("- [x] done\n- [ ] open")).toMatch(
+  expect(renderMain("|a|b|\n|:-|-:|\n|1|2|")).toContain('<td align="left">1</td><td align="right">2</td>');
+  expect(renderMain("- [x] done\n- [ ] open")).toMatch(
     /<li class="task-list-item"><input type="checkbox" [^>]*checked>done/,
   );
 });
 
 test("links to a document's own anchors and headings work", () => {
-  const html = render('<a id="own">x</a>\n\n# Part ü\n\n[a](#own) [b](#part-ü) [c](#part-%C3%BC)');
+  const html = renderMain('<a id="own">x</a>\n\n# Part ü\n\n[a](#own) [b](#part-ü) [c](#part-%C3%BC)');
   expect(html).toContain('id="user-content-own"');
   expect([...html.matchAll(/href="([^"]*)"/g)].map(([, href]) => href)).toEqual([
     "#user-content-own",
@@ -147,9 +150,9 @@ test.each([
 test("splitting the parser's input doesn't change the result", () => {
   const sample = '<b title="😀 &amp; y">😀 &lt;x&gt; &eacute;</b><kbd onclick=x()>z</kbd>';
   const options = { createAnchors: () => [] };
-  const expected = sanitizeHtml(sample, options) ?? "";
+  const expectedHtml = sanitizeHtml(sample, options) ?? "";
   for (let length = 2_048 - sample.length - 1; length <= 2_050; length += 1)
-    expect(sanitizeHtml("x".repeat(length) + sample, options)).toBe("x".repeat(length) + expected);
+    expect(sanitizeHtml("x".repeat(length) + sample, options)).toBe("x".repeat(length) + expectedHtml);
 });
 
 describe("a document that is expensive to render", () => {
@@ -172,13 +175,13 @@ describe("a document that is expensive to render", () => {
   ];
   test.each(slowDocuments)("is shown as source text: %s", (_, markdown) => {
     const startedAtMs = performance.now();
-    expect(renderPage("t", markdown)).toContain('<pre class="plain">');
+    expect(renderDocumentPage("t", markdown)).toContain('<pre class="plain">');
     expect(performance.now() - startedAtMs).toBeLessThan(3_000);
   });
 
-  test("is rendered if it only has many sibling elements", () => {
+  test("is rendered if it has many sibling elements but no deep nesting", () => {
     const siblings = "x<br>".repeat(29_000);
-    expect(render(`<foo>${siblings}</foo>`)).toContain("x<br>x<br>x");
+    expect(renderMain(`<foo>${siblings}</foo>`)).toContain("x<br>x<br>x");
   });
 
   const markers = [
@@ -198,14 +201,14 @@ describe("a document that is expensive to render", () => {
     "# a\n",
     "x ",
   ];
-  test.each(markers)("is rendered within the time limit even if it repeats a marker: %j", (mark) => {
+  test.each(markers)("is rendered within the time limit even if it repeats a marker: %j", (marker) => {
     const startedAtMs = performance.now();
-    expect(renderPage("t", repeatToLimit(mark))).toContain("<main>");
+    expect(renderDocumentPage("t", repeatToLimit(marker))).toContain("<main>");
     expect(performance.now() - startedAtMs).toBeLessThan(3_000);
   });
 
-  test("is rendered if its nesting depth is below the limit", () => {
-    expect(render(`${"> ".repeat(DEPTH_MAX - 10)}x`)).toStartWith("<blockquote>");
-    expect(render(`${"> ".repeat(DEPTH_MAX + 10)}x`)).toStartWith('<pre class="plain">');
+  test("is rendered only if its nesting depth is below the limit", () => {
+    expect(renderMain(`${"> ".repeat(DEPTH_MAX - 10)}x`)).toStartWith("<blockquote>");
+    expect(renderMain(`${"> ".repeat(DEPTH_MAX + 10)}x`)).toStartWith('<pre class="plain">');
   });
 });

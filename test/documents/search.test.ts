@@ -30,29 +30,31 @@ afterAll(async () => {
   folder.remove();
 });
 
-const search = async (q: string) => (await server.list(`?q=${encodeURIComponent(q)}`)).data;
-const searchPaths = async (q: string) => (await search(q)).map(({ path }) => path);
+const searchDocuments = async (q: string) => (await server.list(`?q=${encodeURIComponent(q)}`)).data;
+const searchPaths = async (q: string) => (await searchDocuments(q)).map(({ path }) => path);
 
 describe("a search", () => {
   test("ranks a title above a heading, and a heading above text", async () => {
-    const found = await search("zebras");
-    expect(found.map(({ path }) => path)).toEqual(["title.md", "heading.md", "body.md"]);
-    const ranks = found.map(({ rank }) => rank ?? -1);
+    const results = await searchDocuments("zebras");
+    expect(results.map(({ path }) => path)).toEqual(["title.md", "heading.md", "body.md"]);
+    const ranks = results.map(({ rank }) => rank ?? -1);
     expect(ranks.every((rank) => rank > 0 && rank < 1)).toBe(true);
     expect(ranks).toEqual([...ranks].sort((a, b) => b - a));
   });
 
   test("returns a snippet with the words marked and everything else escaped", async () => {
-    const [found] = await search("needles");
-    expect(found?.snippet).toBe("A <mark>needle</mark> in a &lt; b &amp;&amp; &quot;c&quot; a <mark>needle</mark> x");
-    const [oak] = await search("treasure oak");
-    expect(oak?.path).toBe("long.md");
-    expect(oak?.snippet).toContain("The <mark>treasure</mark> lies under the <mark>oak</mark>");
-    expect(oak?.snippet?.length).toBeLessThan(600);
-    expect((await search("node.js secret"))[0]?.snippet).toContain(
+    const [needleResult] = await searchDocuments("needles");
+    expect(needleResult?.snippet).toBe(
+      "A <mark>needle</mark> in a &lt; b &amp;&amp; &quot;c&quot; a <mark>needle</mark> x",
+    );
+    const [treasureResult] = await searchDocuments("treasure oak");
+    expect(treasureResult?.path).toBe("long.md");
+    expect(treasureResult?.snippet).toContain("The <mark>treasure</mark> lies under the <mark>oak</mark>");
+    expect(treasureResult?.snippet?.length).toBeLessThan(600);
+    expect((await searchDocuments("node.js secret"))[0]?.snippet).toContain(
       "with <mark>node</mark>.<mark>js</mark> 20.11, set JWT_<mark>SECRET</mark>,",
     );
-    expect((await search("falcon swift"))[0]?.snippet).toContain(
+    expect((await searchDocuments("falcon swift"))[0]?.snippet).toContain(
       "“<mark>falcon</mark>” rests… then it’s gone—<mark>swift</mark> as ever",
     );
   });
@@ -103,14 +105,16 @@ describe("a search", () => {
   });
 
   test("marks words in languages that don't separate words with spaces", async () => {
-    expect((await search("数据库"))[0]?.snippet).toContain("请定期备份<mark>数据库</mark>，并检查恢复是否可行");
-    expect((await search("備份 バックアップ"))[0]).toBeUndefined();
-    expect((await search("バックアップ"))[0]?.snippet).toContain("<mark>バックアップ</mark>");
+    expect((await searchDocuments("数据库"))[0]?.snippet).toContain(
+      "请定期备份<mark>数据库</mark>，并检查恢复是否可行",
+    );
+    expect((await searchDocuments("備份 バックアップ"))[0]).toBeUndefined();
+    expect((await searchDocuments("バックアップ"))[0]?.snippet).toContain("<mark>バックアップ</mark>");
   });
 
   test("is paginated by rank, without missing or repeated documents", async () => {
-    const all = await search("striped or soup or needle or how");
-    expect(all.length).toBeGreaterThan(5);
+    const allResults = await searchDocuments("striped or soup or needle or how");
+    expect(allResults.length).toBeGreaterThan(5);
     const pagedPaths: (string | undefined)[] = [];
     let cursor: string | null = "";
     while (cursor !== null) {
@@ -120,11 +124,11 @@ describe("a search", () => {
       pagedPaths.push(...page.data.map(({ path }) => path));
       cursor = page.next_cursor;
     }
-    expect(pagedPaths).toEqual(all.map(({ path }) => path));
+    expect(pagedPaths).toEqual(allResults.map(({ path }) => path));
   });
 
   test("without words returns the list of documents", async () => {
-    expect((await search("  ")).length).toBe((await server.list("")).data.length);
+    expect((await searchDocuments("  ")).length).toBe((await server.list("")).data.length);
   });
 });
 
@@ -132,14 +136,14 @@ describe("passages for a question", () => {
   const searchPassages = (question: string, limit = 3) => server.documents.searchPassages(question, limit);
 
   test("match the topic, not common question words", async () => {
-    const [first, ...others] = await searchPassages("how do I back up the database?");
-    expect(first).toEqual({
+    const [firstPassage, ...otherPassages] = await searchPassages("how do I back up the database?");
+    expect(firstPassage).toEqual({
       path: "operations.md",
       title: "Operations",
       heading: "Backup",
       snippet: "Stop the writers, then copy the database to a safe place.",
     });
-    expect(others.map(({ path }) => path)).not.toContain("how-to.md");
+    expect(otherPassages.map(({ path }) => path)).not.toContain("how-to.md");
   });
 
   test("are found in other languages", async () => {
@@ -150,14 +154,14 @@ describe("passages for a question", () => {
     });
   });
 
-  test("are found by stop words if there are no other words", async () => {
+  test("are found by the question's stop words if it has no other words", async () => {
     expect((await searchPassages("how do I?"))[0]?.path).toBe("how-to.md");
   });
 
   test("are limited in number and length", async () => {
-    const found = await searchPassages("soup weather code zebras", 50);
-    expect(found.length).toBeGreaterThan(5);
-    for (const { snippet } of found) expect(snippet.length).toBeLessThanOrEqual(PASSAGE_CHARS_MAX);
+    const passages = await searchPassages("soup weather code zebras", 50);
+    expect(passages.length).toBeGreaterThan(5);
+    for (const { snippet } of passages) expect(snippet.length).toBeLessThanOrEqual(PASSAGE_CHARS_MAX);
     expect((await searchPassages("soup weather code zebras", 2)).length).toBe(2);
     expect((await searchPassages("soup", 1_000_000)).length).toBeLessThanOrEqual(50);
     expect((await searchPassages("soup", 0)).length).toBe(1);
@@ -173,7 +177,7 @@ describe("passages for a question", () => {
     '"',
     "a".repeat(100_000),
     "word ".repeat(50_000),
-  ])("are empty for unusual question %#", async (question) => {
+  ])("are empty for the unusual question %#", async (question) => {
     expect(await searchPassages(question)).toEqual([]);
   });
 });

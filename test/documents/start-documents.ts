@@ -3,12 +3,12 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { Elysia } from "elysia";
-import { createAuthenticate } from "../../src/http/authenticate.ts";
-import { createErrorHandler, createFindMethods } from "../../src/http/error-handler.ts";
+import { createAuthenticationPlugin } from "../../src/http/authenticate.ts";
+import { createErrorHandler, createMethodFinder } from "../../src/http/error-handler.ts";
 import { mount } from "../../src/http/mount.ts";
 import { createReadCache, DOCUMENTS_TAG } from "../../src/http/read-cache.ts";
-import { requestId } from "../../src/http/request-id.ts";
-import { createSecurityHeaders } from "../../src/http/security-headers.ts";
+import { requestIdPlugin } from "../../src/http/request-id.ts";
+import { createSecurityHeadersPlugin } from "../../src/http/security-headers.ts";
 import { createId } from "../../src/lib/id.ts";
 import type { Log } from "../../src/lib/log.ts";
 import { createMetrics } from "../../src/lib/metrics.ts";
@@ -19,7 +19,7 @@ import { createDocumentService } from "../../src/modules/documents/service.ts";
 import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
-/** Interval between scans for changed files. */
+/** The interval between scans for changed files. */
 export const TEST_SCAN_INTERVAL_MS = 50;
 
 const TOKEN = "the-token";
@@ -37,7 +37,7 @@ const caller = {
   ipAddress: null,
 };
 
-/** Creates a folder with these files. `files` maps paths to contents. */
+/** Creates a folder with files. `files` maps their paths to their contents. */
 export function createFolder(files: Record<string, string | Uint8Array> = {}) {
   const folder = mkdtempSync(join(tmpdir(), "parley-documents-"));
   const write = (path: string, content: string | Uint8Array) => {
@@ -49,38 +49,38 @@ export function createFolder(files: Record<string, string | Uint8Array> = {}) {
 }
 
 type SharedDatabase = Awaited<ReturnType<typeof createTestDatabase>>;
-type Options = { log?: Log; indexerTimes?: IndexerTimes };
+type StartOptions = { log?: Log; indexerTimes?: IndexerTimes };
 
-/** Starts a server with the documents module, and indexes `documentsDir`, or Parley's guides if that is omitted. */
+/** Starts a server with the documents module. It indexes `documentsDir`, or Parley's guides if `documentsDir` is omitted. */
 export async function startDocuments(
   documentsDir?: string,
   shared?: SharedDatabase,
-  { log, indexerTimes }: Options = {},
+  { log, indexerTimes }: StartOptions = {},
 ) {
   const { database } = shared ?? (await createTestDatabase(4));
   const metrics = createMetrics({ version: "test", commit: "test" });
-  const reads = createReadCache({ metrics, receivesChanges: () => shared === undefined });
+  const readCache = createReadCache({ metrics, isReceivingChanges: () => shared === undefined });
   const documents = createDocumentService({
     database,
     config: { DOCUMENTS_DIR: documentsDir },
     scanIntervalMs: TEST_SCAN_INTERVAL_MS,
     ...(indexerTimes && { indexerTimes }),
     log: log ?? silentLog,
-    onScanned: () => reads.forget(DOCUMENTS_TAG),
+    onScanned: () => readCache.invalidate(DOCUMENTS_TAG),
   });
   await documents.rescan();
-  const authenticate = createAuthenticate({
+  const authenticate = createAuthenticationPlugin({
     async identify(token) {
       if (token !== TOKEN) throw new Problem("unauthorized", "No.");
       return caller;
     },
-    readClientAddress: () => null,
+    getClientAddress: () => null,
   });
-  const routes = createDocumentRoutes({ documents, reads });
+  const routes = createDocumentRoutes({ documents, reads: readCache });
   const app = new Elysia({ normalize: false, aot: true })
-    .onError(createErrorHandler({ log: silentLog, findMethods: createFindMethods(routes) }))
-    .use(requestId)
-    .use(createSecurityHeaders({}))
+    .onError(createErrorHandler({ log: silentLog, findMethods: createMethodFinder(routes) }))
+    .use(requestIdPlugin)
+    .use(createSecurityHeadersPlugin({}))
     .use(mount(routes, [authenticate]))
     .listen({ port: 0, hostname: "127.0.0.1" });
   const port = app.server?.port ?? 0;

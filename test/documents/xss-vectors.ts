@@ -1,7 +1,7 @@
 /**
  * Markdown and HTML that has made browsers run scripts, load resources or overwrite DOM properties, from OWASP's and
- * PortSwigger's lists, the HTML specification and sanitizers' tests. Scripts call `alert(1)`; resources are loaded from
- * `//canary.test/`.
+ * PortSwigger's lists, the HTML specification and sanitizers' tests. Scripts call `alert(1)`, and resources
+ * are loaded from `//canary.test/`.
  */
 const elements = [
   `<script>alert(1)</script>`,
@@ -146,8 +146,8 @@ const elements = [
   `<noembed><img src=x onerror=alert(1)></noembed>`,
 ];
 
-/** Inline elements after which a renderer once left the text unescaped. */
-const unescaped = [
+/** Vectors with elements in which a renderer once left the text unescaped. */
+const unescapedText = [
   "kbd",
   "pre",
   "code",
@@ -345,9 +345,9 @@ const domClobbering = [
   `<div aria-labelledby=x id="constructor">x</div>`,
 ];
 
-export const vectors: readonly string[] = [
+export const xssVectors: readonly string[] = [
   ...elements,
-  ...unescaped,
+  ...unescapedText,
   ...svgAndMathml,
   ...mutations,
   ...links,

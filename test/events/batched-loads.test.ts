@@ -12,7 +12,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-/** Creates a conversation with this many messages, then deletes the first one and changes the title. */
+/** Creates a conversation with this many messages, deletes the first message, and changes the title. */
 async function createHistory(messageCount: number): Promise<string> {
   const { id } = await createConversation(parley, anna);
   const path = `/api/v1/conversations/${id}`;
@@ -32,17 +32,20 @@ const listEvents = async (id: string, afterSeq: number): Promise<DurableEvent[]>
   return ((await (await parley.fetch(path, { token: anna.access_token })).json()) as { data: DurableEvent[] }).data;
 };
 
-test("concurrent loads each return the missed events of their conversation, in order", async () => {
+test("concurrent loads return the missed events of their own conversation, in order", async () => {
   const ids = [await createHistory(3), await createHistory(5), await createHistory(1)] as const;
-  const load = createEventLoader(parley.database);
+  const loadEvents = createEventLoader(parley.database);
   const allEvents = await Promise.all(ids.map((id) => listEvents(id, 0)));
   const getLastSeq = (events: DurableEvent[] = []) => events.at(-1)?.seq ?? 0;
-  const loadedEvents = await Promise.all(ids.map((id, n) => load(id, 0, getLastSeq(allEvents[n]))));
-  const rangeEvents = await load(ids[1], 2, 4);
+  const loadedEvents = await Promise.all(ids.map((id, n) => loadEvents(id, 0, getLastSeq(allEvents[n]))));
+  const rangeEvents = await loadEvents(ids[1], 2, 4);
   expect(loadedEvents).toEqual(allEvents);
   expect(loadedEvents.map((events) => new Set(events.map(({ type }) => type)).size)).toEqual([3, 3, 3]);
   expect(rangeEvents.map(({ seq }) => seq)).toEqual([3, 4]);
   expect(
-    await Promise.all([load(ids[0], getLastSeq(allEvents[0]), 100), load(ids[1], getLastSeq(allEvents[1]), 100)]),
+    await Promise.all([
+      loadEvents(ids[0], getLastSeq(allEvents[0]), 100),
+      loadEvents(ids[1], getLastSeq(allEvents[1]), 100),
+    ]),
   ).toEqual([[], []]);
 });

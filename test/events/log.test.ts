@@ -45,7 +45,7 @@ async function stopRecording(): Promise<void> {
   await parley.database`drop table appended`;
 }
 
-const listAppended = async (id: string): Promise<AppendedEvent[]> => [
+const listAppendedEvents = async (id: string): Promise<AppendedEvent[]> => [
   ...(await parley.database<AppendedEvent[]>`
     select conversation_id, seq, type, message_id, at from appended where conversation_id = ${id} order by seq`),
 ];
@@ -63,18 +63,20 @@ async function waitUntilAnswered(id: string): Promise<void> {
 }
 
 /** Creates a conversation with events of every type except `conversation.deleted`. */
-async function createAllEvents(): Promise<string> {
+async function createEventsOfAllTypes(): Promise<string> {
   const { id } = await createConversation(parley, annaAccount, [benAccount], { title: "Before" });
   const path = `/conversations/${id}`;
-  const send = (rest: RestClient, content: string, reply: boolean) =>
+  const sendMessage = (rest: RestClient, content: string, reply: boolean) =>
     rest.request<SentMessage>("POST", `${path}/messages`, { content, reply });
-  const { body } = await send(anna, "Is anybody there?", true);
+  const { body } = await sendMessage(anna, "Is anybody there?", true);
   await waitUntilAnswered(id);
   await anna.request("POST", `${path}/messages/${body.reply?.id}/regenerate`);
   await waitUntilAnswered(id);
-  const sent = await Promise.all(Array.from({ length: 20 }, (_, n) => send(n % 2 ? anna : ben, `${n}`, false)));
+  const sendResponses = await Promise.all(
+    Array.from({ length: 20 }, (_, n) => sendMessage(n % 2 ? anna : ben, `${n}`, false)),
+  );
   await anna.request("PATCH", `${path}/messages/${body.message.id}`, { content: "Is somebody there?" });
-  await ben.request("DELETE", `${path}/messages/${sent[0]?.body.message.id}`);
+  await ben.request("DELETE", `${path}/messages/${sendResponses[0]?.body.message.id}`);
   await anna.request("PATCH", path, { title: "After" });
   await anna.request("POST", `${path}/members`, { user_id: benAccount.user.id, role: "viewer" });
   await ben.request("DELETE", `${path}/members/${benAccount.user.id}`);
@@ -86,14 +88,14 @@ describe("the event catalog", () => {
     const socket = await openSocket(parley.url, { token: annaAccount.access_token });
     const { id } = await createConversation(parley, annaAccount, [benAccount]);
     await socket.request({ type: "subscribe", conversation_id: id });
-    const otherId = await createAllEvents();
-    const pushed: DurableEvent[] = [];
+    const otherId = await createEventsOfAllTypes();
+    const pushedEvents: DurableEvent[] = [];
     await anna.request("PATCH", `/conversations/${id}`, { title: "x" });
     await anna.request("DELETE", `/conversations/${id}/members/${benAccount.user.id}`);
     await anna.request("DELETE", `/conversations/${id}`);
     await socket.waitFor(({ type }) => type === "conversation.deleted");
-    pushed.push(...(socket.frames.filter(({ seq, data }) => seq && data) as unknown as DurableEvent[]));
-    const allEvents = [...(await listEvents(otherId)), ...pushed];
+    pushedEvents.push(...(socket.frames.filter(({ seq, data }) => seq && data) as unknown as DurableEvent[]));
+    const allEvents = [...(await listEvents(otherId)), ...pushedEvents];
     expect(new Set(allEvents.map(({ type }) => type))).toEqual(
       new Set(Object.keys(durableEvents) as DurableEvent["type"][]),
     );
@@ -107,17 +109,20 @@ describe("on_events_appended", () => {
   test("receives every durable event once, with its sequence number and time", async () => {
     await startRecording();
     try {
-      const id = await createAllEvents();
-      const appended = await listAppended(id);
+      const id = await createEventsOfAllTypes();
+      const appendedEvents = await listAppendedEvents(id);
       const events = await listEvents(id);
-      expect(appended.map(({ seq }) => Number(seq))).toEqual(events.map(({ seq }) => seq));
-      expect(appended.map(({ type }) => type)).toEqual(events.map(({ type }) => type));
-      expect(appended.map(({ at }) => at.toISOString())).toEqual(events.map(({ at }) => at));
-      expect(appended.map(({ message_id }) => message_id)).toEqual(
+      expect(appendedEvents.map(({ seq }) => Number(seq))).toEqual(events.map(({ seq }) => seq));
+      expect(appendedEvents.map(({ type }) => type)).toEqual(events.map(({ type }) => type));
+      expect(appendedEvents.map(({ at }) => at.toISOString())).toEqual(events.map(({ at }) => at));
+      expect(appendedEvents.map(({ message_id }) => message_id)).toEqual(
         events.map(({ type, data }) => (type.startsWith("message.") ? (data as { id: string }).id : null)),
       );
       await anna.request("DELETE", `/conversations/${id}`);
-      expect((await listAppended(id)).at(-1)).toMatchObject({ type: "conversation.deleted", seq: events.length + 1 });
+      expect((await listAppendedEvents(id)).at(-1)).toMatchObject({
+        type: "conversation.deleted",
+        seq: events.length + 1,
+      });
     } finally {
       await stopRecording();
     }
@@ -125,19 +130,24 @@ describe("on_events_appended", () => {
 
   test("receives the events of a deleted user's conversations", async () => {
     const deletedUser = await parley.register(undefined, "Dan");
-    const shared = await createConversation(parley, deletedUser, [annaAccount]);
-    const unshared = await createConversation(parley, deletedUser);
+    const sharedConversation = await createConversation(parley, deletedUser, [annaAccount]);
+    const unsharedConversation = await createConversation(parley, deletedUser);
     await startRecording();
     try {
       await parley.fetch("/api/v1/me", { method: "DELETE", token: deletedUser.access_token });
-      expect((await listAppended(shared.id)).map(({ type }) => type)).toEqual(["member.added", "member.removed"]);
-      expect((await listAppended(unshared.id)).map(({ type }) => type)).toEqual(["conversation.deleted"]);
+      expect((await listAppendedEvents(sharedConversation.id)).map(({ type }) => type)).toEqual([
+        "member.added",
+        "member.removed",
+      ]);
+      expect((await listAppendedEvents(unsharedConversation.id)).map(({ type }) => type)).toEqual([
+        "conversation.deleted",
+      ]);
     } finally {
       await stopRecording();
     }
   });
 
-  test("rolls back the event by failing, and then nothing is pushed and no sequence number is skipped", async () => {
+  test("rolls back the event if it fails, so nothing is pushed and no sequence number is skipped", async () => {
     const { id } = await createConversation(parley, annaAccount);
     const socket = await openSocket(parley.url, { token: annaAccount.access_token });
     await socket.request({ type: "subscribe", conversation_id: id });
@@ -177,14 +187,14 @@ describe("an event's time", () => {
       await Bun.sleep(50);
     });
     await Promise.all(pendingRequests);
-    const times = (await listEvents(id)).map(({ at }) => Date.parse(at));
-    expect(times).toHaveLength(3);
-    expect((times[1] ?? 0) - (times[0] ?? 0)).toBeGreaterThanOrEqual(50);
-    expect(times).toEqual([...times].sort((a, b) => a - b));
+    const timesMs = (await listEvents(id)).map(({ at }) => Date.parse(at));
+    expect(timesMs).toHaveLength(3);
+    expect((timesMs[1] ?? 0) - (timesMs[0] ?? 0)).toBeGreaterThanOrEqual(50);
+    expect(timesMs).toEqual([...timesMs].sort((a, b) => a - b));
   });
 
   test("matches the times in its message, generation and conversation", async () => {
-    const id = await createAllEvents();
+    const id = await createEventsOfAllTypes();
     const events = await listEvents(id);
     const [row] = await parley.database<{ updated_at: Date; mismatches: number; generations: number }[]>`
       select updated_at,

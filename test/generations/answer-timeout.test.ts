@@ -7,11 +7,11 @@ const ANSWER_TIMEOUT_MS = 600;
 let app: ModelApp;
 let anna: Account;
 /** An MCP server whose tool responds long after the answer's timeout. */
-let slowTool: ReturnType<typeof Bun.serve>;
+let slowToolServer: ReturnType<typeof Bun.serve>;
 let toolCalls = 0;
 
 beforeAll(async () => {
-  slowTool = Bun.serve({
+  slowToolServer = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
     idleTimeout: 0,
@@ -34,7 +34,7 @@ beforeAll(async () => {
   app = await startModelApp({
     AI_MODELS: "compatible/one,compatible/two",
     AI_ANSWER_TIMEOUT_MS: String(ANSWER_TIMEOUT_MS),
-    MCP_SERVERS: `slow=${slowTool.url}`,
+    MCP_SERVERS: `slow=${slowToolServer.url}`,
   });
   anna = await app.parley.register();
 });
@@ -44,7 +44,7 @@ beforeEach(() => {
 });
 afterAll(async () => {
   await app.stop();
-  await slowTool.stop(true);
+  await slowToolServer.stop(true);
 });
 
 const pieces = Array.from({ length: 500 }, (_, index) => `word${index} `);
@@ -63,7 +63,7 @@ test("all steps and tool calls of an answer share its timeout", async () => {
   const call = { name: "slow_wait", arguments: "{}" };
   app.provider.script("one", { text: "Let me look. ", toolCalls: [call, call, call] });
   const { id } = await app.createConversation(anna, [], { title: "T", tools: true });
-  // During the first answer, the tool list may still be loading.
+  // The tool list might still be loading during the first answer, so only the second answer is checked.
   app.provider.script("two", { text: "Hello." });
   await app.sendMessage(anna, id, "Hello.", { model: "compatible/two" });
   app.provider.requests.length = 0;
@@ -80,7 +80,7 @@ const requestCompletion = (options: object) =>
     json: { model: "compatible/one", messages: [{ role: "user", content: "Hi" }], ...options },
   });
 
-test("a /v1 stream ends with provider_timeout and without [DONE]", async () => {
+test("a /v1 stream that takes too long ends with provider_timeout and without [DONE]", async () => {
   app.provider.script("one", { pieces, pieceDelayMs: 20 });
   const text = await (await requestCompletion({ stream: true })).text();
   expect(text).toContain("word1 ");
@@ -90,7 +90,7 @@ test("a /v1 stream ends with provider_timeout and without [DONE]", async () => {
   expect(app.provider.requests.map(({ model, wasAborted }) => [model, wasAborted])).toEqual([["one", true]]);
 });
 
-test("a /v1 request without streaming fails with provider_timeout", async () => {
+test("a /v1 request without streaming fails with provider_timeout if it takes too long", async () => {
   app.provider.script("one", { thinking: 1_000, pieceDelayMs: 20 });
   const response = await requestCompletion({});
   expect(response.status).toBeGreaterThanOrEqual(500);

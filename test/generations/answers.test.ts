@@ -22,7 +22,7 @@ beforeAll(async () => {
       ANTHROPIC_API_KEY: "sk-ant-test",
       ANTHROPIC_BASE_URL: provider.anthropicUrl,
       COMPATIBLE_BASE_URL: provider.openaiUrl,
-      // Failing models are separate from working ones, because their circuit breakers open.
+      // Tests of failures use their own models, because failures open a model's circuit breaker.
       AI_MODELS: "openai/one,anthropic/two,compatible/three,openai/down,openai/cut",
       AI_MAX_RETRIES: "0",
       AI_FIRST_TOKEN_TIMEOUT_MS: "2000",
@@ -42,14 +42,14 @@ afterAll(async () => {
   await provider.stop();
 });
 
-let lastId = 0;
+let sendCount = 0;
 const sendMessage = (content: string, options: object = {}) => {
-  lastId += 1;
+  sendCount += 1;
   return socket.request({
     type: "message.send",
     conversation_id,
     content,
-    client_message_id: `c${lastId}`,
+    client_message_id: `c${sendCount}`,
     ...options,
   });
 };
@@ -79,10 +79,10 @@ describe("answers", () => {
   test.each(providers)("from %s are streamed and stored with their usage", async (model) => {
     provider.script(model.split("/")[1] ?? "", { text: "The quick brown fox – 🦊 – jumps.", pieceDelayMs: 10 });
     await sendMessage("Tell me.", { model });
-    const completed = await socket.waitFor(isCompleted);
-    const id = String(completed.data?.id);
+    const completedFrame = await socket.waitFor(isCompleted);
+    const id = String(completedFrame.data?.id);
     expect(assembleText(socket.frames, id)).toBe("The quick brown fox – 🦊 – jumps.");
-    expect(completed.data).toMatchObject({
+    expect(completedFrame.data).toMatchObject({
       content: "The quick brown fox – 🦊 – jumps.",
       status: "complete",
       finish_reason: "stop",
@@ -91,19 +91,19 @@ describe("answers", () => {
       author: null,
       error: null,
     });
-    const usage = completed.data?.usage as { input_tokens: number; output_tokens: number };
+    const usage = completedFrame.data?.usage as { input_tokens: number; output_tokens: number };
     expect(usage.input_tokens).toBeGreaterThan(0);
     expect(usage.output_tokens).toBeGreaterThan(0);
     const [question, answer] = await listMessages();
-    expect(answer).toEqual(completed.data as never);
+    expect(answer).toEqual(completedFrame.data as never);
     expect(answer?.parent_id).toBe(question?.id ?? "");
-    const created = socket.frames.filter((frame) => frame.type === "message.created");
-    expect(created.map(({ data }) => data?.status)).toEqual(["complete", "streaming"]);
+    const createdFrames = socket.frames.filter((frame) => frame.type === "message.created");
+    expect(createdFrames.map(({ data }) => data?.status)).toEqual(["complete", "streaming"]);
     const seqs = socket.frames.filter(({ seq }) => seq !== undefined).map(({ seq }) => seq);
     expect(seqs).toEqual([2, 3, 4]);
   });
 
-  test("are generated from the conversation, but only from the newest of several answers to a question", async () => {
+  test("are based on the conversation with only the newest answer to each question", async () => {
     await sendMessage("First?");
     await socket.waitFor(isCompleted);
     const [, firstAnswer] = await listMessages();
@@ -120,17 +120,17 @@ describe("answers", () => {
   });
 
   test("fall back to the next model if the first is down", async () => {
-    provider.script("down", { fault: "refuse" });
+    provider.script("down", { fault: "connection_reset" });
     provider.script("one", { text: "I am the second." });
     await sendMessage("Anybody?", { model: "openai/down" });
-    const completed = await socket.waitFor(isCompleted);
-    expect(completed.data).toMatchObject({ content: "I am the second.", model: "openai/one", status: "complete" });
+    const completedFrame = await socket.waitFor(isCompleted);
+    expect(completedFrame.data).toMatchObject({ content: "I am the second.", model: "openai/one", status: "complete" });
     expect(await parley.metrics.registry.getSingleMetricAsString("parley_ai_failovers_total")).toContain(
       'from="openai/down",to="openai/one"',
     );
   });
 
-  test("continue with the next model if one fails mid-answer, and readers see one text", async () => {
+  test("continue with the next model if a model fails mid-answer, and readers see a single text", async () => {
     provider.script("cut", {
       pieces: ["One ", "two ", "three "],
       pieceDelayMs: 30,
@@ -139,19 +139,19 @@ describe("answers", () => {
     });
     provider.script("one", { text: "and four.", pieceDelayMs: 10 });
     await sendMessage("Count.", { model: "openai/cut" });
-    const completed = await socket.waitFor(isCompleted);
-    const id = String(completed.data?.id);
+    const completedFrame = await socket.waitFor(isCompleted);
+    const id = String(completedFrame.data?.id);
     const reset = socket.frames.find((frame) => frame.type === "message.reset");
     expect(reset).toMatchObject({ message_id: id, attempt: 2, text: "One two " });
-    expect(assembleText(socket.frames, id)).toBe(String(completed.data?.content));
-    expect(completed.data).toMatchObject({
+    expect(assembleText(socket.frames, id)).toBe(String(completedFrame.data?.content));
+    expect(completedFrame.data).toMatchObject({
       content: "One two and four.",
       model: "openai/one",
       metadata: { models: ["openai/cut", "openai/one"] },
     });
   });
 
-  test("fail with an error code and their partial text if every model fails", async () => {
+  test("fail with an error code and keep their partial text if every model fails", async () => {
     const failingApp = await startApp({
       config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/a,compatible/b", AI_MAX_RETRIES: "0" },
     });
@@ -159,9 +159,9 @@ describe("answers", () => {
     provider.script("a", { pieces: ["Only ", "this"], pieceDelayMs: 30, fault: "cut", piecesBeforeFault: 1 });
     provider.script("b", { fault: "status", status: 500 });
     const { id } = await createConversation(failingApp, carl);
-    const reader = await openSocket(failingApp.url, { token: carl.access_token });
-    await reader.request({ type: "subscribe", conversation_id: id });
-    reader.send({
+    const readerSocket = await openSocket(failingApp.url, { token: carl.access_token });
+    await readerSocket.request({ type: "subscribe", conversation_id: id });
+    readerSocket.send({
       type: "message.send",
       id: "1",
       conversation_id: id,
@@ -169,9 +169,9 @@ describe("answers", () => {
       client_message_id: "1",
       reply: true,
     });
-    const completed = await reader.waitFor(isCompleted);
-    expect(completed.data).toMatchObject({ content: "Only ", status: "failed", finish_reason: "error" });
-    const error = completed.data?.error as { code: string; detail: string };
+    const completedFrame = await readerSocket.waitFor(isCompleted);
+    expect(completedFrame.data).toMatchObject({ content: "Only ", status: "failed", finish_reason: "error" });
+    const error = completedFrame.data?.error as { code: string; detail: string };
     expect(error.code).toStartWith("provider_");
     expect(error.detail).not.toContain("internal-detail");
     await failingApp.stop();
@@ -183,9 +183,9 @@ describe("answers", () => {
     const delta = await socket.waitFor((frame) => frame.type === "message.delta");
     const ack = await socket.request({ type: "generation.cancel", message_id: delta.message_id as string });
     expect(ack.message).toMatchObject({ status: "cancelled", finish_reason: "cancelled" });
-    const completed = await socket.waitFor(isCompleted);
-    expect(completed.data?.status).toBe("cancelled");
-    expect(assembleText(socket.frames, String(delta.message_id))).toBe(String(completed.data?.content));
+    const completedFrame = await socket.waitFor(isCompleted);
+    expect(completedFrame.data?.status).toBe("cancelled");
+    expect(assembleText(socket.frames, String(delta.message_id))).toBe(String(completedFrame.data?.content));
     expect(await socket.request({ type: "generation.cancel", message_id: delta.message_id as string })).toMatchObject({
       type: "ack",
       message: { status: "cancelled" },
@@ -209,16 +209,18 @@ describe("answers", () => {
     expect(createdEvent?.data?.content?.length).toBeGreaterThan(0);
     const resumedSocket = await openSocket(parley.url, { token: ben.access_token });
     await resumedSocket.request({ type: "subscribe", conversation_id, after_seq: ack.last_seq });
-    const completed = await freshSocket.waitFor(isCompleted);
+    const completedFrame = await freshSocket.waitFor(isCompleted);
     await resumedSocket.waitFor(isCompleted);
-    expect(assembleText(freshSocket.frames, id, createdEvent?.data?.content)).toBe(String(completed.data?.content));
+    expect(assembleText(freshSocket.frames, id, createdEvent?.data?.content)).toBe(
+      String(completedFrame.data?.content),
+    );
     expect(resumedSocket.frames.find(({ type }) => type === "message.reset")).toMatchObject({ message_id: id });
-    expect(assembleText(resumedSocket.frames, id)).toBe(String(completed.data?.content));
-    expect(completed.data).toMatchObject({ status: "complete" });
+    expect(assembleText(resumedSocket.frames, id)).toBe(String(completedFrame.data?.content));
+    expect(completedFrame.data).toMatchObject({ status: "complete" });
     await Promise.all([freshSocket.close(), resumedSocket.close()]);
   });
 
-  test("are requested from the provider once even if the message is sent several times", async () => {
+  test("are requested from the provider only once, even if the message is sent several times", async () => {
     provider.script("one", { text: "Once.", firstDelayMs: 100 });
     const frame = { type: "message.send", conversation_id, content: "Again?", client_message_id: "same" };
     await Promise.all([socket.request(frame), socket.request(frame), socket.request(frame)]);
@@ -228,7 +230,7 @@ describe("answers", () => {
     expect(await listMessages()).toHaveLength(2);
   });
 
-  test("can be cancelled only by members, and regenerated only after they have finished", async () => {
+  test("can be cancelled only by members, and can be regenerated only after they have finished", async () => {
     provider.script("one", { pieces: Array.from({ length: 50 }, () => "slow "), pieceDelayMs: 20 });
     await sendMessage("Secret?");
     const delta = await socket.waitFor((frame) => frame.type === "message.delta");
@@ -239,10 +241,10 @@ describe("answers", () => {
       );
       expect((await parley.fetch(`${path}/${action}`, { method: "POST" })).status).toBe(401);
     }
-    const regenerated = await parley.fetch(`${path}/regenerate`, { method: "POST", token: anna.access_token });
-    expect(regenerated.status).toBe(409);
-    const cancelled = await parley.fetch(`${path}/cancel`, { method: "POST", token: ben.access_token });
-    expect(await cancelled.json()).toMatchObject({ status: "cancelled" });
+    const regenerationResponse = await parley.fetch(`${path}/regenerate`, { method: "POST", token: anna.access_token });
+    expect(regenerationResponse.status).toBe(409);
+    const cancellationResponse = await parley.fetch(`${path}/cancel`, { method: "POST", token: ben.access_token });
+    expect(await cancellationResponse.json()).toMatchObject({ status: "cancelled" });
   });
 
   test("can't be requested from an unknown model, and the message with the request isn't stored", async () => {
@@ -250,45 +252,45 @@ describe("answers", () => {
     expect(await listMessages()).toEqual([]);
   });
 
-  test("follow reply_mode (never, mention, always) unless the message sets `reply`", async () => {
+  test("are generated according to reply_mode (never, mention, always) unless the message sets `reply`", async () => {
     const setReplyMode = (reply_mode: string) =>
       parley.fetch(`/api/v1/conversations/${conversation_id}`, {
         method: "PATCH",
         token: anna.access_token,
         json: { reply_mode },
       });
-    const isAnswered = async (content: string, reply?: boolean) => {
-      const sent = await parley.fetch(`/api/v1/conversations/${conversation_id}/messages`, {
+    const sendAndCheckForReply = async (content: string, reply?: boolean) => {
+      const sendResponse = await parley.fetch(`/api/v1/conversations/${conversation_id}/messages`, {
         token: anna.access_token,
         json: { content, reply },
       });
-      return ((await sent.json()) as { reply: unknown }).reply !== null;
+      return ((await sendResponse.json()) as { reply: unknown }).reply !== null;
     };
     await setReplyMode("never");
-    expect(await isAnswered("@ai hello")).toBe(false);
-    expect(await isAnswered("hello", true)).toBe(true);
+    expect(await sendAndCheckForReply("@ai hello")).toBe(false);
+    expect(await sendAndCheckForReply("hello", true)).toBe(true);
     await setReplyMode("mention");
-    expect(await isAnswered("hello, mail me at ai@ai.example")).toBe(false);
-    expect(await isAnswered("hello @AI, how are you?")).toBe(true);
+    expect(await sendAndCheckForReply("hello, mail me at ai@ai.example")).toBe(false);
+    expect(await sendAndCheckForReply("hello @AI, how are you?")).toBe(true);
     await setReplyMode("always");
-    expect(await isAnswered("hello")).toBe(true);
-    expect(await isAnswered("hello", false)).toBe(false);
+    expect(await sendAndCheckForReply("hello")).toBe(true);
+    expect(await sendAndCheckForReply("hello", false)).toBe(false);
   });
 });
 
 describe("models", () => {
   test("are listed in fallback order", async () => {
-    const listed = (await (await parley.fetch("/api/v1/models", { token: anna.access_token })).json()) as {
+    const modelList = (await (await parley.fetch("/api/v1/models", { token: anna.access_token })).json()) as {
       data: { id: string; state: string; is_default: boolean }[];
     };
-    expect(listed.data.map(({ id }) => id)).toEqual([
+    expect(modelList.data.map(({ id }) => id)).toEqual([
       "openai/one",
       "anthropic/two",
       "compatible/three",
       "openai/down",
       "openai/cut",
     ]);
-    expect(listed.data[0]).toMatchObject({ provider: "openai", is_default: true });
+    expect(modelList.data[0]).toMatchObject({ provider: "openai", is_default: true });
     expect((await parley.fetch("/api/v1/models")).status).toBe(401);
   });
 });

@@ -5,10 +5,10 @@ import { type MockProvider, startMockProvider } from "../support/mock-provider/s
 import { createTestDatabase } from "../support/postgres.ts";
 import { openSocket } from "../support/socket.ts";
 
-// Two instances share a database but not a bus, so each finds the other's requests in the database.
+// Two instances share a database but not a bus, so an instance finds the other instance's changes only in the database.
 let provider: MockProvider;
-let first: TestApp;
-let second: TestApp;
+let firstInstance: TestApp;
+let secondInstance: TestApp;
 let admin: Account;
 let anna: Account;
 let ben: Account;
@@ -23,23 +23,27 @@ beforeAll(async () => {
     AI_MAX_RETRIES: "0",
     BUDGET_USER_TOKENS_PER_DAY: "100000000",
   };
-  first = await startApp({ database, config });
-  second = await startApp({ database, config });
+  firstInstance = await startApp({ database, config });
+  secondInstance = await startApp({ database, config });
 });
 beforeEach(async () => {
   provider.reset();
   provider.script("one", { pieces: Array.from({ length: 500 }, (_, n) => `w${n} `), pieceDelayMs: 20 });
-  [admin, anna, ben] = await Promise.all([first.register(), first.register(), first.register()]);
-  await first.database`update users set role = 'admin' where id = ${admin.user.id}`;
-  conversationId = (await createConversation(first, anna, [ben], { kind: "group" })).id;
+  [admin, anna, ben] = await Promise.all([
+    firstInstance.register(),
+    firstInstance.register(),
+    firstInstance.register(),
+  ]);
+  await firstInstance.database`update users set role = 'admin' where id = ${admin.user.id}`;
+  conversationId = (await createConversation(firstInstance, anna, [ben], { kind: "group" })).id;
 });
 afterAll(async () => {
-  await Promise.all([first.stop(), second.stop()]);
+  await Promise.all([firstInstance.stop(), secondInstance.stop()]);
   await provider.stop();
-  await first.database.end({ timeout: 1 });
+  await firstInstance.database.end({ timeout: 1 });
 });
 
-async function waitUntil<T>(find: () => Promise<T | undefined> | T | undefined, waitMs = 5_000): Promise<T> {
+async function waitForValue<T>(find: () => Promise<T | undefined> | T | undefined, waitMs = 5_000): Promise<T> {
   const deadlineMs = performance.now() + waitMs;
   for (;;) {
     const found = await find();
@@ -51,64 +55,64 @@ async function waitUntil<T>(find: () => Promise<T | undefined> | T | undefined, 
 
 /** Sends a message to the first instance, and waits until the model has written some text. */
 async function startAnswer(account: Account): Promise<{ id: string }> {
-  const sent = await first.fetch(`/api/v1/conversations/${conversationId}/messages`, {
+  const sendResponse = await firstInstance.fetch(`/api/v1/conversations/${conversationId}/messages`, {
     token: account.access_token,
     json: { content: "Talk to me.", reply: true },
   });
-  const { reply } = (await sent.json()) as { reply: { id: string } };
-  await waitUntil(async () => {
-    const rows = await first.database`select 1 from current_messages where id = ${reply.id} and content <> ''`;
+  const { reply } = (await sendResponse.json()) as { reply: { id: string } };
+  await waitForValue(async () => {
+    const rows = await firstInstance.database`select 1 from current_messages where id = ${reply.id} and content <> ''`;
     return rows.length > 0 ? true : undefined;
   });
   return reply;
 }
 
-/** Calls `stop`. @returns the milliseconds until the provider's request was aborted. */
+/** Calls `stop`. @returns the milliseconds until the request to the provider was aborted. */
 async function measureStopMs(stop: () => Promise<Response>): Promise<number> {
   expect(provider.listRequests("one")).toHaveLength(1);
   const startedAtMs = performance.now();
   const [response] = await Promise.all([
     stop(),
-    waitUntil(() => (provider.listRequests("one")[0]?.wasAborted ? true : undefined), 4_000),
+    waitForValue(() => (provider.listRequests("one")[0]?.wasAborted ? true : undefined), 4_000),
   ]);
   expect(response.status).toBeLessThan(300);
   return performance.now() - startedAtMs;
 }
 
-const readBudget = async (account: Account): Promise<{ spent: number; reserved: number }> => {
-  const [row] = await first.database<{ spent: number; reserved: number }[]>`
+const getBudgetUsage = async (account: Account): Promise<{ spent: number; reserved: number }> => {
+  const [row] = await firstInstance.database<{ spent: number; reserved: number }[]>`
     select spent_tokens as spent, reserved_tokens as reserved from budget_windows
     where scope_id = ${account.user.id} and period = 'day'`;
   return row ?? { spent: 0, reserved: 0 };
 };
 
-const disable = (account: Account) =>
-  second.fetch(`/api/v1/users/${account.user.id}`, {
+const disableUser = (account: Account) =>
+  secondInstance.fetch(`/api/v1/users/${account.user.id}`, {
     method: "PATCH",
     token: admin.access_token,
     json: { disabled: true },
   });
 const deleteUser = (account: Account) =>
-  second.fetch(`/api/v1/users/${account.user.id}`, { method: "DELETE", token: admin.access_token });
+  secondInstance.fetch(`/api/v1/users/${account.user.id}`, { method: "DELETE", token: admin.access_token });
 const deleteConversation = (account: Account) =>
-  second.fetch(`/api/v1/conversations/${conversationId}`, { method: "DELETE", token: account.access_token });
+  secondInstance.fetch(`/api/v1/conversations/${conversationId}`, { method: "DELETE", token: account.access_token });
 
 describe("an answer in progress", () => {
   test("stops within two seconds when its conversation is deleted, and its usage is charged", async () => {
     await startAnswer(anna);
     expect(await measureStopMs(() => deleteConversation(anna))).toBeLessThan(2_000);
-    await waitUntil(async () => {
-      const { spent, reserved } = await readBudget(anna);
+    await waitForValue(async () => {
+      const { spent, reserved } = await getBudgetUsage(anna);
       return spent > 0 && reserved === 0 ? true : undefined;
     });
     expect(provider.listRequests("one")).toHaveLength(1);
   });
 
   test.each([
-    ["disabled", disable],
+    ["disabled", disableUser],
     ["deleted", deleteUser],
   ])("stops within two seconds when its requester is %s, and keeps its text", async (_how, removeUser) => {
-    const socket = await openSocket(first.url, { token: anna.access_token });
+    const socket = await openSocket(firstInstance.url, { token: anna.access_token });
     await socket.request({ type: "subscribe", conversation_id: conversationId });
     const { id } = await startAnswer(ben);
     expect(await measureStopMs(() => removeUser(ben))).toBeLessThan(2_000);
@@ -123,9 +127,9 @@ describe("an answer in progress", () => {
     provider.script("one", { pieces: Array.from({ length: 150 }, (_, n) => `w${n} `), pieceDelayMs: 20 });
     const { id } = await startAnswer(ben);
     const path = `/api/v1/conversations/${conversationId}/members/${ben.user.id}`;
-    expect((await second.fetch(path, { method: "DELETE", token: anna.access_token })).status).toBe(204);
-    const row = await waitUntil(async () => {
-      const [row] = await first.database<{ status: string }[]>`
+    expect((await secondInstance.fetch(path, { method: "DELETE", token: anna.access_token })).status).toBe(204);
+    const row = await waitForValue(async () => {
+      const [row] = await firstInstance.database<{ status: string }[]>`
         select status from messages where id = ${id} and status <> 'streaming'`;
       return row;
     });
@@ -136,78 +140,78 @@ describe("an answer in progress", () => {
 describe("a request to /v1 stops within two seconds", () => {
   type CompletionOptions = { token?: string; stream: boolean; isStored: boolean };
   /** Sends a request, and waits until the model has written some text. */
-  async function complete({ token = ben.access_token, stream, isStored }: CompletionOptions) {
+  async function requestCompletion({ token = ben.access_token, stream, isStored }: CompletionOptions) {
     const metadata = isStored ? { conversation_id: conversationId } : {};
     const messages = [{ role: "user", content: "Talk to me." }];
-    const sending = first.fetch("/v1/chat/completions", {
+    const sendPromise = firstInstance.fetch("/v1/chat/completions", {
       token,
       json: { messages, model: "compatible/one", stream, metadata },
     });
-    const text = sending.then(async (response) => ({ status: response.status, text: await response.text() }));
-    await waitUntil(() => (provider.listRequests("one").length > 0 ? true : undefined));
+    const result = sendPromise.then(async (response) => ({ status: response.status, text: await response.text() }));
+    await waitForValue(() => (provider.listRequests("one").length > 0 ? true : undefined));
     await Bun.sleep(300);
-    return { text };
+    return { result };
   }
 
-  const cases = [
+  const completionCases = [
     { stream: false, isStored: false },
     { stream: true, isStored: false },
     { stream: false, isStored: true },
     { stream: true, isStored: true },
   ];
 
-  test.each(cases)("when its user is disabled (%p)", async (options) => {
-    const { text } = await complete(options);
-    expect(await measureStopMs(() => disable(ben))).toBeLessThan(2_000);
-    const result = await text;
-    expect(result.status).toBe(options.stream ? 200 : 401);
-    expect(result.text).toContain("The session or API key has ended.");
-    expect(result.text).not.toContain("[DONE]");
-    await waitUntil(async () => ((await readBudget(ben)).spent > 0 ? true : undefined));
+  test.each(completionCases)("when its user is disabled (%p)", async (options) => {
+    const { result } = await requestCompletion(options);
+    expect(await measureStopMs(() => disableUser(ben))).toBeLessThan(2_000);
+    const { status, text } = await result;
+    expect(status).toBe(options.stream ? 200 : 401);
+    expect(text).toContain("The session or API key has ended.");
+    expect(text).not.toContain("[DONE]");
+    await waitForValue(async () => ((await getBudgetUsage(ben)).spent > 0 ? true : undefined));
     if (!options.isStored) return;
-    const [row] = await first.database<{ status: string; content: string }[]>`
+    const [row] = await firstInstance.database<{ status: string; content: string }[]>`
       select status, content from messages where conversation_id = ${conversationId} and role = 'assistant'`;
     expect(row).toMatchObject({ status: "cancelled", content: expect.stringContaining("w0 w1 ") });
   });
 
   test("when its user is deleted", async () => {
-    const { text } = await complete({ stream: true, isStored: false });
+    const { result } = await requestCompletion({ stream: true, isStored: false });
     expect(await measureStopMs(() => deleteUser(ben))).toBeLessThan(2_000);
-    expect((await text).text).toContain("The session or API key has ended.");
+    expect((await result).text).toContain("The session or API key has ended.");
   });
 
   test("when its key is revoked", async () => {
-    const created = await first.fetch("/api/v1/api-keys", {
+    const creationResponse = await firstInstance.fetch("/api/v1/api-keys", {
       token: ben.access_token,
       json: { name: "Test", scopes: ["chat:completions"] },
     });
-    const { id, key } = (await created.json()) as { id: string; key: string };
-    const { text } = await complete({ token: key, stream: false, isStored: false });
-    const revoke = () => second.fetch(`/api/v1/api-keys/${id}`, { method: "DELETE", token: ben.access_token });
+    const { id, key } = (await creationResponse.json()) as { id: string; key: string };
+    const { result } = await requestCompletion({ token: key, stream: false, isStored: false });
+    const revoke = () => secondInstance.fetch(`/api/v1/api-keys/${id}`, { method: "DELETE", token: ben.access_token });
     expect(await measureStopMs(revoke)).toBeLessThan(2_000);
-    expect((await text).status).toBe(401);
+    expect((await result).status).toBe(401);
   });
 
   test.each([{ stream: false }, { stream: true }])("when its conversation is deleted (%p)", async ({ stream }) => {
-    const { text } = await complete({ stream, isStored: true });
+    const { result } = await requestCompletion({ stream, isStored: true });
     expect(await measureStopMs(() => deleteConversation(anna))).toBeLessThan(2_000);
-    const result = await text;
-    expect(result.status).toBe(stream ? 200 : 404);
-    expect(result.text).toContain("The conversation was deleted.");
-    await waitUntil(async () => ((await readBudget(ben)).spent > 0 ? true : undefined));
+    const { status, text } = await result;
+    expect(status).toBe(stream ? 200 : 404);
+    expect(text).toContain("The conversation was deleted.");
+    await waitForValue(async () => ((await getBudgetUsage(ben)).spent > 0 ? true : undefined));
   });
 });
 
 test("title generation stops when the conversation is deleted", async () => {
   provider.script("one", { text: "Answer." }, { pieces: Array(500).fill("w "), pieceDelayMs: 20 });
-  const { id } = await createConversation(first, anna, [], { kind: "direct", title: "" });
-  await first.fetch(`/api/v1/conversations/${id}/messages`, {
+  const { id } = await createConversation(firstInstance, anna, [], { kind: "direct", title: "" });
+  await firstInstance.fetch(`/api/v1/conversations/${id}/messages`, {
     token: anna.access_token,
     json: { content: "Talk to me.", reply: true },
   });
-  await waitUntil(() => (provider.listRequests("one").length === 2 ? true : undefined));
+  await waitForValue(() => (provider.listRequests("one").length === 2 ? true : undefined));
   const startedAtMs = performance.now();
-  await second.fetch(`/api/v1/conversations/${id}`, { method: "DELETE", token: anna.access_token });
-  await waitUntil(() => (provider.listRequests("one")[1]?.wasAborted ? true : undefined));
+  await secondInstance.fetch(`/api/v1/conversations/${id}`, { method: "DELETE", token: anna.access_token });
+  await waitForValue(() => (provider.listRequests("one")[1]?.wasAborted ? true : undefined));
   expect(performance.now() - startedAtMs).toBeLessThan(2_000);
 });

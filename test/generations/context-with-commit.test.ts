@@ -23,7 +23,7 @@ const createItem = (conversationId: string, account: Account, content: string) =
 type StoredContext = { newest: { id: string; content: string | null }[]; user_id: string };
 
 /** Sends messages without generating answers. @returns the outcomes, with the contexts that the commit returned. */
-async function send(items: SendItem[], context: typeof limits | null = limits) {
+async function sendBatch(items: SendItem[], context: typeof limits | null = limits) {
   const lease = { owner: createId(), leaseMs: 60_000, context };
   const outcomes = await sendMessages(app.parley.database, items, {
     defaultModel: "compatible/one",
@@ -36,33 +36,35 @@ async function send(items: SendItem[], context: typeof limits | null = limits) {
 
 test("a batch's commit returns a separate context for each message", async () => {
   const { id } = await app.createConversation(anna, [ben], { kind: "group" });
-  const first = createItem(id, anna, "first");
-  const second = createItem(id, ben, "second");
-  const [firstOutcome, secondOutcome] = await send([first, second]);
+  const firstItem = createItem(id, anna, "first");
+  const secondItem = createItem(id, ben, "second");
+  const [firstOutcome, secondOutcome] = await sendBatch([firstItem, secondItem]);
   expect(firstOutcome?.context?.newest.map(({ content }) => content)).toEqual(["first"]);
   expect(secondOutcome?.context?.newest.map(({ content }) => content)).toEqual(["second", null, "first"]);
   expect([firstOutcome?.context?.user_id, secondOutcome?.context?.user_id]).toEqual([anna.user.id, ben.user.id]);
   const [row] = await app.parley
-    .database`select read_answer_context(${id}, ${ben.user.id}, ${second.id}, 100, 1000) as found`;
+    .database`select read_answer_context(${id}, ${ben.user.id}, ${secondItem.id}, 100, 1000) as found`;
   expect(secondOutcome?.context).toEqual(row?.found);
 });
 
-test("no context is returned to an outsider or for a repeated message", async () => {
+test("no context is returned to an outsider or for a resent message", async () => {
   const { id } = await app.createConversation(anna);
-  const [outsiderOutcome] = await send([createItem(id, ben, "let me see")]);
+  const [outsiderOutcome] = await sendBatch([createItem(id, ben, "let me see")]);
   expect(outsiderOutcome).toMatchObject({ outcome: "not_found", context: null });
-  const sent = { ...createItem(id, anna, "once"), clientMessageId: "c1" };
-  expect((await send([sent]))[0]?.context).not.toBeNull();
-  expect((await send([{ ...sent, id: createId() }]))[0]).toMatchObject({ outcome: "duplicate", context: null });
+  const item = { ...createItem(id, anna, "once"), clientMessageId: "c1" };
+  expect((await sendBatch([item]))[0]?.context).not.toBeNull();
+  expect((await sendBatch([{ ...item, id: createId() }]))[0]).toMatchObject({ outcome: "duplicate", context: null });
 });
 
 test("the commit returns no context if the history is long or exceeds the byte limit", async () => {
   const { id } = await app.createConversation(anna);
-  expect((await send([createItem(id, anna, "x".repeat(1_000))]))[0]?.context).not.toBeNull();
-  expect((await send([createItem(id, anna, "y")]))[0]?.context).toBeNull();
-  expect((await send([createItem(id, anna, "z")], { ...limits, bytesMax: 2_000 }))[0]?.context).not.toBeNull();
-  expect((await send([createItem(id, anna, "z")], { ...limits, bytesMax: 2_000, seqMax: 7 }))[0]?.context).toBeNull();
-  expect((await send([createItem(id, anna, "z")], null))[0]?.context).toBeNull();
+  expect((await sendBatch([createItem(id, anna, "x".repeat(1_000))]))[0]?.context).not.toBeNull();
+  expect((await sendBatch([createItem(id, anna, "y")]))[0]?.context).toBeNull();
+  expect((await sendBatch([createItem(id, anna, "z")], { ...limits, bytesMax: 2_000 }))[0]?.context).not.toBeNull();
+  expect(
+    (await sendBatch([createItem(id, anna, "z")], { ...limits, bytesMax: 2_000, seqMax: 7 }))[0]?.context,
+  ).toBeNull();
+  expect((await sendBatch([createItem(id, anna, "z")], null))[0]?.context).toBeNull();
 });
 
 test("the model receives the whole history, whether or not the commit returned it", async () => {

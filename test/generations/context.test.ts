@@ -22,14 +22,14 @@ const createPrompt = async (template: string, account = anna): Promise<string> =
   return ((await response.json()) as { id: string }).id;
 };
 
-describe("what a model receives", () => {
-  test("is only messages if there is no prompt", async () => {
+describe("the context sent to a model", () => {
+  test("contains only messages if there is no prompt", async () => {
     const { id } = await app.createConversation(anna);
     await app.sendMessage(anna, id, "Hello?");
     expect(app.getReceivedMessages()).toEqual([{ role: "user", content: "Hello?" }]);
   });
 
-  test("starts with the rendered prompt, and is the same as in a preview", async () => {
+  test("starts with the rendered prompt, and matches the preview", async () => {
     const prompt_id = await createPrompt("You help {{user.display_name}} with {{conversation.title}} on {{model}}.");
     const { id } = await app.createConversation(anna, [], { prompt_id, title: "Tax" });
     await app.sendMessage(anna, id, "First?");
@@ -48,18 +48,18 @@ describe("what a model receives", () => {
       model: "compatible/one",
     });
     await app.sendMessage(anna, id, "Third?");
-    const received = app.getReceivedMessages();
-    expect(received[0]).toEqual({ role: "system", content: system });
+    const receivedMessages = app.getReceivedMessages();
+    expect(receivedMessages[0]).toEqual({ role: "system", content: system });
     expect(messages).toEqual([
       { role: "user", content: "First?" },
       { role: "assistant", content: "Parley's provider answers in several pieces." },
       { role: "user", content: "Second?" },
     ]);
-    expect(received.slice(1, -1)).toEqual(messages.slice(0, -1) as never);
-    expect(received.at(-1)).toEqual({ role: "user", content: "Second?\n\nThird?" });
+    expect(receivedMessages.slice(1, -1)).toEqual(messages.slice(0, -1) as never);
+    expect(receivedMessages.at(-1)).toEqual({ role: "user", content: "Second?\n\nThird?" });
   });
 
-  test("contains the senders' names in a group, but only the prompt author's preferences", async () => {
+  test("contains the senders' names in a group, but a sender's preferences only if the sender wrote the prompt", async () => {
     for (const account of [anna, ben])
       await app.parley.fetch("/api/v1/me/preferences", {
         method: "PUT",
@@ -84,14 +84,14 @@ describe("what a model receives", () => {
   test("contains document passages if the conversation uses documents, and the answer lists its sources", async () => {
     const { id } = await app.createConversation(anna, [], { documents: true });
     const { reply } = await app.sendMessage(anna, id, "How do I back up the failover chain of models?");
-    const received = app.getReceivedMessages();
-    expect(received).toHaveLength(1);
-    expect(received[0]?.content).toContain("<document path=");
-    expect(received[0]?.content).toEndWith("How do I back up the failover chain of models?");
+    const receivedMessages = app.getReceivedMessages();
+    expect(receivedMessages).toHaveLength(1);
+    expect(receivedMessages[0]?.content).toContain("<document path=");
+    expect(receivedMessages[0]?.content).toEndWith("How do I back up the failover chain of models?");
     const sources = reply?.metadata.sources as { path: string; title: string; heading: string | null }[];
     expect(sources.length).toBeGreaterThan(0);
     expect(sources.map(({ path }) => path)).toContain("models.md");
-    for (const { path } of sources) expect(received[0]?.content).toContain(`<document path="${path}"`);
+    for (const { path } of sources) expect(receivedMessages[0]?.content).toContain(`<document path="${path}"`);
     const plainConversation = await app.createConversation(anna);
     const plainAnswer = await app.sendMessage(
       anna,
@@ -102,14 +102,18 @@ describe("what a model receives", () => {
     expect(plainAnswer.reply?.metadata).not.toHaveProperty("sources");
   });
 
-  test("excludes deleted messages, and contains the current version of edited ones", async () => {
+  test("contains no deleted messages, and the current version of edited messages", async () => {
     const { id } = await app.createConversation(anna);
-    const first = await app.sendMessage(anna, id, "Delete me.", { reply: false });
-    const second = await app.sendMessage(anna, id, "Edit me.", { reply: false });
+    const deletedMessage = await app.sendMessage(anna, id, "Delete me.", { reply: false });
+    const editedMessage = await app.sendMessage(anna, id, "Edit me.", { reply: false });
     const path = `/api/v1/conversations/${id}/messages`;
     const { access_token: token } = anna;
-    await app.parley.fetch(`${path}/${first.message.id}`, { method: "DELETE", token });
-    await app.parley.fetch(`${path}/${second.message.id}`, { method: "PATCH", token, json: { content: "Edited." } });
+    await app.parley.fetch(`${path}/${deletedMessage.message.id}`, { method: "DELETE", token });
+    await app.parley.fetch(`${path}/${editedMessage.message.id}`, {
+      method: "PATCH",
+      token,
+      json: { content: "Edited." },
+    });
     await app.sendMessage(anna, id, "Now?");
     expect(app.getReceivedMessages()).toEqual([{ role: "user", content: "Edited.\n\nNow?" }]);
   });
@@ -126,18 +130,18 @@ describe("a context with a small token limit", () => {
   });
   afterAll(() => smallApp.stop());
 
-  test("includes the newest messages that fit, and always the question", async () => {
+  test("always includes the question, and includes as many of the newest messages as fit", async () => {
     const { id } = await smallApp.createConversation(carl);
-    const createText = (n: number) => `Number ${n}: ${"some words of padding ".repeat(25)}`;
-    for (let n = 0; n < 6; n += 1) await smallApp.sendMessage(carl, id, createText(n), { reply: false });
+    const createPaddedText = (n: number) => `Number ${n}: ${"some words of padding ".repeat(25)}`;
+    for (let n = 0; n < 6; n += 1) await smallApp.sendMessage(carl, id, createPaddedText(n), { reply: false });
     await smallApp.sendMessage(carl, id, "Which?");
-    const received = smallApp.getReceivedMessages();
-    expect(received).toHaveLength(1);
-    const numbers = [...(received[0]?.content ?? "").matchAll(/Number (\d)/g)].map(([, n]) => Number(n));
+    const receivedMessages = smallApp.getReceivedMessages();
+    expect(receivedMessages).toHaveLength(1);
+    const numbers = [...(receivedMessages[0]?.content ?? "").matchAll(/Number (\d)/g)].map(([, n]) => Number(n));
     expect(numbers.length).toBeGreaterThan(1);
     expect(numbers.length).toBeLessThan(6);
     expect(numbers).toEqual([0, 1, 2, 3, 4, 5].slice(-numbers.length));
-    expect(received[0]?.content).toEndWith("Which?");
+    expect(receivedMessages[0]?.content).toEndWith("Which?");
     await smallApp.sendMessage(carl, id, "long ".repeat(5_000));
     expect(smallApp.getReceivedMessages()).toEqual([{ role: "user", content: "long ".repeat(5_000) }]);
   });

@@ -35,9 +35,9 @@ afterEach(() => void lines.splice(0));
 
 const listFailures = () => lines.filter(({ model, code }) => model !== undefined && code !== undefined);
 const waitForFailure = () => waitUntil(() => listFailures().length > 0);
-type Sent = { message: { id: string }; reply: { id: string } };
+type SendResult = { message: { id: string }; reply: { id: string } };
 
-async function send(headers: Record<string, string> = {}, path = "messages") {
+async function postToConversation(headers: Record<string, string> = {}, path = "messages") {
   const response = await parley.fetch(`/api/v1/conversations/${conversationId}/${path}`, {
     token: anna.access_token,
     headers,
@@ -48,8 +48,8 @@ async function send(headers: Record<string, string> = {}, path = "messages") {
 }
 
 test("a model failure is logged with the message and request IDs", async () => {
-  const { text } = await send({ "x-request-id": "rest-request" });
-  const { reply } = JSON.parse(text) as Sent;
+  const { text } = await postToConversation({ "x-request-id": "rest-request" });
+  const { reply } = JSON.parse(text) as SendResult;
   await waitForFailure();
   expect(listFailures()).toMatchObject([
     { model: "compatible/refused", level: "warn", message_id: reply.id, request_id: "rest-request" },
@@ -61,19 +61,22 @@ test("a model failure is logged with the message and request IDs", async () => {
     return ((await response.json()) as { status: string }).status === "complete";
   });
   lines.splice(0);
-  const regenerated = await send({ "x-request-id": "regenerate-request" }, `messages/${reply.id}/regenerate`);
-  const second = (JSON.parse(regenerated.text) as Sent).reply;
+  const regenerationResponse = await postToConversation(
+    { "x-request-id": "regenerate-request" },
+    `messages/${reply.id}/regenerate`,
+  );
+  const newAnswer = (JSON.parse(regenerationResponse.text) as SendResult).reply;
   await waitForFailure();
-  expect(listFailures()[0]).toMatchObject({ message_id: second.id, request_id: "regenerate-request" });
+  expect(listFailures()[0]).toMatchObject({ message_id: newAnswer.id, request_id: "regenerate-request" });
 });
 
 test("a model failure in a streamed reply is logged with the message and request IDs", async () => {
-  const { text } = await send({ "x-request-id": "stream-request", accept: "text/event-stream" });
+  const { text } = await postToConversation({ "x-request-id": "stream-request", accept: "text/event-stream" });
   const [, id] = /"role":"assistant".*?/.exec(text) ? (/"message_id":"([^"]+)"/.exec(text) ?? []) : [];
   expect(listFailures()[0]).toMatchObject({ request_id: "stream-request", message_id: id });
 });
 
-test("a model failure in a reply over a socket is logged with the ID of the upgrade request", async () => {
+test("a model failure in a reply requested over a socket is logged with the ID of the upgrade request", async () => {
   const socket = await openSocket(parley.url, {
     token: anna.access_token,
     headers: { "x-request-id": "upgrade-request" },
@@ -90,9 +93,9 @@ test("a model failure in a reply over a socket is logged with the ID of the upgr
   await socket.close();
 
   lines.splice(0);
-  const laterSocket = await openSocket(parley.url, { headers: { "x-request-id": "later-upgrade-request" } });
-  await laterSocket.request({ type: "auth", token: anna.access_token });
-  await laterSocket.request({
+  const lateAuthSocket = await openSocket(parley.url, { headers: { "x-request-id": "late-auth-upgrade-request" } });
+  await lateAuthSocket.request({ type: "auth", token: anna.access_token });
+  await lateAuthSocket.request({
     type: "message.send",
     conversation_id: conversationId,
     client_message_id: crypto.randomUUID(),
@@ -100,8 +103,8 @@ test("a model failure in a reply over a socket is logged with the ID of the upgr
     reply: true,
   });
   await waitForFailure();
-  expect(listFailures()[0]).toMatchObject({ request_id: "later-upgrade-request" });
-  await laterSocket.close();
+  expect(listFailures()[0]).toMatchObject({ request_id: "late-auth-upgrade-request" });
+  await lateAuthSocket.close();
 });
 
 test.each([false, true])(
@@ -123,11 +126,11 @@ test.each([false, true])(
 );
 
 test("a model failure in a reply to a hook's post is logged with the message and request IDs", async () => {
-  const created = await parley.fetch(`/api/v1/conversations/${conversationId}/hooks`, {
+  const creationResponse = await parley.fetch(`/api/v1/conversations/${conversationId}/hooks`, {
     token: anna.access_token,
     json: { name: "Build" },
   });
-  const { token } = (await created.json()) as { token: string };
+  const { token } = (await creationResponse.json()) as { token: string };
   await parley.fetch(`/api/v1/hooks/${token}`, {
     headers: { "x-request-id": "hook-request" },
     json: { content: "Hello", reply: true },
@@ -137,13 +140,13 @@ test("a model failure in a reply to a hook's post is logged with the message and
   expect(JSON.stringify(lines)).not.toContain(token);
 });
 
-test("a rejected API key is logged once as an error that names its setting, but users don't see the name", async () => {
-  const complete = () =>
+test("a rejected API key is logged once, as an error with its setting's name, which users don't see", async () => {
+  const requestCompletion = () =>
     parley.fetch("/v1/chat/completions", {
       token: anna.access_token,
       json: { model: "openai/unauthorized", messages: [{ role: "user", content: "Hello" }] },
     });
-  const responseTexts = await Promise.all(Array.from({ length: 10 }, async () => (await complete()).text()));
+  const responseTexts = await Promise.all(Array.from({ length: 10 }, async () => (await requestCompletion()).text()));
   const errors = lines.filter(({ level }) => level === "error");
   expect(errors).toMatchObject([
     {
@@ -162,7 +165,7 @@ test("a failed title generation is logged with the answer's message ID and the r
     headers: { "x-request-id": "title-request" },
     json: { content: "Hello", reply: true, model: "compatible/spare" },
   });
-  const { reply } = (await response.json()) as Sent;
+  const { reply } = (await response.json()) as SendResult;
   await waitUntil(() => listFailures().some(({ task }) => task === "title"));
   for (const line of listFailures()) expect(line).toMatchObject({ message_id: reply.id, request_id: "title-request" });
   await waitUntil(() => lines.some(({ msg }) => String(msg).startsWith("title could not be generated")));
@@ -170,7 +173,7 @@ test("a failed title generation is logged with the answer's message ID and the r
   expect(line).toMatchObject({ message_id: reply.id, request_id: "title-request" });
 });
 
-test("a missing model is reported to readers without the names of settings", async () => {
+test("the error for a missing model doesn't show the names of settings to readers", async () => {
   provider.script("refused", { fault: "status", status: 404 });
   provider.script("spare", { fault: "status", status: 404 });
   const response = await parley.fetch("/v1/chat/completions", {
@@ -180,7 +183,7 @@ test("a missing model is reported to readers without the names of settings", asy
   await response.text();
   await waitForFailure();
   expect(listFailures()[0]?.msg).toMatch(/^model failed: .+ has no model spare \(404\): check its name in AI_MODELS/);
-  const { text } = await send({ accept: "text/event-stream" });
+  const { text } = await postToConversation({ accept: "text/event-stream" });
   expect(text).not.toMatch(/AI_MODELS|_BASE_URL/);
 });
 

@@ -34,33 +34,33 @@ afterAll(async () => {
   await provider.stop(true);
 });
 
-const findStored = async (conversationId: string) => {
+const findStoredAnswer = async (conversationId: string) => {
   const [row] = await parley.database<{ first_token_ms: number | null; metadata: { requested_by?: string } }[]>`
     select first_token_ms, metadata from messages where conversation_id = ${conversationId} and role = 'assistant'`;
   return row;
 };
 
-test("an answer is stored with its time to first token, which clients don't see", async () => {
+test("an answer is stored with its time to first token, which isn't shown to clients", async () => {
   const { id: conversation_id } = await createConversation(parley, anna);
   const socket = await openSocket(parley.url, { token: anna.access_token });
   await socket.request({ type: "subscribe", conversation_id });
   await socket.request({ type: "message.send", conversation_id, client_message_id: "1", content: "Go.", reply: true });
-  const completed = await socket.waitFor(({ type }) => type === "message.completed");
-  expect(JSON.stringify(completed)).not.toContain("first_token");
-  expect((await findStored(conversation_id))?.first_token_ms).toBeGreaterThanOrEqual(DELAY_MS - 5);
+  const completedFrame = await socket.waitFor(({ type }) => type === "message.completed");
+  expect(JSON.stringify(completedFrame)).not.toContain("first_token");
+  expect((await findStoredAnswer(conversation_id))?.first_token_ms).toBeGreaterThanOrEqual(DELAY_MS - 5);
   await socket.close();
 });
 
-test("a /v1 answer is stored with its time to first token, and with its requester if no question is stored", async () => {
+test("a /v1 answer to a request without user messages is stored with its time to first token and its requester", async () => {
   const { id: conversation_id } = await createConversation(parley, anna);
   const response = await parley.fetch("/v1/chat/completions", {
     token: anna.access_token,
     json: { model: "openai/one", messages: [{ role: "system", content: "Go." }], metadata: { conversation_id } },
   });
   expect(response.status).toBe(200);
-  const stored = await findStored(conversation_id);
-  expect(stored?.first_token_ms).toBeGreaterThanOrEqual(DELAY_MS - 5);
-  expect(stored?.metadata.requested_by).toBe(anna.user.id);
+  const storedAnswer = await findStoredAnswer(conversation_id);
+  expect(storedAnswer?.first_token_ms).toBeGreaterThanOrEqual(DELAY_MS - 5);
+  expect(storedAnswer?.metadata.requested_by).toBe(anna.user.id);
   const listResponse = await parley.fetch(`/api/v1/conversations/${conversation_id}/messages`, {
     token: anna.access_token,
   });

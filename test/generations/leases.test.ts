@@ -5,66 +5,59 @@ import { createConversation } from "../support/conversation.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { openSocket } from "../support/socket.ts";
+import { waitUntil } from "../support/wait-until.ts";
 
 type StoredAnswer = { id: string; status: string; content: string; fence: number; interruptions: number };
 
 let provider: MockProvider;
-let first: TestApp;
-let second: TestApp;
+let firstInstance: TestApp;
+let secondInstance: TestApp;
 let anna: Account;
 
 beforeAll(async () => {
   provider = startMockProvider();
-  const shared = await createTestDatabase(10);
+  const database = await createTestDatabase(10);
   const options = {
-    database: shared,
+    database,
     config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one", AI_MAX_RETRIES: "0" },
   };
-  first = await startApp(options);
-  second = await startApp(options);
-  anna = await first.register();
+  firstInstance = await startApp(options);
+  secondInstance = await startApp(options);
+  anna = await firstInstance.register();
 });
 afterAll(async () => {
-  await first.stop();
-  await second.stop();
+  await firstInstance.stop();
+  await secondInstance.stop();
   await provider.stop();
-  await first.database.end({ timeout: 1 });
+  await firstInstance.database.end({ timeout: 1 });
 });
 
 const slowScript = { pieces: Array.from({ length: 200 }, (_, n) => `w${n} `), pieceDelayMs: 20 };
 
 async function startAnswer(): Promise<{ conversationId: string; messageId: string }> {
-  const { id: conversationId } = await createConversation(first, anna);
-  const sent = await first.fetch(`/api/v1/conversations/${conversationId}/messages`, {
+  const { id: conversationId } = await createConversation(firstInstance, anna);
+  const sendResponse = await firstInstance.fetch(`/api/v1/conversations/${conversationId}/messages`, {
     token: anna.access_token,
     json: { content: "Talk to me.", reply: true },
   });
-  const { reply } = (await sent.json()) as { reply: { id: string } };
+  const { reply } = (await sendResponse.json()) as { reply: { id: string } };
   return { conversationId, messageId: reply.id };
 }
 
 const findAnswer = async (messageId: string): Promise<StoredAnswer | undefined> => {
-  const [row] = await first.database<StoredAnswer[]>`
+  const [row] = await firstInstance.database<StoredAnswer[]>`
     select x.id, x.status, x.content, g.fence, g.interruptions from current_messages x join generations g on g.message_id = x.id
     where x.id = ${messageId}`;
   return row;
 };
 
-async function waitUntil(check: () => Promise<boolean>, waitMs: number): Promise<void> {
-  const deadlineMs = performance.now() + waitMs;
-  while (!(await check())) {
-    if (performance.now() > deadlineMs) throw new Error(`The condition was not met in ${waitMs} ms.`);
-    await Bun.sleep(50);
-  }
-}
-
-describe("with generation leases,", () => {
+describe("generation leases:", () => {
   test("an answer is cancelled by a request to another instance", async () => {
     provider.script("one", slowScript);
     const { conversationId, messageId } = await startAnswer();
     await waitUntil(async () => (await findAnswer(messageId))?.content !== "", 3_000);
     const path = `/api/v1/conversations/${conversationId}/messages/${messageId}/cancel`;
-    expect((await second.fetch(path, { method: "POST", token: anna.access_token })).status).toBe(200);
+    expect((await secondInstance.fetch(path, { method: "POST", token: anna.access_token })).status).toBe(200);
     await waitUntil(async () => (await findAnswer(messageId))?.status === "cancelled", 3_000);
   });
 
@@ -72,36 +65,45 @@ describe("with generation leases,", () => {
     provider.script("one", slowScript, { text: "and the end." });
     const { conversationId, messageId } = await startAnswer();
     await waitUntil(async () => ((await findAnswer(messageId))?.content.length ?? 0) > 20, 5_000);
-    const sockets = await Promise.all([first, second].map(({ url }) => openSocket(url, { token: anna.access_token })));
+    const sockets = await Promise.all(
+      [firstInstance, secondInstance].map(({ url }) => openSocket(url, { token: anna.access_token })),
+    );
     for (const socket of sockets) await socket.request({ type: "subscribe", conversation_id: conversationId });
-    // Simulates a crashed owner: its lease expires, and its later writes are rejected.
-    await first.database`
+    // Simulates a crashed owner. The lease has expired and belongs to a different instance, so the owner's later writes
+    // are rejected.
+    await firstInstance.database`
       update generations set owner = gen_random_uuid(), lease_until = now() - interval '1 s' where message_id = ${messageId}`;
     await waitUntil(async () => (await findAnswer(messageId))?.status === "complete", 12_000);
-    // Either instance may take over the answer. Only readers on the instance that does so receive the rest.
+    // Either instance may take over the answer. Only readers on the instance that takes over receive the rest of the answer.
     await Bun.sleep(100);
-    const frames = sockets.map((socket) => socket.frames).find((all) => all.some(({ attempt }) => attempt === 2)) ?? [];
+    const frames =
+      sockets.map((socket) => socket.frames).find((received) => received.some(({ attempt }) => attempt === 2)) ?? [];
     const reset = frames.find((frame) => frame.type === "message.reset" && frame.attempt === 2);
-    const completed = frames.find((frame) => frame.type === "message.completed");
+    const completedFrame = frames.find((frame) => frame.type === "message.completed");
     expect(reset).toMatchObject({ message_id: messageId });
     expect(String(reset?.text).length).toBeGreaterThan(20);
-    expect(completed?.data).toMatchObject({ status: "complete", content: `${reset?.text}and the end.` });
+    expect(completedFrame?.data).toMatchObject({ status: "complete", content: `${reset?.text}and the end.` });
     expect(await findAnswer(messageId)).toMatchObject({
       status: "complete",
       fence: 2,
       interruptions: 1,
-      content: String(completed?.data?.content),
+      content: String(completedFrame?.data?.content),
     });
     await Promise.all(sockets.map((socket) => socket.close()));
   }, 20_000);
 
   test("a pending answer that no instance has started is started later", async () => {
-    provider.script("one", { text: "Late, but here." });
+    provider.script("one", { text: "A late answer." });
     const { conversationId } = await startAnswer();
     const createdAt = new Date(Date.now() - 10_000);
-    const pending = await insertAnswer(first.database, { conversationId, seq: 99, status: "pending", createdAt });
-    const messageId = pending.message_id;
+    const pendingAnswer = await insertAnswer(firstInstance.database, {
+      conversationId,
+      seq: 99,
+      status: "pending",
+      createdAt,
+    });
+    const messageId = pendingAnswer.message_id;
     await waitUntil(async () => (await findAnswer(messageId))?.status === "complete", 8_000);
-    expect((await findAnswer(messageId))?.content).toBe("Late, but here.");
+    expect((await findAnswer(messageId))?.content).toBe("A late answer.");
   }, 15_000);
 });

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import type { Database } from "../../src/db/client.ts";
 import { createId } from "../../src/lib/id.ts";
 import { createFinisher } from "../../src/modules/generations/finisher.ts";
-import { keyOf } from "../../src/modules/generations/pieces.ts";
+import { getLeaseKey } from "../../src/modules/generations/pieces.ts";
 import {
   type ClaimedGeneration,
   type FinalState,
@@ -48,22 +48,22 @@ test("finishing answers, storing their pieces and renewing their leases at the s
   const owner = createId();
   const generations = await Promise.all(Array.from({ length: ANSWER_COUNT }, () => createRunningGeneration(owner)));
   const { finish } = createFinisher({ database });
-  const write = (round: number) => {
-    const keys = shuffle(generations).map(keyOf);
+  const storeOrRenew = (round: number) => {
+    const keys = shuffle(generations).map(getLeaseKey);
     if (round % 2 === 0)
       return renewGenerations(database, owner, keys, { leaseMs: LEASE_MS, renewBelowMs: 2 * LEASE_MS });
     return storePieces(
       database,
-      keys.map((key) => ({ ...key, attempt: 1, n: round, text: "So far" })),
+      keys.map((key) => ({ ...key, attempt: 1, n: round, text: "Partial" })),
     );
   };
-  const finishes = shuffle(generations).map(async (generation, index) => {
+  const finishPromises = shuffle(generations).map(async (generation, index) => {
     await Bun.sleep(index);
     return finish({ generation, attempt: 1, final: finalState });
   });
   for (let round = 0; round < 40; round += 1)
-    await Promise.all([write(0), write(2 * round + 1), write(0), write(2 * round + 1)]);
-  const outcomes = await Promise.all(finishes);
+    await Promise.all([storeOrRenew(0), storeOrRenew(2 * round + 1), storeOrRenew(0), storeOrRenew(2 * round + 1)]);
+  const outcomes = await Promise.all(finishPromises);
   expect(outcomes.filter(({ outcome }) => outcome === "finished")).toHaveLength(ANSWER_COUNT);
   const [stored] = await database<{ done: number; events: number }[]>`
     select count(*) filter (where status = 'complete' and content = 'Done.')::int as done,

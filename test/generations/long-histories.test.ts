@@ -4,11 +4,11 @@ import { type ModelApp, startModelApp } from "./start-model-app.ts";
 
 let app: ModelApp;
 let anna: Account;
-let id: string;
+let conversationId: string;
 /** SQL statements sent to the database. */
 const statements: string[] = [];
 
-async function start(tokens: string): Promise<void> {
+async function startAppWithContext(tokens: string): Promise<void> {
   app = await startModelApp({ AI_CONTEXT_TOKENS: tokens, AI_MODELS: "compatible/one,compatible/cheap" });
   anna = await app.parley.register(undefined, "Anna");
   app.parley.database.options.debug = (_connection, statement) => statements.push(statement);
@@ -17,23 +17,23 @@ async function start(tokens: string): Promise<void> {
 const createHistory = async () => {
   app.provider.script("one", { text: "Understood." });
   app.provider.script("cheap", { text: "First summary." });
-  ({ id } = await app.createConversation(anna));
+  ({ id: conversationId } = await app.createConversation(anna));
 };
 
-/** Inserts messages that contain their sequence numbers, without sending them. */
+/** Inserts messages directly into the database. Each message contains its sequence number. */
 async function insertOldMessages(count: number, text: string): Promise<void> {
   const { database } = app.parley;
   await database`
     insert into messages (id, conversation_id, seq, role, author_id, content)
-    select gen_random_uuid(), ${id}, c.last_seq + n, 'user', ${anna.user.id}, '<' || c.last_seq + n || '>' || ${text}
-    from conversations c, generate_series(1, ${count}) n where c.id = ${id}`;
-  await database`update conversations set last_seq = last_seq + ${count} where id = ${id}`;
+    select gen_random_uuid(), ${conversationId}, c.last_seq + n, 'user', ${anna.user.id}, '<' || c.last_seq + n || '>' || ${text}
+    from conversations c, generate_series(1, ${count}) n where c.id = ${conversationId}`;
+  await database`update conversations set last_seq = last_seq + ${count} where id = ${conversationId}`;
 }
 
 const parseNumbers = (text: string): number[] => [...text.matchAll(/<(\d+)>/g)].map(([, n]) => Number(n));
 const listSummaryRequests = (): string[] =>
   app.provider.listRequests("cheap").map(({ body }) => JSON.stringify(body.messages));
-/** Returns the summary and the messages' sequence numbers in the last request to the model. */
+/** Returns the summary in the last request to the model, and the sequence numbers of the messages in it. */
 function parseLastRequest(): { summary: string | undefined; numbers: number[] } {
   const receivedTexts = app.getReceivedMessages().map(({ content }) => content);
   return {
@@ -44,31 +44,31 @@ function parseLastRequest(): { summary: string | undefined; numbers: number[] } 
 const listSummaryEnds = async () =>
   (
     await app.parley.database<{ until_seq: number }[]>`
-      select until_seq from summaries where conversation_id = ${id} order by until_seq`
+      select until_seq from summaries where conversation_id = ${conversationId} order by until_seq`
   ).map((row) => row.until_seq);
 
-/** Sends a question and waits until no more summaries are written. @returns the summary requests. */
+/** Sends a question, and waits until no more summaries are requested. @returns the new summary requests. */
 async function sendQuestion(question: string): Promise<string[]> {
-  const before = listSummaryRequests().length;
-  await app.sendMessage(anna, id, question);
+  const previousRequests = listSummaryRequests().length;
+  await app.sendMessage(anna, conversationId, question);
   let previousCount = -1;
-  await app.waitUntil(async () => {
+  await app.waitForValue(async () => {
     const requestCount = listSummaryRequests().length;
     const isSettled = requestCount === previousCount && (await listSummaryEnds()).length === requestCount;
     previousCount = requestCount;
     await Bun.sleep(200);
     return isSettled ? true : undefined;
   }, 15_000);
-  return listSummaryRequests().slice(before);
+  return listSummaryRequests().slice(previousRequests);
 }
 
 describe("a history that is much longer than the context", () => {
-  beforeAll(() => start("1000"));
+  beforeAll(() => startAppWithContext("1000"));
   afterAll(() => app.stop());
   beforeEach(createHistory);
   afterEach(() => app.provider.reset());
 
-  test("is summarized with one request, which contains only the last messages that don't fit", async () => {
+  test("is summarized with one request, which contains only the newest of the messages that don't fit", async () => {
     await insertOldMessages(3_000, "some words of padding ".repeat(5));
     statements.length = 0;
     const requests = await sendQuestion("What now?");
@@ -101,7 +101,7 @@ describe("a history that is much longer than the context", () => {
     });
   });
 
-  test("is summarized starting after the last summary, even if that summary is old", async () => {
+  test("is summarized starting from the last summary, even if that summary is old", async () => {
     await insertOldMessages(40, "some words of padding ".repeat(5));
     expect((await sendQuestion("What now?")).length).toBeGreaterThan(0);
     app.provider.script("cheap", { text: "Next summary." });
@@ -123,20 +123,20 @@ describe("a history that is much longer than the context", () => {
     expect(parseLastRequest().numbers).toEqual([50]);
   });
 
-  test("is sent without its summary if the question doesn't fit otherwise", async () => {
+  test("is sent without its summary if the question wouldn't fit with it", async () => {
     await insertOldMessages(60, "some words of padding ".repeat(5));
     expect((await sendQuestion("What now?")).length).toBeGreaterThan(0);
     const question = "word ".repeat(2_000).trim();
-    await app.sendMessage(anna, id, question);
+    await app.sendMessage(anna, conversationId, question);
     expect(app.getReceivedMessages()).toEqual([{ role: "user", content: question }]);
   });
 });
 
 describe("a history of many short messages", () => {
-  beforeAll(() => start("30000"));
+  beforeAll(() => startAppWithContext("30000"));
   afterAll(() => app.stop());
 
-  test("isn't summarized again until many more messages are sent", async () => {
+  test("isn't summarized again when only one more message is sent", async () => {
     await createHistory();
     await insertOldMessages(1_500, "ok");
     const requests = await sendQuestion("What now?");

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
-import { createChanges } from "../../src/db/changes.ts";
+import { createChangeRunner } from "../../src/db/changes.ts";
 import { createEventLog } from "../../src/events/log.ts";
 import { createId } from "../../src/lib/id.ts";
 import { finishAnswers } from "../../src/modules/generations/finisher.ts";
@@ -40,16 +40,16 @@ afterAll(async () => {
   await lossyDatabase.end();
 });
 
-const readSpentTokens = async (): Promise<number> => {
-  const [row] = await lossyDatabase.direct<{ spent: number }[]>`
+const getSpentTokens = async (): Promise<number> => {
+  const [row] = await lossyDatabase.directDatabase<{ spent: number }[]>`
     select spent_tokens as spent from budget_windows where scope_id = ${anna.user.id} and period = 'day'`;
   return row?.spent ?? 0;
 };
 
-// Leases are renewed every second. At least one of these delays makes the lease's renewal fall between the lost
-// response and the retry, when the lease appears to be lost.
+// Leases are renewed every second. With at least one of these delays, the renewal falls between the lost response and
+// the retry. At that time, the lease appears to be lost.
 test.each([0, 250, 500, 750])(
-  "an answer whose commit response was lost is pushed, charged once, and followed by a title (delay: %p ms)",
+  "an answer whose commit response was lost is pushed, charged once, and followed by title generation (delay: %p ms)",
   async (firstDelayMs) => {
     provider.script("one", { text: "A red animal.", firstDelayMs }, { text: "Foxes", firstDelayMs: 1_000 });
     const { id } = await createConversation(parley, anna, [], { title: "" });
@@ -61,21 +61,21 @@ test.each([0, 250, 500, 750])(
     await responseLost;
     const { frame: completed } = await reply.waitFor((frame) => frame.type === "message.completed");
     expect(completed.data).toMatchObject({ content: "A red animal.", status: "complete" });
-    await reply.ended;
-    const [event] = await lossyDatabase.direct<{ seq: number; at: Date }[]>`
+    await reply.closed;
+    const [event] = await lossyDatabase.directDatabase<{ seq: number; at: Date }[]>`
     select seq, at from events where conversation_id = ${id} and type = 'message.completed'`;
     expect({ seq: completed.seq, at: completed.at }).toEqual({
       seq: event?.seq ?? 0,
       at: event?.at.toISOString() ?? "",
     } as never);
     const { usage } = completed.data as unknown as Message;
-    expect(await readSpentTokens()).toBe((usage?.input_tokens ?? 0) + (usage?.output_tokens ?? 0));
+    expect(await getSpentTokens()).toBe((usage?.input_tokens ?? 0) + (usage?.output_tokens ?? 0));
     for (let waits = 0; waits < 200 && provider.listRequests("one").length < 2; waits += 1) await Bun.sleep(20);
     expect(provider.listRequests("one")).toHaveLength(2);
   },
 );
 
-test("a released answer can't be finished, and finishing a finished answer again returns the same result", async () => {
+test("a released answer can't be finished, and finishing an answer twice returns the same result", async () => {
   const finalState: FinalState = {
     content: "A red animal.",
     status: "complete",
@@ -88,35 +88,35 @@ test("a released answer can't be finished, and finishing a finished answer again
   };
   const { id: conversationId } = await createConversation(parley, anna);
   const owner = createId();
-  await lossyDatabase.direct`update conversations set last_seq = 101 where id = ${conversationId}`;
-  const insert = (seq: number) =>
-    insertAnswer(lossyDatabase.direct, { conversationId, seq, owner, requestedBy: anna.user.id });
-  const finish = async (generation: Awaited<ReturnType<typeof insert>>) =>
-    (await finishAnswers(lossyDatabase.direct, [{ generation, attempt: 1, final: finalState }], false))[0];
+  await lossyDatabase.directDatabase`update conversations set last_seq = 101 where id = ${conversationId}`;
+  const insertRunningAnswer = (seq: number) =>
+    insertAnswer(lossyDatabase.directDatabase, { conversationId, seq, owner, requestedBy: anna.user.id });
+  const finish = async (generation: Awaited<ReturnType<typeof insertRunningAnswer>>) =>
+    (await finishAnswers(lossyDatabase.directDatabase, [{ generation, attempt: 1, final: finalState }], false))[0];
   const release = ({ id, fence }: { id: string; fence: number }) =>
-    releaseGeneration(lossyDatabase.direct, owner, { conversationId, id, fence }, 0);
+    releaseGeneration(lossyDatabase.directDatabase, owner, { conversationId, id, fence }, 0);
 
-  const [released, stored] = [await insert(100), await insert(101)];
-  expect(await release(released)).toBe(true);
-  expect(await finish(released)).toMatchObject({ outcome: "lost" });
-  const first = await finish(stored);
-  expect(first).toMatchObject({ outcome: "finished" });
-  expect(await finish(stored)).toEqual(first as never);
-  expect(await release(stored)).toBe(false);
-  expect(await readSpentTokens()).toBe(100);
+  const [releasedAnswer, finishedAnswer] = [await insertRunningAnswer(100), await insertRunningAnswer(101)];
+  expect(await release(releasedAnswer)).toBe(true);
+  expect(await finish(releasedAnswer)).toMatchObject({ outcome: "lost" });
+  const firstResult = await finish(finishedAnswer);
+  expect(firstResult).toMatchObject({ outcome: "finished" });
+  expect(await finish(finishedAnswer)).toEqual(firstResult as never);
+  expect(await release(finishedAnswer)).toBe(false);
+  expect(await getSpentTokens()).toBe(100);
 });
 
 test.each([
   ["store_answer(", "A red animal."],
   ["settle_charges(", "SELECT 1"],
 ])(
-  "a /v1 answer is stored, pushed and charged once if the database's response to %p is lost",
-  async (sent, received) => {
+  "a /v1 answer is stored, pushed and charged once if the database's response to `%s…` is lost",
+  async (statement, lostResponse) => {
     provider.script("one", { text: "A red animal." });
     const { id } = await createConversation(parley, anna);
     const socket = await openSocket(parley.url, { token: anna.access_token });
     await socket.request({ type: "subscribe", conversation_id: id });
-    const responseLost = lossyDatabase.loseNextResponse(sent, received);
+    const responseLost = lossyDatabase.loseNextResponse(statement, lostResponse);
     const response = await parley.fetch("/v1/chat/completions", {
       token: anna.access_token,
       json: {
@@ -131,18 +131,18 @@ test.each([
       (frame) => frame.type === "message.created" && frame.data?.role === "assistant",
     );
     expect(data).toMatchObject({ content: "A red animal.", status: "complete", model: "compatible/one" });
-    for (let waits = 0; waits < 200 && (await readSpentTokens()) === 0; waits += 1) await Bun.sleep(20);
-    // Waits for another attempt, which must not change anything.
+    for (let waits = 0; waits < 200 && (await getSpentTokens()) === 0; waits += 1) await Bun.sleep(20);
+    // Waits long enough for a retry, which must not change anything.
     await Bun.sleep(1_000);
-    expect(await readSpentTokens()).toBe(usage.total_tokens);
-    const stored = await lossyDatabase.direct<{ role: string; seq: number }[]>`
+    expect(await getSpentTokens()).toBe(usage.total_tokens);
+    const storedMessages = await lossyDatabase.directDatabase<{ role: string; seq: number }[]>`
     select role, seq from messages where conversation_id = ${id} order by seq`;
-    expect(stored.map(({ role }) => role)).toEqual(["user", "assistant"]);
+    expect(storedMessages.map(({ role }) => role)).toEqual(["user", "assistant"]);
     await socket.close();
   },
 );
 
-test("a tool result whose commit response was lost is stored once and pushed", async () => {
+test("a tool result whose commit response was lost is stored once, and pushed to readers", async () => {
   const call = { name: "search_documents", arguments: '{"query":"how to connect a model"}' };
   provider.script("one", { text: "Let me look. ", toolCalls: [call] }, { text: "Found it.", firstDelayMs: 1_500 });
   const { id } = await createConversation(parley, anna, [], { tools: true });
@@ -152,36 +152,36 @@ test("a tool result whose commit response was lost is stored once and pushed", a
     "insert into messages (id, conversation_id, seq, role, content, status, parent_id",
     "COMMIT",
   );
-  const sent = await parley.fetch(`/api/v1/conversations/${id}/messages`, {
+  const sendResponse = await parley.fetch(`/api/v1/conversations/${id}/messages`, {
     token: anna.access_token,
     json: { content: "Look it up.", reply: true },
   });
-  expect(sent.status).toBe(201);
+  expect(sendResponse.status).toBe(201);
   await responseLost;
   await socket.waitFor((frame) => frame.type === "message.created" && frame.data?.role === "tool");
   expect(socket.frames.some(({ type }) => type === "message.completed")).toBe(false);
   await socket.waitFor((frame) => frame.type === "message.completed");
-  const stored = await lossyDatabase.direct<{ role: string }[]>`
+  const storedMessages = await lossyDatabase.directDatabase<{ role: string }[]>`
     select role from messages where conversation_id = ${id} order by seq`;
-  expect(stored.map(({ role }) => role)).toEqual(["user", "assistant", "tool"]);
+  expect(storedMessages.map(({ role }) => role)).toEqual(["user", "assistant", "tool"]);
   await socket.close();
 });
 
-test("a tool message that is appended twice is stored once and published twice", async () => {
-  const published: DurableEvent[] = [];
+test("a tool message that is appended twice is stored once, but published twice", async () => {
+  const publishedEvents: DurableEvent[] = [];
   const bus = {
     publish(channel: string, create: () => Iterable<DurableEvent>) {
-      if (channel !== "conversations") published.push(...create());
+      if (channel !== "conversations") publishedEvents.push(...create());
     },
   };
-  const database = lossyDatabase.direct;
-  const events = createEventLog({ database, changes: createChanges(database), bus: bus as unknown as Bus });
+  const database = lossyDatabase.directDatabase;
+  const events = createEventLog({ database, changes: createChangeRunner(database), bus: bus as unknown as Bus });
   const { id: conversationId } = await createConversation(parley, anna);
   const message = { id: createId(), conversationId, content: "42", parentId: null, metadata: {} };
   const append = () => events.write(conversationId, (transaction) => appendToolMessage(transaction, message));
-  const stored = await append();
-  expect(await append()).toEqual(stored);
-  expect(published).toHaveLength(2);
-  expect(published[1]).toEqual(published[0] as never);
+  const storedMessages = await append();
+  expect(await append()).toEqual(storedMessages);
+  expect(publishedEvents).toHaveLength(2);
+  expect(publishedEvents[1]).toEqual(publishedEvents[0] as never);
   expect(await database`select 1 from messages where conversation_id = ${conversationId}`).toHaveLength(1);
 });

@@ -38,17 +38,17 @@ afterAll(async () => {
 const PIECES = Array.from({ length: 60 }, (_, n) => `word ${n} with ½ and 🙂, `);
 const TEXT = PIECES.join("");
 
-test("readers on another instance get the stored text of an answer in progress, and the full text when it finishes", async () => {
+test("readers on another instance receive an answer's stored text while it is in progress, and the full text when it is finished", async () => {
   provider.script("one", { pieces: PIECES, pieceDelayMs: 40 });
   const { id } = await createConversation(instances[0], anna);
   const path = `/conversations/${id}`;
   const { body } = await writerRest.request<SentMessage>("POST", `${path}/messages`, { content: "Talk.", reply: true });
   const answerId = body.reply?.id ?? "";
-  const get = async (rest: RestClient) => (await rest.get<Message>(`${path}/messages/${answerId}`)).body;
-  while ((await get(readerRest)).content.length < 200) await Bun.sleep(20);
+  const getAnswer = async (rest: RestClient) => (await rest.get<Message>(`${path}/messages/${answerId}`)).body;
+  while ((await getAnswer(readerRest)).content.length < 200) await Bun.sleep(20);
 
-  const readers: Record<string, () => Promise<string | undefined>> = {
-    get: async () => (await get(readerRest)).content,
+  const textReaders: Record<string, () => Promise<string | undefined>> = {
+    get: async () => (await getAnswer(readerRest)).content,
     list: async () => (await readerRest.get<{ data: Message[] }>(`${path}/messages`)).body.data.at(-1)?.content,
     events: async () => {
       const { data } = (await readerRest.get<{ data: DurableEvent<"message.created">[] }>(`${path}/events`)).body;
@@ -80,8 +80,8 @@ test("readers on another instance get the stored text of an answer in progress, 
     },
   };
   let previousText = "";
-  for (const [reader, read] of Object.entries(readers)) {
-    const text = (await read()) ?? "";
+  for (const [reader, readText] of Object.entries(textReaders)) {
+    const text = (await readText()) ?? "";
     expect({ reader, length: text.length }).toEqual({
       reader,
       length: Math.max(text.length, previousText.length, 200),
@@ -89,10 +89,10 @@ test("readers on another instance get the stored text of an answer in progress, 
     expect({ reader, text: TEXT.startsWith(text) }).toEqual({ reader, text: true });
     previousText = text;
   }
-  expect(await get(readerRest)).toMatchObject({ status: "streaming" });
+  expect(await getAnswer(readerRest)).toMatchObject({ status: "streaming" });
 
-  while ((await get(readerRest)).status === "streaming") await Bun.sleep(50);
-  expect((await get(readerRest)).content).toBe(TEXT);
+  while ((await getAnswer(readerRest)).status === "streaming") await Bun.sleep(50);
+  expect((await getAnswer(readerRest)).content).toBe(TEXT);
   const remainingPieces = await instances[0].database`select 1 from generation_pieces`;
   expect(remainingPieces).toHaveLength(0);
 }, 20_000);
@@ -104,32 +104,35 @@ test("an answer cancelled through another instance keeps the text that readers h
   const { body } = await writerRest.request<SentMessage>("POST", `${path}/messages`, { content: "Talk.", reply: true });
   const answerPath = `${path}/messages/${body.reply?.id}`;
   while ((await readerRest.get<Message>(answerPath)).body.content.length < 100) await Bun.sleep(20);
-  const cancelled = (await readerRest.request<Message>("POST", `${answerPath}/cancel`)).body;
-  const finalMessage = cancelled.status === "cancelled" ? cancelled : (await readerRest.get<Message>(answerPath)).body;
+  const cancelledAnswer = (await readerRest.request<Message>("POST", `${answerPath}/cancel`)).body;
+  const finalMessage =
+    cancelledAnswer.status === "cancelled" ? cancelledAnswer : (await readerRest.get<Message>(answerPath)).body;
   expect(finalMessage.content.length).toBeGreaterThanOrEqual(100);
   expect(TEXT.startsWith(finalMessage.content)).toBe(true);
 });
 
-test("after a failover mid-answer, only the new attempt's text is stored", async () => {
-  const second = "A different second answer, long enough to be stored in several parts. ".repeat(3).split(/(?<= )/);
+test("after a failover mid-answer, the new attempt's text replaces the text of the failed attempt", async () => {
+  const secondPieces = "A different second answer, long enough to be stored in several pieces. "
+    .repeat(3)
+    .split(/(?<= )/);
   provider.script("one", { pieces: PIECES, pieceDelayMs: 40, fault: "cut", piecesBeforeFault: 20 });
-  provider.script("two", { pieces: second, pieceDelayMs: 40 });
+  provider.script("two", { pieces: secondPieces, pieceDelayMs: 40 });
   const { id } = await createConversation(instances[0], anna);
   const { body } = await writerRest.request<SentMessage>("POST", `/conversations/${id}/messages`, {
     content: "Talk.",
     reply: true,
   });
   const answerPath = `/conversations/${id}/messages/${body.reply?.id}`;
-  const contents = new Set<string>();
+  const seenContents = new Set<string>();
   for (;;) {
     const { status, content } = (await readerRest.get<Message>(answerPath)).body;
-    contents.add(content);
+    seenContents.add(content);
     if (status !== "streaming") break;
     await Bun.sleep(20);
   }
-  const final = (await readerRest.get<Message>(answerPath)).body.content;
-  expect(final.endsWith(second.at(-1) ?? "")).toBe(true);
-  // Each text that readers saw is a prefix of one attempt's text.
-  for (const text of contents) expect(final.startsWith(text) || TEXT.startsWith(text)).toBe(true);
-  expect(contents.size).toBeGreaterThan(3);
+  const finalText = (await readerRest.get<Message>(answerPath)).body.content;
+  expect(finalText.endsWith(secondPieces.at(-1) ?? "")).toBe(true);
+  // Whatever readers saw is the beginning of the failed or the final attempt's text.
+  for (const text of seenContents) expect(finalText.startsWith(text) || TEXT.startsWith(text)).toBe(true);
+  expect(seenContents.size).toBeGreaterThan(3);
 });

@@ -21,7 +21,7 @@ type Row = {
   deleted_at: Date | null;
 };
 
-/** Stores a conversation with these messages. */
+/** Stores a conversation with these messages. @returns the conversation's ID. */
 async function storeConversation(rows: Row[]): Promise<string> {
   const id = createId();
   await database`insert into conversations (id, kind, reply_mode, last_seq) values (${id}, 'group', 'never', 0)`;
@@ -42,7 +42,7 @@ const createRow = (seq: number, row: Partial<Row> = {}): Row => ({
   ...row,
 });
 
-/** Applies the rule in decision 0011 message by message. */
+/** Finds the messages on a path by applying the rule in decision 0011 to one message after another. */
 function listExpectedSeqs(rows: Row[], untilSeq: number): number[] {
   const seqById = new Map(rows.map(({ id, seq }) => [id, seq]));
   const seqs: number[] = [];
@@ -53,7 +53,8 @@ function listExpectedSeqs(rows: Row[], untilSeq: number): number[] {
     if (row.role === "user" && row.parent_id !== null) highestSeq = seqById.get(row.parent_id) ?? highestSeq;
     if (row.role === "tool" || row.deleted_at || row.content === "" || /failed|streaming/.test(row.status)) continue;
     if (row.role === "assistant" && row.parent_id !== null)
-      highestSeq = (rows.find((x) => x.role === "assistant" && x.parent_id === row.parent_id)?.seq ?? row.seq) - 1;
+      highestSeq =
+        (rows.find(({ role, parent_id }) => role === "assistant" && parent_id === row.parent_id)?.seq ?? row.seq) - 1;
     seqs.push(row.seq);
   }
   return seqs;
@@ -74,19 +75,20 @@ function createRandomTree(count: number, random: (below: number) => number): Row
   while (rows.length < count) {
     // Some sequence numbers belong to other events.
     seq += random(4) === 0 ? 2 : 1;
-    const earlier = rows[random(rows.length)];
-    const last = rows.at(-1);
+    const earlierRow = rows[random(rows.length)];
+    const lastRow = rows.at(-1);
     const kind = random(10);
     const hiddenFields =
       [{}, {}, {}, {}, { status: "failed" }, { deleted_at: new Date() }, { content: "" }][random(7)] ?? {};
-    const isAnswer = kind < 5 && last?.role === "user";
-    if (isAnswer) rows.push(createRow(seq, { role: "assistant", parent_id: last.id, ...hiddenFields } as Partial<Row>));
-    else if (kind === 5 && earlier?.role === "user")
-      rows.push(createRow(seq, { role: "assistant", parent_id: earlier.id, ...hiddenFields } as Partial<Row>));
-    else if (kind === 6) rows.push(createRow(seq, { role: "tool", parent_id: last?.id ?? null }));
+    const isAnswer = kind < 5 && lastRow?.role === "user";
+    if (isAnswer)
+      rows.push(createRow(seq, { role: "assistant", parent_id: lastRow.id, ...hiddenFields } as Partial<Row>));
+    else if (kind === 5 && earlierRow?.role === "user")
+      rows.push(createRow(seq, { role: "assistant", parent_id: earlierRow.id, ...hiddenFields } as Partial<Row>));
+    else if (kind === 6) rows.push(createRow(seq, { role: "tool", parent_id: lastRow?.id ?? null }));
     else
       rows.push(
-        createRow(seq, { parent_id: kind > 7 ? (earlier?.id ?? null) : null, ...hiddenFields } as Partial<Row>),
+        createRow(seq, { parent_id: kind > 7 ? (earlierRow?.id ?? null) : null, ...hiddenFields } as Partial<Row>),
       );
   }
   return rows;
@@ -96,28 +98,31 @@ const queryPath = (id: string, untilSeq: number, rowsMax: number, bytesMax: numb
   database<PathRow[]>`select * from list_path(${id}, ${untilSeq}, ${rowsMax}, ${bytesMax}, ${null}, ${false})`;
 
 describe("a path", () => {
-  test.each([1, 2, 3])("contains the same messages when it is read in portions of any size (seed %d)", async (seed) => {
-    const rows = createRandomTree(250, createRandom(seed));
-    const id = await storeConversation(rows);
-    for (const { seq } of rows.filter((_, index) => index % 9 === 0 || index > 240))
-      for (const [rowsMax, bytes] of [
-        [1_000, 1_000_000],
-        [7, 1_000_000],
-        [1, 1_000_000],
-        [1_000, 11],
-      ] as const) {
-        const seqs: number[] = [];
-        for await (const portion of readPath(await queryPath(id, seq, rowsMax, bytes), (untilSeq) =>
-          queryPath(id, untilSeq, rowsMax, bytes),
-        )) {
-          expect(portion.length).toBeLessThanOrEqual(rowsMax);
-          seqs.push(...portion.filter(({ content }) => content !== null).map((row) => row.seq));
+  test.each([1, 2, 3])(
+    "contains the same messages regardless of the portions in which it is read (seed %d)",
+    async (seed) => {
+      const rows = createRandomTree(250, createRandom(seed));
+      const id = await storeConversation(rows);
+      for (const { seq } of rows.filter((_, index) => index % 9 === 0 || index > 240))
+        for (const [rowsMax, bytes] of [
+          [1_000, 1_000_000],
+          [7, 1_000_000],
+          [1, 1_000_000],
+          [1_000, 11],
+        ] as const) {
+          const seqs: number[] = [];
+          for await (const portion of readPath(await queryPath(id, seq, rowsMax, bytes), (untilSeq) =>
+            queryPath(id, untilSeq, rowsMax, bytes),
+          )) {
+            expect(portion.length).toBeLessThanOrEqual(rowsMax);
+            seqs.push(...portion.filter(({ content }) => content !== null).map((row) => row.seq));
+          }
+          expect({ seq, rowsMax, seqs }).toEqual({ seq, rowsMax, seqs: listExpectedSeqs(rows, seq) });
         }
-        expect({ seq, rowsMax, seqs }).toEqual({ seq, rowsMax, seqs: listExpectedSeqs(rows, seq) });
-      }
-  });
+    },
+  );
 
-  test("stops at a message with a summary, and can be continued from there", async () => {
+  test("is read down to the newest message with a summary, and can be continued from there", async () => {
     const rows = createRandomTree(120, createRandom(4));
     const id = await storeConversation(rows);
     const allSeqs = (await queryPath(id, 1_000, 1_000, 1_000_000)).map(({ seq }) => seq);
@@ -125,15 +130,15 @@ describe("a path", () => {
     const message = rows.find(({ seq }) => seq === summarizedSeq);
     await database`
       insert into summaries (conversation_id, until_seq, id, message_id, content, model)
-      values (${id}, ${summarizedSeq}, ${createId()}, ${message?.id ?? ""}, 'So far.', 'm')`;
-    const newer = await queryPath(id, 1_000, 1_000, 1_000_000);
-    expect(newer.at(-1)).toMatchObject({ seq: summarizedSeq, summary: { content: "So far." } });
-    const older = await queryPath(id, newer.at(-1)?.continue_at ?? 0, 1_000, 1_000_000);
-    expect([...newer, ...older].map(({ seq }) => seq)).toEqual(allSeqs);
+      values (${id}, ${summarizedSeq}, ${createId()}, ${message?.id ?? ""}, 'A summary.', 'm')`;
+    const newerRows = await queryPath(id, 1_000, 1_000, 1_000_000);
+    expect(newerRows.at(-1)).toMatchObject({ seq: summarizedSeq, summary: { content: "A summary." } });
+    const olderRows = await queryPath(id, newerRows.at(-1)?.continue_at ?? 0, 1_000, 1_000_000);
+    expect([...newerRows, ...olderRows].map(({ seq }) => seq)).toEqual(allSeqs);
   });
 });
 
-/** Counts the message rows that a query reads. */
+/** Counts the rows that `work` reads from the `messages` table. */
 async function countRowsRead(work: (sql: Sql) => Promise<unknown>): Promise<number> {
   return withTransaction(database, async (sql) => {
     const countReads = async () => {
@@ -142,13 +147,13 @@ async function countRowsRead(work: (sql: Sql) => Promise<unknown>): Promise<numb
         where relname = 'messages'`;
       return row?.rows ?? 0;
     };
-    const before = await countReads();
+    const readsBefore = await countReads();
     await work(sql);
-    return (await countReads()) - before;
+    return (await countReads()) - readsBefore;
   });
 }
 
-describe("a long path", () => {
+describe("a path in a long conversation", () => {
   const BRANCHES = 20;
   const DEPTH = 475;
 
@@ -172,7 +177,7 @@ describe("a long path", () => {
     expect(rowsRead).toBeLessThan(5 * 2 * DEPTH);
   }, 30_000);
 
-  test("is read up to a byte limit, with at least one message", async () => {
+  test("is read up to a byte limit, but always includes at least one message", async () => {
     const rows = Array.from({ length: 12 }, (_, n) => createRow(n + 1, { content: "x".repeat(200_000) }));
     const id = await storeConversation(rows);
     expect((await listHistory(database, id, 12, false)).map(({ continue_at }) => continue_at)).toEqual([null, 10]);

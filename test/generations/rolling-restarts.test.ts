@@ -11,10 +11,10 @@ beforeAll(() => {
 });
 afterAll(() => provider.stop());
 
-/** After this many interruptions, an answer fails (src/modules/generations/final-states.ts). */
+/** An answer would fail after this many interruptions (src/modules/generations/final-states.ts). */
 const RESTARTS = 5;
 
-test("an answer is completed even if its instances shut down many times", async () => {
+test("an answer is completed even if one instance after another shuts down while generating it", async () => {
   const options = {
     database: await createTestDatabase(10),
     config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one", AI_MAX_RETRIES: "0" },
@@ -24,11 +24,11 @@ test("an answer is completed even if its instances shut down many times", async 
   let parley = await startApp(options);
   const anna = await parley.register();
   const { id } = await createConversation(parley, anna);
-  const sent = await parley.fetch(`/api/v1/conversations/${id}/messages`, {
+  const sendResponse = await parley.fetch(`/api/v1/conversations/${id}/messages`, {
     token: anna.access_token,
     json: { content: "Talk to me.", reply: true },
   });
-  const { reply } = (await sent.json()) as { reply: { id: string } };
+  const { reply } = (await sendResponse.json()) as { reply: { id: string } };
   for (let restarts = 1; restarts <= RESTARTS; restarts += 1) {
     while (provider.listRequests("one").length < restarts) await Bun.sleep(20);
     await Bun.sleep(100);
@@ -37,15 +37,15 @@ test("an answer is completed even if its instances shut down many times", async 
     parley = await startApp(options);
   }
   type Row = { status: string; content: string; interruptions: number };
-  const readAnswer = async () => {
+  const getAnswer = async () => {
     const [row] = await database<Row[]>`
       select m.status, m.content, g.interruptions from messages m join generations g on g.message_id = m.id
       where m.id = ${reply.id}`;
     return row;
   };
-  while ((await readAnswer())?.status === "streaming") await Bun.sleep(50);
-  expect(await readAnswer()).toMatchObject({ status: "complete", interruptions: 0 });
-  expect((await readAnswer())?.content).toEndWith("and the end.");
+  while ((await getAnswer())?.status === "streaming") await Bun.sleep(50);
+  expect(await getAnswer()).toMatchObject({ status: "complete", interruptions: 0 });
+  expect((await getAnswer())?.content).toEndWith("and the end.");
   await parley.stop();
   await database.end({ timeout: 1 });
 });

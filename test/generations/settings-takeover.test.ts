@@ -8,24 +8,24 @@ import { createRestClient, type RestClient } from "../support/rest.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
 let provider: MockProvider;
-let first: TestApp;
-let second: TestApp;
+let firstInstance: TestApp;
+let secondInstance: TestApp;
 let anna: Account;
-let rest: RestClient;
+let restClient: RestClient;
 beforeAll(async () => {
   provider = startMockProvider();
-  const shared = await createTestDatabase(10);
+  const database = await createTestDatabase(10);
   const config = { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one", AI_MAX_RETRIES: "0" };
-  first = await startApp({ database: shared, config });
-  second = await startApp({ database: shared, config });
-  anna = await first.register();
-  rest = createRestClient(second, anna);
+  firstInstance = await startApp({ database, config });
+  secondInstance = await startApp({ database, config });
+  anna = await firstInstance.register();
+  restClient = createRestClient(secondInstance, anna);
 });
 afterAll(async () => {
-  await first.stop();
-  await second.stop();
+  await firstInstance.stop();
+  await secondInstance.stop();
   await provider.stop();
-  await first.database.end({ timeout: 1 });
+  await firstInstance.database.end({ timeout: 1 });
 });
 
 const schema = { type: "object", properties: { zebra: { type: "string" }, apple: { type: "string" } } };
@@ -39,27 +39,31 @@ test.each([
     provider.reset();
     const chunks = Array.from({ length: 400 }, (_, n) => `begun${n} `);
     provider.script("one", { pieces: ['{"zebra":"', ...chunks], pieceDelayMs: 20 }, { text: '{"zebra":"on"}' });
-    const { id } = await createConversation(first, anna, [], { title: "T", kind: "direct", reasoning_effort: "low" });
-    const sent = await first.fetch(`/api/v1/conversations/${id}/messages`, {
+    const { id } = await createConversation(firstInstance, anna, [], {
+      title: "T",
+      kind: "direct",
+      reasoning_effort: "low",
+    });
+    const sendResponse = await firstInstance.fetch(`/api/v1/conversations/${id}/messages`, {
       token: anna.access_token,
       json: { content: "Hello.", reply: true, ...options },
     });
-    const { reply } = (await sent.json()) as { reply: Message };
+    const { reply } = (await sendResponse.json()) as { reply: Message };
     await waitUntil(async () => {
-      const [row] = await first.database`select 1 from generation_pieces where conversation_id = ${id}`;
+      const [row] = await firstInstance.database`select 1 from generation_pieces where conversation_id = ${id}`;
       return row !== undefined;
     }, 10_000);
-    await rest.request("PATCH", `/conversations/${id}`, { reasoning_effort: "xhigh" });
-    await first.database`
+    await restClient.request("PATCH", `/conversations/${id}`, { reasoning_effort: "xhigh" });
+    await firstInstance.database`
     update generations set owner = gen_random_uuid(), lease_until = now() - interval '1 s' where message_id = ${reply.id}`;
-    const getAnswer = async () => (await rest.get<Message>(`/conversations/${id}/messages/${reply.id}`)).body;
+    const getAnswer = async () => (await restClient.get<Message>(`/conversations/${id}/messages/${reply.id}`)).body;
     await waitUntil(async () => (await getAnswer()).status === "complete", 20_000);
     expect((await getAnswer()).content).toEndWith('{"zebra":"on"}');
     expect(provider.requests.map(({ body }) => body.reasoning_effort)).toEqual([effort, effort]);
     const formats = provider.requests.map(({ body }) => body.response_format);
     expect(formats[1]).toEqual(formats[0]);
     expect(formats[0] !== undefined).toBe("reply_format" in options);
-    const [row] = await first.database<{ reply_format: unknown; fence: number }[]>`
+    const [row] = await firstInstance.database<{ reply_format: unknown; fence: number }[]>`
     select reply_format, fence from generations where message_id = ${reply.id}`;
     expect(row?.reply_format ?? null).toEqual((options as { reply_format?: object }).reply_format ?? null);
     expect(row?.fence).toBeGreaterThan(1);

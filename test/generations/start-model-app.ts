@@ -20,7 +20,8 @@ export async function startModelApp(config: Record<string, string> = {}) {
     config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one", AI_MAX_RETRIES: "0", ...config },
   });
 
-  async function waitUntil<T>(find: () => Promise<T | undefined> | T | undefined, waitMs = 5_000): Promise<T> {
+  /** Calls `find` until it returns a value. */
+  async function waitForValue<T>(find: () => Promise<T | undefined> | T | undefined, waitMs = 5_000): Promise<T> {
     const deadlineMs = performance.now() + waitMs;
     for (;;) {
       const found = await find();
@@ -31,7 +32,7 @@ export async function startModelApp(config: Record<string, string> = {}) {
   }
 
   async function waitForAnswer(account: Account, conversationId: string, id: string): Promise<StoredMessage> {
-    return waitUntil(async () => {
+    return waitForValue(async () => {
       const path = `/api/v1/conversations/${conversationId}/messages/${id}`;
       const message = (await (await parley.fetch(path, { token: account.access_token })).json()) as StoredMessage;
       return message.status === "streaming" ? undefined : message;
@@ -41,11 +42,11 @@ export async function startModelApp(config: Record<string, string> = {}) {
   return {
     provider,
     parley,
-    waitUntil,
+    waitForValue,
     createConversation: (owner: Account, members: Account[] = [], input: Record<string, unknown> = {}) =>
       createConversation(parley, owner, members, { kind: "direct", ...input }),
 
-    /** Sends a message and waits for its answer if there is one. */
+    /** Sends a message, and waits until its answer (if any) has finished. */
     async sendMessage(
       account: Account,
       conversationId: string,
@@ -56,13 +57,17 @@ export async function startModelApp(config: Record<string, string> = {}) {
         token: account.access_token,
         json: { content, reply: true, ...options },
       });
-      if (response.status !== 201) throw new Error(`send: ${response.status} ${await response.text()}`);
-      const sent = (await response.json()) as SendResult;
-      return { ...sent, reply: sent.reply && (await waitForAnswer(account, conversationId, sent.reply.id)) };
+      if (response.status !== 201)
+        throw new Error(`sending a message failed: ${response.status} ${await response.text()}`);
+      const sendResult = (await response.json()) as SendResult;
+      return {
+        ...sendResult,
+        reply: sendResult.reply && (await waitForAnswer(account, conversationId, sendResult.reply.id)),
+      };
     },
 
-    /** Regenerates an answer and waits for the new one. */
-    async regenerate(account: Account, conversationId: string, messageId: string): Promise<StoredMessage> {
+    /** Regenerates an answer, and waits until the new answer has finished. */
+    async regenerateAnswer(account: Account, conversationId: string, messageId: string): Promise<StoredMessage> {
       const path = `/api/v1/conversations/${conversationId}/messages/${messageId}/regenerate`;
       const response = await parley.fetch(path, { method: "POST", token: account.access_token });
       const { reply } = (await response.json()) as SendResult;

@@ -65,7 +65,7 @@ const validOutput = JSON.parse(validText);
 const invalidText = '{"city":"Wien","people":"many"}';
 
 const seenFrames = new Set<Frame>();
-const send = (fields: object = {}) =>
+const sendQuestion = (fields: object = {}) =>
   anna.request<SentMessage>("POST", path, {
     content: "Which city?",
     reply_format: { name: "place", schema },
@@ -73,7 +73,7 @@ const send = (fields: object = {}) =>
   });
 const listMessages = async () => (await anna.get<{ data: Message[] }>(path)).body.data;
 
-/** Waits for the next completed answer on the socket, and expects the same over REST. */
+/** Waits for the next completed answer on the socket, and expects REST to return the same answer. */
 async function waitForAnswer(): Promise<Message> {
   const frame = await socket.waitFor(
     (candidate) => candidate.type === "message.completed" && !seenFrames.has(candidate),
@@ -86,21 +86,21 @@ async function waitForAnswer(): Promise<Message> {
 }
 
 describe("an answer with a format", () => {
-  test("has its parsed text as output over REST, on the socket, and in the export", async () => {
+  test("has an `output` with the parsed text over REST, on the socket, and in the export", async () => {
     provider.script("one", { text: validText });
-    expect((await send()).status).toBe(201);
+    expect((await sendQuestion()).status).toBe(201);
     expect(await waitForAnswer()).toMatchObject({
       status: "complete",
       content: validText,
       output: validOutput,
       error: null,
     });
-    const exported = await anna.get<unknown>(`/conversations/${conversation_id}/export?format=json`);
-    expect(JSON.stringify(exported.body)).toContain('"output":{"city":"Wien","people":2000000}');
+    const exportResponse = await anna.get<unknown>(`/conversations/${conversation_id}/export?format=json`);
+    expect(JSON.stringify(exportResponse.body)).toContain('"output":{"city":"Wien","people":2000000}');
     expect((await outsider.get(path)).status).toBe(404);
   });
 
-  test("can be requested over a socket and as an event stream", async () => {
+  test("can be requested over a socket or as an event stream", async () => {
     provider.script("one", { text: validText });
     const sender = await openSocket(parley.url, { token: anna.account.access_token });
     const frame = { conversation_id, content: "Which city?", client_message_id: "c1", reply_format: { schema } };
@@ -108,20 +108,20 @@ describe("an answer with a format", () => {
     expect(await waitForAnswer()).toMatchObject({ status: "complete", output: validOutput });
     const json = { content: "Again?", reply_format: { schema } };
     const stream = await openStream(parley, path, { token: anna.account.access_token, json });
-    await stream.ended;
-    expect(stream.frames().at(-1)).toMatchObject({ type: "message.completed", data: { output: validOutput } });
+    await stream.closed;
+    expect(stream.listFrames().at(-1)).toMatchObject({ type: "message.completed", data: { output: validOutput } });
   });
 
-  test("has an output, unlike other answers and users' messages", async () => {
+  test("has an `output`, unlike answers without a format and users' messages", async () => {
     provider.script("one", { text: validText });
-    await send({ reply_format: null });
+    await sendQuestion({ reply_format: null });
     expect(await waitForAnswer()).toMatchObject({ status: "complete", content: validText, output: null });
     expect((await listMessages())[0]).toMatchObject({ role: "user", output: null });
   });
 
-  test("is requested again if the text doesn't match, and both requests are charged", async () => {
+  test("is requested a second time if the text doesn't match, and both requests are charged", async () => {
     provider.script("one", { text: invalidText }, { text: validText });
-    await send();
+    await sendQuestion();
     const answer = await waitForAnswer();
     expect(answer).toMatchObject({ status: "complete", content: validText, output: validOutput, model: "openai/one" });
     const resets = socket.frames.filter(({ type }) => type === "message.reset");
@@ -133,9 +133,9 @@ describe("an answer with a format", () => {
     expect(answer.usage?.cost_usd).toBeGreaterThan(0);
   });
 
-  test("fails with its text if the text never matches", async () => {
+  test("fails, but keeps its text, if the text doesn't match on the second attempt either", async () => {
     provider.script("one", { text: invalidText });
-    await send();
+    await sendQuestion();
     expect(await waitForAnswer()).toMatchObject({
       status: "failed",
       content: invalidText,
@@ -150,34 +150,37 @@ describe("an answer with a format", () => {
   test.each([
     ["length", "maximum length"],
     ["content_filter", "content filter"],
-  ] as const)("fails without another request if it is truncated with the reason %s", async (finishReason, detail) => {
-    provider.script("one", { text: '{"city":"Wi', finishReason });
-    await send();
-    const error = { code: "invalid_output", detail: expect.stringContaining(detail) };
-    expect(await waitForAnswer()).toMatchObject({ status: "failed", content: '{"city":"Wi', error });
-    expect(provider.listRequests("one")).toHaveLength(1);
-  });
+  ] as const)(
+    "fails without a second request if it is truncated with the finish reason %s",
+    async (finishReason, detail) => {
+      provider.script("one", { text: '{"city":"Wi', finishReason });
+      await sendQuestion();
+      const error = { code: "invalid_output", detail: expect.stringContaining(detail) };
+      expect(await waitForAnswer()).toMatchObject({ status: "failed", content: '{"city":"Wi', error });
+      expect(provider.listRequests("one")).toHaveLength(1);
+    },
+  );
 
-  test("is complete if it is truncated after the last bracket", async () => {
+  test("is complete if it is truncated only after its last bracket", async () => {
     provider.script("one", { text: validText, finishReason: "length" });
-    await send();
+    await sendQuestion();
     expect(await waitForAnswer()).toMatchObject({ status: "complete", finish_reason: "length", output: validOutput });
   });
 
   test("stays cancelled even if its text doesn't match", async () => {
     provider.script("one", { pieces: ['{"city":', '"Wien"', ',"people":1}'], fault: "stall", piecesBeforeFault: 2 });
-    const sent = (await send()).body;
+    const sendResult = (await sendQuestion()).body;
     await socket.waitFor(({ type }) => type === "message.delta");
-    await anna.request("POST", `${path}/${sent.reply?.id}/cancel`);
+    await anna.request("POST", `${path}/${sendResult.reply?.id}/cancel`);
     const answer = await waitForAnswer();
     expect(answer).toMatchObject({ status: "cancelled", output: null, error: null });
     expect(answer.content).toStartWith('{"city":');
   });
 
-  test("starts over with the next model that supports formats", async () => {
+  test("starts over with the next model that supports formats if the first model fails", async () => {
     provider.script("one", { pieces: ['{"city":', '"Gr', "never"], fault: "cut", piecesBeforeFault: 2 });
     provider.script("two", { text: validText });
-    await send();
+    await sendQuestion();
     expect(await waitForAnswer()).toMatchObject({
       status: "complete",
       content: validText,
@@ -187,17 +190,17 @@ describe("an answer with a format", () => {
     expect(provider.listRequests("gpt-4-turbo")).toHaveLength(0);
   });
 
-  test("replaces values that Postgres can't store", async () => {
+  test("replaces values in its `output` that Postgres can't store", async () => {
     const text = '{"city":"a\\u0000b\\ud800","people":9007199254740993}';
     provider.script("one", { pieces: [text] });
-    await send();
+    await sendQuestion();
     const output = { city: "a\ufffdb\ufffd", people: 9_007_199_254_740_992 };
     expect(await waitForAnswer()).toMatchObject({ status: "complete", content: text, output });
   });
 
   test("keeps its format when another instance takes it over", async () => {
     provider.script("one", { text: validText });
-    const question = (await send({ reply: false })).body.message;
+    const question = (await sendQuestion({ reply: false })).body.message;
     const row = await insertAnswer(parley.database, {
       conversationId: conversation_id,
       seq: question.seq + 1,
@@ -216,23 +219,26 @@ describe("an answer with a format", () => {
 
   test("keeps its format when it is regenerated", async () => {
     provider.script("one", { text: validText });
-    const { message } = (await send()).body;
+    const { message } = (await sendQuestion()).body;
     await waitForAnswer();
     provider.script("two", { text: '{"city":"Graz","people":1}' });
     await anna.request("POST", `${path}/${message.id}/regenerate`, { model: "anthropic/two" });
     expect(await waitForAnswer()).toMatchObject({ output: { city: "Graz", people: 1 } });
-    const rejected = await anna.request<ProblemBody>("POST", `${path}/${message.id}/regenerate`, {
+    const rejectedResponse = await anna.request<ProblemBody>("POST", `${path}/${message.id}/regenerate`, {
       model: "openai/gpt-4-turbo",
     });
-    expect(rejected).toMatchObject({ status: 422, body: { code: "invalid", errors: [{ pointer: "#/model" }] } });
+    expect(rejectedResponse).toMatchObject({
+      status: 422,
+      body: { code: "invalid", errors: [{ pointer: "#/model" }] },
+    });
   });
 
-  test("must match the format only in its last step if tools are used", async () => {
+  test("must match the format only in its last step if it uses tools", async () => {
     await anna.request("PATCH", `/conversations/${conversation_id}`, { tools: true });
     const call = { name: "search_documents", arguments: '{"query":"Wien"}' };
     const textBeforeCall = "Let me look. ";
     provider.script("one", { pieces: [textBeforeCall], toolCalls: [call] }, { text: invalidText }, { text: validText });
-    await send();
+    await sendQuestion();
     expect(await waitForAnswer()).toMatchObject({
       status: "complete",
       content: `${textBeforeCall}${validText}`,
@@ -281,7 +287,7 @@ describe("a format is rejected before anything is stored", () => {
   });
 
   test("if the requested model doesn't support formats", async () => {
-    const { status, body } = await send({ model: "openai/gpt-4-turbo" });
+    const { status, body } = await sendQuestion({ model: "openai/gpt-4-turbo" });
     expect(status).toBe(422);
     expect(body).toMatchObject({ detail: expect.stringContaining("openai/gpt-4-turbo") });
     expect(await listMessages()).toEqual([]);
@@ -292,11 +298,14 @@ describe("a format is rejected before anything is stored", () => {
     const offlineApp = await startApp();
     try {
       const account = await offlineApp.register();
-      const rest = createRestClient(offlineApp, account);
+      const restClient = createRestClient(offlineApp, account);
       const messagesPath = `/conversations/${(await createConversation(offlineApp, account)).id}/messages`;
-      const sent = await rest.request<ProblemBody>("POST", messagesPath, { content: "?", reply_format: { schema } });
-      expect(sent).toMatchObject({ status: 422, body: { detail: expect.stringContaining("AI_MODELS") } });
-      expect((await rest.get<{ data: Message[] }>(messagesPath)).body.data).toEqual([]);
+      const sendResponse = await restClient.request<ProblemBody>("POST", messagesPath, {
+        content: "?",
+        reply_format: { schema },
+      });
+      expect(sendResponse).toMatchObject({ status: 422, body: { detail: expect.stringContaining("AI_MODELS") } });
+      expect((await restClient.get<{ data: Message[] }>(messagesPath)).body.data).toEqual([]);
     } finally {
       await offlineApp.stop();
     }
@@ -311,10 +320,10 @@ describe("schemas designed to be slow", () => {
     return { $ref: "#/$defs/d0", $defs: defs };
   };
 
-  test("are rejected or aborted without blocking other requests", async () => {
-    expect((await send({ reply_format: { schema: createForkingSchema(50) } })).status).toBe(422);
-    // Slow schemas have a pattern with catastrophic backtracking in JavaScript's engine, or a recursion that branches at
-    // each level of the answer.
+  test("are rejected, or their validation is aborted, without blocking other requests", async () => {
+    expect((await sendQuestion({ reply_format: { schema: createForkingSchema(50) } })).status).toBe(422);
+    // The first schema's pattern causes catastrophic backtracking in JavaScript's engine. The second schema's recursion
+    // branches at each level of the answer.
     const child = { properties: { c: { $ref: "#" } } };
     const slowSchemas: [object, string][] = [
       [{ properties: { a: { pattern: "^(a+)+$" } } }, JSON.stringify({ a: `${"a".repeat(50_000)}!` })],
@@ -330,7 +339,7 @@ describe("schemas designed to be slow", () => {
     ];
     for (const [slowSchema, text] of slowSchemas) {
       provider.script("one", { pieces: [text] });
-      await send({ reply_format: { schema: slowSchema } });
+      await sendQuestion({ reply_format: { schema: slowSchema } });
       expect(await waitForAnswer()).toMatchObject({
         status: "failed",
         content: text,

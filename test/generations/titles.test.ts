@@ -20,11 +20,11 @@ const findTitle = async (id: string, modelApp = app): Promise<string> => {
   return row?.title ?? "";
 };
 const waitForTitle = (id: string, modelApp = app) =>
-  modelApp.waitUntil(async () => (await findTitle(id, modelApp)) || undefined);
+  modelApp.waitForValue(async () => (await findTitle(id, modelApp)) || undefined);
 const setTitle = (id: string, title: string) =>
   app.parley.fetch(`/api/v1/conversations/${id}`, { method: "PATCH", token: anna.access_token, json: { title } });
 
-test("a new conversation gets a title after its first answer, and the title is pushed in an event", async () => {
+test("a new conversation receives a title after its first answer, and the title is pushed in an event", async () => {
   app.provider.script("cheap", { text: '# "The Sea at Night."\nAnd more.' });
   const { id } = await app.createConversation(anna, [], { title: "" });
   const socket = await openSocket(app.parley.url, { token: anna.access_token });
@@ -49,8 +49,8 @@ test("the requester is charged for the title", async () => {
     const response = await app.parley.fetch("/api/v1/me/usage", { token: requester.access_token });
     return ((await response.json()) as { day: { spent_tokens: number } }).day.spent_tokens;
   };
-  const titled = await app.createConversation(requester, [], { title: "Mine" });
-  await app.sendMessage(requester, titled.id, "Why does the sea glow?");
+  const titledConversation = await app.createConversation(requester, [], { title: "Mine" });
+  await app.sendMessage(requester, titledConversation.id, "Why does the sea glow?");
   const answerTokens = await countTokens();
   expect(answerTokens).toBeGreaterThan(0);
   const { id } = await app.createConversation(requester, [], { title: "" });
@@ -60,8 +60,8 @@ test("the requester is charged for the title", async () => {
 });
 
 test("a title that a user has set or removed isn't replaced", async () => {
-  const titled = await app.createConversation(anna, [], { title: "Mine" });
-  await app.sendMessage(anna, titled.id, "Hello");
+  const titledConversation = await app.createConversation(anna, [], { title: "Mine" });
+  await app.sendMessage(anna, titledConversation.id, "Hello");
   const clearedConversation = await app.createConversation(anna, [], { title: "" });
   await setTitle(clearedConversation.id, "");
   await app.sendMessage(anna, clearedConversation.id, "Hello");
@@ -70,11 +70,11 @@ test("a title that a user has set or removed isn't replaced", async () => {
   app.provider.script("cheap", { text: "The model's", firstDelayMs: 200 });
   const changedConversation = await app.createConversation(anna, [], { title: "" });
   await app.sendMessage(anna, changedConversation.id, "Hello");
-  await app.waitUntil(() => app.provider.listRequests("cheap").at(0));
+  await app.waitForValue(() => app.provider.listRequests("cheap").at(0));
   await setTitle(changedConversation.id, "The user's");
   await Bun.sleep(400);
   expect([
-    await findTitle(titled.id),
+    await findTitle(titledConversation.id),
     await findTitle(clearedConversation.id),
     await findTitle(changedConversation.id),
   ]).toEqual(["Mine", "", "The user's"]);
@@ -91,7 +91,7 @@ test("if the model fails, the title is the beginning of the question", async () 
   expect(title.length).toBeLessThanOrEqual(GENERATED_TITLE_CHARS_MAX);
 });
 
-test("without a suitable model, the title is the beginning of the question", async () => {
+test("if no model can write titles, the title is the beginning of the question", async () => {
   const offlineApp = await startModelApp({ AI_MODELS: "offline/documents" });
   const carl = await offlineApp.parley.register();
   const { id } = await offlineApp.createConversation(carl, [], { title: "" });
@@ -100,7 +100,7 @@ test("without a suitable model, the title is the beginning of the question", asy
   await offlineApp.stop();
 });
 
-test("a conversation gets no title after a failed answer", async () => {
+test("a conversation receives no title after a failed answer", async () => {
   const { id } = await app.createConversation(anna, [], { title: "" });
   app.provider.script("one", { fault: "status", status: 400 });
   app.provider.script("cheap", { fault: "status", status: 400 });
@@ -111,39 +111,39 @@ test("a conversation gets no title after a failed answer", async () => {
 
 test("two instances that complete answers at the same time request only one title", async () => {
   app.provider.script("cheap", { text: "Once", firstDelayMs: 50 });
-  const shared = await createTestDatabase(10);
+  const testDatabase = await createTestDatabase(10);
   const options = {
-    database: shared,
+    database: testDatabase,
     config: {
       COMPATIBLE_BASE_URL: app.provider.openaiUrl,
       AI_MODELS: "compatible/one,compatible/cheap",
       AI_MAX_RETRIES: "0",
     },
   };
-  const first = await startApp(options);
-  const second = await startApp(options);
-  const { access_token: token } = await first.register();
-  const created = await first.fetch("/api/v1/conversations", { token, json: {} });
-  const { id } = (await created.json()) as { id: string };
-  const sends = Array.from({ length: 6 }, (_, n) =>
-    (n % 2 === 0 ? first : second).fetch(`/api/v1/conversations/${id}/messages`, {
+  const firstInstance = await startApp(options);
+  const secondInstance = await startApp(options);
+  const { access_token: token } = await firstInstance.register();
+  const creationResponse = await firstInstance.fetch("/api/v1/conversations", { token, json: {} });
+  const { id } = (await creationResponse.json()) as { id: string };
+  const sendPromises = Array.from({ length: 6 }, (_, n) =>
+    (n % 2 === 0 ? firstInstance : secondInstance).fetch(`/api/v1/conversations/${id}/messages`, {
       token,
       json: { content: `Question ${n}` },
     }),
   );
-  await Promise.all(sends);
-  await app.waitUntil(async () => {
-    const [row] = await shared.database`select 1 from conversations where id = ${id} and title = 'Once'`;
+  await Promise.all(sendPromises);
+  await app.waitForValue(async () => {
+    const [row] = await testDatabase.database`select 1 from conversations where id = ${id} and title = 'Once'`;
     return row;
   });
   await Bun.sleep(200);
   expect(app.provider.listRequests("cheap")).toHaveLength(1);
-  const [row] = await shared.database`
+  const [row] = await testDatabase.database`
     select count(*)::int as count from events where conversation_id = ${id} and type = 'conversation.updated'`;
   expect(row?.count).toBe(1);
-  await first.stop();
-  await second.stop();
-  await shared.database.end({ timeout: 1 });
+  await firstInstance.stop();
+  await secondInstance.stop();
+  await testDatabase.database.end({ timeout: 1 });
 });
 
 test.each([

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { Sql } from "../../src/db/client.ts";
-import { fitFinal } from "../../src/modules/generations/final-states.ts";
+import { fitFinalState } from "../../src/modules/generations/final-states.ts";
 import { finishAnswers } from "../../src/modules/generations/finisher.ts";
 import type { FinalState } from "../../src/modules/generations/queries.ts";
 import type { Message } from "../../src/protocol/message.ts";
@@ -32,7 +32,7 @@ const provider = Bun.serve({
 });
 let parley: TestApp;
 let anna: Account;
-let rest: RestClient;
+let restClient: RestClient;
 let conversation_id: string;
 beforeAll(async () => {
   parley = await startApp({
@@ -44,7 +44,7 @@ beforeAll(async () => {
     },
   });
   anna = await parley.register();
-  rest = createRestClient(parley, anna);
+  restClient = createRestClient(parley, anna);
   conversation_id = (await createConversation(parley, anna)).id;
 });
 afterAll(async () => {
@@ -62,16 +62,18 @@ test("an answer's usage includes cached and reasoning tokens in all responses an
     content: "Count.",
     reply: true,
   });
-  const completed = await socket.waitFor(({ type }) => type === "message.completed");
-  const shownUsage = completed.data?.usage as Message["usage"];
+  const completedFrame = await socket.waitFor(({ type }) => type === "message.completed");
+  const shownUsage = completedFrame.data?.usage as Message["usage"];
   expect(shownUsage).toMatchObject(tokens);
-  const { body: message } = await rest.get<Message>(`/conversations/${conversation_id}/messages/${completed.data?.id}`);
+  const { body: message } = await restClient.get<Message>(
+    `/conversations/${conversation_id}/messages/${completedFrame.data?.id}`,
+  );
   expect(message.usage).toEqual(shownUsage);
-  const { body: events } = await rest.get<{ data: { type: string; data: Message }[] }>(
+  const { body: events } = await restClient.get<{ data: { type: string; data: Message }[] }>(
     `/conversations/${conversation_id}/events?after_seq=0`,
   );
   expect(events.data.find(({ type }) => type === "message.completed")?.data.usage).toEqual(shownUsage);
-  const { body: exported } = await rest.get<{ answers: Message[] }>("/me/export");
+  const { body: exported } = await restClient.get<{ answers: Message[] }>("/me/export");
   expect(exported.answers.find(({ id }) => id === message.id)?.usage).toEqual(shownUsage);
   await socket.close();
 });
@@ -87,15 +89,15 @@ test("a /v1 answer is stored with cached and reasoning tokens", async () => {
     },
   });
   expect(response.status).toBe(200);
-  const { body } = await rest.get<{ data: Message[] }>(`/conversations/${id}/messages`);
+  const { body } = await restClient.get<{ data: Message[] }>(`/conversations/${id}/messages`);
   expect(body.data.find(({ role }) => role === "assistant")?.usage).toMatchObject(tokens);
 });
 
-test("token counts that the provider doesn't report are 0", async () => {
+test("token details that weren't stored are shown as 0", async () => {
   const { id } = await createConversation(parley, anna);
   const { message_id } = await insertAnswer(parley.database, { conversationId: id, status: "finished", text: "Old." });
   await parley.database`update messages set input_tokens = 5, output_tokens = 7 where id = ${message_id}`;
-  const { body } = await rest.get<Message>(`/conversations/${id}/messages/${message_id}`);
+  const { body } = await restClient.get<Message>(`/conversations/${id}/messages/${message_id}`);
   expect(body.usage).toEqual({
     input_tokens: 5,
     output_tokens: 7,
@@ -116,7 +118,8 @@ describe("the final state of an answer", () => {
     costUsd: null,
     error: null,
   };
-  const insert = (id: string) => insertAnswer(parley.database, { conversationId: id, requestedBy: anna.user.id });
+  const insertRunningAnswer = (id: string) =>
+    insertAnswer(parley.database, { conversationId: id, requestedBy: anna.user.id });
   async function createEmptyConversation(): Promise<string> {
     const { id } = await createConversation(parley, anna);
     await parley.database`update conversations set last_seq = 1 where id = ${id}`;
@@ -129,17 +132,17 @@ describe("the final state of an answer", () => {
       where id = ${id}`
     )[0];
 
-  test("is stored with the highest possible values if tokens or costs exceed their columns' range", async () => {
+  test("is stored with the highest possible values if token counts or costs exceed their columns' range", async () => {
     const hugeUsage = {
       input_tokens: 6e15,
       output_tokens: 2 ** 31,
       cached_input_tokens: 3e9,
       reasoning_tokens: 2 ** 31,
     };
-    const generation = await insert(await createEmptyConversation());
-    const fittedFinal = fitFinal({ ...finalState, usage: hugeUsage, costUsd: 1e9 });
-    const [stored] = await finishAnswers(parley.database, [{ generation, attempt: 1, final: fittedFinal }], false);
-    expect(stored).toMatchObject({ outcome: "finished" });
+    const generation = await insertRunningAnswer(await createEmptyConversation());
+    const fittedFinal = fitFinalState({ ...finalState, usage: hugeUsage, costUsd: 1e9 });
+    const [outcome] = await finishAnswers(parley.database, [{ generation, attempt: 1, final: fittedFinal }], false);
+    expect(outcome).toMatchObject({ outcome: "finished" });
     const INT_MAX = 2 ** 31 - 1;
     expect(await findUsage(parley.database, generation.message_id)).toEqual({
       status: "complete",
@@ -149,13 +152,18 @@ describe("the final state of an answer", () => {
       reasoning_tokens: INT_MAX,
       cost_usd: "999999.00000000",
     });
-    expect(fitFinal({ ...finalState, costUsd: Number.NaN }).costUsd).toBeNull();
+    expect(fitFinalState({ ...finalState, costUsd: Number.NaN }).costUsd).toBeNull();
   });
 
-  test("from an instance of the previous release is stored without token details", async () => {
-    const { id, conversation_id: conversation, fence, message_id } = await insert(await createEmptyConversation());
+  test("is stored without token details if an instance of the previous release stores it", async () => {
+    const {
+      id,
+      conversation_id: conversationId,
+      fence,
+      message_id,
+    } = await insertRunningAnswer(await createEmptyConversation());
     const [row] = await parley.database`
-      select outcome from finish_answers(array[${conversation}::uuid], array[${id}::uuid], array[${fence}::int], array[1],
+      select outcome from finish_answers(array[${conversationId}::uuid], array[${id}::uuid], array[${fence}::int], array[1],
         array['Done.'], array['complete'], array['stop'], array[null::text], array[5], array[7], array[null::numeric],
         array[null::text], array[null::text], array['{}'], false)`;
     expect(row?.outcome).toBe("finished");

@@ -14,7 +14,7 @@ const accounting = {
   costUsd: 0.5,
 };
 const call = { id: "1", name: "look_up", arguments: "{}" };
-const finish = (toolCalls: (typeof call)[], thinking?: Thinking): RunEnd => ({
+const createFinish = (toolCalls: (typeof call)[], thinking?: Thinking): RunEnd => ({
   type: "finish",
   model,
   reason: toolCalls.length > 0 ? "tool_calls" : "stop",
@@ -23,13 +23,13 @@ const finish = (toolCalls: (typeof call)[], thinking?: Thinking): RunEnd => ({
   ...accounting,
 });
 
-/** Creates a failover chain that returns the next of these steps on each run. */
+/** Creates a failover chain that performs the next of these steps on each run. */
 function createChain(steps: { parts: AnswerPart[]; end: RunEnd }[]) {
   const requests: RunRequest[] = [];
   const run = async (request: RunRequest, push: PushPart<AnswerPart>): Promise<RunEnd> => {
     const step = steps[requests.length];
     requests.push(request);
-    if (!step) throw new Error("more steps than scripted");
+    if (!step) throw new Error("The loop ran more steps than were scripted.");
     for (const part of step.parts) push(part);
     return step.end;
   };
@@ -42,7 +42,7 @@ const openTools = async (): Promise<AnswerTools> => ({
 });
 const request = { model, messages: [{ role: "user" as const, content: "?" }], signal: new AbortController().signal };
 
-test("tool calls wait until their step is stored, even if storing a reset is slow", async () => {
+test("tool calls wait until the text before them is stored, even if storing a reset is slow", async () => {
   const { chain, requests } = createChain([
     {
       parts: [
@@ -50,18 +50,18 @@ test("tool calls wait until their step is stored, even if storing a reset is slo
         { type: "reasoning", text: "A color?" },
         { type: "text", text: "Let me look. " },
       ],
-      end: finish([call]),
+      end: createFinish([call]),
     },
-    { parts: [{ type: "text", text: "It is red." }], end: finish([]) },
+    { parts: [{ type: "text", text: "It is red." }], end: createFinish([]) },
   ]);
-  let text = "shown before";
-  const textAtResult: string[] = [];
-  const onResult = async () => void textAtResult.push(text);
+  let text = "text of the failed attempt";
+  const textsAtResults: string[] = [];
+  const onResult = async () => void textsAtResults.push(text);
   const end = await runWithTools({ chain, openTools, onResult }, request, null, async (part) => {
     if (part.type === "reset") await Bun.sleep(30);
     text = part.type === "reset" ? part.text : text + (part.type === "text" ? part.text : "");
   });
-  expect(textAtResult).toEqual(["Let me look. "]);
+  expect(textsAtResults).toEqual(["Let me look. "]);
   expect(text).toBe("Let me look. It is red.");
   expect(requests[1]?.resume).toEqual({
     text: "Let me look. ",
@@ -72,8 +72,10 @@ test("tool calls wait until their step is stored, even if storing a reset is slo
   expect(end).toMatchObject({ type: "finish", costUsd: 1, usage: { input_tokens: 2, output_tokens: 4 } });
 });
 
-test("the loop stops if a part can't be stored", async () => {
-  const { chain, requests } = createChain([{ parts: [{ type: "start", model, attempt: 1 }], end: finish([call]) }]);
+test("the tool loop stops if a part can't be stored", async () => {
+  const { chain, requests } = createChain([
+    { parts: [{ type: "start", model, attempt: 1 }], end: createFinish([call]) },
+  ]);
   const rejectPart = () => Promise.reject(new Error("not stored"));
   const run = runWithTools({ chain, openTools, onResult: async () => {} }, request, null, rejectPart);
   await expect(run).rejects.toThrow("not stored");
@@ -81,29 +83,34 @@ test("the loop stops if a part can't be stored", async () => {
 });
 
 test("thinking is sent back to the model with its tool calls, up to a maximum length per answer", async () => {
-  const createHalf = (name: string): Thinking => ({ provider: name, data: "x".repeat(THINKING_LENGTH_MAX / 2) });
-  const start: AnswerPart = { type: "start", model, attempt: 1 };
+  const createHalfLengthThinking = (name: string): Thinking => ({
+    provider: name,
+    data: "x".repeat(THINKING_LENGTH_MAX / 2),
+  });
+  const startPart: AnswerPart = { type: "start", model, attempt: 1 };
   const { chain, requests } = createChain([
-    { parts: [start], end: finish([call, call], createHalf("first")) },
-    { parts: [], end: finish([call], createHalf("second")) },
-    { parts: [], end: finish([call], { provider: "third", data: "x" }) },
-    { parts: [], end: finish([]) },
+    { parts: [startPart], end: createFinish([call, call], createHalfLengthThinking("first")) },
+    { parts: [], end: createFinish([call], createHalfLengthThinking("second")) },
+    { parts: [], end: createFinish([call], { provider: "third", data: "x" }) },
+    { parts: [], end: createFinish([]) },
   ]);
   const storedProviders: (string | undefined)[] = [];
   const onResult = async ({ thinking }: FinishedToolCall) => void storedProviders.push(thinking?.provider);
   const progress = { messages: [], steps: 2, offset: 0, reasoningOffset: 0, thinkingLength: 0 };
   const end = await runWithTools({ chain, openTools, onResult }, request, progress, () => undefined);
   expect(end.type).toBe("finish");
-  // Only the first call of a step has its thinking. The second half doesn't fit, because the JSON around each half
-  // counts toward the maximum, but the short third thinking does.
+  // Only the first call of a step carries the step's thinking. The second half doesn't fit, because the JSON around each
+  // half counts toward the maximum. The third thinking is short enough to fit.
   expect(storedProviders).toEqual(["first", undefined, undefined, "third"]);
-  const last = requests.at(-1)?.messages ?? [];
-  const sentProviders = last.flatMap((message) => (message.role === "assistant" ? [message.thinking?.provider] : []));
+  const lastMessages = requests.at(-1)?.messages ?? [];
+  const sentProviders = lastMessages.flatMap((message) =>
+    message.role === "assistant" ? [message.thinking?.provider] : [],
+  );
   expect(sentProviders).toEqual(["first", undefined, "third"]);
   // Thinking stored before a takeover counts toward the maximum.
   const secondLoop = createChain([
-    { parts: [start], end: finish([call], createHalf("fourth")) },
-    { parts: [], end: finish([]) },
+    { parts: [startPart], end: createFinish([call], createHalfLengthThinking("fourth")) },
+    { parts: [], end: createFinish([]) },
   ]);
   const fullProgress = { ...progress, thinkingLength: THINKING_LENGTH_MAX };
   await runWithTools({ chain: secondLoop.chain, openTools, onResult }, request, fullProgress, () => undefined);

@@ -4,7 +4,7 @@ import { useFreshServer } from "../support/postgres.ts";
 import { type ModelApp, startModelApp } from "./start-model-app.ts";
 
 const ANSWER_COUNT = 100;
-/** Each answer takes 10 seconds and has 2.7 kB of text. */
+/** Each answer takes 10 seconds and contains 3 kB of text. */
 const PIECE_COUNT = 200;
 const PIECE = "thirteen and½ ";
 const PIECE_DELAY_MS = 50;
@@ -27,7 +27,7 @@ afterAll(() => app.stop());
 
 type UpdateCounts = { table: string; updates: number; hot: number };
 
-async function readUpdates(): Promise<Map<string, UpdateCounts>> {
+async function getUpdateCounts(): Promise<Map<string, UpdateCounts>> {
   // Postgres updates its statistics up to a second late.
   await Bun.sleep(1_100);
   const rows = await app.parley.database<UpdateCounts[]>`
@@ -35,7 +35,7 @@ async function readUpdates(): Promise<Map<string, UpdateCounts>> {
   return new Map(rows.map((row) => [row.table, row]));
 }
 
-async function readWalPosition(): Promise<bigint> {
+async function getWalPosition(): Promise<bigint> {
   const [row] = await app.parley.database<{ bytes: string }[]>`
     select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::text as bytes`;
   return BigInt(row?.bytes ?? 0);
@@ -44,28 +44,31 @@ async function readWalPosition(): Promise<bigint> {
 const countUnfinished = async () =>
   (await app.parley.database`select 1 from generations where status <> 'finished'`).length;
 
-test("a long answer causes few writes, because its updates are heap-only and its text is appended", async () => {
+test("a long answer causes few writes, because updates are heap-only and text is only appended", async () => {
   const { parley } = app;
   const anna = await parley.register();
   const conversations = await Promise.all(Array.from({ length: ANSWER_COUNT }, () => createConversation(parley, anna)));
   await parley.database`checkpoint`;
-  const walBefore = await readWalPosition();
+  const walBefore = await getWalPosition();
   await Promise.all(
     conversations.map(async ({ id }) => {
       const json = { content: "Tell me a long story.", reply: true };
-      const sent = await parley.fetch(`/api/v1/conversations/${id}/messages`, { token: anna.access_token, json });
-      expect(sent.status).toBe(201);
+      const sendResponse = await parley.fetch(`/api/v1/conversations/${id}/messages`, {
+        token: anna.access_token,
+        json,
+      });
+      expect(sendResponse.status).toBe(201);
     }),
   );
-  const before = await readUpdates();
+  const countsBefore = await getUpdateCounts();
   await Bun.sleep(6_000);
-  const after = await readUpdates();
+  const countsAfter = await getUpdateCounts();
   expect(await countUnfinished()).toBe(ANSWER_COUNT);
   // While answers stream, only their leases are updated.
-  const changedTables = [...after.values()]
+  const changedTables = [...countsAfter.values()]
     .map(({ table, updates, hot }) => {
-      const start = before.get(table);
-      return { table, updates: updates - (start?.updates ?? 0), hot: hot - (start?.hot ?? 0) };
+      const previous = countsBefore.get(table);
+      return { table, updates: updates - (previous?.updates ?? 0), hot: hot - (previous?.hot ?? 0) };
     })
     .filter(({ updates }) => updates > 0);
   const generations = changedTables.find(({ table }) => table === "generations");
@@ -77,16 +80,18 @@ test("a long answer causes few writes, because its updates are heap-only and its
   ];
   expect(hot / updates).toBeGreaterThanOrEqual(HOT_SHARE_MIN);
 
-  await app.waitUntil(async () => ((await countUnfinished()) === 0 ? true : undefined), 15_000);
-  const walBytes = Number((await readWalPosition()) - walBefore) / ANSWER_COUNT;
+  await app.waitForValue(async () => ((await countUnfinished()) === 0 ? true : undefined), 15_000);
+  const walBytes = Number((await getWalPosition()) - walBefore) / ANSWER_COUNT;
   if (process.env.PRINT_WRITES)
-    console.error({ walBytes, generations, changed: changedTables, total: await readUpdates() });
+    console.error({ walBytes, generations, changed: changedTables, total: await getUpdateCounts() });
   expect(walBytes).toBeLessThan(WAL_BYTES_MAX);
-  const stored = await parley.database<{ content: string }[]>`select content from messages where role = 'assistant'`;
-  expect(stored.map(({ content }) => content)).toEqual(conversations.map(() => PIECE.repeat(PIECE_COUNT)));
+  const storedAnswers = await parley.database<
+    { content: string }[]
+  >`select content from messages where role = 'assistant'`;
+  expect(storedAnswers.map(({ content }) => content)).toEqual(conversations.map(() => PIECE.repeat(PIECE_COUNT)));
   // Every message and every finished answer updates the counters of the conversation and of the sender.
   for (const table of ["conversations", "members"]) {
-    const tableUpdates = (await readUpdates()).get(table);
+    const tableUpdates = (await getUpdateCounts()).get(table);
     expect(tableUpdates?.updates).toBeGreaterThanOrEqual(ANSWER_COUNT);
     expect((tableUpdates?.hot ?? 0) / (tableUpdates?.updates ?? 0)).toBeGreaterThanOrEqual(HOT_SHARE_MIN);
   }

@@ -46,8 +46,8 @@ export function parseBlocks(page: string, markdown: string): Block[] {
     const line = markdown.slice(0, match.index).split("\n").length;
     const location = `${page}:${line}`;
     const options = parseOptions(location, optionList);
-    const above = blocks.findLast(({ language }) => language === "sh");
-    if (options.kind !== "run") options.terminal ||= above?.terminal ?? "main";
+    const shellBlockAbove = blocks.findLast(({ language }) => language === "sh");
+    if (options.kind !== "run") options.terminal ||= shellBlockAbove?.terminal ?? "main";
     options.terminal ||= options.isBackground ? "server" : "main";
     blocks.push({
       ...options,

@@ -12,16 +12,16 @@ setDefaultTimeout(180_000);
 const chunks = Array.from({ length: 40 }, (_, n) => `🚀${n} `);
 
 /** Returns what a page shows: its messages, the note below them, and its buttons. */
-const readPage = async (page: BrowserPage) =>
+const parsePageQuery = async (page: BrowserPage) =>
   page.evaluate<{ rows: string[]; note: string; buttons: string[] }>(`({
     rows: [...document.querySelectorAll("#messages li")].map(({ textContent }) => textContent),
     note: document.querySelector("#note").textContent,
     buttons: [...document.querySelectorAll("#list button")].map(({ textContent }) => textContent),
   })`);
 
-const waitForPage = (page: BrowserPage, matches: (content: Awaited<ReturnType<typeof readPage>>) => boolean) =>
-  waitUntil(async () => matches(await readPage(page)), 30_000).catch(async () => {
-    throw new Error(`The page shows ${JSON.stringify(await readPage(page))}.`);
+const waitForPage = (page: BrowserPage, matches: (content: Awaited<ReturnType<typeof parsePageQuery>>) => boolean) =>
+  waitUntil(async () => matches(await parsePageQuery(page)), 30_000).catch(async () => {
+    throw new Error(`The page shows ${JSON.stringify(await parsePageQuery(page))}.`);
   });
 
 const typeText = (page: BrowserPage, text: string) =>
@@ -30,7 +30,7 @@ const typeText = (page: BrowserPage, text: string) =>
     input.value = ${JSON.stringify(text)};
     input.dispatchEvent(new Event("input", { bubbles: true }));
   })()`);
-const submit = (page: BrowserPage) => page.evaluate('document.querySelector("#composer").requestSubmit()');
+const submitMessage = (page: BrowserPage) => page.evaluate('document.querySelector("#composer").requestSubmit()');
 
 async function openChat(url: string, email: string): Promise<BrowserPage> {
   const page = await openPage(url);
@@ -67,9 +67,9 @@ test("the commands in docs/chat-client.md work as written, and the page works in
         const bob = await openChat(`${site}/chat.html`, "bob@example.com");
         pages.push(ada, bob);
 
-        // Bob's page shows messages once it has subscribed; a typing indicator before that would be lost.
+        // Bob's page shows messages once it has subscribed. A typing indicator that is sent earlier would be lost.
         await ada.evaluate('document.querySelector("#composer input").value = "Hello!"');
-        await submit(ada);
+        await submitMessage(ada);
         await waitForPage(bob, ({ rows }) => rows[0] === "Ada: Hello!");
         await typeText(ada, "");
         await waitForPage(bob, ({ note }) => note === "Somebody is typing …");
@@ -78,23 +78,23 @@ test("the commands in docs/chat-client.md work as written, and the page works in
         const answer = `Model: ${chunks.join("")}`;
         for (const page of pages) {
           await waitForPage(page, ({ rows }) => /🚀3 /.test(rows[1] ?? ""));
-          expect(answer).toStartWith((await readPage(page)).rows[1] ?? "nothing");
+          expect(answer).toStartWith((await parsePageQuery(page)).rows[1] ?? "nothing");
         }
         relay.cut();
         relay.reset();
         await waitForPage(ada, ({ note }) => note === "Reconnecting …");
         await typeText(ada, "Are you there?");
-        await submit(ada);
-        expect((await readPage(ada)).rows.at(-1)).toBe("(sending) Are you there?");
+        await submitMessage(ada);
+        expect((await parsePageQuery(ada)).rows.at(-1)).toBe("(sending) Are you there?");
         await typeText(bob, "Ada seems to be offline.");
-        await submit(bob);
+        await submitMessage(bob);
         await waitForPage(bob, ({ rows }) => rows.includes("Bob: Ada seems to be offline."));
         relay.restore();
         await waitForPage(ada, ({ rows }) => /🚀30 /.test(rows[1] ?? ""));
-        expect(answer).toStartWith((await readPage(ada)).rows[1] ?? "nothing");
+        expect(answer).toStartWith((await parsePageQuery(ada)).rows[1] ?? "nothing");
         for (const page of pages)
           await waitForPage(page, ({ rows, note }) => rows.filter((row) => row === answer).length === 3 && note === "");
-        const [adaContent, bobContent] = [await readPage(ada), await readPage(bob)];
+        const [adaContent, bobContent] = [await parsePageQuery(ada), await parsePageQuery(bob)];
         expect(adaContent.rows).toEqual(bobContent.rows);
         expect(adaContent.rows.filter((row) => !row.startsWith("Model: ")).sort()).toEqual([
           "Ada: Are you there?",

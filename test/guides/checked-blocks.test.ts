@@ -24,18 +24,18 @@ const runPages = new Set(
 
 test("every block is run, validated, or listed in not-run.ts", () => {
   const needsTest = ({ language, kind }: Block) => kind === "run" && !["", "text"].includes(language);
-  const uncovered = blocks.filter(
+  const uncoveredBlocks = blocks.filter(
     (block) =>
       needsTest(block) && !isOnlyValidated(block) && !runPages.has(block.page) && findNotRunReason(block) === undefined,
   );
-  expect(uncovered.map((block) => `${formatLocation(block)} ${block.text.split("\n")[0]}`)).toEqual([]);
+  expect(uncoveredBlocks.map((block) => `${formatLocation(block)} ${block.text.split("\n")[0]}`)).toEqual([]);
 });
 
-test("every entry of not-run.ts names an existing block and a reason", () => {
-  const stale = listNotRun().filter(
+test("every entry of not-run.ts refers to an existing block and has a reason", () => {
+  const staleEntries = listNotRun().filter(
     ([page, start]) => !blocks.some((block) => block.page === page && block.text.trimStart().startsWith(start)),
   );
-  expect(stale).toEqual([]);
+  expect(staleEntries).toEqual([]);
   for (const [, , reason] of listNotRun()) expect(reason).toMatch(/^.{15,}\.$/);
   const mentionedPaths = listNotRun().flatMap(([, , reason]) => reason.match(/\b(?:test|docs)\/[\w./-]*\w/g) ?? []);
   expect(mentionedPaths.length).toBeGreaterThan(20);
@@ -50,9 +50,9 @@ const documents = ["openapi", "asyncapi"].map((name) =>
 function allowNull(schema: unknown): unknown {
   if (Array.isArray(schema)) return schema.map(allowNull);
   if (schema === null || typeof schema !== "object") return schema;
-  const { nullable, ...rest } = schema as Record<string, unknown>;
-  const mapped = Object.fromEntries(Object.entries(rest).map(([key, value]) => [key, allowNull(value)]));
-  return nullable === true ? { anyOf: [mapped, { type: "null" }] } : mapped;
+  const { nullable, ...otherFields } = schema as Record<string, unknown>;
+  const mappedSchema = Object.fromEntries(Object.entries(otherFields).map(([key, value]) => [key, allowNull(value)]));
+  return nullable === true ? { anyOf: [mappedSchema, { type: "null" }] } : mappedSchema;
 }
 
 const jsonBlocks = checkedBlocks.filter(({ language }) => language === "json");

@@ -23,14 +23,14 @@ test("the event feed code in docs/realtime.md reads new events and resumes after
   try {
     const anna = await parley.register();
     const { id } = await createConversation(parley, anna, [], { reply_mode: "never" });
-    const send = (content: string) =>
+    const sendMessage = (content: string) =>
       parley.fetch(`/api/v1/conversations/${id}/messages`, { token: anna.access_token, json: { content } });
-    await send("one");
-    await send("two, Grüße 🚀");
+    await sendMessage("one");
+    await sendMessage("two, Grüße 🚀");
 
     const contents: (string | undefined)[] = [];
     const controller = new AbortController();
-    const reading = readFeed(
+    const feedPromise = readFeed(
       id,
       anna.access_token,
       "1",
@@ -41,12 +41,12 @@ test("the event feed code in docs/realtime.md reads new events and resumes after
       },
       (path, init) => fetch(parley.url + path, { ...init, signal: controller.signal }),
     );
-    const outcome = reading.then(
+    const outcome = feedPromise.then(
       () => "ended",
       () => "aborted",
     );
     await waitUntil(() => contents.length === 1);
-    await send("three");
+    await sendMessage("three");
     expect(await outcome).toBe("aborted");
     expect(contents).toEqual(["two, Grüße 🚀", "three"]);
   } finally {

@@ -20,9 +20,9 @@ function createPattern(expected: string): string {
 }
 
 function createLinePattern(line: string): string {
-  const special = new RegExp(`(…|${variableValues.map(({ source }) => source).join("|")})`);
+  const specialPattern = new RegExp(`(…|${variableValues.map(({ source }) => source).join("|")})`);
   return line
-    .split(special)
+    .split(specialPattern)
     .map((part) => {
       if (part === "…") return "[^\\n]*";
       const variableValue = variableValues.find(({ source }) => new RegExp(`^(?:${source})$`).test(part));

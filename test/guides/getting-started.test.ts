@@ -5,7 +5,7 @@ setDefaultTimeout(120_000);
 
 test("the commands in README.md work as written, even when run twice", () =>
   runGuide("README.md", {
-    isTypedTwice: true,
+    shouldTypeTwice: true,
     async checkResults({ readScreen }) {
       const screen = readScreen("main");
       expect(screen.match(/^event: message\.completed$/gm)).toHaveLength(2);

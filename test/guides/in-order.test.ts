@@ -10,6 +10,6 @@ const nextPages = ["getting-started", "group-chat", "rest", "prompts", "administ
 );
 
 test("the guides run one after another in the same folder", () => {
-  const next = nextPages.flatMap((page) => readBlocks(page).filter((block) => !startsServer(block)));
-  return runBlocks([...readBlocks("README.md"), ...next]);
+  const nextBlocks = nextPages.flatMap((page) => readBlocks(page).filter((block) => !startsServer(block)));
+  return runBlocks([...readBlocks("README.md"), ...nextBlocks]);
 });

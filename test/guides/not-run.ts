@@ -46,7 +46,7 @@ const notRun: Record<string, Reasons> = {
       "Has placeholders, which Parley rejects; test/commands/environments.test.ts checks such a file.",
   },
   "docs/environments.md": {
-    "set -a;": "Names a file to fill in; test/commands/environments.test.ts checks the examples.",
+    "set -a;": "Refers to a file that the reader fills in; test/commands/environments.test.ts checks the examples.",
   },
   "docs/import-export.md": {
     'curl -sS -H "Authorization: Bearer $TOKEN" -F':
@@ -68,7 +68,7 @@ const notRun: Record<string, Reasons> = {
     "receivers:": "Needs the Collector; test/acceptance/traces.test.ts decodes the traces that Parley sends.",
   },
   "docs/network.md": {
-    NODE_EXTRA_CA_CERTS: "Names a file that the reader creates; test/config/network.test.ts reads the setting.",
+    NODE_EXTRA_CA_CERTS: "Refers to a file that the reader creates; test/config/network.test.ts reads the setting.",
   },
   "docs/oidc.md": {
     "OIDC_ISSUER=https://login.microsoftonline.com": "Has a placeholder for a tenant in its URL.",
@@ -106,7 +106,7 @@ const notRun: Record<string, Reasons> = {
     '{"quotas"': "Shows only two of the quotas; test/quotas reads the whole response.",
   },
   "docs/security.md": {
-    TLS_CERT_FILE: "Names files that the reader creates; test/acceptance/tls.test.ts sets both.",
+    TLS_CERT_FILE: "Refers to files that the reader creates; test/acceptance/tls.test.ts sets both.",
   },
   "docs/scaling.md": {
     "create role parley": "test/guides/scaling.test.ts does this on its own Postgres server.",

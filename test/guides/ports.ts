@@ -8,11 +8,11 @@ export function findFreePort(): number {
 
 /** Replaces the ports in a page's text: after a colon, after `PORT=`, or in code that listens on a port. */
 export function replacePorts(text: string, ports: Map<number, number>): string {
-  let replaced = text;
+  let replacedText = text;
   for (const [port, freePort] of ports)
-    replaced = replaced.replaceAll(
+    replacedText = replacedText.replaceAll(
       new RegExp(`((?::|port: |P(?:ORT=|ort )|listen[( ]|Server\\(|http\\.server |\\("", ))${port}\\b`, "g"),
       `$1${freePort}`,
     );
-  return replaced;
+  return replacedText;
 }

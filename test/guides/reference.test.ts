@@ -3,7 +3,7 @@ import { runGuide } from "./run-guide.ts";
 
 setDefaultTimeout(120_000);
 
-/** Creates what the pages below need from docs/getting-started.md: a conversation, and a session for the administrator. */
+/** Creates the administrator's session and the conversation that these pages take from docs/getting-started.md. */
 const setup = `
 parley admin create --email ada@example.com --password 'correct horse battery' >/dev/null
 post() { curl -sS -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' "$@"; }

@@ -1,6 +1,6 @@
 /**
  * Runs a guide from top to bottom as a reader would type it, in an empty folder, with the compiled executable (`parley` in
- * the PATH). The language of a block and the options after it, which rendered pages don't show, say what happens:
+ * the PATH). The language of a block and the options after it, which rendered pages don't show, determine what happens:
  *
  *     ```sh                         typed into the terminal `main`; a command that fails is an error
  *     ```sh exit=2                  typed, and must fail with this status
@@ -11,7 +11,7 @@
  *                                   output. `…` matches anything, and ids and times may differ
  *     ```text input                 typed into the program of the block above, or of another terminal with `terminal=bob`
  *     ```text interrupt             Ctrl+C in the terminal of the block above, or in another one with `terminal=server`
- *     ```js file=chat.mjs           written to this file, in any language
+ *     ```js file=chat.mjs           written to this file, whatever the block's language
  *     ```text error                 a message that Parley's source code must contain; not run
  *     ```sh settings                validated as settings; not run
  *     ```json schema=Message        validated against contract/; not run
@@ -22,7 +22,7 @@
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { findExecutable } from "../acceptance/executable.ts";
+import { getExecutableCopy } from "../acceptance/executable.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { type Block, readBlocks } from "./blocks.ts";
 import { isOnlyValidated } from "./checked-blocks.ts";
@@ -37,8 +37,8 @@ const root = join(import.meta.dir, "../..");
 export type GuideOptions = {
   /** Ports on the page, each of which is replaced by a free one. */
   ports?: number[];
-  /** Ports on the page that are replaced by those of servers that the test has started. */
-  servers?: Record<number, number>;
+  /** Maps ports on the page to the ports of servers that the test has started. */
+  serverPorts?: Record<number, number>;
   /** Additional environment variables for the terminals. */
   env?: Record<string, string>;
   /** Whether the npm packages of test/sdk are installed in the reader's folder. */
@@ -46,7 +46,7 @@ export type GuideOptions = {
   /** Commands that the reader has already run in the terminal `main`. */
   setup?: string;
   /** Whether all blocks are typed a second time, except those in the background. */
-  isTypedTwice?: boolean;
+  shouldTypeTwice?: boolean;
   /** Sections that are skipped, for example because a program isn't installed. */
   skippedSections?: string[];
   /** Files of the repository that are linked into the reader's folder. */
@@ -70,12 +70,12 @@ export async function runGuide(page: string, options: GuideOptions = {}): Promis
 
 /** Runs blocks as if they were a page. */
 export async function runBlocks(blocks: Block[], options: GuideOptions = {}): Promise<void> {
-  const home = mkdtempSync(join(tmpdir(), "parley-guide-"));
+  const homeFolder = mkdtempSync(join(tmpdir(), "parley-guide-"));
   const ports = new Map((options.ports ?? [3000]).map((port) => [port, findFreePort()]));
-  for (const [printed, port] of Object.entries(options.servers ?? {})) ports.set(Number(printed), port);
+  for (const [printed, port] of Object.entries(options.serverPorts ?? {})) ports.set(Number(printed), port);
   const terminals = new Map<string, Terminal>();
   try {
-    const runner = await createRunner(home, ports, terminals, options);
+    const runner = await createRunner(homeFolder, ports, terminals, options);
     const blocksToRun = blocks.filter(
       (block) =>
         findNotRunReason(block) === undefined &&
@@ -84,15 +84,15 @@ export async function runBlocks(blocks: Block[], options: GuideOptions = {}): Pr
     );
     const needsServer = blocksToRun.some(({ text }) => text.includes(":3000")) && !blocksToRun.some(startsServer);
     if (needsServer) await runner.startServer();
-    if (options.setup !== undefined) await runner.prepare(options.setup);
-    for (const block of blocksToRun) await runner.type(block, blocksToRun);
-    if (options.isTypedTwice)
+    if (options.setup !== undefined) await runner.runSetup(options.setup);
+    for (const block of blocksToRun) await runner.runBlock(block, blocksToRun);
+    if (options.shouldTypeTwice)
       for (const block of blocksToRun)
-        if (!block.isBackground && block.kind !== "input") await runner.type(block, blocksToRun);
+        if (!block.isBackground && block.kind !== "input") await runner.runBlock(block, blocksToRun);
     await options.checkResults?.(runner.guide);
   } finally {
     for (const terminal of [...terminals.values()].reverse()) await terminal.close();
-    rmSync(home, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 });
+    rmSync(homeFolder, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 });
   }
 }
 
@@ -101,16 +101,16 @@ export const startsServer = ({ isBackground, text }: Block) =>
   isBackground && /(?:^|[\s/])parley(?: serve\b.*)?$/m.test(text);
 
 async function createRunner(
-  home: string,
+  homeFolder: string,
   ports: Map<number, number>,
   terminals: Map<string, Terminal>,
   { env, hasPackages, files = [] }: GuideOptions,
 ) {
-  const [folder, programs] = [join(home, "folder"), join(home, "bin")];
+  const [folder, programs] = [join(homeFolder, "folder"), join(homeFolder, "bin")];
   // If root runs the tests, the embedded Postgres runs as another user, who must be able to access its data.
-  chmodSync(home, 0o755);
+  chmodSync(homeFolder, 0o755);
   for (const path of [folder, programs]) mkdirSync(path);
-  symlinkSync(await findExecutable(), join(programs, "parley"));
+  symlinkSync(await getExecutableCopy(), join(programs, "parley"));
   symlinkSync(join(root, ".tools/node_modules/.bin/bun"), join(programs, "bun"));
   if (hasPackages) symlinkSync(join(root, "test/sdk/node_modules"), join(folder, "node_modules"));
   for (const file of files) {
@@ -128,11 +128,11 @@ async function createRunner(
   };
 
   const getTerminal = (name: string): Terminal => {
-    const existing = terminals.get(name);
-    if (existing) return existing;
-    const state = join(home, `terminal-${name}`);
-    mkdirSync(state);
-    const terminal = openTerminal(folder, state, environment);
+    const existingTerminal = terminals.get(name);
+    if (existingTerminal) return existingTerminal;
+    const stateFolder = join(homeFolder, `terminal-${name}`);
+    mkdirSync(stateFolder);
+    const terminal = openTerminal(folder, stateFolder, environment);
     terminals.set(name, terminal);
     return terminal;
   };
@@ -146,7 +146,7 @@ async function createRunner(
     );
     return new Error(`${block.page}:${block.line} ${problem}\n${block.text}\n${screens.join("\n")}`);
   };
-  const fail = (block: Block, problem: string): never => {
+  const failBlock = (block: Block, problem: string): never => {
     throw createError(block, problem);
   };
   const adaptPorts = (text: string) => replacePorts(text, ports);
@@ -162,48 +162,49 @@ async function createRunner(
       if (startsServer(block)) await waitForServer(block, terminal);
       return;
     }
-    const next = allBlocks[allBlocks.indexOf(block) + 1];
-    const input = next?.kind === "input" && next.terminal === block.terminal ? adaptPorts(next.text) : undefined;
+    const nextBlock = allBlocks[allBlocks.indexOf(block) + 1];
+    const input =
+      nextBlock?.kind === "input" && nextBlock.terminal === block.terminal ? adaptPorts(nextBlock.text) : undefined;
     const status = await terminal.type(adaptPorts(block.text), block.expectedStatus === 0 ? "run" : "try", input);
-    if (status !== block.expectedStatus) fail(block, `ended with ${status}.`);
+    if (status !== block.expectedStatus) failBlock(block, `exited with status ${status}.`);
     const hasExpectedOutput = allBlocks[allBlocks.indexOf(block) + (input === undefined ? 1 : 2)]?.kind === "output";
     if (!hasExpectedOutput && /"type": ?"\/problems\//.test(terminal.readNewOutput()))
-      fail(block, "got an error from the server.");
+      failBlock(block, "received an error from the server.");
   }
 
   async function waitForServer(block: Block, terminal: Terminal): Promise<void> {
     const port = /PORT=(\d+)/.exec(adaptPorts(block.text))?.[1] ?? String(ports.get(3000));
-    const isDone = async () => terminal.readExitStatus() !== undefined || (await isReady(Number(port)));
-    await waitUntil(isDone, OUTPUT_TIMEOUT_MS).catch(() => fail(block, "isn't ready in time."));
-    if (terminal.readExitStatus() !== undefined) fail(block, "has exited, but should keep running.");
+    const isReadyOrExited = async () => terminal.readExitStatus() !== undefined || (await isReady(Number(port)));
+    await waitUntil(isReadyOrExited, OUTPUT_TIMEOUT_MS).catch(() => failBlock(block, "wasn't ready in time."));
+    if (terminal.readExitStatus() !== undefined) failBlock(block, "exited, but should have kept running.");
   }
 
   async function compareOutput(block: Block): Promise<void> {
     const expected = adaptPorts(block.text);
     const terminal = getTerminal(block.terminal);
     if (!busyTerminals.has(block.terminal)) {
-      if (!isExpected(terminal.readNewOutput(), expected)) fail(block, "doesn't match the output:");
+      if (!isExpected(terminal.readNewOutput(), expected)) failBlock(block, "doesn't match the output:");
       return;
     }
     await waitUntil(() => findExpected(terminal.readNewOutput(), expected) >= 0, OUTPUT_TIMEOUT_MS).catch(() =>
-      fail(block, "was never printed:"),
+      failBlock(block, "was never printed:"),
     );
-    terminal.skip(findExpected(terminal.readNewOutput(), expected));
+    terminal.skipOutput(findExpected(terminal.readNewOutput(), expected));
   }
 
-  async function runBlock(block: Block, allBlocks: Block[]): Promise<void> {
+  async function executeBlock(block: Block, allBlocks: Block[]): Promise<void> {
     if (block.file !== undefined) {
       mkdirSync(dirname(join(folder, block.file)), { recursive: true });
       writeFileSync(join(folder, block.file), adaptPorts(block.text));
     } else if (block.kind === "output") await compareOutput(block);
     else if (block.kind === "input") {
-      if (busyTerminals.has(block.terminal)) getTerminal(block.terminal).enter(adaptPorts(block.text));
+      if (busyTerminals.has(block.terminal)) getTerminal(block.terminal).enterLines(adaptPorts(block.text));
     } else if (block.kind === "interrupt") {
       busyTerminals.delete(block.terminal);
       await getTerminal(block.terminal).interrupt();
     } else if (block.language === "sh") await typeShell(block, allBlocks);
     else if (!["", "text"].includes(block.language))
-      fail(block, "can't be run: give it a file, or list it in not-run.ts.");
+      failBlock(block, "can't be run: give it a file, or list it in not-run.ts.");
   }
 
   return {
@@ -214,18 +215,15 @@ async function createRunner(
       await waitUntil(() => isReady(), OUTPUT_TIMEOUT_MS);
     },
 
-    /** Runs the commands before the page. @throws if they fail. */
-    async prepare(text: string): Promise<void> {
+    /** Runs commands that the page requires but doesn't contain. @throws if they fail. */
+    async runSetup(text: string): Promise<void> {
       const status = await getTerminal("main").type(adaptPorts(text), "run");
       if (status !== 0)
-        throw new Error(
-          `The commands before the page failed with status ${status}: ${getTerminal("main").readScreen()}`,
-        );
+        throw new Error(`The setup commands failed with status ${status}: ${getTerminal("main").readScreen()}`);
     },
 
-    /** Runs one block. */
-    async type(block: Block, allBlocks: Block[]): Promise<void> {
-      await runBlock(block, allBlocks).catch((error: Error) => {
+    async runBlock(block: Block, allBlocks: Block[]): Promise<void> {
+      await executeBlock(block, allBlocks).catch((error: Error) => {
         throw error.message.startsWith(`${block.page}:`) ? error : createError(block, error.message);
       });
     },

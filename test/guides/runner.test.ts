@@ -9,7 +9,7 @@ import { type GuideOptions, runBlocks } from "./run-guide.ts";
 setDefaultTimeout(60_000);
 
 /** Runs a page whose fences are written as `'''`. */
-const run = (page: string, options?: GuideOptions) =>
+const runPage = (page: string, options?: GuideOptions) =>
   runBlocks(parseBlocks("page.md", page.replaceAll("'''", "```")), options);
 
 const page = `
@@ -77,7 +77,7 @@ echo "\${NAME:-nobody}"
 
 test("a page runs from top to bottom in several terminals", async () => {
   let folderPath = "";
-  await run(page, {
+  await runPage(page, {
     async checkResults({ folder, url, readScreen }) {
       folderPath = folder;
       expect((await fetch(`${url}/livez`)).status).toBe(200);
@@ -90,16 +90,16 @@ test("a page runs from top to bottom in several terminals", async () => {
 });
 
 test.each([
-  ["a command that fails", "'''sh\nfalse\necho end\n'''", "page.md:1 ended with 1."],
-  ["a variable that is not set", "'''sh\necho $MISSING\n'''", "ended with 1"],
-  ["a command that should fail but doesn't", "'''sh exit=1\ntrue\n'''", "ended with 0."],
+  ["a command that fails", "'''sh\nfalse\necho end\n'''", "page.md:1 exited with status 1."],
+  ["a variable that is not set", "'''sh\necho $MISSING\n'''", "exited with status 1"],
+  ["a command that should fail but doesn't", "'''sh exit=1\ntrue\n'''", "exited with status 0."],
   ["a different output", "'''sh\necho one\n'''\n\n'''text output\ntwo\n'''", "page.md:5 doesn't match the output"],
   ["more output than shown", "'''sh\necho one; echo two\n'''\n'''text output\none\n'''", "doesn't match the output"],
-  ["an error from the server", "'''sh\ncurl -sS localhost:3000/api/v1/me\n'''", "got an error from the server"],
+  ["an error from the server", "'''sh\ncurl -sS localhost:3000/api/v1/me\n'''", "received an error from the server"],
   ["a block that can't be run", "'''go\npackage main\n'''", "can't be run"],
-  ["a server that exits", "'''sh background\nPORT=nonsense parley serve\n'''", "has exited, but should keep running"],
+  ["a server that exits", "'''sh background\nPORT=nonsense parley serve\n'''", "exited, but should have kept running"],
 ])("a page fails because of %s", async (_, text, message) => {
-  await expect(run(text)).rejects.toThrow(message);
+  await expect(runPage(text)).rejects.toThrow(message);
 });
 
 test("unknown options of a block are rejected", () => {

@@ -43,16 +43,16 @@ export function openTerminal(folder: string, stateFolder: string, env: Record<st
     stdio: ["pipe", screen, screen],
     detached: true,
   });
-  let count = 0;
+  let blockCount = 0;
   let isBusy = false;
   let comparedLength = 0;
   const readScreen = () => readFileSync(path("screen"), "utf8");
-  const readStatus = (): number | undefined => {
-    const status = new RegExp(`^${count} (\\d+)$`, "m").exec(readFileSync(path("done"), "utf8"))?.[1];
+  const getResponseStatus = (): number | undefined => {
+    const status = new RegExp(`^${blockCount} (\\d+)$`, "m").exec(readFileSync(path("done"), "utf8"))?.[1];
     if (status !== undefined) return Number(status);
     return child.exitCode ?? undefined;
   };
-  const signal = (name: NodeJS.Signals) => {
+  const sendSignal = (name: NodeJS.Signals) => {
     try {
       process.kill(-child.pid, name);
     } catch {
@@ -63,8 +63,8 @@ export function openTerminal(folder: string, stateFolder: string, env: Record<st
   /** Stops a running program with Ctrl+C. */
   async function interrupt(): Promise<void> {
     if (!isBusy) return;
-    signal("SIGINT");
-    await waitUntil(() => readStatus() !== undefined, STOP_TIMEOUT_MS).catch(() => {
+    sendSignal("SIGINT");
+    await waitUntil(() => getResponseStatus() !== undefined, STOP_TIMEOUT_MS).catch(() => {
       throw new Error("can't be typed: Ctrl+C doesn't stop the program in its terminal.");
     });
     isBusy = false;
@@ -76,11 +76,11 @@ export function openTerminal(folder: string, stateFolder: string, env: Record<st
     /** Returns everything that the terminal has printed. */
     readScreen,
 
-    /** Returns what was printed since the last block was typed, or since the last `skip`. */
+    /** Returns what was printed since the last block was typed, or since the last call of `skipOutput`. */
     readNewOutput: () => readScreen().slice(comparedLength),
 
     /** Skips output that has been compared. */
-    skip: (characters: number) => {
+    skipOutput: (characters: number) => {
       comparedLength += characters;
     },
 
@@ -88,33 +88,33 @@ export function openTerminal(folder: string, stateFolder: string, env: Record<st
     async type(text: string, mode: Mode, input?: string): Promise<number> {
       await interrupt();
       comparedLength = readScreen().length;
-      count += 1;
-      const file = path(`${count}.sh`);
+      blockCount += 1;
+      const file = path(`${blockCount}.sh`);
       writeFileSync(file, text);
       if (input !== undefined) writeFileSync(`${file}.input`, input);
       await child.stdin.write(`${input === undefined ? mode : "typed"} ${file}\n`);
       await child.stdin.flush();
       isBusy = true;
       if (mode === "background") return 0;
-      await waitUntil(() => readStatus() !== undefined, STEP_TIMEOUT_MS).catch(() => {
-        throw new Error(`doesn't end within ${STEP_TIMEOUT_MS / 1000} s.`);
+      await waitUntil(() => getResponseStatus() !== undefined, STEP_TIMEOUT_MS).catch(() => {
+        throw new Error(`doesn't finish within ${STEP_TIMEOUT_MS / 1000} s.`);
       });
       isBusy = false;
-      return readStatus() ?? 0;
+      return getResponseStatus() ?? 0;
     },
 
     /** Returns the exit status of the background block if it has exited. */
-    readExitStatus: () => (isBusy ? readStatus() : undefined),
+    readExitStatus: () => (isBusy ? getResponseStatus() : undefined),
 
     /** Types lines into the running program. */
-    enter: (lines: string) => appendFileSync(path("input"), lines),
+    enterLines: (lines: string) => appendFileSync(path("input"), lines),
 
     /** Stops everything that was started in the terminal. */
     async close(): Promise<void> {
       await interrupt().catch(() => {});
-      signal("SIGTERM");
+      sendSignal("SIGTERM");
       await waitUntil(() => child.exitCode !== null || child.signalCode !== null, STOP_TIMEOUT_MS).catch(() => {});
-      signal("SIGKILL");
+      sendSignal("SIGKILL");
       await child.exited;
     },
   };

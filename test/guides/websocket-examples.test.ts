@@ -23,12 +23,12 @@ const commands = [
 async function runWithLostConnection(command: string[], { folder, url }: RunningGuide): Promise<string> {
   const parley = createTestClient(url);
   const { access_token: token } = await parley.register();
-  const create = async (path: string, json: object) =>
+  const createResource = async (path: string, json: object) =>
     (await (await parley.fetch(`/api/v1${path}`, { token, json })).json()) as { id: string; key: string };
-  const { id } = await create("/conversations", { kind: "group" });
+  const { id } = await createResource("/conversations", { kind: "group" });
   const scopes = ["conversations:read", "messages:read", "messages:write"];
-  const { key } = await create("/api-keys", { name: "example", scopes });
-  const send = (content: string) => create(`/conversations/${id}/messages`, { content });
+  const { key } = await createResource("/api-keys", { name: "example", scopes });
+  const sendMessage = (content: string) => createResource(`/conversations/${id}/messages`, { content });
 
   const relay = startRelay(
     { hostname: "127.0.0.1", port: 0 },
@@ -47,25 +47,25 @@ async function runWithLostConnection(command: string[], { folder, url }: Running
     detached: true,
   });
   let output = "";
-  const reading = (async () => {
+  const outputRead = (async () => {
     for await (const chunk of child.stdout.pipeThrough(new TextDecoderStream())) output += chunk;
   })();
   try {
     await waitUntil(() => output.includes("subscribed"), 60_000);
-    await send("before");
+    await sendMessage("before");
     await waitUntil(() => output.includes("user: before"));
     relay.cut();
     relay.reset();
     await waitUntil(() => output.includes("reconnecting"));
-    await send("during the reconnect");
+    await sendMessage("during the reconnect");
     relay.restore();
     await waitUntil(() => output.split("subscribed").length > 2, 60_000);
-    await send("after");
+    await sendMessage("after");
     await waitUntil(() => output.includes("user: after"));
   } finally {
     // `go run` starts the client as a child process.
     process.kill(-child.pid, "SIGKILL");
-    await reading;
+    await outputRead;
     relay.stop();
   }
   return output.replaceAll("reconnecting\n", "");

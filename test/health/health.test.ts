@@ -7,7 +7,7 @@ import { startApp, type TestApp } from "../support/app.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { openSocket } from "../support/socket.ts";
 
-/** Maximum response time of /readyz. */
+/** The maximum response time of /readyz. */
 const READINESS_MS_MAX = 100;
 
 describe("the health endpoints", () => {
@@ -28,10 +28,10 @@ describe("the health endpoints", () => {
   );
 
   test("list the checks with `verbose`, and skip some with `exclude`", async () => {
-    const all = await (await parley.fetch("/readyz?verbose")).text();
-    expect(all).toBe("[+]lifecycle ok\n[+]migrations ok\n[+]database ok\nready\n");
-    const some = await (await parley.fetch("/readyz?verbose&exclude=database,lifecycle&utm=1")).text();
-    expect(some).toBe("[+]migrations ok\nready\n");
+    const allChecks = await (await parley.fetch("/readyz?verbose")).text();
+    expect(allChecks).toBe("[+]lifecycle ok\n[+]migrations ok\n[+]database ok\nready\n");
+    const remainingChecks = await (await parley.fetch("/readyz?verbose&exclude=database,lifecycle&utm=1")).text();
+    expect(remainingChecks).toBe("[+]migrations ok\nready\n");
   });
 
   test("include /version, which returns the version and commit", async () => {
@@ -74,26 +74,29 @@ describe("shutdown:", () => {
     parley = await startApp();
     const { access_token: token } = await parley.register();
     const { id } = (await (await parley.fetch("/api/v1/conversations", { token, json: {} })).json()) as { id: string };
-    const send = (content: string) =>
+    const sendMessage = (content: string) =>
       parley.fetch(`/api/v1/conversations/${id}/messages`, { token, json: { content } });
     parley.lifecycle.markLeaving();
     expect((await parley.fetch("/livez")).status).toBe(200);
     const readiness = await parley.fetch("/readyz?verbose");
     expect(readiness.status).toBe(503);
     expect(await readiness.text()).toStartWith("[-]lifecycle failed\n");
-    expect((await send("before draining")).status).toBe(201);
+    expect((await sendMessage("before draining")).status).toBe(201);
     const { socket } = await openSocket(parley.url, { token });
     socket.close();
 
     parley.lifecycle.markDraining();
     // Draining can't be undone.
     parley.lifecycle.markLeaving();
-    const rejected = await send("while draining");
-    expect({ status: rejected.status, code: ((await rejected.json()) as { code: string }).code }).toEqual({
+    const rejectedResponse = await sendMessage("while draining");
+    expect({
+      status: rejectedResponse.status,
+      code: ((await rejectedResponse.json()) as { code: string }).code,
+    }).toEqual({
       status: 503,
       code: "draining",
     });
-    await expect(openSocket(parley.url, { token })).rejects.toThrow("refused");
+    await expect(openSocket(parley.url, { token })).rejects.toThrow("closed during the handshake");
   });
 
   test("an instance that was never ready drains immediately", () => {
@@ -120,10 +123,10 @@ describe("the database check", () => {
     const lifecycle = createLifecycle();
     lifecycle.markReady();
     const metrics = createMetrics({ version: "test", commit: "test" });
-    const unreachable = openDatabase({ target: { url: "postgres://nobody@127.0.0.1:1/nothing" }, poolSize: 1 });
-    const reachable = openDatabase({ target, poolSize: 1 });
+    const unreachableDatabase = openDatabase({ target: { url: "postgres://nobody@127.0.0.1:1/nothing" }, poolSize: 1 });
+    const reachableDatabase = openDatabase({ target, poolSize: 1 });
 
-    const unreadyHealth = createHealthService({ database: unreachable, lifecycle, metrics });
+    const unreadyHealth = createHealthService({ database: unreachableDatabase, lifecycle, metrics });
     const startedAtMs = performance.now();
     expect(await unreadyHealth.checkReadiness()).toEqual({
       ready: false,
@@ -137,9 +140,9 @@ describe("the database check", () => {
     expect((await unreadyHealth.checkReadiness(["database"])).ready).toBe(true);
     expect(await unreadyHealth.renderMetrics()).toContain('parley_db_pool_connections{state="idle"} 0\n');
 
-    const readyHealth = createHealthService({ database: reachable, lifecycle, metrics });
+    const readyHealth = createHealthService({ database: reachableDatabase, lifecycle, metrics });
     expect((await readyHealth.checkReadiness()).ready).toBe(true);
-    await Promise.all([unreachable.end(), reachable.end()]);
+    await Promise.all([unreachableDatabase.end(), reachableDatabase.end()]);
   });
 
   test("fails after a timeout if the database doesn't respond", async () => {
@@ -160,7 +163,7 @@ describe("the database check", () => {
   test("queries the database at most once per second, even if there are many probes", async () => {
     const { target } = await createTestDatabase();
     const database = openDatabase({ target, poolSize: 1 });
-    // Connecting may take longer than a probe waits.
+    // Connects first, because connecting may take longer than a probe waits.
     await database`select 1`;
     let queryCount = 0;
     const countingDatabase = new Proxy(database, {

@@ -12,7 +12,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-async function scrape(): Promise<{ types: Map<string, string>; samples: Sample[]; text: string }> {
+async function scrapeMetrics(): Promise<{ types: Map<string, string>; samples: Sample[]; text: string }> {
   const text = await (await parley.fetch("/metrics")).text();
   const types = new Map([...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name = "", type = ""]) => [name, type]));
   const samples = text
@@ -27,7 +27,7 @@ async function scrape(): Promise<{ types: Map<string, string>; samples: Sample[]
 }
 
 /** The metrics in the contract, with their types. */
-const contract: Record<string, string> = {
+const contractMetrics: Record<string, string> = {
   parley_build_info: "gauge",
   parley_http_request_duration_seconds: "histogram",
   parley_ws_connections: "gauge",
@@ -61,14 +61,15 @@ test("/metrics uses the Prometheus text format", async () => {
 });
 
 test("/metrics exposes every metric in the contract, with its type", async () => {
-  const { types } = await scrape();
-  for (const [name, type] of Object.entries(contract)) expect({ name, type: types.get(name) }).toEqual({ name, type });
+  const { types } = await scrapeMetrics();
+  for (const [name, type] of Object.entries(contractMetrics))
+    expect({ name, type: types.get(name) }).toEqual({ name, type });
 });
 
 test("/metrics follows Prometheus' naming conventions and reports finite values", async () => {
   await parley.fetch("/version");
   await Bun.sleep(20);
-  const { types, samples } = await scrape();
+  const { types, samples } = await scrapeMetrics();
   expect(samples.length).toBeGreaterThan(50);
   for (const [name, type] of types) {
     expect(name).toMatch(/^(parley|process|gen_ai)_[a-z_]+$/);
@@ -80,7 +81,7 @@ test("/metrics follows Prometheus' naming conventions and reports finite values"
 });
 
 test("/metrics reports plausible process metrics", async () => {
-  const { samples } = await scrape();
+  const { samples } = await scrapeMetrics();
   const getValue = (name: string) => samples.find((sample) => sample.name === name)?.value ?? Number.NaN;
   expect(getValue("process_resident_memory_bytes")).toBeGreaterThan(10_000_000);
   expect(Math.abs(getValue("process_start_time_seconds") - (Date.now() / 1000 - process.uptime()))).toBeLessThan(60);
@@ -97,7 +98,7 @@ test("/metrics labels requests by route template, not by path", async () => {
   await parley.fetch(`/nothing/${id}`);
   await parley.fetch("/livez");
   await Bun.sleep(20);
-  const { samples, text } = await scrape();
+  const { samples, text } = await scrapeMetrics();
   const counts = samples.filter(({ name }) => name === "parley_http_request_duration_seconds_count");
   const findCount = (route: string) => counts.find(({ labels }) => labels.route === route);
   expect(findCount("/api/v1/conversations/:id")).toMatchObject({ labels: { method: "GET", status: "404" }, value: 1 });
@@ -108,30 +109,30 @@ test("/metrics labels requests by route template, not by path", async () => {
 
 test("/metrics reports the idle, active, waiting and maximum connections of all pools", async () => {
   const { database } = parley;
-  const readConnections = async () => {
-    const pool = (await scrape()).samples.filter(({ name }) => name === "parley_db_pool_connections");
+  const getConnectionCounts = async () => {
+    const pool = (await scrapeMetrics()).samples.filter(({ name }) => name === "parley_db_pool_connections");
     return Object.fromEntries(pool.map(({ labels, value }) => [labels.state, value]));
   };
-  const before = await readConnections();
-  expect(Object.keys(before).sort()).toEqual(["active", "idle", "max", "waiting"]);
+  const initialCounts = await getConnectionCounts();
+  expect(Object.keys(initialCounts).sort()).toEqual(["active", "idle", "max", "waiting"]);
   // The Postgres bus, which this app doesn't use, has two of the extra connections.
-  expect(before.max).toBe(10 + EXTRA_CONNECTIONS_MAX - 2);
+  expect(initialCounts.max).toBe(10 + EXTRA_CONNECTIONS_MAX - 2);
 
-  const release = Promise.withResolvers<void>();
-  const started = Array.from({ length: 5 }, () => Promise.withResolvers<void>());
-  const transactions = started.map(({ resolve }) =>
+  const unblocked = Promise.withResolvers<void>();
+  const startedTransactions = Array.from({ length: 5 }, () => Promise.withResolvers<void>());
+  const transactions = startedTransactions.map(({ resolve }) =>
     withTransaction(database, async () => {
       resolve();
-      await release.promise;
+      await unblocked.promise;
     }),
   );
-  await Promise.all(started.slice(0, 4).map(({ promise }) => promise));
-  const during = await readConnections();
-  expect(during.active).toBeGreaterThanOrEqual(4);
-  expect(during.waiting).toBe(1);
-  release.resolve();
+  await Promise.all(startedTransactions.slice(0, 4).map(({ promise }) => promise));
+  const busyCounts = await getConnectionCounts();
+  expect(busyCounts.active).toBeGreaterThanOrEqual(4);
+  expect(busyCounts.waiting).toBe(1);
+  unblocked.resolve();
   await Promise.all(transactions);
-  expect((await readConnections()).waiting).toBe(0);
+  expect((await getConnectionCounts()).waiting).toBe(0);
 });
 
 describe("/metrics with METRICS_TOKEN", () => {
@@ -141,7 +142,7 @@ describe("/metrics with METRICS_TOKEN", () => {
   });
   afterAll(() => guardedApp.stop());
 
-  test.each([undefined, "Bearer another-token", "Bearer metrics-toke", "Basic metrics-token", "metrics-token"])(
+  test.each([undefined, "Bearer different-token", "Bearer metrics-toke", "Basic metrics-token", "metrics-token"])(
     "rejects the header %p",
     async (authorization) => {
       const response = await guardedApp.fetch("/metrics", {

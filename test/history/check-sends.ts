@@ -2,11 +2,14 @@ import { indexEvents, type Send, type StoredConversation, type StoredMessage, ty
 
 /** Checks that each message is acknowledged, and stored once, unchanged, with the acknowledged sequence number. */
 export function checkSends(sends: readonly Send[], stored: readonly StoredConversation[]): Violation[] {
-  const rows = Map.groupBy(
+  const rowsByClientMessageId = Map.groupBy(
     stored.flatMap(({ messages }) => messages).filter(({ clientMessageId }) => clientMessageId !== null),
     ({ clientMessageId }) => clientMessageId,
   );
-  return [...sends.flatMap((send) => checkSend(send, rows.get(send.clientMessageId) ?? [])), ...checkOrder(sends)];
+  return [
+    ...sends.flatMap((send) => checkSend(send, rowsByClientMessageId.get(send.clientMessageId) ?? [])),
+    ...checkOrder(sends),
+  ];
 }
 
 function checkSend(send: Send, rows: readonly StoredMessage[]): Violation[] {
@@ -28,24 +31,28 @@ function checkSend(send: Send, rows: readonly StoredMessage[]): Violation[] {
   return [{ rule: "changed message", detail }];
 }
 
-/** Checks that a message acknowledged before another one was sent has the lower sequence number. */
+/** Checks that each message's sequence number is higher than those of messages acknowledged before it was sent. */
 function checkOrder(sends: readonly Send[]): Violation[] {
   const violations: Violation[] = [];
   for (const [, conversationSends] of Map.groupBy(sends, ({ conversationId }) => conversationId)) {
-    const acknowledged = conversationSends
+    const acknowledgedSends = conversationSends
       .filter(({ ackedStep }) => ackedStep !== null)
       .sort((a, b) => (a.ackedStep ?? 0) - (b.ackedStep ?? 0));
-    let next = 0;
+    let nextIndex = 0;
     let newest: { seq: number; name: string } = { seq: 0, name: "" };
     for (const send of conversationSends.toSorted((a, b) => a.sentStep - b.sentStep)) {
-      for (let ack = acknowledged[next]; ack && (ack.ackedStep ?? 0) < send.sentStep; ack = acknowledged[++next]) {
-        const seq = ack.acks[0]?.seq ?? 0;
-        if (seq > newest.seq) newest = { seq, name: ack.clientMessageId };
+      for (
+        let acked = acknowledgedSends[nextIndex];
+        acked && (acked.ackedStep ?? 0) < send.sentStep;
+        acked = acknowledgedSends[++nextIndex]
+      ) {
+        const seq = acked.acks[0]?.seq ?? 0;
+        if (seq > newest.seq) newest = { seq, name: acked.clientMessageId };
       }
       const seq = send.acks[0]?.seq;
       if (seq === undefined || seq > newest.seq) continue;
       const detail = `${send.clientMessageId} was sent after ${newest.name} was acknowledged at ${newest.seq}, but is at ${seq}`;
-      violations.push({ rule: "wrong order", detail });
+      violations.push({ rule: "incorrect order", detail });
     }
   }
   return violations;
@@ -57,8 +64,7 @@ export function checkSequence(conversation: StoredConversation): Violation[] {
   const count = messages.length + events.length;
   const eventsBySeq = indexEvents(conversation);
   const violations: Violation[] = [];
-  if (eventsBySeq.size < count)
-    violations.push({ rule: "duplicate", detail: `${id} has duplicate sequence eventsBySeq` });
+  if (eventsBySeq.size < count) violations.push({ rule: "duplicate", detail: `${id} has duplicate sequence numbers` });
   for (let seq = 1; seq <= lastSeq; seq += 1)
     if (!eventsBySeq.has(seq)) violations.push({ rule: "gap", detail: `${id} has no event ${seq}` });
   if (Math.max(0, ...eventsBySeq.keys()) > lastSeq)

@@ -93,20 +93,20 @@ function createHistory(): History {
 const listRules = (history: History): Rule[] => [...new Set(checkHistory(history).map(({ rule }) => rule))];
 
 /** Returns the parts of a history that the tests change. */
-function getParts(history: History) {
+function getHistoryParts(history: History) {
   const [view, benView] = history.views;
   const [conversation] = history.stored;
-  const [first, second] = history.sends;
-  if (!view || !benView || !conversation || !first || !second)
+  const [firstSend, secondSend] = history.sends;
+  if (!view || !benView || !conversation || !firstSend || !secondSend)
     throw new Error("The history lacks a view, conversation or send.");
-  return { history, observations: view.observations, benView, conversation, first, second };
+  return { history, observations: view.observations, benView, conversation, firstSend, secondSend };
 }
 
 test("a correct history has no violations", () => {
   expect(checkHistory(createHistory())).toEqual([]);
 });
 
-const violations: [name: string, rule: Rule, corrupt: (parts: ReturnType<typeof getParts>) => void][] = [
+const violations: [name: string, rule: Rule, corrupt: (parts: ReturnType<typeof getHistoryParts>) => void][] = [
   [
     "an acknowledged message that isn't stored",
     "lost message",
@@ -123,25 +123,25 @@ const violations: [name: string, rule: Rule, corrupt: (parts: ReturnType<typeof 
     ({ conversation }) => Object.assign(conversation.messages[0] ?? {}, { content: "other" }),
   ],
   [
-    "an ack with another sequence number than the stored message",
+    "an ack with a different sequence number than the stored message",
     "changed message",
-    ({ first }) => Object.assign(first.acks[0] ?? {}, { seq: 3 }),
+    ({ firstSend }) => Object.assign(firstSend.acks[0] ?? {}, { seq: 3 }),
   ],
   [
     "a second ack for a different message",
     "changed message",
-    ({ first }) => void first.acks.push({ id: "m9", seq: 2, content: "text 1" }),
+    ({ firstSend }) => void firstSend.acks.push({ id: "m9", seq: 2, content: "text 1" }),
   ],
   [
     "a message that was never acknowledged",
     "unacknowledged message",
-    ({ first }) => Object.assign(first, { acks: [], ackedStep: null }),
+    ({ firstSend }) => Object.assign(firstSend, { acks: [], ackedStep: null }),
   ],
   [
-    "two consecutive messages in the wrong order",
-    "wrong order",
-    ({ first, second }) => {
-      [first.acks, second.acks] = [second.acks, first.acks];
+    "two consecutive messages in reverse order",
+    "incorrect order",
+    ({ firstSend, secondSend }) => {
+      [firstSend.acks, secondSend.acks] = [secondSend.acks, firstSend.acks];
     },
   ],
   ["a sequence number that isn't stored", "gap", ({ conversation }) => void conversation.events.splice(0, 1)],
@@ -154,7 +154,7 @@ const violations: [name: string, rule: Rule, corrupt: (parts: ReturnType<typeof 
   ["a missing last push", "gap", ({ observations }) => void observations.pop()],
   ["a repeated push", "duplicate", ({ observations }) => void observations.splice(3, 0, createMessagePush(2, 1))],
   [
-    "two pushes in the wrong order",
+    "two pushes in reverse order",
     "duplicate",
     ({ observations }) => void observations.splice(2, 2, createMessagePush(3, 2), createMessagePush(2, 1)),
   ],
@@ -172,12 +172,12 @@ const violations: [name: string, rule: Rule, corrupt: (parts: ReturnType<typeof 
   ],
   [
     "a push that differs from the stored event",
-    "wrong event",
+    "incorrect event",
     ({ observations }) => void observations.splice(8, 1, createPush(6, "member.added", { user_id: BEN })),
   ],
   [
     "a push whose text differs from the stored text",
-    "wrong text",
+    "incorrect text",
     ({ observations }) =>
       void observations.splice(
         2,
@@ -185,26 +185,30 @@ const violations: [name: string, rule: Rule, corrupt: (parts: ReturnType<typeof 
         createPush(2, "message.created", { id: "m2", content: "other", status: "complete" }),
       ),
   ],
-  ["a missing delta", "wrong text", ({ observations }) => void observations.splice(6, 1)],
-  ["a repeated delta", "wrong text", ({ observations }) => void observations.splice(6, 0, createDelta(0, "Hello, "))],
+  ["a missing delta", "incorrect text", ({ observations }) => void observations.splice(6, 1)],
   [
-    "a delta with the wrong text",
-    "wrong text",
+    "a repeated delta",
+    "incorrect text",
+    ({ observations }) => void observations.splice(6, 0, createDelta(0, "Hello, ")),
+  ],
+  [
+    "a delta with incorrect text",
+    "incorrect text",
     ({ observations }) => void observations.splice(6, 1, createDelta(7, "you three")),
   ],
   [
     "a new attempt without a reset",
-    "wrong text",
+    "incorrect text",
     ({ observations }) => void observations.splice(6, 1, createDelta(7, "you two.", 2)),
   ],
   [
     "a delta from an older attempt after a newer one",
-    "wrong text",
+    "incorrect text",
     ({ observations }) => void observations.splice(6, 0, createReset("Hello, ", 2)),
   ],
   [
     "a delta after the end of its answer",
-    "wrong text",
+    "incorrect text",
     ({ observations }) => void observations.splice(8, 0, createDelta(15, "more")),
   ],
   [
@@ -232,11 +236,11 @@ const violations: [name: string, rule: Rule, corrupt: (parts: ReturnType<typeof 
 
 test.each(violations)("checkHistory finds %s", (_name, rule, corrupt) => {
   const history = createHistory();
-  corrupt(getParts(history));
+  corrupt(getHistoryParts(history));
   expect(listRules(history)).toContain(rule);
 });
 
-const validChanges: [name: string, change: (parts: ReturnType<typeof getParts>) => void][] = [
+const validChanges: [name: string, change: (parts: ReturnType<typeof getHistoryParts>) => void][] = [
   [
     "a reconnect that recovers the missed events",
     ({ observations }) =>
@@ -256,15 +260,15 @@ const validChanges: [name: string, change: (parts: ReturnType<typeof getParts>) 
   [
     "two messages that were sent concurrently",
     ({ history }) => {
-      const [, second, third] = history.sends;
-      Object.assign(second ?? {}, { sentStep: 5, ackedStep: 7 });
-      Object.assign(third ?? {}, { sentStep: 3, ackedStep: 6 });
+      const [, secondSend, thirdSend] = history.sends;
+      Object.assign(secondSend ?? {}, { sentStep: 5, ackedStep: 7 });
+      Object.assign(thirdSend ?? {}, { sentStep: 3, ackedStep: 6 });
     },
   ],
 ];
 
 test.each(validChanges)("checkHistory accepts %s", (_name, change) => {
   const history = createHistory();
-  change(getParts(history));
+  change(getHistoryParts(history));
   expect(checkHistory(history)).toEqual([]);
 });

@@ -11,13 +11,13 @@ export function checkHistory({
   unexpectedFrames,
   permanentErrors,
 }: History): Violation[] {
-  const byId = new Map(stored.map((conversation) => [conversation.id, conversation]));
+  const conversationsById = new Map(stored.map((conversation) => [conversation.id, conversation]));
   return [
     ...checkSends(sends, stored),
     ...stored.flatMap(checkSequence),
     ...stored.flatMap(checkFinished),
     ...views.flatMap((view) => {
-      const conversation = byId.get(view.conversationId);
+      const conversation = conversationsById.get(view.conversationId);
       if (!conversation) throw new Error(`${view.client} received ${view.conversationId}, which isn't stored.`);
       return checkView(view, conversation);
     }),

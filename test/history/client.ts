@@ -1,23 +1,23 @@
 import type { Account } from "../support/client.ts";
 import type { Frame } from "../support/socket.ts";
-import { type Connection, connect } from "./connection.ts";
+import { type Connection, openConnection } from "./connection.ts";
 import type { Send, View } from "./history.ts";
 import { InboxReader } from "./inbox-reader.ts";
 import type { Random } from "./random.ts";
 import { Subscription } from "./subscription.ts";
 
-/** Range of the delay before the next connection attempt. */
+/** The range of the delay before the next connection attempt. */
 const RECONNECT_MS = { min: 20, max: 150 };
 const RETRY_MS = 50;
 
 /** A counter that orders the sends and acks of all clients. */
-export type Steps = { next(): number };
+export type StepCounter = { next(): number };
 
-type Options = {
+type ClientOptions = {
   name: string;
   account: Account;
   random: Random;
-  steps: Steps;
+  steps: StepCounter;
   /** Picks an instance to connect to, as a load balancer would. */
   pickUrl(): string;
 };
@@ -38,7 +38,7 @@ export class Client {
   #isStopped = false;
   #running: Promise<void> = Promise.resolve();
 
-  constructor(readonly options: Options) {
+  constructor(readonly options: ClientOptions) {
     this.inbox = new InboxReader(options.account, options.pickUrl);
   }
 
@@ -54,13 +54,14 @@ export class Client {
     return [...this.#subscriptions.values()].map(({ view }) => view);
   }
 
+  /** Whether the inbox is loaded and every conversation is subscribed. */
   get isSettled(): boolean {
     return this.inbox.isReady && [...this.#subscriptions.values()].every(({ isSubscribed }) => isSubscribed);
   }
 
   /** Lists the users that the client considers online in a conversation. */
   listOnline(conversationId: string): string[] {
-    return [...(this.#subscriptions.get(conversationId)?.online ?? [])].sort();
+    return [...(this.#subscriptions.get(conversationId)?.onlineUserIds ?? [])].sort();
   }
 
   /** Returns the sequence number of the client's newest event in each conversation. */
@@ -89,7 +90,7 @@ export class Client {
     const { account, pickUrl, random } = this.options;
     while (!this.#isStopped) {
       const onFrame = (frame: Frame) => this.#handleFrame(frame);
-      const connection = await connect({ url: pickUrl(), token: account.access_token, onFrame });
+      const connection = await openConnection({ url: pickUrl(), token: account.access_token, onFrame });
       if (connection && !this.#isStopped) await this.#useConnection(connection);
       connection?.close();
       await Bun.sleep(random.int(RECONNECT_MS.min, RECONNECT_MS.max));
@@ -99,7 +100,7 @@ export class Client {
   async #useConnection(connection: Connection): Promise<void> {
     this.#connection = connection;
     for (const subscription of this.#subscriptions.values()) void subscription.subscribe(connection);
-    void this.inbox.start(connection);
+    void this.inbox.subscribe(connection);
     const { code, reason } = await connection.closed;
     this.#connection = null;
     if (code >= 4500) this.#recordError(`closed with ${code} ${reason}`);
@@ -113,7 +114,7 @@ export class Client {
   }
 
   /** Sends a message repeatedly until it is acknowledged. @returns its sequence number. */
-  async send(conversationId: string, content: string, options: { reply?: boolean } = {}): Promise<number> {
+  async sendMessage(conversationId: string, content: string, options: { reply?: boolean } = {}): Promise<number> {
     const { steps, name } = this.options;
     const clientMessageId = `${name}-${this.sends.length + 1}`;
     const sentStep = steps.next();
@@ -130,8 +131,8 @@ export class Client {
     return send.acks[0]?.seq ?? 0;
   }
 
-  /** Sends an acknowledged message again, like a client that didn't receive the ack. */
-  async sendAgain(send: Send): Promise<void> {
+  /** Resends an acknowledged message, like a client that didn't receive the ack. */
+  async resend(send: Send): Promise<void> {
     const { conversationId: conversation_id, clientMessageId: client_message_id, content } = send;
     await this.#trySend(send, { conversation_id, client_message_id, content, reply: false });
   }

@@ -14,28 +14,28 @@ export type Cluster = Awaited<ReturnType<typeof startCluster>>;
 
 const MODEL = "compatible/one";
 /** Each answer takes two seconds, so that faults occur while it is in progress. */
-const ANSWER = { pieces: Array.from({ length: 80 }, (_, n) => `${n}é😀 `), pieceDelayMs: 25 };
+const ANSWER_SCRIPT = { pieces: Array.from({ length: 80 }, (_, n) => `${n}é😀 `), pieceDelayMs: 25 };
 const HEALTHY_POLL_MS = 50;
 const HEALTHY_TIMEOUT_MS = 20_000;
 
 const startPooler = ({ socketDirectory, port }: DatabaseServer) =>
   startPgBouncer({ socketDirectory, port, mode: "transaction", poolSize: 20, users: ["parley", "postgres"] });
 
-function withPort(originalUrl: string, port: number | undefined): string {
+function replacePort(originalUrl: string, port: number | undefined): string {
   const url = new URL(originalUrl);
   if (port !== undefined) url.port = String(port);
   return url.href;
 }
 
 /** Starts instances with a shared database and one kind of bus, and the servers that they need. */
-export async function startCluster(busKind: BusKind, { instances: count }: { instances: number }) {
+export async function startCluster(busKind: BusKind, { instances: instanceCount }: { instances: number }) {
   const server = await startDatabaseServer();
   const redis = busKind === "Redis" ? await startRedis() : undefined;
   const provider = startMockProvider();
-  provider.script("one", ANSWER);
+  provider.script("one", ANSWER_SCRIPT);
   const directUrl = await server.createDatabase();
   const pooler = busKind === "PgBouncer" ? await startPooler(server) : undefined;
-  const databaseUrl = withPort(directUrl, pooler?.port);
+  const databaseUrl = replacePort(directUrl, pooler?.port);
   const installation = await createInstallation({
     env: {
       APP_ENV: "development",
@@ -47,11 +47,11 @@ export async function startCluster(busKind: BusKind, { instances: count }: { ins
   });
   const instances: Instance[] = [];
   const servers = { databaseUrl, redisUrl: redis?.url, providerUrl: provider.openaiUrl };
-  for (let n = 0; n < count; n += 1) {
+  for (let n = 0; n < instanceCount; n += 1) {
     const namespace = n === 0 && redis && canUseNamespaces ? createNamespace() : undefined;
     instances.push(await startInstance(installation, servers, namespace));
   }
-  // Connects directly to the server, not through a relay that faults interrupt.
+  // Connects directly to the server and not through a relay, because injected faults interrupt the relays.
   const sql = postgres(directUrl, { max: 2, onnotice: () => {} });
 
   async function isHealthy({ url }: Instance): Promise<boolean> {
@@ -69,15 +69,15 @@ export async function startCluster(busKind: BusKind, { instances: count }: { ins
     sql,
     readLog: installation.readLog,
 
-    /** Returns the URL of a running instance. `choice` can be any integer from 0. */
+    /** Returns the URL of a running instance. `choice` can be any non-negative integer. */
     pickUrl(choice: number): string {
-      const running = instances.filter((instance) => instance.isRunning());
-      return (running[choice % Math.max(1, running.length)] ?? instances[0])?.url ?? "";
+      const runningInstances = instances.filter((instance) => instance.isRunning());
+      return (runningInstances[choice % Math.max(1, runningInstances.length)] ?? instances[0])?.url ?? "";
     },
 
     register: (): Promise<Account> => createTestClient(instances[0]?.url ?? "").register(),
 
-    /** Waits until every instance is ready and receives the others' events. @throws after 20 seconds. */
+    /** Waits until every instance is ready and receives the other instances' events. @throws after 20 seconds. */
     async waitUntilHealthy(): Promise<void> {
       const deadlineMs = performance.now() + HEALTHY_TIMEOUT_MS;
       while (!(await Promise.all(instances.map(isHealthy))).every(Boolean)) {

@@ -3,20 +3,20 @@ import { listConversations } from "../support/inbox.ts";
 import type { Cluster } from "./cluster.ts";
 import type { History, ViewComparison } from "./history.ts";
 import type { Load } from "./load.ts";
-import { readProgress, readStored } from "./read-stored.ts";
+import { readProgress, readStoredConversation } from "./read-stored.ts";
 
-/** Maximum time to wait until the system has settled. A takeover alone can take 15 seconds. */
+/** The maximum time to wait until the system has settled. A takeover alone can take 15 seconds. */
 const SETTLE_TIMEOUT_MS = 30_000;
 const POLL_MS = 50;
 
 /**
- * Waits up to 30 seconds until no answer is in progress and every client is up to date. After that, checkHistory reports
- * what is missing.
+ * Waits up to 30 seconds until no answer is in progress and every client is up to date. If they aren't by then, checkHistory
+ * reports what is missing.
  */
 export async function waitUntilSettled(cluster: Cluster, load: Load): Promise<ViewComparison[]> {
-  await waitWhile(async () => (await readProgress(cluster.sql, load.conversations)).streamingCount > 0);
+  await waitWhile(async () => (await readProgress(cluster.sql, load.conversationIds)).streamingCount > 0);
   await waitWhile(async () => {
-    const { seqs } = await readProgress(cluster.sql, load.conversations);
+    const { seqs } = await readProgress(cluster.sql, load.conversationIds);
     const isBehind = load.clients.some((client) =>
       Object.entries(client.listSeqs()).some(([id, seq]) => seq !== seqs[id]),
     );
@@ -36,19 +36,19 @@ async function waitWhile(condition: () => Promise<boolean>): Promise<void> {
 }
 
 /** Compares each client's inbox and online users with the stored state. */
-async function compareViews(cluster: Cluster, { clients, conversations }: Load): Promise<ViewComparison[]> {
+async function compareViews(cluster: Cluster, { clients, conversationIds }: Load): Promise<ViewComparison[]> {
   const client = createTestClient(cluster.pickUrl(0));
-  const lists = new Map<string, unknown>();
+  const listsByUserId = new Map<string, unknown>();
   for (const { userId, options } of clients)
-    if (!lists.has(userId)) lists.set(userId, await listConversations(client, options.account));
-  const inboxes = clients.map(({ name, userId, inbox }) => ({
+    if (!listsByUserId.has(userId)) listsByUserId.set(userId, await listConversations(client, options.account));
+  const inboxComparisons = clients.map(({ name, userId, inbox }) => ({
     name: `the inbox of ${name}`,
     actual: inbox.list(),
-    expected: lists.get(userId),
+    expected: listsByUserId.get(userId),
   }));
   const findSubscribers = (id: string) =>
     clients.filter(({ views }) => views.some(({ conversationId }) => conversationId === id));
-  const online = conversations.flatMap((id) => {
+  const onlineComparisons = conversationIds.flatMap((id) => {
     const expected = [...new Set(findSubscribers(id).map(({ userId }) => userId))].sort();
     return findSubscribers(id).map((client) => ({
       name: `the online users of ${id} for ${client.name}`,
@@ -56,16 +56,16 @@ async function compareViews(cluster: Cluster, { clients, conversations }: Load):
       expected,
     }));
   });
-  return [...inboxes, ...online];
+  return [...inboxComparisons, ...onlineComparisons];
 }
 
 /** Collects what the clients recorded and what is stored. */
 export async function collectHistory(cluster: Cluster, load: Load, comparisons: ViewComparison[]): Promise<History> {
-  const { clients, conversations } = load;
+  const { clients, conversationIds } = load;
   return {
     sends: clients.flatMap(({ sends }) => sends),
     views: clients.flatMap(({ views }) => views),
-    stored: await Promise.all(conversations.map((id) => readStored(cluster.sql, id))),
+    stored: await Promise.all(conversationIds.map((id) => readStoredConversation(cluster.sql, id))),
     comparisons,
     unexpectedFrames: clients.flatMap(({ unexpectedFrames }) => unexpectedFrames),
     permanentErrors: clients.flatMap(({ permanentErrors }) => permanentErrors),

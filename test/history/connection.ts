@@ -1,6 +1,6 @@
 import type { Frame } from "../support/socket.ts";
 
-type Options = {
+type ConnectionOptions = {
   url: string;
   token: string;
   onFrame(frame: Frame): void;
@@ -15,15 +15,15 @@ export type Connection = {
     frame: { type: string; [field: string]: unknown },
     onResponse?: (response: Frame) => void,
   ): Promise<Frame | null>;
-  /** Sends a frame that gets no response. */
+  /** Sends a frame that receives no response. */
   send(frame: { type: string; [field: string]: unknown }): void;
   isOpen(): boolean;
   closed: Promise<{ code: number; reason: string }>;
   close(): void;
 };
 
-/** Opens a socket and waits for `ready`. @returns null if it closes before that. */
-export async function connect({ url, token, onFrame }: Options): Promise<Connection | null> {
+/** Opens a socket and waits for `ready`. @returns null if the socket closes first. */
+export async function openConnection({ url, token, onFrame }: ConnectionOptions): Promise<Connection | null> {
   const options = { protocols: ["parley.v1"], headers: { authorization: `Bearer ${token}` } };
   const socket = new WebSocket(`${url.replace("http", "ws")}/realtime`, options as unknown as string[]);
   const pendingRequests = new Map<string, (frame: Frame | null) => void>();

@@ -11,21 +11,21 @@ import type { History } from "./history.ts";
 import { registerUsers, startLoad, type TestUsers } from "./load.ts";
 import { createRandom, type Random } from "./random.ts";
 
-/** Timeout of a test, much longer than a test takes on a busy machine. */
+/** The timeout of a test, which is much longer than a test takes on a busy machine. */
 const TIMEOUT_MS = isSoakRun ? 900_000 : 180_000;
 const INSTANCE_COUNT = isSoakRun ? 3 : 2;
 const MEMBER_COUNT = isSoakRun ? 6 : 4;
-/** Number of messages acknowledged before and after each fault. */
+/** The number of messages that are acknowledged before and after each fault. */
 const ACKS_PER_PHASE = isSoakRun ? 1_500 : 100;
-/** Number of times that a fault is injected per test. */
+/** The number of times that a fault is injected per test. */
 const ROUNDS = isSoakRun ? 5 : 1;
 const REPORTED_VIOLATIONS_MAX = 20;
-/** Seed of the random choices. Set `HISTORY_SEED` to repeat an earlier test run's choices. */
+/** The seed of the random choices. Set `HISTORY_SEED` to repeat the choices of an earlier test run. */
 const seed = Number(process.env.HISTORY_SEED ?? Math.floor(Math.random() * 2 ** 31));
 
-/** Defines a test for each applicable fault. Each test compares what clients received with what is stored. */
+/** Defines a test for each fault that applies to this kind of bus. */
 export function describeDrills(busKind: BusKind): void {
-  describe(`over ${busKind}, what clients received matches what is stored after`, () => {
+  describe(`over ${busKind},`, () => {
     let cluster: Cluster;
     let users: TestUsers;
     let random: Random;
@@ -38,13 +38,13 @@ export function describeDrills(busKind: BusKind): void {
     }, TIMEOUT_MS);
     afterAll(() => cluster?.close(), TIMEOUT_MS);
 
-    const applicable = faults.filter(({ busKinds }) => !busKinds || busKinds.includes(busKind));
-    test.each(applicable)(
-      "$name",
+    const applicableFaults = faults.filter(({ busKinds }) => !busKinds || busKinds.includes(busKind));
+    test.each(applicableFaults)(
+      "what clients received matches what is stored after $name",
       async (fault) => {
         const history = await recordHistory(cluster, users, fault, random);
         const violations = checkHistory(history).map(({ rule, detail }) => `${rule}: ${detail}`);
-        if (violations.length > 0) await saveEvidence(history, cluster.readLog());
+        if (violations.length > 0) await saveHistory(history, cluster.readLog());
         expect(violations.slice(0, REPORTED_VIOLATIONS_MAX)).toEqual([]);
         expect(history.stored.flatMap(({ messages }) => messages).some(({ role }) => role === "assistant")).toBe(true);
       },
@@ -67,13 +67,13 @@ async function recordHistory(cluster: Cluster, users: TestUsers, { inject }: Fau
     const comparisons = await waitUntilSettled(cluster, load);
     return await collectHistory(cluster, load, comparisons);
   } finally {
-    // A failing test must not affect the next one.
+    // A failing test must not affect the next test.
     await load.stop();
   }
 }
 
 /** Saves the history and the logs for debugging. */
-async function saveEvidence(history: History, log: string): Promise<void> {
+async function saveHistory(history: History, log: string): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "parley-history-"));
   await Bun.write(join(folder, "history.json"), JSON.stringify(history));
   await Bun.write(join(folder, "log.txt"), log);

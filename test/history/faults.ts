@@ -6,9 +6,9 @@ const POLL_MS = 50;
 
 export type Fault = {
   name: string;
-  /** The kinds of bus that the fault applies to, or all if absent. */
+  /** The kinds of bus to which the fault applies. If omitted, it applies to all. */
   busKinds?: BusKind[];
-  /** Breaks something and repairs it. */
+  /** Breaks something, and repairs it after a while. */
   inject(cluster: Cluster, random: Random): Promise<void>;
 };
 

@@ -1,6 +1,6 @@
 import type { Frame } from "../support/socket.ts";
 
-/** A message that a client sent until it was acknowledged. Steps number the sends and acks of all clients. */
+/** A message that a client sent until it was acknowledged. Steps are numbers that order the sends and acks of all clients. */
 export type Send = {
   client: string;
   conversationId: string;
@@ -10,7 +10,7 @@ export type Send = {
   sentStep: number;
   /** The step of the first ack, or null if there was none. */
   ackedStep: number | null;
-  /** The message in each ack. A message that is sent again is acknowledged again. */
+  /** The message in each ack. A resent message is acknowledged again. */
   acks: { id: string; seq: number; content: string }[];
 };
 
@@ -36,7 +36,7 @@ export type StoredMessage = {
   status: string;
 };
 
-/** A stored event other than `message.created`. `userId` is that of the affected member. */
+/** A stored event other than `message.created`. `userId` is the affected member's ID. */
 export type StoredEvent = {
   conversationId: string;
   seq: number;
@@ -76,11 +76,11 @@ export type Rule =
   | "duplicate message"
   | "changed message"
   | "unacknowledged message"
-  | "wrong order"
+  | "incorrect order"
   | "gap"
   | "duplicate"
-  | "wrong event"
-  | "wrong text"
+  | "incorrect event"
+  | "incorrect text"
   | "unfinished answer"
   | "not a member"
   | "permanent error"

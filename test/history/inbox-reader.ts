@@ -27,17 +27,17 @@ export class InboxReader {
     return Object.fromEntries(this.#conversations);
   }
 
-  /** Subscribes and loads the list, and retries until that succeeds or the connection closes. */
-  async start(connection: Connection): Promise<void> {
+  /** Subscribes and loads the list. Retries until both succeed or the connection closes. */
+  async subscribe(connection: Connection): Promise<void> {
     this.#connection = connection;
     this.#isReady = false;
     while (connection === this.#connection && connection.isOpen()) {
-      if (await this.#tryStart(connection)) return;
+      if (await this.#trySubscribe(connection)) return;
       await Bun.sleep(RETRY_MS);
     }
   }
 
-  async #tryStart(connection: Connection): Promise<boolean> {
+  async #trySubscribe(connection: Connection): Promise<boolean> {
     const clear = () => void this.#conversations.clear();
     const response = await connection.request({ type: "inbox.subscribe" }, clear);
     if (response?.type !== "ack") return false;

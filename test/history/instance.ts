@@ -22,10 +22,10 @@ export async function startInstance(
 ) {
   const port = await findFreePort();
   const url = `http://${namespace?.address ?? "127.0.0.1"}:${port}`;
-  const relayTo = (serverUrl: string) => startServerRelay(serverUrl, namespace?.hostAddress ?? "127.0.0.1");
-  const provider = relayTo(providerUrl);
-  const database = relayTo(databaseUrl);
-  const redis = redisUrl === undefined ? undefined : relayTo(redisUrl);
+  const startRelayTo = (serverUrl: string) => startServerRelay(serverUrl, namespace?.hostAddress ?? "127.0.0.1");
+  const provider = startRelayTo(providerUrl);
+  const database = startRelayTo(databaseUrl);
+  const redis = redisUrl === undefined ? undefined : startRelayTo(redisUrl);
   const env = {
     PORT: String(port),
     DATABASE_URL: database.url,
@@ -48,16 +48,16 @@ export async function startInstance(
 
     /** Kills the instance with SIGKILL. */
     async kill(): Promise<void> {
-      const current = parley;
+      const currentProcess = parley;
       parley = null;
-      await current?.kill();
+      await currentProcess?.kill();
     },
 
     /** Shuts the instance down gracefully. */
     async stop(): Promise<void> {
-      const current = parley;
+      const currentProcess = parley;
       parley = null;
-      await current?.stop();
+      await currentProcess?.stop();
     },
 
     /** Pauses the process until `thaw` is called. */

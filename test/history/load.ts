@@ -1,21 +1,24 @@
 import type { Account } from "../support/client.ts";
 import { createTestClient } from "../support/client.ts";
 import { createConversation } from "../support/conversation.ts";
-import { Client, type Steps } from "./client.ts";
+import { Client, type StepCounter } from "./client.ts";
 import type { Cluster } from "./cluster.ts";
 import type { Random } from "./random.ts";
 
-/** The members of every conversation, and a guest who is added to and removed from the first one. */
+/** The members of every conversation, and a guest who is added to and removed from the first conversation. */
 export type TestUsers = { owner: Account; members: Account[]; guest: Account };
 
 const CONVERSATION_COUNT = 3;
 const SOCKETS_PER_MEMBER = 2;
-/** Number of concurrent sends per client. */
+/** The number of concurrent sends per client. */
 const SENDS_PER_CLIENT = 2;
 const PAUSE_MS = { min: 10, max: 80 };
+/** The share of messages that request an answer. */
 const ANSWER_SHARE = 0.02;
+/** The share of messages after which the client marks the conversation as read. */
 const READ_SHARE = 0.1;
-const REPEAT_SHARE = 0.03;
+/** The share of messages after which the client resends its last acknowledged message. */
+const RESEND_SHARE = 0.03;
 const GUEST_PAUSE_MS = { min: 200, max: 900 };
 const RETRY_MS = 50;
 const POLL_MS = 20;
@@ -35,14 +38,14 @@ export async function registerUsers(cluster: Cluster, memberCount: number): Prom
 /** Starts clients that send and receive messages until they are stopped. */
 export async function startLoad(cluster: Cluster, users: TestUsers, random: Random) {
   let step = 0;
-  const steps: Steps = { next: () => ++step };
+  const steps: StepCounter = { next: () => ++step };
   const { owner, members, guest } = users;
   const otherMembers = members.filter((member) => member !== owner);
   const client = createTestClient(cluster.pickUrl(0));
-  const conversations: string[] = [];
+  const conversationIds: string[] = [];
   for (let n = 0; n < CONVERSATION_COUNT; n += 1)
-    conversations.push((await createConversation(client, owner, otherMembers)).id);
-  const [guestConversation = ""] = conversations;
+    conversationIds.push((await createConversation(client, owner, otherMembers)).id);
+  const [guestConversationId = ""] = conversationIds;
   let isStopped = false;
 
   function createClient(account: Account, name: string, conversationIds: string[], isGuest = false): Client {
@@ -55,28 +58,33 @@ export async function startLoad(cluster: Cluster, users: TestUsers, random: Rand
   }
 
   const writers = members.flatMap((account, n) =>
-    Array.from({ length: SOCKETS_PER_MEMBER }, (_, socket) => createClient(account, `m${n}-${socket}`, conversations)),
+    Array.from({ length: SOCKETS_PER_MEMBER }, (_, socketIndex) =>
+      createClient(account, `m${n}-${socketIndex}`, conversationIds),
+    ),
   );
   const [firstWriter] = writers;
-  const clients = [...writers, createClient(guest, "guest", [guestConversation], true)];
+  const clients = [...writers, createClient(guest, "guest", [guestConversationId], true)];
 
   async function sendMessages(client: Client, clientRandom: Random): Promise<void> {
     // Ensures that an answer is in progress when the fault is injected.
-    if (client === firstWriter) for (const id of conversations) await client.send(id, "Count.", { reply: true });
+    if (client === firstWriter)
+      for (const id of conversationIds) await client.sendMessage(id, "Count.", { reply: true });
     while (!isStopped) {
-      const conversation = clientRandom.pick(conversations);
+      const conversationId = clientRandom.pick(conversationIds);
       const filler = "ы".repeat(clientRandom.int(0, FILLER_CHARS_MAX));
-      await client.send(conversation, `${client.name} says ${filler}`, { reply: clientRandom.next() < ANSWER_SHARE });
-      const [last] = client.sends.filter(({ ackedStep }) => ackedStep !== null).slice(-1);
-      if (last && clientRandom.next() < REPEAT_SHARE) await client.sendAgain(last);
-      if (clientRandom.next() < READ_SHARE) await client.markRead(conversation);
+      await client.sendMessage(conversationId, `${client.name} says ${filler}`, {
+        reply: clientRandom.next() < ANSWER_SHARE,
+      });
+      const [lastAcknowledged] = client.sends.filter(({ ackedStep }) => ackedStep !== null).slice(-1);
+      if (lastAcknowledged && clientRandom.next() < RESEND_SHARE) await client.resend(lastAcknowledged);
+      if (clientRandom.next() < READ_SHARE) await client.markRead(conversationId);
       await Bun.sleep(clientRandom.int(PAUSE_MS.min, PAUSE_MS.max));
     }
   }
 
   /** Repeats a request until it succeeds, or until the response shows that an earlier attempt succeeded. */
   async function changeMembership(method: "POST" | "DELETE", finalStatuses: number[]): Promise<void> {
-    const path = `/api/v1/conversations/${guestConversation}/members`;
+    const path = `/api/v1/conversations/${guestConversationId}/members`;
     for (;;) {
       const instanceClient = createTestClient(cluster.pickUrl(random.int(0, 1_000)));
       const request =
@@ -89,6 +97,7 @@ export async function startLoad(cluster: Cluster, users: TestUsers, random: Rand
     }
   }
 
+  /** Adds and removes the guest repeatedly. At the end, the guest is a member. */
   async function addAndRemoveGuest(clientRandom: Random): Promise<void> {
     while (!isStopped) {
       await changeMembership("POST", [201, 200, 409]);
@@ -100,26 +109,26 @@ export async function startLoad(cluster: Cluster, users: TestUsers, random: Rand
   }
 
   const countAcknowledged = () => clients.reduce((sum, { ackedCount }) => sum + ackedCount, 0);
-  const running = [
+  const runningTasks = [
     ...writers.flatMap((client) => Array.from({ length: SENDS_PER_CLIENT }, () => sendMessages(client, random.fork()))),
     addAndRemoveGuest(random.fork()),
   ];
 
   return {
     clients,
-    conversations,
-    guest: { conversationId: guestConversation, userId: guest.user.id },
+    conversationIds,
+    guest: { conversationId: guestConversationId, userId: guest.user.id },
 
     /** Waits, without a timeout, until this many more messages are acknowledged. */
     async waitForAcks(count: number): Promise<void> {
-      const target = countAcknowledged() + count;
-      while (countAcknowledged() < target) await Bun.sleep(POLL_MS);
+      const targetCount = countAcknowledged() + count;
+      while (countAcknowledged() < targetCount) await Bun.sleep(POLL_MS);
     },
 
     /** Stops sending, and waits until all messages are acknowledged. The clients stay connected. */
     async stopWriting(): Promise<void> {
       isStopped = true;
-      await Promise.all(running);
+      await Promise.all(runningTasks);
     },
 
     /** Stops all clients, even while they are sending. */

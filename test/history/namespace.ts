@@ -15,25 +15,25 @@ export function createNamespace() {
   const number = process.pid % 16_384;
   const name = `parley-${number}`;
   const [outerLink, innerLink] = [`ph${number}`, `pn${number}`];
-  // Each namespace has four addresses, of which the first and last are the network and broadcast addresses.
+  // Each namespace has four addresses. The first and last ones are the network and broadcast addresses.
   const [thirdOctet, fourthOctet] = [number >> 6, (number & 63) * 4];
   const hostAddress = `${NETWORK}.${thirdOctet}.${fourthOctet + 1}`;
   const address = `${NETWORK}.${thirdOctet}.${fourthOctet + 2}`;
   const commandPrefix = ["ip", "netns", "exec", name];
 
-  const drop = (change: "-A" | "-D", port: number) => {
-    run(...commandPrefix, "iptables", change, "OUTPUT", "-p", "tcp", "--dport", String(port), "-j", "DROP");
-    run(...commandPrefix, "iptables", change, "INPUT", "-p", "tcp", "--sport", String(port), "-j", "DROP");
+  const changeDropRules = (change: "-A" | "-D", port: number) => {
+    runCommand(...commandPrefix, "iptables", change, "OUTPUT", "-p", "tcp", "--dport", String(port), "-j", "DROP");
+    runCommand(...commandPrefix, "iptables", change, "INPUT", "-p", "tcp", "--sport", String(port), "-j", "DROP");
   };
 
-  run("ip", "netns", "add", name);
+  runCommand("ip", "netns", "add", name);
   afterTestRun(() => void Bun.spawnSync(["ip", "netns", "del", name]));
-  run("ip", "link", "add", outerLink, "type", "veth", "peer", "name", innerLink, "netns", name);
-  run("ip", "addr", "add", `${hostAddress}/30`, "dev", outerLink);
-  run("ip", "link", "set", outerLink, "up");
-  run(...commandPrefix, "ip", "addr", "add", `${address}/30`, "dev", innerLink);
-  run(...commandPrefix, "ip", "link", "set", innerLink, "up");
-  run(...commandPrefix, "ip", "link", "set", "lo", "up");
+  runCommand("ip", "link", "add", outerLink, "type", "veth", "peer", "name", innerLink, "netns", name);
+  runCommand("ip", "addr", "add", `${hostAddress}/30`, "dev", outerLink);
+  runCommand("ip", "link", "set", outerLink, "up");
+  runCommand(...commandPrefix, "ip", "addr", "add", `${address}/30`, "dev", innerLink);
+  runCommand(...commandPrefix, "ip", "link", "set", innerLink, "up");
+  runCommand(...commandPrefix, "ip", "link", "set", "lo", "up");
   return {
     /** A prefix for commands that run in the namespace. */
     commandPrefix,
@@ -42,12 +42,12 @@ export function createNamespace() {
     /** The address of processes in the namespace. */
     address,
     /** Drops all packets to and from a port of this machine. Connections stay open, and neither side is notified. */
-    cut: (port: number) => drop("-A", port),
-    restore: (port: number) => drop("-D", port),
+    cut: (port: number) => changeDropRules("-A", port),
+    restore: (port: number) => changeDropRules("-D", port),
   };
 }
 
-function run(...command: string[]): void {
+function runCommand(...command: string[]): void {
   const { exitCode, stderr } = Bun.spawnSync(command, { stderr: "pipe" });
   if (exitCode !== 0) throw new Error(`${command.join(" ")}: ${stderr.toString()}`);
 }

@@ -2,7 +2,7 @@ import type postgres from "postgres";
 import type { StoredConversation, StoredEvent, StoredMessage } from "./history.ts";
 
 /** Reads a conversation with its members, messages and events. */
-export async function readStored(sql: postgres.Sql, id: string): Promise<StoredConversation> {
+export async function readStoredConversation(sql: postgres.Sql, id: string): Promise<StoredConversation> {
   const [conversation] = await sql<{ last_seq: string }[]>`select last_seq from conversations where id = ${id}`;
   const members = await sql<{ user_id: string }[]>`select user_id from members where conversation_id = ${id}`;
   const messages = await sql<(Omit<StoredMessage, "seq"> & { seq: string })[]>`

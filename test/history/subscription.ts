@@ -2,10 +2,10 @@ import type { Frame } from "../support/socket.ts";
 import type { Connection } from "./connection.ts";
 import type { View } from "./history.ts";
 
-/** Delay before a subscription is retried. */
+/** The delay before a subscription is retried. */
 const RETRY_MS = 100;
 
-type Options = {
+type SubscriptionOptions = {
   client: string;
   userId: string;
   conversationId: string;
@@ -17,16 +17,16 @@ type Options = {
 /** A client's subscription to a conversation, over all of its connections. */
 export class Subscription {
   readonly view: View;
-  /** Sequence number of the newest event that the client has. */
+  /** The sequence number of the newest event that the client has received. */
   seq = 0;
   /** The IDs of the users that the client considers online. */
-  readonly online = new Set<string>();
+  readonly onlineUserIds = new Set<string>();
   #connection: Connection | null = null;
   #isSubscribed = false;
   /** Whether pushes may arrive on this connection. */
   #mayReceive = false;
 
-  constructor(readonly options: Options) {
+  constructor(readonly options: SubscriptionOptions) {
     const { client, userId, conversationId } = options;
     this.view = { client, userId, conversationId, observations: [] };
   }
@@ -35,7 +35,7 @@ export class Subscription {
     return this.#isSubscribed && this.#connection?.isOpen() === true;
   }
 
-  /** Subscribes from the client's last event on, and retries until it succeeds or the connection closes. */
+  /** Subscribes from the client's last event on. Retries until this succeeds or the connection closes. */
   async subscribe(connection: Connection): Promise<void> {
     if (connection !== this.#connection) this.#mayReceive = false;
     this.#connection = connection;
@@ -65,8 +65,8 @@ export class Subscription {
       events: (events as Frame[]).filter(isNewToClient),
     });
     this.seq = Math.max(this.seq, Number(last_seq));
-    this.online.clear();
-    for (const id of members_online as string[]) this.online.add(id);
+    this.onlineUserIds.clear();
+    for (const id of members_online as string[]) this.onlineUserIds.add(id);
   }
 
   /** Handles a push. @returns false if the client isn't subscribed and must not receive it. */
@@ -75,8 +75,8 @@ export class Subscription {
     if (typeof frame.seq === "number" && frame.data) this.#handlePush(frame);
     else if (frame.type === "message.delta" || frame.type === "message.reset")
       this.view.observations.push({ type: "text", frame });
-    else if (frame.type === "presence" && frame.online) this.online.add(String(frame.user_id));
-    else if (frame.type === "presence") this.online.delete(String(frame.user_id));
+    else if (frame.type === "presence" && frame.online) this.onlineUserIds.add(String(frame.user_id));
+    else if (frame.type === "presence") this.onlineUserIds.delete(String(frame.user_id));
     return true;
   }
 
@@ -85,7 +85,7 @@ export class Subscription {
     this.seq = Math.max(this.seq, event.seq ?? 0);
     const isOwnRemoval = event.type === "member.removed" && event.data?.user_id === this.options.userId;
     if (!isOwnRemoval || !this.#connection) return;
-    // The user may already be a member again. Otherwise no more events must arrive, which checkView verifies.
+    // The user may already be a member again. If not, no more events may arrive, as checkView verifies.
     void this.subscribe(this.#connection);
   }
 }

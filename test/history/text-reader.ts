@@ -3,9 +3,9 @@ import type { Rule } from "./history.ts";
 
 type AnswerText = { text: string; attempt: number; isComplete: boolean };
 
-/** Assembles answers' texts as a client does, and compares them with the stored texts. */
+/** Assembles each answer's text as a client does, and compares it with the stored text. */
 export class TextReader {
-  readonly #texts = new Map<string, AnswerText>();
+  readonly #answers = new Map<string, AnswerText>();
   readonly #finishedIds = new Set<string>();
   #mayHaveMissedEvents = false;
 
@@ -21,7 +21,7 @@ export class TextReader {
    */
   reconnect(mayHaveMissedEvents: boolean): void {
     this.#mayHaveMissedEvents ||= mayHaveMissedEvents;
-    for (const text of this.#texts.values()) text.isComplete = false;
+    for (const answer of this.#answers.values()) answer.isComplete = false;
   }
 
   handleEvent({ type, data }: Frame, isPush: boolean): void {
@@ -29,21 +29,21 @@ export class TextReader {
     const content = data?.content ?? "";
     if (type === "message.created" && data?.role === "assistant")
       this.#startAnswer(id, content, String(data.status), isPush);
-    else if (type === "message.created") this.#check(id, content, type);
+    else if (type === "message.created") this.#checkText(id, content, type);
     else if (type === "message.completed") this.#finishAnswer(id, content, isPush);
   }
 
   handleText(frame: Frame): void {
     const { type, attempt, offset, text } = frame;
     const id = String(frame.message_id);
-    const answer = this.#texts.get(id);
+    const answer = this.#answers.get(id);
     const problem = this.#findProblem(frame, id, answer);
-    if (problem) this.report("wrong text", `${type} of attempt ${attempt} of ${id} arrived ${problem}`);
+    if (problem) this.report("incorrect text", `${type} of attempt ${attempt} of ${id} arrived ${problem}`);
     if (!answer || problem) return;
     if (type === "message.reset") answer.text = "";
     else if (offset !== answer.text.length)
       this.report(
-        "wrong text",
+        "incorrect text",
         `a delta of ${id} is at ${offset}, but the text before it ends at ${answer.text.length}`,
       );
     answer.attempt = Number(attempt);
@@ -51,7 +51,7 @@ export class TextReader {
     answer.isComplete = true;
   }
 
-  /** Returns why a delta or a reset is wrong at this point, or null. */
+  /** Returns why a delta or a reset must not arrive at this point, or null if it may. */
   #findProblem({ type, attempt }: Frame, id: string, answer: AnswerText | undefined): string | null {
     if (this.#finishedIds.has(id)) return "after its end";
     if (!answer) return this.#mayHaveMissedEvents ? null : "before its message";
@@ -63,30 +63,30 @@ export class TextReader {
   #startAnswer(id: string, content: string, status: string, isPush: boolean): void {
     const isStreaming = status === "streaming";
     // Recovered text can be incomplete until the next delta or reset.
-    this.#texts.set(id, { text: content, attempt: 0, isComplete: isPush && isStreaming });
+    this.#answers.set(id, { text: content, attempt: 0, isComplete: isPush && isStreaming });
     // A finished answer is sent in its final state.
-    if (!isStreaming) this.#check(id, content, "message.created");
+    if (!isStreaming) this.#checkText(id, content, "message.created");
   }
 
   #finishAnswer(id: string, content: string, isPush: boolean): void {
-    const answer = this.#texts.get(id);
+    const answer = this.#answers.get(id);
     this.#finishedIds.add(id);
-    this.#texts.delete(id);
-    this.#check(id, content, "message.completed");
+    this.#answers.delete(id);
+    this.#checkText(id, content, "message.completed");
     // A recovered answer has its full text instead of deltas.
     if (!answer?.isComplete || !isPush) return;
     if (answer.text !== content)
       this.report(
-        "wrong text",
-        `the deltas of ${id} are ${formatExcerpt(answer.text)}, the final text is ${formatExcerpt(content)}`,
+        "incorrect text",
+        `the deltas of ${id} are ${formatExcerpt(answer.text)}, but the final text is ${formatExcerpt(content)}`,
       );
   }
 
-  #check(id: string, content: string, type: string): void {
+  #checkText(id: string, content: string, type: string): void {
     const stored = this.contents.get(id);
     if (stored !== content)
       this.report(
-        "wrong text",
+        "incorrect text",
         `${type} of ${id} has ${formatExcerpt(content)}, but ${formatExcerpt(stored)} is stored`,
       );
   }

@@ -4,7 +4,7 @@ import type { SentMessage } from "../../src/modules/messages/model.ts";
 import { type ModelApp, startModelApp } from "../generations/start-model-app.ts";
 import type { Account } from "../support/app.ts";
 import { createRestClient } from "../support/rest.ts";
-import { createHook, post } from "./start-hooks.ts";
+import { createHook, postToHook } from "./start-hooks.ts";
 
 let app: ModelApp;
 let anna: Account;
@@ -18,7 +18,7 @@ beforeEach(() => app.provider.reset());
 
 async function waitForReply({ message, reply }: Pick<SentMessage, "message" | "reply">) {
   const id = reply?.id ?? "";
-  return app.waitUntil(async () => {
+  return app.waitForValue(async () => {
     const path = `/api/v1/conversations/${message.conversation_id}/messages/${id}`;
     const answer = (await (await app.parley.fetch(path, { token: anna.access_token })).json()) as { status: string };
     return answer.status === "streaming" ? undefined : answer;
@@ -36,20 +36,24 @@ describe("a post sent to a model", () => {
     const { id } = await app.createConversation(anna, [], { reply_mode: "never" });
     const hook = await createHook(createRestClient(app.parley, anna), id);
     await app.sendMessage(anna, id, "What is going on?", { reply: false });
-    const before = await getSpentTokens();
-    const sent = (await post(app.parley, hook, { content: "Build 7 is red", reply: true })).body;
-    expect(sent.reply).toMatchObject({ role: "assistant", status: "streaming", parent_id: sent.message.id });
-    expect(await waitForReply(sent)).toMatchObject({ status: "complete" });
+    const tokensBefore = await getSpentTokens();
+    const sendResult = (await postToHook(app.parley, hook, { content: "Build 7 is red", reply: true })).body;
+    expect(sendResult.reply).toMatchObject({
+      role: "assistant",
+      status: "streaming",
+      parent_id: sendResult.message.id,
+    });
+    expect(await waitForReply(sendResult)).toMatchObject({ status: "complete" });
     expect(app.getReceivedMessages()).toEqual([
       { role: "user", content: "What is going on?\n\nDeployments: Build 7 is red" },
     ]);
-    await app.waitUntil(async () => ((await getSpentTokens()) > before ? true : undefined));
+    await app.waitForValue(async () => ((await getSpentTokens()) > tokensBefore ? true : undefined));
   });
 
   test("is sent with the integration's name when a later message in a group is answered", async () => {
     const { id } = await app.createConversation(anna, [], { kind: "group", reply_mode: "never" });
     const hook = await createHook(createRestClient(app.parley, anna), id);
-    await post(app.parley, hook, { content: "Build 8 is red", display_name: "Robot" });
+    await postToHook(app.parley, hook, { content: "Build 8 is red", display_name: "Robot" });
     await app.sendMessage(anna, id, "Why?");
     expect(app.getReceivedMessages().at(-1)).toEqual({
       role: "user",
@@ -66,21 +70,21 @@ describe("a post sent to a model", () => {
   test("in Slack's format is answered if the conversation's reply mode is `always`", async () => {
     const { id } = await app.createConversation(anna, [], { reply_mode: "always" });
     const hook = await createHook(createRestClient(app.parley, anna), id);
-    expect((await post<string>(app.parley, hook, { text: "Hello?" })).body).toBe("ok");
-    await app.waitUntil(() => (app.getReceivedMessages().length > 0 ? true : undefined));
+    expect((await postToHook<string>(app.parley, hook, { text: "Hello?" })).body).toBe("ok");
+    await app.waitForValue(() => (app.getReceivedMessages().length > 0 ? true : undefined));
     expect(app.getReceivedMessages()).toEqual([{ role: "user", content: "Deployments: Hello?" }]);
-    await post(app.parley, hook, { text: "Not this one", reply: false });
+    await postToHook(app.parley, hook, { text: "Not this one", reply: false });
     expect(app.provider.listRequests("one")).toHaveLength(1);
   });
 
   test("is answered once if it is repeated", async () => {
     const { id } = await app.createConversation(anna, [], { reply_mode: "never" });
     const hook = await createHook(createRestClient(app.parley, anna), id);
-    const postOnce = () => post(app.parley, hook, { content: "x", reply: true }, { "webhook-id": "msg_1" });
-    const first = (await postOnce()).body;
-    await waitForReply(first);
-    const repeated = (await postOnce()).body;
-    expect(repeated.reply?.id).toBe(String(first.reply?.id));
+    const postOnce = () => postToHook(app.parley, hook, { content: "x", reply: true }, { "webhook-id": "msg_1" });
+    const firstResult = (await postOnce()).body;
+    await waitForReply(firstResult);
+    const repeatedResult = (await postOnce()).body;
+    expect(repeatedResult.reply?.id).toBe(String(firstResult.reply?.id));
     expect(app.provider.listRequests("one")).toHaveLength(1);
   });
 
@@ -88,12 +92,12 @@ describe("a post sent to a model", () => {
     const userWithoutBudget = await app.parley.register();
     const { id } = await app.createConversation(userWithoutBudget, [], { reply_mode: "never" });
     const hook = await createHook(createRestClient(app.parley, userWithoutBudget), id);
-    await post(app.parley, hook, { content: "x", reply: true });
+    await postToHook(app.parley, hook, { content: "x", reply: true });
     await app.parley.database`
       update budget_windows set spent_tokens = 100000 where scope_id = ${userWithoutBudget.user.id} and period = 'day'`;
-    const response = await post<ProblemBody>(app.parley, hook, { content: "y", reply: true });
+    const response = await postToHook<ProblemBody>(app.parley, hook, { content: "y", reply: true });
     expect([response.status, response.body.code]).toEqual([429, "budget_exceeded"]);
-    expect((await post(app.parley, hook, { content: "z", reply: false })).status).toBe(201);
+    expect((await postToHook(app.parley, hook, { content: "z", reply: false })).status).toBe(201);
     const [row] = await app.parley.database<{ count: number }[]>`
       select count(*)::int as count from messages where conversation_id = ${id} and role = 'user'`;
     expect(row?.count).toBe(2);

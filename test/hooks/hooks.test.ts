@@ -5,14 +5,14 @@ import type { CreatedHook, Hook } from "../../src/modules/hooks/model.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createRestClient, type RestClient } from "../support/rest.ts";
-import { createHook, post } from "./start-hooks.ts";
+import { createHook, postToHook } from "./start-hooks.ts";
 
 let parley: TestApp;
 let anna: RestClient;
 let ben: RestClient;
 let carl: RestClient;
-let id: string;
-let path: string;
+let conversationId: string;
+let hooksPath: string;
 
 beforeAll(async () => {
   parley = await startApp({ config: { PUBLIC_URL: "https://chat.example.com/" } });
@@ -26,21 +26,21 @@ beforeAll(async () => {
 afterAll(() => parley.stop());
 
 beforeEach(async () => {
-  id = (await createConversation(parley, anna.account, [ben.account, carl.account])).id;
-  path = `/conversations/${id}/hooks`;
-  await anna.request("POST", `/conversations/${id}/members`, { user_id: carl.id, role: "viewer" });
+  conversationId = (await createConversation(parley, anna.account, [ben.account, carl.account])).id;
+  hooksPath = `/conversations/${conversationId}/hooks`;
+  await anna.request("POST", `/conversations/${conversationId}/members`, { user_id: carl.id, role: "viewer" });
 });
 
-const listHooks = async (user: RestClient) => (await user.get<{ data: Hook[] }>(path)).body.data;
+const listHooks = async (user: RestClient) => (await user.get<{ data: Hook[] }>(hooksPath)).body.data;
 
 describe("a new hook", () => {
   test("is created with a URL and a token, which are never returned again", async () => {
-    const { status, body } = await anna.request<CreatedHook>("POST", path, { name: " CI " });
+    const { status, body } = await anna.request<CreatedHook>("POST", hooksPath, { name: " CI " });
     expect(status).toBe(201);
     const { token } = body;
     const listedHook = {
       id: expect.stringMatching(/^[0-9a-f]{8}-[0-9a-f]{4}-7/),
-      conversation_id: id,
+      conversation_id: conversationId,
       user_id: anna.id,
       name: "CI",
       signed: false,
@@ -51,14 +51,14 @@ describe("a new hook", () => {
     expect(body).toEqual({ ...listedHook, token, url: `https://chat.example.com/api/v1/hooks/${token}` });
     const hooks = await listHooks(anna);
     expect(hooks).toEqual([listedHook]);
-    const stored = JSON.stringify(
+    const storedHookJson = JSON.stringify(
       await parley.database`select *, encode(token_hash, 'escape') from hooks where id = ${body.id}`,
     );
-    expect(stored).not.toContain(token.slice(3, -4));
+    expect(storedHookJson).not.toContain(token.slice(3, -4));
   });
 
   test("has a secret if it is signed, and the secret is stored encrypted and never returned again", async () => {
-    const hook = await createHook(anna, id, { signed: true });
+    const hook = await createHook(anna, conversationId, { signed: true });
     expect(hook.secret).toMatch(/^whsec_[\w+/]{43}=$/);
     expect(await listHooks(anna)).toMatchObject([{ signed: true }]);
     expect((await listHooks(anna))[0]).not.toHaveProperty("secret");
@@ -69,17 +69,17 @@ describe("a new hook", () => {
 
   test("requires a single-line name", async () => {
     for (const name of ["", "  ", "a\nb", "x".repeat(81), undefined])
-      expect(await anna.requestProblem("POST", path, { name })).toMatchObject({ code: "invalid" });
+      expect(await anna.requestProblem("POST", hooksPath, { name })).toMatchObject({ code: "invalid" });
   });
 
   test("is rejected if the conversation has the maximum number of hooks", async () => {
     await parley.database`
       insert into hooks (id, conversation_id, user_id, name, token_hash, last_four)
-      select gen_random_uuid(), ${id}, ${anna.id}, 'x', sha256((${id}::text || n)::bytea), 'xxxx'
+      select gen_random_uuid(), ${conversationId}, ${anna.id}, 'x', sha256((${conversationId}::text || n)::bytea), 'xxxx'
       from generate_series(2, ${HOOKS_PER_CONVERSATION_MAX}::int) n`;
-    await createHook(anna, id);
-    expect(await anna.requestProblem("POST", path, { name: "x" })).toMatchObject({ code: "conflict" });
-    const { rows, pages } = await anna.listAll<Hook>(path, 60);
+    await createHook(anna, conversationId);
+    expect(await anna.requestProblem("POST", hooksPath, { name: "x" })).toMatchObject({ code: "conflict" });
+    const { rows, pages } = await anna.listAll<Hook>(hooksPath, 60);
     expect(new Set(rows.map((hook) => hook.id)).size).toBe(HOOKS_PER_CONVERSATION_MAX);
     expect(pages).toEqual([60, 40]);
   });
@@ -87,29 +87,29 @@ describe("a new hook", () => {
 
 describe("a conversation's hooks", () => {
   test("can be created by members who can write, and are visible only to their creators and the owners", async () => {
-    const annaHook = await createHook(anna, id);
-    const benHook = await createHook(ben, id);
-    expect(await carl.requestProblem("POST", path, { name: "x" })).toMatchObject({ code: "forbidden" });
+    const annaHook = await createHook(anna, conversationId);
+    const benHook = await createHook(ben, conversationId);
+    expect(await carl.requestProblem("POST", hooksPath, { name: "x" })).toMatchObject({ code: "forbidden" });
     expect((await listHooks(anna)).map((hook) => hook.id)).toEqual([annaHook.id, benHook.id]);
     expect((await listHooks(ben)).map((hook) => hook.id)).toEqual([benHook.id]);
     expect(await listHooks(carl)).toEqual([]);
-    expect(await ben.requestProblem("DELETE", `${path}/${annaHook.id}`)).toMatchObject({ code: "not_found" });
-    expect((await ben.request("DELETE", `${path}/${benHook.id}`)).status).toBe(204);
-    expect((await anna.request("DELETE", `${path}/${annaHook.id}`)).status).toBe(204);
-    expect(await anna.requestProblem("DELETE", `${path}/${annaHook.id}`)).toMatchObject({ code: "not_found" });
+    expect(await ben.requestProblem("DELETE", `${hooksPath}/${annaHook.id}`)).toMatchObject({ code: "not_found" });
+    expect((await ben.request("DELETE", `${hooksPath}/${benHook.id}`)).status).toBe(204);
+    expect((await anna.request("DELETE", `${hooksPath}/${annaHook.id}`)).status).toBe(204);
+    expect(await anna.requestProblem("DELETE", `${hooksPath}/${annaHook.id}`)).toMatchObject({ code: "not_found" });
   });
 
-  test("can't be managed through another conversation or by outsiders, who get 404", async () => {
-    const hook = await createHook(anna, id);
+  test("can't be managed through a different conversation or by outsiders, who receive 404", async () => {
+    const hook = await createHook(anna, conversationId);
     const otherId = (await createConversation(parley, anna.account)).id;
     expect(await anna.requestProblem("DELETE", `/conversations/${otherId}/hooks/${hook.id}`)).toMatchObject({
       code: "not_found",
     });
     const outsider = createRestClient(parley, await parley.register());
     for (const [method, requestPath, input] of [
-      ["GET", path],
-      ["POST", path, { name: "x" }],
-      ["DELETE", `${path}/${hook.id}`],
+      ["GET", hooksPath],
+      ["POST", hooksPath, { name: "x" }],
+      ["DELETE", `${hooksPath}/${hook.id}`],
     ] as const)
       expect(await outsider.requestProblem(method, requestPath, input)).toMatchObject({
         code: "not_found",
@@ -119,8 +119,8 @@ describe("a conversation's hooks", () => {
   });
 
   test("are recorded in the audit log", async () => {
-    const hook = await createHook(anna, id);
-    await anna.request("DELETE", `${path}/${hook.id}`);
+    const hook = await createHook(anna, conversationId);
+    await anna.request("DELETE", `${hooksPath}/${hook.id}`);
     const rows = await parley.database`
       select action, actor_id, target_type, details from audit_events where target_id = ${hook.id} order by id`;
     expect([...rows]).toEqual([
@@ -128,14 +128,14 @@ describe("a conversation's hooks", () => {
         action: "hook.created",
         actor_id: anna.id,
         target_type: "hook",
-        details: { conversation_id: id, signed: false },
+        details: { conversation_id: conversationId, signed: false },
       },
-      { action: "hook.deleted", actor_id: anna.id, target_type: "hook", details: { conversation_id: id } },
+      { action: "hook.deleted", actor_id: anna.id, target_type: "hook", details: { conversation_id: conversationId } },
     ]);
   });
 
   test("are part of their creator's export", async () => {
-    const hook = await createHook(ben, id, { name: "Ben's hook" });
+    const hook = await createHook(ben, conversationId, { name: "Ben's hook" });
     const { body } = await ben.get<{ hooks: object[] }>("/me/export");
     expect(body.hooks).toContainEqual(expect.objectContaining({ id: hook.id, name: "Ben's hook", is_signed: false }));
     expect(JSON.stringify(body)).not.toContain(hook.token);
@@ -143,16 +143,16 @@ describe("a conversation's hooks", () => {
 });
 
 test("an API key can create a hook only if it can write messages and never expires", async () => {
-  const create = async (scopes: string[], expires_at: string | null) => {
+  const createApiKeyClient = async (scopes: string[], expires_at: string | null) => {
     const { body } = await anna.request<{ key: string }>("POST", "/api-keys", { name: createId(), scopes, expires_at });
     return createRestClient(parley, { ...anna.account, access_token: body.key });
   };
   const scopes = ["conversations:write", "messages:write"];
-  const weakKey = await create(["conversations:write"], null);
-  const expiringKey = await create(scopes, new Date(Date.now() + 60_000).toISOString());
-  const validKey = await create(scopes, null);
-  expect(await weakKey.requestProblem("POST", path, { name: "x" })).toMatchObject({ code: "forbidden" });
-  expect(await expiringKey.requestProblem("POST", path, { name: "x" })).toMatchObject({ code: "forbidden" });
-  const hook = await createHook(validKey, id);
-  expect((await post(parley, hook, { content: "hello" })).status).toBe(201);
+  const weakKey = await createApiKeyClient(["conversations:write"], null);
+  const expiringKey = await createApiKeyClient(scopes, new Date(Date.now() + 60_000).toISOString());
+  const validKey = await createApiKeyClient(scopes, null);
+  expect(await weakKey.requestProblem("POST", hooksPath, { name: "x" })).toMatchObject({ code: "forbidden" });
+  expect(await expiringKey.requestProblem("POST", hooksPath, { name: "x" })).toMatchObject({ code: "forbidden" });
+  const hook = await createHook(validKey, conversationId);
+  expect((await postToHook(parley, hook, { content: "hello" })).status).toBe(201);
 });

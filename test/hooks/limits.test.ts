@@ -3,11 +3,11 @@ import type { ProblemBody } from "../../src/http/problem-response.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createRestClient, type RestClient } from "../support/rest.ts";
-import { createHook, post } from "./start-hooks.ts";
+import { createHook, postToHook } from "./start-hooks.ts";
 
 let parley: TestApp;
 let anna: RestClient;
-let id: string;
+let conversationId: string;
 
 beforeAll(async () => {
   parley = await startApp({
@@ -19,32 +19,32 @@ beforeAll(async () => {
     },
   });
   anna = createRestClient(parley, await parley.register());
-  id = (await createConversation(parley, anna.account)).id;
+  conversationId = (await createConversation(parley, anna.account)).id;
 });
 afterAll(() => parley.stop());
 
 test("each hook's posts and stored bytes are limited, and so are the posts from each IP address", async () => {
-  const first = await createHook(anna, id);
-  const second = await createHook(anna, id);
-  const quotaResponse = await post<ProblemBody>(parley, first, { content: "x".repeat(101) });
+  const firstHook = await createHook(anna, conversationId);
+  const secondHook = await createHook(anna, conversationId);
+  const quotaResponse = await postToHook<ProblemBody>(parley, firstHook, { content: "x".repeat(101) });
   expect([quotaResponse.status, quotaResponse.body.code]).toEqual([403, "quota_exceeded"]);
   for (let n = 0; n < 2; n += 1) {
-    const { status, headers } = await post(parley, first, { text: "x" });
+    const { status, headers } = await postToHook(parley, firstHook, { text: "x" });
     expect([status, headers.get("ratelimit-policy")]).toEqual([200, '"burst";q=3;w=10, "sustained";q=600;w=60']);
   }
-  const rejected = await post<ProblemBody>(parley, first, { text: "x" });
-  expect([rejected.status, rejected.body.code, rejected.body.detail]).toEqual([
+  const rejectedResponse = await postToHook<ProblemBody>(parley, firstHook, { text: "x" });
+  expect([rejectedResponse.status, rejectedResponse.body.code, rejectedResponse.body.detail]).toEqual([
     429,
     "rate_limited",
     expect.stringContaining("posts to this hook"),
   ]);
-  expect(rejected.headers.has("retry-after")).toBe(true);
-  expect((await post(parley, second, { text: "x" })).status).toBe(200);
+  expect(rejectedResponse.headers.has("retry-after")).toBe(true);
+  expect((await postToHook(parley, secondHook, { text: "x" })).status).toBe(200);
 
   const attempts = await Promise.all(
-    [...Array(8)].map(() => post<ProblemBody>(parley, { token: "hk_guess" }, { text: "x" })),
+    [...Array(8)].map(() => postToHook<ProblemBody>(parley, { token: "hk_guess" }, { text: "x" })),
   );
   expect(attempts.filter(({ status }) => status === 404)).toHaveLength(7);
   expect(attempts.find(({ status }) => status === 429)?.body.detail).toContain("posts to hooks from this address");
-  expect((await post(parley, second, { text: "x" })).status).toBe(429);
+  expect((await postToHook(parley, secondHook, { text: "x" })).status).toBe(429);
 });

@@ -7,12 +7,12 @@ import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createRestClient, type RestClient } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
-import { createHook, post } from "./start-hooks.ts";
+import { createHook, postToHook } from "./start-hooks.ts";
 
 let parley: TestApp;
 let anna: RestClient;
 let ben: RestClient;
-let id: string;
+let conversationId: string;
 let messagesPath: string;
 let hook: CreatedHook;
 
@@ -24,28 +24,29 @@ beforeAll(async () => {
 afterAll(() => parley.stop());
 
 beforeEach(async () => {
-  id = (await createConversation(parley, anna.account, [ben.account])).id;
-  messagesPath = `/conversations/${id}/messages`;
-  hook = await createHook(ben, id);
+  conversationId = (await createConversation(parley, anna.account, [ben.account])).id;
+  messagesPath = `/conversations/${conversationId}/messages`;
+  hook = await createHook(ben, conversationId);
 });
 
 const listMessages = async () => (await anna.get<{ data: Message[] }>(messagesPath)).body.data;
-const getUnread = async (user: RestClient) => (await user.get<{ unread: number }>(`/conversations/${id}`)).body.unread;
+const getUnreadCount = async (user: RestClient) =>
+  (await user.get<{ unread: number }>(`/conversations/${conversationId}`)).body.unread;
 const postInvalid = async (body: unknown, headers?: Record<string, string>) =>
-  (await post<ProblemBody>(parley, hook, body, headers)).body;
+  (await postToHook<ProblemBody>(parley, hook, body, headers)).body;
 
 describe("a post", () => {
   test("is a message from an integration, and is the same in all responses and events", async () => {
     const socket = await openSocket(parley.url, { token: anna.account.access_token });
-    await socket.request({ type: "subscribe", conversation_id: id });
-    const { status, headers, body } = await post(parley, hook, { content: "Deployed ☔" });
+    await socket.request({ type: "subscribe", conversation_id: conversationId });
+    const { status, headers, body } = await postToHook(parley, hook, { content: "Deployed ☔" });
     expect(status).toBe(201);
     expect(headers.get("location")).toBe(`/api/v1${messagesPath}/${body.message.id}`);
     expect(body).toEqual({
       reply: null,
       message: {
         id: expect.stringMatching(/^[0-9a-f]{8}-[0-9a-f]{4}-7/),
-        conversation_id: id,
+        conversation_id: conversationId,
         seq: 2,
         role: "user",
         author: { id: hook.id, display_name: "Deployments", kind: "integration" },
@@ -68,31 +69,33 @@ describe("a post", () => {
     });
     expect(await listMessages()).toEqual([body.message]);
     expect((await anna.get<Message>(`${messagesPath}/${body.message.id}`)).body).toEqual(body.message);
-    const pushed = await socket.waitFor((frame) => frame.type === "message.created");
-    expect(pushed.data).toEqual(body.message as never);
-    const { data } = (await anna.get<{ data: { data: unknown }[] }>(`/conversations/${id}/events?after_seq=1`)).body;
+    const pushedFrame = await socket.waitFor((frame) => frame.type === "message.created");
+    expect(pushedFrame.data).toEqual(body.message as never);
+    const { data } = (
+      await anna.get<{ data: { data: unknown }[] }>(`/conversations/${conversationId}/events?after_seq=1`)
+    ).body;
     expect(data.map((event) => event.data)).toEqual([body.message]);
     await socket.close();
   });
 
   test("can set the author's display name", async () => {
-    await post(parley, hook, { content: "one", display_name: " Build 7 " });
-    await post(parley, hook, { content: "two", display_name: null });
+    await postToHook(parley, hook, { content: "one", display_name: " Build 7 " });
+    await postToHook(parley, hook, { content: "two", display_name: null });
     expect((await listMessages()).map(({ author }) => author?.display_name).sort()).toEqual(["Build 7", "Deployments"]);
   });
 
   test("is unread for every member, including the hook's creator", async () => {
     await anna.request("POST", messagesPath, { content: "read" });
     await ben.request("POST", messagesPath, { content: "read" });
-    await post(parley, hook, { content: "new" });
-    await post(parley, hook, { content: "newer" });
-    expect([await getUnread(anna), await getUnread(ben)]).toEqual([3, 2]);
+    await postToHook(parley, hook, { content: "new" });
+    await postToHook(parley, hook, { content: "newer" });
+    expect([await getUnreadCount(anna), await getUnreadCount(ben)]).toEqual([3, 2]);
     await ben.request("POST", messagesPath, { content: "I have read it" });
-    expect([await getUnread(anna), await getUnread(ben)]).toEqual([4, 0]);
+    expect([await getUnreadCount(anna), await getUnreadCount(ben)]).toEqual([4, 0]);
   });
 
   test("can't be edited, and only owners can delete it", async () => {
-    const { message } = (await post(parley, hook, { content: "x" })).body;
+    const { message } = (await postToHook(parley, hook, { content: "x" })).body;
     const messagePath = `${messagesPath}/${message.id}`;
     for (const user of [anna, ben])
       expect(await user.requestProblem("PATCH", messagePath, { content: "y" })).toMatchObject({ code: "forbidden" });
@@ -105,21 +108,22 @@ describe("a post", () => {
   });
 
   test("is kept when its hook is deleted or the hook's creator leaves", async () => {
-    const { message } = (await post(parley, hook, { content: "x" })).body;
-    const secondMessage = (await post(parley, await createHook(ben, id, { name: "Second" }), { content: "y" })).body
-      .message;
-    await ben.request("DELETE", `/conversations/${id}/hooks/${hook.id}`);
-    await ben.request("DELETE", `/conversations/${id}/members/${ben.id}`);
+    const { message } = (await postToHook(parley, hook, { content: "x" })).body;
+    const secondMessage = (
+      await postToHook(parley, await createHook(ben, conversationId, { name: "Second" }), { content: "y" })
+    ).body.message;
+    await ben.request("DELETE", `/conversations/${conversationId}/hooks/${hook.id}`);
+    await ben.request("DELETE", `/conversations/${conversationId}/members/${ben.id}`);
     expect(await listMessages()).toEqual(expect.arrayContaining([message, secondMessage]));
   });
 
   test("counts toward the stored bytes of the hook's creator until it is deleted", async () => {
     const getUsedBytes = async (user: RestClient) => {
       const [row] = await parley.database<{ bytes: number }[]>`
-        select written_bytes as bytes from members where conversation_id = ${id} and user_id = ${user.id}`;
+        select written_bytes as bytes from members where conversation_id = ${conversationId} and user_id = ${user.id}`;
       return row?.bytes;
     };
-    const { message } = (await post(parley, hook, { content: "four" })).body;
+    const { message } = (await postToHook(parley, hook, { content: "four" })).body;
     expect([await getUsedBytes(anna), await getUsedBytes(ben)]).toEqual([0, 4]);
     await anna.request("DELETE", `${messagesPath}/${message.id}`);
     expect([await getUsedBytes(anna), await getUsedBytes(ben)]).toEqual([0, 0]);
@@ -127,19 +131,19 @@ describe("a post", () => {
 });
 
 describe("in a post,", () => {
-  const form = { "content-type": "application/x-www-form-urlencoded" };
+  const formHeaders = { "content-type": "application/x-www-form-urlencoded" };
   const slackPosts: [string, unknown, Record<string, string>?][] = [
     ["Slack's JSON", { text: "Hello", channel: "#general", icon_emoji: ":ghost:" }],
-    ["Slack's payload in a form", new URLSearchParams({ payload: '{"text":"Hello"}' }).toString(), form],
-    ["JSON sent as a form, as curl does", '{"text":"Hello"}', form],
-    ["fields of a form", "text=Hello", form],
+    ["Slack's payload in a form", new URLSearchParams({ payload: '{"text":"Hello"}' }).toString(), formHeaders],
+    ["JSON sent as a form, as curl does", '{"text":"Hello"}', formHeaders],
+    ["fields of a form", "text=Hello", formHeaders],
     ["blocks", { blocks: [{ type: "section", text: { type: "mrkdwn", text: "Hello" } }, { type: "divider" }] }],
     ["an attachment", { attachments: [{ fallback: "short", text: "Hello" }, 7] }],
     ["JSON without a type", '{"text":"Hello"}', { "content-type": "" }],
   ];
   for (const [name, body, headers] of slackPosts)
     test(`${name} is accepted with the response "ok", as Slack sends it`, async () => {
-      const response = await post<string>(parley, hook, body, headers);
+      const response = await postToHook<string>(parley, hook, body, headers);
       expect([response.status, response.headers.get("content-type"), response.body]).toEqual([
         200,
         "text/plain; charset=utf-8",
@@ -149,20 +153,20 @@ describe("in a post,", () => {
     });
 
   test("Slack's username becomes the author's display name if it is valid", async () => {
-    await post(parley, hook, { text: "a", username: "robot" });
-    await post(parley, hook, { text: "b", username: "bad\nname" });
+    await postToHook(parley, hook, { text: "a", username: "robot" });
+    await postToHook(parley, hook, { text: "b", username: "bad\nname" });
     expect((await listMessages()).map(({ author }) => author?.display_name).sort()).toEqual(["Deployments", "robot"]);
   });
 
   test("plain text becomes the content", async () => {
-    const response = await post(parley, hook, "line 1\nline 2", { "content-type": "text/plain; charset=utf-8" });
+    const response = await postToHook(parley, hook, "line 1\nline 2", { "content-type": "text/plain; charset=utf-8" });
     expect(response.status).toBe(201);
     expect(response.body.message.content).toBe("line 1\nline 2");
   });
 
-  test("Parley's JSON in a form's payload gets Parley's JSON response", async () => {
+  test("Parley's JSON is also accepted in a form's payload, and the response is JSON", async () => {
     const body = new URLSearchParams({ payload: '{"content":"Hello"}' }).toString();
-    expect((await post(parley, hook, body, form)).body.message.content).toBe("Hello");
+    expect((await postToHook(parley, hook, body, formHeaders)).body.message.content).toBe("Hello");
   });
 
   test("invalid bodies are rejected, and nothing is posted", async () => {
@@ -180,8 +184,8 @@ describe("in a post,", () => {
     });
     expect(await postInvalid({ content: "x", display_name: "a\nb" })).toMatchObject({ code: "invalid" });
     expect(await postInvalid({ content: "a\0b" })).toMatchObject({ code: "invalid" });
-    expect(await postInvalid("payload=%7B", form)).toMatchObject({ code: "malformed" });
-    expect(await postInvalid("", form)).toMatchObject({ code: "invalid" });
+    expect(await postInvalid("payload=%7B", formHeaders)).toMatchObject({ code: "malformed" });
+    expect(await postInvalid("", formHeaders)).toMatchObject({ code: "invalid" });
     expect(await postInvalid('{"text":', { "content-type": "application/json" })).toMatchObject({ code: "malformed" });
     expect(await postInvalid("<a/>", { "content-type": "text/xml" })).toMatchObject({ code: "unsupported_media_type" });
     expect(await postInvalid({ content: "x" }, { "content-encoding": "gzip" })).toMatchObject({
@@ -192,7 +196,7 @@ describe("in a post,", () => {
   });
 
   test("content of the maximum length is accepted", async () => {
-    const { status } = await post(parley, hook, { content: "x".repeat(CONTENT_CHARS_MAX) });
+    const { status } = await postToHook(parley, hook, { content: "x".repeat(CONTENT_CHARS_MAX) });
     expect(status).toBe(201);
   });
 });
@@ -200,42 +204,42 @@ describe("in a post,", () => {
 describe("a repeated post", () => {
   test("returns the same message if it has the same Idempotency-Key", async () => {
     const key = { "idempotency-key": '"k-1"' };
-    const first = await post(parley, hook, { content: "once" }, key);
-    const repeated = await post(parley, hook, { content: "once" }, key);
-    expect(first.headers.has("idempotent-replayed")).toBe(false);
-    expect([repeated.status, repeated.headers.get("idempotent-replayed"), repeated.body]).toEqual([
-      201,
-      "true",
-      first.body,
-    ]);
-    for (const other of [{ content: "other" }, { content: "once", display_name: "Somebody else" }])
-      expect(await postInvalid(other, key)).toMatchObject({ code: "idempotency_key_reused" });
+    const firstResponse = await postToHook(parley, hook, { content: "once" }, key);
+    const repeatedResponse = await postToHook(parley, hook, { content: "once" }, key);
+    expect(firstResponse.headers.has("idempotent-replayed")).toBe(false);
+    expect([
+      repeatedResponse.status,
+      repeatedResponse.headers.get("idempotent-replayed"),
+      repeatedResponse.body,
+    ]).toEqual([201, "true", firstResponse.body]);
+    for (const changedBody of [{ content: "other" }, { content: "once", display_name: "Somebody else" }])
+      expect(await postInvalid(changedBody, key)).toMatchObject({ code: "idempotency_key_reused" });
     expect(await listMessages()).toHaveLength(1);
   });
 
   test("is posted once, even if the requests arrive at the same time", async () => {
     const key = { "webhook-id": "msg_1" };
-    const posts = await Promise.all([1, 2, 3, 4].map(() => post(parley, hook, { content: "once" }, key)));
-    expect(new Set(posts.map(({ body }) => body.message.id)).size).toBe(1);
+    const responses = await Promise.all([1, 2, 3, 4].map(() => postToHook(parley, hook, { content: "once" }, key)));
+    expect(new Set(responses.map(({ body }) => body.message.id)).size).toBe(1);
     expect(await listMessages()).toHaveLength(1);
   });
 
-  test("creates a separate message if it is sent to another hook, or by the hook's creator", async () => {
-    const otherHook = await createHook(ben, id);
+  test("creates a separate message if it is sent to a different hook, or by the hook's creator", async () => {
+    const otherHook = await createHook(ben, conversationId);
     const key = { "idempotency-key": "k-1" };
-    await post(parley, hook, { content: "x" }, key);
-    await post(parley, otherHook, { content: "x" }, key);
+    await postToHook(parley, hook, { content: "x" }, key);
+    await postToHook(parley, otherHook, { content: "x" }, key);
     await ben.request("POST", messagesPath, { content: "x", client_message_id: "k-1" });
     await Promise.all([
-      post(parley, hook, { content: "y" }, { "idempotency-key": "k-2" }),
-      post(parley, otherHook, { content: "y" }, { "idempotency-key": "k-2" }),
+      postToHook(parley, hook, { content: "y" }, { "idempotency-key": "k-2" }),
+      postToHook(parley, otherHook, { content: "y" }, { "idempotency-key": "k-2" }),
       ben.request("POST", messagesPath, { content: "y", client_message_id: "k-2" }),
     ]);
     expect(await listMessages()).toHaveLength(6);
   });
 
   test("is rejected if its key is too long", async () => {
-    expect((await post(parley, hook, { content: "x" }, { "webhook-id": "x".repeat(255) })).status).toBe(201);
+    expect((await postToHook(parley, hook, { content: "x" }, { "webhook-id": "x".repeat(255) })).status).toBe(201);
     for (const header of ["webhook-id", "idempotency-key"])
       expect(await postInvalid({ content: "x" }, { [header]: "x".repeat(256) })).toMatchObject({ code: "malformed" });
   });

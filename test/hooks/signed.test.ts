@@ -7,11 +7,11 @@ import { checkSignature } from "../../src/modules/hooks/signature.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createRestClient, type RestClient } from "../support/rest.ts";
-import { createHook, post } from "./start-hooks.ts";
+import { createHook, postToHook } from "./start-hooks.ts";
 
 const getNowS = () => Math.floor(Date.now() / 1000);
 
-function sign(secret: string, id: string, timestamp: number, body: string): Record<string, string> {
+function createSignatureHeaders(secret: string, id: string, timestamp: number, body: string): Record<string, string> {
   const key = Buffer.from(secret.slice("whsec_".length), "base64");
   const signature = createHmac("sha256", key).update(`${id}.${timestamp}.${body}`).digest("base64");
   return { "webhook-id": id, "webhook-timestamp": String(timestamp), "webhook-signature": `v1,${signature}` };
@@ -21,15 +21,15 @@ describe("a signature", () => {
   // These values are the test vector of Standard Webhooks' reference libraries.
   const key = Buffer.from("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "base64");
   const body = Buffer.from('{"test": 2432232314}');
-  const atS = 1614265330;
-  const check = (signature: string, offsetS = 0, timestamp = String(atS)) => {
+  const timestampS = 1614265330;
+  const isAccepted = (signature: string, offsetS = 0, timestamp = String(timestampS)) => {
     const headers = new Headers({
       "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
       "webhook-timestamp": timestamp,
       "webhook-signature": signature,
     });
     try {
-      checkSignature(key, headers, body, (atS + offsetS) * 1000);
+      checkSignature(key, headers, body, (timestampS + offsetS) * 1000);
       return true;
     } catch (error) {
       if (error instanceof Problem && error.code === "unauthorized") return false;
@@ -39,11 +39,11 @@ describe("a signature", () => {
   const validSignature = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
 
   test("is accepted if it is valid, alone or in a list with other signatures", () => {
-    expect(check(validSignature)).toBe(true);
-    expect(check(`v1,AAAA v1a,x ${validSignature}`)).toBe(true);
+    expect(isAccepted(validSignature)).toBe(true);
+    expect(isAccepted(`v1,AAAA v1a,x ${validSignature}`)).toBe(true);
   });
 
-  test("is rejected if it is wrong, has another version, or is malformed", () => {
+  test("is rejected if it is incorrect, has a different version, or is malformed", () => {
     for (const invalid of [
       "",
       validSignature.slice(3),
@@ -52,20 +52,25 @@ describe("a signature", () => {
       `${validSignature}x`,
       "v1,",
     ])
-      expect(check(invalid)).toBe(false);
+      expect(isAccepted(invalid)).toBe(false);
   });
 
   test("is valid from five minutes before to five minutes after its timestamp", () => {
-    expect([-301, -299, 299, 301].map((offsetS) => check(validSignature, offsetS))).toEqual([false, true, true, false]);
-    for (const timestamp of ["", "x", "-1", `${atS}.5`, "9".repeat(30)])
-      expect(check(validSignature, 0, timestamp)).toBe(false);
+    expect([-301, -299, 299, 301].map((offsetS) => isAccepted(validSignature, offsetS))).toEqual([
+      false,
+      true,
+      true,
+      false,
+    ]);
+    for (const timestamp of ["", "x", "-1", `${timestampS}.5`, "9".repeat(30)])
+      expect(isAccepted(validSignature, 0, timestamp)).toBe(false);
   });
 });
 
 describe("a signed hook", () => {
   let parley: TestApp;
   let anna: RestClient;
-  let id: string;
+  let conversationId: string;
   let hook: CreatedHook;
   beforeAll(async () => {
     parley = await startApp();
@@ -73,41 +78,41 @@ describe("a signed hook", () => {
   });
   afterAll(() => parley.stop());
   beforeEach(async () => {
-    id = (await createConversation(parley, anna.account)).id;
-    hook = await createHook(anna, id, { signed: true });
+    conversationId = (await createConversation(parley, anna.account)).id;
+    hook = await createHook(anna, conversationId, { signed: true });
   });
   const countMessages = async () =>
-    (await anna.get<{ data: object[] }>(`/conversations/${id}/messages`)).body.data.length;
-  const json = { "content-type": "application/json" };
+    (await anna.get<{ data: object[] }>(`/conversations/${conversationId}/messages`)).body.data.length;
+  const jsonHeader = { "content-type": "application/json" };
 
   test("accepts a post signed over its exact bytes, once per webhook-id", async () => {
     const body = '{ "content":  "signed" }';
-    const headers = sign(String(hook.secret), "msg_1", getNowS(), body);
-    const first = await post(parley, hook, body, { ...json, ...headers });
-    expect(first.status).toBe(201);
+    const headers = createSignatureHeaders(String(hook.secret), "msg_1", getNowS(), body);
+    const firstResponse = await postToHook(parley, hook, body, { ...jsonHeader, ...headers });
+    expect(firstResponse.status).toBe(201);
     // A retry has a new signature.
-    const retry = sign(String(hook.secret), "msg_1", getNowS() - 2, body);
-    const repeated = await post(parley, hook, body, { ...json, ...retry });
-    expect([repeated.status, repeated.headers.get("idempotent-replayed"), repeated.body]).toEqual([
-      201,
-      "true",
-      first.body,
-    ]);
+    const retryHeaders = createSignatureHeaders(String(hook.secret), "msg_1", getNowS() - 2, body);
+    const repeatedResponse = await postToHook(parley, hook, body, { ...jsonHeader, ...retryHeaders });
+    expect([
+      repeatedResponse.status,
+      repeatedResponse.headers.get("idempotent-replayed"),
+      repeatedResponse.body,
+    ]).toEqual([201, "true", firstResponse.body]);
     expect(await countMessages()).toBe(1);
   });
 
-  test("rejects posts that are unsigned, signed with another secret, or old", async () => {
+  test("rejects posts that are unsigned, signed with a different secret, or old", async () => {
     const body = '{"content":"x"}';
-    const otherHook = await createHook(anna, id, { signed: true });
+    const otherHook = await createHook(anna, conversationId, { signed: true });
     const secret = String(hook.secret);
     for (const headers of [
       {},
-      sign(String(otherHook.secret), "msg_2", getNowS(), body),
-      sign(secret, "msg_2", getNowS() - 400, body),
-      sign(secret, "msg_2", getNowS(), '{"content":"y"}'),
-      { ...sign(secret, "msg_2", getNowS(), body), "webhook-id": "msg_3" },
+      createSignatureHeaders(String(otherHook.secret), "msg_2", getNowS(), body),
+      createSignatureHeaders(secret, "msg_2", getNowS() - 400, body),
+      createSignatureHeaders(secret, "msg_2", getNowS(), '{"content":"y"}'),
+      { ...createSignatureHeaders(secret, "msg_2", getNowS(), body), "webhook-id": "msg_3" },
     ]) {
-      const response = await post<ProblemBody>(parley, hook, body, { ...json, ...headers });
+      const response = await postToHook<ProblemBody>(parley, hook, body, { ...jsonHeader, ...headers });
       expect([response.status, response.body.code]).toEqual([401, "unauthorized"]);
     }
     expect(await countMessages()).toBe(0);
@@ -120,9 +125,9 @@ describe("a signed hook", () => {
     corruptSecret[20] = (corruptSecret[20] ?? 0) ^ 1;
     await parley.database`update hooks set secret = ${corruptSecret} where id = ${hook.id}`;
     const body = '{"content":"x"}';
-    const response = await post<ProblemBody>(parley, hook, body, {
-      ...json,
-      ...sign(secret, "msg_4", getNowS(), body),
+    const response = await postToHook<ProblemBody>(parley, hook, body, {
+      ...jsonHeader,
+      ...createSignatureHeaders(secret, "msg_4", getNowS(), body),
     });
     expect(response.body).toMatchObject({
       code: "unauthorized",

@@ -9,12 +9,12 @@ export async function createHook(owner: RestClient, conversationId: string, inpu
     name: "Deployments",
     ...input,
   });
-  if (status !== 201) throw new Error(`hook: ${status} ${JSON.stringify(body)}`);
+  if (status !== 201) throw new Error(`creating a hook failed: ${status} ${JSON.stringify(body)}`);
   return body;
 }
 
 /** Posts to a hook without credentials. A body that isn't a string is sent as JSON. */
-export async function post<T = SentMessage>(
+export async function postToHook<T = SentMessage>(
   parley: Pick<TestApp, "url">,
   { token }: { token: string },
   body: unknown,

@@ -4,12 +4,12 @@ import type { CreatedHook } from "../../src/modules/hooks/model.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createRestClient, type RestClient } from "../support/rest.ts";
-import { createHook, post } from "./start-hooks.ts";
+import { createHook, postToHook } from "./start-hooks.ts";
 
 let parley: TestApp;
 let anna: RestClient;
 let ben: RestClient;
-let id: string;
+let conversationId: string;
 let hook: CreatedHook;
 
 beforeAll(async () => {
@@ -20,14 +20,14 @@ afterAll(() => parley.stop());
 
 beforeEach(async () => {
   ben = createRestClient(parley, await parley.register(undefined, "Ben"));
-  id = (await createConversation(parley, anna.account, [ben.account])).id;
-  hook = await createHook(ben, id);
+  conversationId = (await createConversation(parley, anna.account, [ben.account])).id;
+  hook = await createHook(ben, conversationId);
 });
 
 /** Expects the response for a hook that doesn't exist. */
 async function expectNotFound(token = hook.token): Promise<void> {
   for (const body of [{ content: "x" }, { text: "x" }, { bad: true }]) {
-    const response = await post<ProblemBody>(parley, { token }, body);
+    const response = await postToHook<ProblemBody>(parley, { token }, body);
     expect(response.body).toEqual({
       type: "/problems/not_found",
       title: "Not found",
@@ -51,31 +51,31 @@ test("an unknown or changed token returns 404", async () => {
   await expectNotFound(`hk_${"0".repeat(43)}`);
   await expectNotFound(hook.id);
   await expectNotFound("'; drop table hooks; --");
-  expect((await post(parley, hook, { content: "x" })).status).toBe(201);
+  expect((await postToHook(parley, hook, { content: "x" })).status).toBe(201);
 });
 
 test("a deleted hook returns 404", async () => {
-  await anna.request("DELETE", `/conversations/${id}/hooks/${hook.id}`);
+  await anna.request("DELETE", `/conversations/${conversationId}/hooks/${hook.id}`);
   await expectNotFound();
 });
 
 test("a deleted conversation's hook returns 404", async () => {
-  await anna.request("DELETE", `/conversations/${id}`);
+  await anna.request("DELETE", `/conversations/${conversationId}`);
   await expectNotFound();
 });
 
-test("a hook whose creator left the conversation returns 404, even after they rejoin", async () => {
-  await ben.request("DELETE", `/conversations/${id}/members/${ben.id}`);
+test("a hook whose creator left the conversation returns 404, even after the creator rejoins", async () => {
+  await ben.request("DELETE", `/conversations/${conversationId}/members/${ben.id}`);
   await expectNotFound();
-  await anna.request("POST", `/conversations/${id}/members`, { user_id: ben.id });
+  await anna.request("POST", `/conversations/${conversationId}/members`, { user_id: ben.id });
   await expectNotFound();
 });
 
-test("a hook whose creator is a viewer returns 404 until they can write again", async () => {
-  await anna.request("POST", `/conversations/${id}/members`, { user_id: ben.id, role: "viewer" });
+test("a hook whose creator is a viewer returns 404 until the creator can write again", async () => {
+  await anna.request("POST", `/conversations/${conversationId}/members`, { user_id: ben.id, role: "viewer" });
   await expectNotFound();
-  await anna.request("POST", `/conversations/${id}/members`, { user_id: ben.id, role: "member" });
-  expect((await post(parley, hook, { content: "x" })).status).toBe(201);
+  await anna.request("POST", `/conversations/${conversationId}/members`, { user_id: ben.id, role: "member" });
+  expect((await postToHook(parley, hook, { content: "x" })).status).toBe(201);
 });
 
 test("a disabled user's hook returns 404", async () => {
@@ -84,11 +84,11 @@ test("a disabled user's hook returns 404", async () => {
 });
 
 test("a deleted user's hook returns 404, and its messages are kept", async () => {
-  const { message } = (await post(parley, hook, { content: "stays" })).body;
+  const { message } = (await postToHook(parley, hook, { content: "stays" })).body;
   const { status } = await ben.request("DELETE", "/me", { current_password: "correct horse battery" });
   expect(status).toBeLessThan(300);
   await expectNotFound();
-  const { body } = await anna.get<{ data: object[] }>(`/conversations/${id}/messages`);
+  const { body } = await anna.get<{ data: object[] }>(`/conversations/${conversationId}/messages`);
   expect(body.data).toContainEqual(message);
 });
 

@@ -32,6 +32,6 @@ test("the most specific media range determines the quality", () => {
   ]);
 });
 
-test("the end of a long header is ignored", () => {
+test("the media ranges at the end of a long Accept header are ignored", () => {
   expect(findQuality("text/html", parseAccept(`${"a/b,".repeat(32)}text/html`))).toBe(0);
 });

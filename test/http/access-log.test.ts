@@ -16,10 +16,10 @@ beforeAll(async () => {
 afterAll(() => app?.stop());
 beforeEach(() => void lines.splice(0));
 
-const uuid = /^[0-9a-f]{8}-/;
+const uuidStart = /^[0-9a-f]{8}-/;
 
-/** Finds the log line of a request, which is written after the response. */
-async function findLine(response: { headers: Headers }): Promise<Record<string, unknown>> {
+/** Waits for a request's log line, which is written after its response. */
+async function findRequestLine(response: { headers: Headers }): Promise<Record<string, unknown>> {
   const id = response.headers.get("x-request-id");
   const listLines = () => lines.filter(({ msg, request_id }) => msg === "request" && request_id === id);
   await waitUntil(() => listLines().length > 0);
@@ -29,7 +29,7 @@ async function findLine(response: { headers: Headers }): Promise<Record<string, 
 
 type Case = { name: string; path: string; init?: Parameters<TestApp["fetch"]>[1]; line: Record<string, unknown> };
 const largeBody = { x: "x".repeat(100_000) };
-const cases: Case[] = [
+const requestCases: Case[] = [
   { name: "a GET request", path: "/api/v1/me", line: { route: "/api/v1/me", status: 200, level: "info" } },
   { name: "a POST request", path: "/api/v1/conversations", init: { json: {} }, line: { status: 201 } },
   { name: "invalid input", path: "/api/v1/conversations", init: { json: { kind: 7 } }, line: { status: 422 } },
@@ -49,12 +49,12 @@ const cases: Case[] = [
   { name: "a failed completion", path: "/v1/chat/completions", init: { json: {} }, line: { status: 400 } },
 ];
 
-test.each(cases)(
-  "the log line of $name contains the status, request ID, IP address and user",
+test.each(requestCases)(
+  "the log line for $name contains the status, request ID, IP address and user",
   async ({ path, init, line }) => {
     const response = await app.fetch(path, { token: anna.access_token, ...init });
     await response.text();
-    expect(await findLine(response)).toMatchObject({
+    expect(await findRequestLine(response)).toMatchObject({
       ...line,
       request_id: response.headers.get("x-request-id"),
       address: expect.stringMatching(/^(::ffff:)?127\.0\.0\.1$|^::1$/),
@@ -64,9 +64,14 @@ test.each(cases)(
   },
 );
 
-test("no user is logged before authentication", async () => {
+test("a request without authentication is logged without a user", async () => {
   const response = await app.fetch("/api/v1/me", { headers: { "x-request-id": "mine-1" } });
-  expect(await findLine(response)).toMatchObject({ status: 401, request_id: "mine-1", user_id: null, level: "info" });
+  expect(await findRequestLine(response)).toMatchObject({
+    status: 401,
+    request_id: "mine-1",
+    user_id: null,
+    level: "info",
+  });
 });
 
 test.each([
@@ -76,30 +81,30 @@ test.each([
   ["/api/v1/nope/00000000-0000-7000-8000-000000000000", 404, "/api/v1/nope/00000000-0000-7000-8000-000000000000"],
   [`/${"a/".repeat(5_000)}`, 404, "/a".repeat(11)],
 ])("the unknown path %s is logged without secrets", async (path, status, loggedPath) => {
-  const line = await findLine(await app.fetch(path));
+  const line = await findRequestLine(await app.fetch(path));
   expect(line).toMatchObject({
     route: "unmatched",
     status,
     path: loggedPath,
     level: "info",
-    request_id: expect.stringMatching(uuid),
+    request_id: expect.stringMatching(uuidStart),
   });
   expect(JSON.stringify(line)).not.toMatch(/secret-ticket|t0ken/);
 });
 
 test("a request with an unsupported method is logged with its status", async () => {
   const response = await app.fetch("/api/v1/me", { method: "PUT", token: anna.access_token });
-  expect(await findLine(response)).toMatchObject({ status: 405, method: "PUT", path: "/api/v1/me" });
+  expect(await findRequestLine(response)).toMatchObject({ status: 405, method: "PUT", path: "/api/v1/me" });
 });
 
 test.each([
-  ["no upgrade", 400, {}, ""],
+  ["no upgrade headers", 400, {}, ""],
   ["an invalid token", 401, { authorization: "Bearer wrong" }, ""],
   ["an unknown ticket", 401, {}, "?ticket=secret-ticket"],
-  ["a foreign origin", 403, { origin: "https://upgrade.example" }, ""],
-] as const)("a rejected upgrade is logged: %s", async (name, status, headers, query) => {
+  ["an origin that isn't allowed", 403, { origin: "https://upgrade.example" }, ""],
+] as const)("a request to /realtime that is rejected because of %s is logged", async (name, status, headers, query) => {
   const upgrade: Record<string, string> =
-    name === "no upgrade"
+    name === "no upgrade headers"
       ? {}
       : {
           connection: "Upgrade",
@@ -109,14 +114,14 @@ test.each([
         };
   const response = await app.fetch(`/realtime${query}`, { headers: { ...upgrade, ...headers } });
   expect(response.status).toBe(status);
-  const line = await findLine(response);
+  const line = await findRequestLine(response);
   expect(line).toMatchObject({ route: "/realtime", status, address: expect.any(String), user_id: null });
   expect(JSON.stringify(line)).not.toContain("secret-ticket");
 });
 
 test("an upgrade is logged with status 101 and its user", async () => {
   const socket = await openSocket(app.url, { token: anna.access_token, headers: { "x-request-id": "opens" } });
-  expect(await findLine({ headers: new Headers({ "x-request-id": "opens" }) })).toMatchObject({
+  expect(await findRequestLine({ headers: new Headers({ "x-request-id": "opens" }) })).toMatchObject({
     route: "/realtime",
     status: 101,
     user_id: anna.user.id,
@@ -139,7 +144,7 @@ test("probes, preflights and requests to /version are logged only at debug level
 
 test("a login is logged without its credentials", async () => {
   const json = { email: "a@example.com", password: TEST_PASSWORD };
-  expect(await findLine(await app.fetch("/api/v1/auth/login", { json }))).toMatchObject({
+  expect(await findRequestLine(await app.fetch("/api/v1/auth/login", { json }))).toMatchObject({
     route: "/api/v1/auth/login",
     status: 401,
   });
@@ -161,7 +166,7 @@ test("one warning is logged per rejected origin, up to a maximum number of warni
   await Promise.all(
     Array.from({ length: LOGGED_ORIGINS_MAX + 50 }, (_, index) => requestFrom(`https://x${index}.example`)),
   );
-  // The last warning says that no more will be logged. An earlier test has already caused one warning.
+  // The last warning states that no more warnings will be logged. An earlier test has already caused one warning.
   expect(listWarnings().length).toBeLessThanOrEqual(LOGGED_ORIGINS_MAX + 1);
   expect(listWarnings().at(-1)).toMatchObject({ count: LOGGED_ORIGINS_MAX });
 });

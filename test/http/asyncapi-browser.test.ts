@@ -11,7 +11,7 @@ let parley: TestApp;
 let page: BrowserPage;
 beforeAll(async () => {
   parley = await startApp();
-  // Chromium can only connect to this machine.
+  // Chromium can connect only to this machine, so the page can't depend on other hosts.
   page = await openPage(`${parley.url}/asyncapi`);
 });
 beforeEach(async () => {
@@ -22,7 +22,7 @@ afterAll(async () => {
   await parley?.stop();
 });
 
-async function press(key: string, code = key): Promise<void> {
+async function pressKey(key: string, code = key): Promise<void> {
   const text = key.length === 1 ? { text: key } : {};
   const windowsVirtualKeyCode = { Tab: 9, Enter: 13, Escape: 27, "/": 191 }[key];
   await page.sendCommand("Input.dispatchKeyEvent", { type: "keyDown", key, code, windowsVirtualKeyCode, ...text });
@@ -35,7 +35,7 @@ const listVisibleTitles = () =>
     '[...document.querySelectorAll("main article")].filter((entry) => entry.checkVisibility()).map((entry) => entry.querySelector("h3").textContent)',
   );
 
-test("the page's script and style work under its content security policy, and nothing else is loaded", async () => {
+test("the page's script and style work under its content security policy, and the page loads no other resources", async () => {
   expect(await page.evaluate<number>('performance.getEntriesByType("resource").length')).toBe(0);
   expect(await page.evaluate<string>('getComputedStyle(document.querySelector("header")).position')).toBe("sticky");
   expect(await page.evaluate<boolean>('document.querySelector("nav details").open')).toBe(
@@ -46,21 +46,21 @@ test("the page's script and style work under its content security policy, and no
 test("the search finds entries by any words in them, and can be used with the keyboard", async () => {
   const allTitles = await listVisibleTitles();
   expect(allTitles.length).toBeGreaterThan(50);
-  await press("/", "Slash");
+  await pressKey("/", "Slash");
   expect(await page.evaluate<string>("document.activeElement.id")).toBe("search");
   await page.sendCommand("Input.insertText", { text: "AFTER_SEQ subscribe" });
   const foundTitles = await listVisibleTitles();
   expect(foundTitles).toContain("subscribe");
   expect(foundTitles.length).toBeLessThan(allTitles.length);
   expect(await page.evaluate<string>("found.textContent")).toMatch(/^\d+ entr(?:y|ies)$/);
-  await press("Escape");
+  await pressKey("Escape");
   expect(await listVisibleTitles()).toEqual(allTitles);
 });
 
 test("following a link shows its target, even if the search has hidden the target", async () => {
   await page.evaluate('field.value = "no such word"; search()');
   expect(await listVisibleTitles()).toEqual([]);
-  // The page's own listener runs before this one.
+  // This listener runs after the page's own listener, which was added earlier.
   await page.evaluate(
     'new Promise((resolve) => { addEventListener("hashchange", resolve, { once: true }); location.hash = "#schema-Message"; }).then(() => {})',
   );
@@ -70,13 +70,13 @@ test("following a link shows its target, even if the search has hidden the targe
   expect(top).toBeLessThan(await page.evaluate<number>("innerHeight"));
 });
 
-test("Tab moves the focus to the link to the content, then to the search", async () => {
+test("Tab moves the focus first to the link to the content, and then to the search field", async () => {
   await page.evaluate("window.isOld = true");
   await page.sendCommand("Page.reload", {});
   await waitUntil(() => page.evaluate<boolean>('!window.isOld && document.readyState === "complete"'));
-  await press("Tab");
+  await pressKey("Tab");
   expect(await page.evaluate<string>("document.activeElement.textContent")).toBe("Skip to content");
-  await press("Tab");
+  await pressKey("Tab");
   expect(await page.evaluate<string>("document.activeElement.id")).toBe("search");
 });
 

@@ -16,7 +16,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-const listAll = (pattern: RegExp) => [...page.matchAll(pattern)].map(([, found = ""]) => found);
+const listMatches = (pattern: RegExp) => [...page.matchAll(pattern)].map(([, found = ""]) => found);
 
 test("/asyncapi is a public page with an ETag", async () => {
   expect([response.status, response.headers.get("content-type")]).toEqual([200, "text/html; charset=utf-8"]);
@@ -26,7 +26,7 @@ test("/asyncapi is a public page with an ETag", async () => {
   expect([cachedResponse.status, cachedResponse.headers.get("content-type")]).toEqual([304, null]);
 });
 
-test("the page loads nothing, and its content security policy allows only its own script and style", () => {
+test("the page loads no other resources, and its content security policy allows only its own script and style", () => {
   expect(page).not.toMatch(/https?:\/\//);
   expect(page).not.toMatch(/<(?:script|link(?! rel="alternate")|img|iframe)[^>]* (?:src|href)="(?!data:,)/);
   const policy = response.headers.get("content-security-policy") ?? "";
@@ -39,25 +39,27 @@ test("the page loads nothing, and its content security policy allows only its ow
 });
 
 test("the page has every client frame, push, close code and limit, and this server's URL", () => {
-  const titles = listAll(/<article [^>]*><h3><a href="[^"]+">([^<]+)</g);
-  const { ack: _, ...others } = pushes;
-  const codes = Object.entries(closeCodes).map(([name, { code }]) => `${code} ${name}`);
-  expect(titles).toEqual(expect.arrayContaining([...Object.keys(clientFrames), ...Object.keys(others), ...codes]));
+  const titles = listMatches(/<article [^>]*><h3><a href="[^"]+">([^<]+)</g);
+  const { ack: _, ...otherPushes } = pushes;
+  const closeCodeTitles = Object.entries(closeCodes).map(([name, { code }]) => `${code} ${name}`);
+  expect(titles).toEqual(
+    expect.arrayContaining([...Object.keys(clientFrames), ...Object.keys(otherPushes), ...closeCodeTitles]),
+  );
   for (const name of Object.keys(realtimeLimits)) expect(page).toContain(`<td><code>${name}</code></td>`);
   expect(page).toContain(`<code>${parley.url.replace("http", "ws")}/realtime</code>`);
-  // The page has a field with its type and description, an ack below its frame, and an example.
+  // The page shows each field with its type and description, each ack below its frame, and examples.
   expect(page).toContain(
-    '<code>after_seq</code> <span class="note">optional</span></th><td>integer, at least 0 or null</td><td>The highest <code>seq</code> that you have seen.',
+    '<code>after_seq</code> <span class="note">optional</span></th><td>integer, at least 0 or null</td><td>The highest <code>seq</code> that you have received.',
   );
   expect(page).toContain('<h4 id="message-SubscribeAck">ack</h4>');
   expect(page).toContain("&quot;type&quot;: &quot;message.send&quot;");
 });
 
-test("every anchor on the page is unique, and every link leads to one", () => {
-  const ids = listAll(/<[a-z\d]+[^>]* id="([^"]+)"/g);
+test("every link on the page leads to an anchor, and every anchor is unique", () => {
+  const ids = listMatches(/<[a-z\d]+[^>]* id="([^"]+)"/g);
   expect(ids.length).toBeGreaterThan(80);
   expect(ids.filter((id, index) => ids.indexOf(id) !== index)).toEqual([]);
-  expect(listAll(/<a [^>]*href="#([^"]+)"/g).filter((target) => !ids.includes(target))).toEqual([]);
+  expect(listMatches(/<a [^>]*href="#([^"]+)"/g).filter((target) => !ids.includes(target))).toEqual([]);
 });
 
 test("the page escapes all text from the document", () => {
@@ -109,11 +111,11 @@ test("the page escapes all text from the document", () => {
       securitySchemes: { bearer: { description: "d" } },
     },
   }) as Record<string, unknown>;
-  // `action` is a keyword, not text.
+  // Restores `action`, because it is a keyword and not text.
   const operations = unsafeDocument.operations as { receiveShout: { action: string } };
   operations.receiveShout.action = "receive";
-  const rendered = renderAsyncApiPage(unsafeDocument as never);
-  expect(rendered.split("&lt;img src=x").length).toBeGreaterThan(15);
-  expect(rendered).not.toContain("<img");
-  expect(rendered).not.toContain("<b>");
+  const renderedPage = renderAsyncApiPage(unsafeDocument as never);
+  expect(renderedPage.split("&lt;img src=x").length).toBeGreaterThan(15);
+  expect(renderedPage).not.toContain("<img");
+  expect(renderedPage).not.toContain("<b>");
 });

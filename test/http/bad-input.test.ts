@@ -11,17 +11,17 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-async function send(path: string, init: RequestInit & { duplex?: "half" }) {
+async function sendRequest(path: string, init: RequestInit & { duplex?: "half" }) {
   const headers = { authorization: `Bearer ${token}`, "content-type": "application/json", ...init.headers };
   const response = await fetch(`${parley.url}${path}`, { method: "POST", ...init, headers });
   return { response, problem: (await response.json()) as ProblemBody };
 }
 
-const conversations = "/api/v1/conversations";
-const loneSurrogate = String.raw`{"title":"\ud83d"}`;
-const nul = String.raw`{"title":"a\u0000b"}`;
+const conversationsPath = "/api/v1/conversations";
+const loneSurrogateBody = String.raw`{"title":"\ud83d"}`;
+const nulBody = String.raw`{"title":"a\u0000b"}`;
 
-describe("an unacceptable body", () => {
+describe("a body", () => {
   const scenarios: {
     name: string;
     body: string | Uint8Array<ArrayBuffer>;
@@ -39,22 +39,22 @@ describe("an unacceptable body", () => {
       code: "malformed",
     },
     {
-      name: "has another content type",
+      name: "has an unsupported content type",
       body: "title=a",
       headers: { "content-type": "text/plain" },
       status: 415,
       code: "unsupported_media_type",
     },
-    { name: "has a field of the wrong type", body: '{"title":1}', status: 422, code: "invalid" },
+    { name: "has a field of an incorrect type", body: '{"title":1}', status: 422, code: "invalid" },
     { name: "is an array", body: "[]", status: 422, code: "invalid" },
     { name: "is null", body: "null", status: 422, code: "invalid" },
     { name: "has an unknown field", body: '{"titel":"a"}', status: 422, code: "invalid" },
-    { name: "has a NUL", body: nul, status: 422, code: "invalid" },
-    { name: "has a lone surrogate", body: loneSurrogate, status: 422, code: "invalid" },
+    { name: "contains a NUL", body: nulBody, status: 422, code: "invalid" },
+    { name: "contains a lone surrogate", body: loneSurrogateBody, status: 422, code: "invalid" },
     { name: "is 10 MB long", body: "x".repeat(10_000_000), status: 413, code: "too_large" },
   ];
   test.each(scenarios)("that $name is rejected", async ({ body, headers, status, code }) => {
-    const { response, problem } = await send(conversations, { body, headers });
+    const { response, problem } = await sendRequest(conversationsPath, { body, headers });
     expect(response.status).toBe(status);
     expect(response.headers.get("content-type")).toBe("application/problem+json");
     expect(problem).toMatchObject({ status, code, type: `/problems/${code}` });
@@ -72,62 +72,62 @@ describe("an unacceptable body", () => {
         else controller.enqueue(chunk);
       },
     });
-    const { response, problem } = await send(conversations, { body, duplex: "half" });
+    const { response, problem } = await sendRequest(conversationsPath, { body, duplex: "half" });
     expect(response.status).toBe(413);
     expect(problem.code).toBe("too_large");
   });
 
-  test("is never stored", async () => {
-    const response = await parley.fetch(conversations, { token });
+  test("isn't stored if it is rejected", async () => {
+    const response = await parley.fetch(conversationsPath, { token });
     expect(await response.json()).toEqual({ data: [], next_cursor: null });
   });
 });
 
-describe("the reported location of an invalid value", () => {
-  test("is a JSON pointer for a body", async () => {
-    const { problem } = await send(conversations, { body: '{"title":1,"kind":"secret"}' });
+describe("the location of an invalid value", () => {
+  test("is a JSON pointer if the value is in the body", async () => {
+    const { problem } = await sendRequest(conversationsPath, { body: '{"title":1,"kind":"secret"}' });
     expect(problem.errors?.map(({ pointer }) => pointer).sort()).toEqual(["#/kind", "#/title"]);
     expect(problem.errors?.find(({ pointer }) => pointer === "#/title")?.detail).toBe("title must be text.");
   });
 
-  test("is the parameter's name for an id in the path", async () => {
-    const response = await parley.fetch(`${conversations}/42`, { token });
+  test("is the parameter's name if the value is in the path", async () => {
+    const response = await parley.fetch(`${conversationsPath}/42`, { token });
     expect(response.status).toBe(422);
     const problem = (await response.json()) as ProblemBody;
     expect(problem.errors).toEqual([{ pointer: "#/params/id", detail: "id must be a UUID." }]);
   });
 
   test.each(["0", "-1", "1.5", "x", "1e3", "99999999999999999999"])(
-    "is the parameter's name for ?limit=%s in the query",
+    "is the parameter's name if the query is ?limit=%s",
     async (limit) => {
-      const response = await parley.fetch(`${conversations}?limit=${limit}`, { token });
+      const response = await parley.fetch(`${conversationsPath}?limit=${limit}`, { token });
       expect(response.status).toBe(422);
       const problem = (await response.json()) as ProblemBody;
       expect(problem.errors?.[0]?.pointer).toBe("#/query/limit");
     },
   );
-
-  test("is missing for a limit above the maximum, because the limit is lowered to the maximum", async () => {
-    const response = await parley.fetch(`${conversations}?limit=100000`, { token });
-    expect(response.status).toBe(200);
-  });
-
-  test("is missing for an invalid cursor", async () => {
-    const response = await parley.fetch(`${conversations}?cursor=bm9uc2Vuc2U`, { token });
-    expect(response.status).toBe(400);
-    expect(((await response.json()) as ProblemBody).code).toBe("bad_cursor");
-  });
 });
 
-describe("a path", () => {
-  test("causes 404 if it doesn't exist", async () => {
+test("a limit above the maximum is lowered to the maximum", async () => {
+  const response = await parley.fetch(`${conversationsPath}?limit=100000`, { token });
+  expect(response.status).toBe(200);
+});
+
+test("an invalid cursor is rejected", async () => {
+  const response = await parley.fetch(`${conversationsPath}?cursor=bm9uc2Vuc2U`, { token });
+  expect(response.status).toBe(400);
+  expect(((await response.json()) as ProblemBody).code).toBe("bad_cursor");
+});
+
+describe("a request", () => {
+  test("returns 404 if its path doesn't exist", async () => {
     const response = await parley.fetch("/api/v1/nothing", { token });
     expect(response.status).toBe(404);
     expect(((await response.json()) as ProblemBody).code).toBe("not_found");
   });
 
-  test("causes 405 with the allowed methods if the method isn't supported", async () => {
-    const response = await parley.fetch(conversations, { token, method: "DELETE" });
+  test("returns 405 with the allowed methods if its method isn't supported", async () => {
+    const response = await parley.fetch(conversationsPath, { token, method: "DELETE" });
     expect(response.status).toBe(405);
     expect(response.headers.get("allow")).toBe("GET, HEAD, POST");
     expect(((await response.json()) as ProblemBody).code).toBe("method_not_allowed");
@@ -140,15 +140,15 @@ describe("a path", () => {
     "/api/v1/documents/%2e%2e%2f%2e%2e%2fetc%2fpasswd",
     "//",
     "/problems/__proto__",
-  ])("is rejected without a server error: %s", async (path) => {
+  ])("is rejected without a server error if its path is %s", async (path) => {
     const response = await parley.fetch(path, { token });
     expect(response.status).toBeGreaterThanOrEqual(400);
     expect(response.status).toBeLessThan(500);
     expect(response.headers.get("content-type")).toBe("application/problem+json");
   });
 
-  test("has no body in the response to HEAD", async () => {
-    const response = await parley.fetch(conversations, { token, method: "HEAD" });
+  test("receives a response without a body if its method is HEAD", async () => {
+    const response = await parley.fetch(conversationsPath, { token, method: "HEAD" });
     expect(response.status).toBe(200);
     expect(await response.text()).toBe("");
   });

@@ -23,9 +23,9 @@ async function readText(response: Response): Promise<string> {
 describe("an event stream", () => {
   test("starts immediately, and sends a comment every 15 seconds", async () => {
     jest.useFakeTimers();
-    let ends = 0;
+    let endCount = 0;
     const stream = createEventStream(new Request("http://x/"), null, () => {
-      ends += 1;
+      endCount += 1;
     });
     jest.advanceTimersByTime(STREAM_HEARTBEAT_MS * 2);
     stream.write("data: 1\n\n");
@@ -33,15 +33,15 @@ describe("an event stream", () => {
     stream.end();
     stream.write("data: too late\n\n");
     jest.advanceTimersByTime(STREAM_HEARTBEAT_MS * 2);
-    expect({ ends, hasEnded: stream.hasEnded(), timers: jest.getTimerCount() }).toEqual({
-      ends: 1,
+    expect({ endCount, hasEnded: stream.hasEnded(), timers: jest.getTimerCount() }).toEqual({
+      endCount: 1,
       hasEnded: true,
       timers: 0,
     });
     expect(await readText(stream.response)).toBe(": connected\n\n: keep-alive\n\n: keep-alive\n\ndata: 1\n\n");
   });
 
-  test("can be set to send comments only when nothing else is sent", () => {
+  test("sends comments only while nothing else is sent if `onlyWhenIdle` is set", () => {
     jest.useFakeTimers();
     const comments = { intervalMs: 1_000, onlyWhenIdle: true };
     const stream = createEventStream(new Request("http://x/"), null, () => {}, comments);
@@ -94,7 +94,7 @@ describe("an event stream", () => {
   });
 });
 
-describe("a reader over a connection", () => {
+describe("a connected reader", () => {
   const streams: EventStream[] = [];
   let server: Bun.Server<unknown>;
   beforeAll(() => {
@@ -110,44 +110,44 @@ describe("a reader over a connection", () => {
   });
   afterAll(() => server.stop(true));
 
-  async function open(isReading: boolean) {
+  async function openReader(isReading: boolean) {
     const socket = connect(server.port ?? 0, "127.0.0.1");
-    let bytes = 0;
+    let receivedBytes = 0;
     socket.on("data", (chunk) => {
-      bytes += chunk.length;
+      receivedBytes += chunk.length;
       if (!isReading) socket.pause();
     });
-    const count = streams.length;
+    const previousCount = streams.length;
     socket.write("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-    while (streams.length === count) await Bun.sleep(5);
-    return { socket, stream: streams.at(-1) as EventStream, bytes: () => bytes };
+    while (streams.length === previousCount) await Bun.sleep(5);
+    return { socket, stream: streams.at(-1) as EventStream, getReceivedBytes: () => receivedBytes };
   }
   const chunk = `data: ${"x".repeat(100_000)}\n\n`;
 
   test("is disconnected if it doesn't read, and receives everything if it does", async () => {
-    const stalledReader = await open(false);
-    const reader = await open(true);
-    let written = 0;
-    while (!stalledReader.stream.hasEnded() && written < 1_000) {
+    const stalledReader = await openReader(false);
+    const reader = await openReader(true);
+    let writtenChunks = 0;
+    while (!stalledReader.stream.hasEnded() && writtenChunks < 1_000) {
       for (const { stream } of [stalledReader, reader]) stream.write(chunk);
-      written += 1;
-      if (written % 10 === 0) await Bun.sleep(1);
+      writtenChunks += 1;
+      if (writtenChunks % 10 === 0) await Bun.sleep(1);
     }
-    expect(written * chunk.length).toBeLessThan(2 * STREAM_BUFFER_BYTES_MAX);
+    expect(writtenChunks * chunk.length).toBeLessThan(2 * STREAM_BUFFER_BYTES_MAX);
     expect(reader.stream.hasEnded()).toBe(false);
     reader.stream.end();
-    while (reader.bytes() < written * chunk.length) await Bun.sleep(5);
+    while (reader.getReceivedBytes() < writtenChunks * chunk.length) await Bun.sleep(5);
     for (const { socket } of [stalledReader, reader]) socket.destroy();
   });
 
   test("stays connected longer than the server's idle timeout", async () => {
-    const { socket, stream, bytes } = await open(true);
+    const { socket, stream, getReceivedBytes } = await openReader(true);
     // The server checks the idle timeout only once a second.
     await Bun.sleep(1_500);
     stream.write("data: still here\n\n");
     await Bun.sleep(20);
     expect(stream.hasEnded()).toBe(false);
-    expect(bytes()).toBeGreaterThan(0);
+    expect(getReceivedBytes()).toBeGreaterThan(0);
     socket.destroy();
     while (!stream.hasEnded()) await Bun.sleep(5);
   });

@@ -36,12 +36,12 @@ describe("X-Request-Id", () => {
 });
 
 describe("the content security policy", () => {
-  test("in a data response allows nothing", async () => {
+  test("allows nothing in a JSON response", async () => {
     const { headers } = await parley.fetch("/version");
     expect(headers.get("content-security-policy")).toBe("default-src 'none'; frame-ancestors 'none'");
   });
 
-  test("in the API docs page allows only the page's own origin", async () => {
+  test("allows only the page's own origin in the API docs page", async () => {
     const policy = (await parley.fetch("/swagger")).headers.get("content-security-policy") ?? "";
     expect(policy).toContain("script-src 'self';");
     expect(policy).toContain("connect-src 'self'");
@@ -50,14 +50,14 @@ describe("the content security policy", () => {
 });
 
 describe("CORS", () => {
-  const preflight = (origin: string) =>
+  const sendPreflight = (origin: string) =>
     parley.fetch("/api/v1/conversations", {
       method: "OPTIONS",
       headers: { origin, "access-control-request-method": "POST", "access-control-request-headers": "authorization" },
     });
 
   test.each(["https://app.example.com", "https://chat.example.com"])("allows %s", async (origin) => {
-    const preflightResponse = await preflight(origin);
+    const preflightResponse = await sendPreflight(origin);
     expect(preflightResponse.status).toBe(204);
     expect(preflightResponse.headers.get("access-control-allow-origin")).toBe(origin);
     expect(preflightResponse.headers.get("access-control-allow-methods")).toContain("PATCH");
@@ -91,7 +91,7 @@ describe("CORS", () => {
     "https://app.example.com:444",
     "null",
   ])("doesn't allow %s", async (origin) => {
-    for (const response of [await preflight(origin), await parley.fetch("/version", { headers: { origin } })]) {
+    for (const response of [await sendPreflight(origin), await parley.fetch("/version", { headers: { origin } })]) {
       expect(response.headers.get("access-control-allow-origin")).toBeNull();
       expect(response.headers.get("access-control-allow-credentials")).toBeNull();
     }

@@ -24,26 +24,30 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-const documentsKey = ({ parameters = [] }: Operation) =>
+const documentsIdempotencyKey = ({ parameters = [] }: Operation) =>
   parameters.some(({ $ref }) => $ref === "#/components/parameters/IdempotencyKey");
 
-test("only authenticated POST operations that create something document the header", () => {
-  const posts = operations.filter(({ method, operation }) => method === "post" && operation.security.length > 0);
-  const undocumented = posts
-    .filter(({ operation }) => !documentsKey(operation))
+test("only authenticated POST operations that create something document the Idempotency-Key header", () => {
+  const postOperations = operations.filter(
+    ({ method, operation }) => method === "post" && operation.security.length > 0,
+  );
+  const undocumentedOperations = postOperations
+    .filter(({ operation }) => !documentsIdempotencyKey(operation))
     .map(({ operation }) => operation.operationId);
   // createImport streams a file, and is idempotent without a key.
-  expect(undocumented.sort()).toEqual(["cancelGeneration", "createImport", "createTicket", "previewPrompt"]);
-  expect(posts.length - undocumented.length).toBeGreaterThanOrEqual(8);
-  const unexpectedOperations = operations.filter((entry) => !posts.includes(entry) && documentsKey(entry.operation));
+  expect(undocumentedOperations.sort()).toEqual(["cancelGeneration", "createImport", "createTicket", "previewPrompt"]);
+  expect(postOperations.length - undocumentedOperations.length).toBeGreaterThanOrEqual(8);
+  const unexpectedOperations = operations.filter(
+    (entry) => !postOperations.includes(entry) && documentsIdempotencyKey(entry.operation),
+  );
   expect(unexpectedOperations).toEqual([]);
-  for (const { path, operation } of posts.filter(({ operation }) => documentsKey(operation))) {
+  for (const { path, operation } of postOperations.filter(({ operation }) => documentsIdempotencyKey(operation))) {
     expect({ path, conflict: operation.responses[409] !== undefined }).toEqual({ path, conflict: true });
     if (path.startsWith("/api/")) expect({ path, ...operation.responses[422] }).toHaveProperty("$ref");
   }
 });
 
-test("by default, authenticated POST routes of the API accept the header", () => {
+test("authenticated POST routes in the API accept the Idempotency-Key header by default", () => {
   const handle = () => undefined;
   const base = { operationId: "x", summary: "X", tag: "me", handle } as const;
   const declaration = { ...base, method: "POST", path: "/api/v1/things", scope: "any" } as const;

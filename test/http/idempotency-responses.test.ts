@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { Type } from "@sinclair/typebox";
 import { type Context, Elysia } from "elysia";
-import { createAuthenticate } from "../../src/http/authenticate.ts";
+import { createAuthenticationPlugin } from "../../src/http/authenticate.ts";
 import { createErrorHandler } from "../../src/http/error-handler.ts";
-import { createIdempotency } from "../../src/http/idempotency.ts";
+import { createIdempotencyPlugin } from "../../src/http/idempotency.ts";
 import { createIdempotencyStore, STORED_RESPONSE_BYTES_MAX } from "../../src/http/idempotency-store.ts";
 import { mount } from "../../src/http/mount.ts";
-import { requestId } from "../../src/http/request-id.ts";
+import { requestIdPlugin } from "../../src/http/request-id.ts";
 import { route } from "../../src/http/route.ts";
 import { createId } from "../../src/lib/id.ts";
 import { Problem } from "../../src/lib/problem.ts";
@@ -21,11 +21,11 @@ let store: Store;
 let url: string;
 let stop: () => Promise<void>;
 let key: string;
-let calls: number;
+let callCount: number;
 /** The handler of the only route, which each test sets. */
 let handle: Handler;
 /** The store's methods, which a test can replace. */
-let keep: Store["keep"];
+let storeResponse: Store["storeResponse"];
 let release: Store["release"];
 
 beforeAll(async () => {
@@ -33,7 +33,11 @@ beforeAll(async () => {
   const user = { id: createId(), email: "a@b.c", display_name: "A", role: "user" as const, created_at: new Date() };
   await database`insert into users (id, email, email_key, display_name) values (${user.id}, 'a@b.c', 'a@b.c', 'A')`;
   store = createIdempotencyStore({ database, jwtSecret: "a secret of the tests", instanceId: createId() });
-  const observedStore: Store = { ...store, keep: (...rest) => keep(...rest), release: (claim) => release(claim) };
+  const replaceableStore: Store = {
+    ...store,
+    storeResponse: (...args) => storeResponse(...args),
+    release: (claim) => release(claim),
+  };
   const caller = {
     user,
     credentialId: createId(),
@@ -41,33 +45,33 @@ beforeAll(async () => {
     expiresAtMs: Number.POSITIVE_INFINITY,
     ipAddress: null,
   };
-  const probe = route({
+  const testRoute = route({
     method: "POST",
-    path: "/api/v1/probe",
-    operationId: "probe",
-    summary: "Probe",
+    path: "/api/v1/test",
+    operationId: "test",
+    summary: "Test",
     tag: "operations",
     scope: "any",
     ok: Type.Any(),
     handle: async ({ set }) => {
-      calls += 1;
+      callCount += 1;
       return handle(set);
     },
   });
   const app = new Elysia({ normalize: false })
-    .use(requestId)
+    .use(requestIdPlugin)
     .onError(createErrorHandler({ log: silentLog, findMethods: () => [] }))
     .use(
       mount(
-        [probe],
+        [testRoute],
         [
-          createAuthenticate({ identify: async () => caller, readClientAddress: () => null }),
-          createIdempotency({ store: observedStore, log: silentLog }),
+          createAuthenticationPlugin({ identify: async () => caller, getClientAddress: () => null }),
+          createIdempotencyPlugin({ store: replaceableStore, log: silentLog }),
         ],
       ),
     )
     .listen({ port: 0, hostname: "127.0.0.1" });
-  url = `http://127.0.0.1:${app.server?.port}/api/v1/probe`;
+  url = `http://127.0.0.1:${app.server?.port}/api/v1/test`;
   stop = async () => {
     await app.stop(true);
     await database.end();
@@ -75,8 +79,8 @@ beforeAll(async () => {
 });
 beforeEach(() => {
   key = createId();
-  calls = 0;
-  ({ keep, release } = store);
+  callCount = 0;
+  ({ storeResponse, release } = store);
 });
 afterAll(() => stop());
 
@@ -92,27 +96,27 @@ describe("a stored response", () => {
     const keptHeaders = { etag: '"1"', location: "/x", "cache-control": "no-store", link: "</y>; rel=next" };
     const allHeaders = { ...keptHeaders, "x-other": "1" };
     for (const createResponse of [
-      () => Response.json({ n: calls }, { status: 202, headers: allHeaders }),
+      () => Response.json({ n: callCount }, { status: 202, headers: allHeaders }),
       (set: Parameters<Handler>[0]) => {
         set.status = 202;
         Object.assign(set.headers, allHeaders);
-        return { n: calls };
+        return { n: callCount };
       },
     ]) {
       handle = createResponse;
       key = createId();
-      const [first, second] = [await sendRequest(), await sendRequest()];
-      expect(first.headers.get("x-other")).toBe("1");
-      expect(second.headers.get("x-other")).toBeNull();
-      expect([second.status, second.text]).toEqual([202, first.text]);
-      expect(second.headers.get("content-type")).toBe(first.headers.get("content-type"));
+      const [firstResponse, secondResponse] = [await sendRequest(), await sendRequest()];
+      expect(firstResponse.headers.get("x-other")).toBe("1");
+      expect(secondResponse.headers.get("x-other")).toBeNull();
+      expect([secondResponse.status, secondResponse.text]).toEqual([202, firstResponse.text]);
+      expect(secondResponse.headers.get("content-type")).toBe(firstResponse.headers.get("content-type"));
       for (const [name, value] of Object.entries(keptHeaders)) {
-        expect(first.headers.get(name)).toBe(value);
-        expect(second.headers.get(name)).toBe(value);
+        expect(firstResponse.headers.get(name)).toBe(value);
+        expect(secondResponse.headers.get(name)).toBe(value);
       }
-      expect([first.isReplayed, second.isReplayed]).toEqual([false, true]);
+      expect([firstResponse.isReplayed, secondResponse.isReplayed]).toEqual([false, true]);
     }
-    expect(calls).toBe(2);
+    expect(callCount).toBe(2);
   });
 
   test("can be empty or text", async () => {
@@ -127,24 +131,24 @@ describe("a stored response", () => {
       };
       for (const isReplayed of [false, true]) expect(await sendRequest()).toMatchObject({ status, text, isReplayed });
     }
-    expect(calls).toBe(2);
+    expect(callCount).toBe(2);
   });
 
   test.each([400, 409, 413, 422])("can have the status %p", async (status) => {
     handle = () => new Response("no", { status });
     expect(await sendRequest()).toMatchObject({ status, isReplayed: false });
     expect(await sendRequest()).toMatchObject({ status, text: "no", isReplayed: true });
-    expect(calls).toBe(1);
+    expect(callCount).toBe(1);
   });
 
   test.each([401, 403, 404, 408, 425, 429, 500, 502, 503])(
-    "can't have the status %p, after which a repeated request runs again",
+    "can't have the status %p, so a repeated request runs again",
     async (status) => {
       handle = () => new Response("later", { status });
       await sendRequest();
       handle = () => "done";
       expect(await sendRequest()).toMatchObject({ status: 200, text: "done", isReplayed: false });
-      expect(calls).toBe(2);
+      expect(callCount).toBe(2);
     },
   );
 
@@ -156,14 +160,14 @@ describe("a stored response", () => {
     handle = () => {
       throw new Problem("conflict", "Taken.");
     };
-    const first = await sendRequest();
-    expect(first.status).toBe(409);
+    const firstResponse = await sendRequest();
+    expect(firstResponse.status).toBe(409);
     handle = () => "done";
-    expect(await sendRequest()).toMatchObject({ status: 409, text: first.text, isReplayed: true });
+    expect(await sendRequest()).toMatchObject({ status: 409, text: firstResponse.text, isReplayed: true });
   });
 });
 
-describe("a response that isn't the operation's result", () => {
+describe("a temporary error", () => {
   const temporaryResponses: [number, () => Problem | Response][] = [
     [401, () => new Problem("unauthorized", "Not yet.")],
     [403, () => new Problem("forbidden", "Not yet.")],
@@ -181,25 +185,25 @@ describe("a response that isn't the operation's result", () => {
   ];
 
   test.each(temporaryResponses)(
-    "isn't stored (%i): the same request runs again, and its result is stored",
-    async (status, create) => {
+    "isn't stored if its status is %i, so the same request can run again and have its result stored",
+    async (status, createResult) => {
       handle = () => {
-        const response = create();
-        if (response instanceof Response) return response;
-        throw response;
+        const result = createResult();
+        if (result instanceof Response) return result;
+        throw result;
       };
       for (const _ of [1, 2]) expect(await sendRequest()).toMatchObject({ status, isReplayed: false });
-      expect(calls).toBe(2);
+      expect(callCount).toBe(2);
       handle = (set) => {
         set.status = 201;
-        return { id: calls };
+        return { id: callCount };
       };
       expect(await sendRequest()).toMatchObject({ status: 201, text: '{"id":3}', isReplayed: false });
       expect(await sendRequest()).toMatchObject({ status: 201, text: '{"id":3}', isReplayed: true });
     },
   );
 
-  test("lets all waiting requests run", async () => {
+  test("allows all waiting requests to run", async () => {
     handle = async () => {
       await Bun.sleep(100);
       throw new Problem("rate_limited", "Later.");
@@ -208,19 +212,19 @@ describe("a response that isn't the operation's result", () => {
     expect(responses.map(({ status, isReplayed }) => ({ status, isReplayed }))).toEqual(
       Array.from({ length: 3 }, () => ({ status: 429, isReplayed: false })),
     );
-    expect(calls).toBe(3);
+    expect(callCount).toBe(3);
   });
 
-  test("differs from other errors, which are stored", async () => {
+  test("is distinguished from a permanent error, which is stored", async () => {
     for (const code of ["conflict", "precondition_failed", "unknown_model", "malformed"] as const) {
       key = createId();
       handle = () => {
-        throw new Problem(code, "It is so.");
+        throw new Problem(code, "It stays so.");
       };
       expect((await sendRequest()).isReplayed).toBe(false);
       expect((await sendRequest()).isReplayed).toBe(true);
     }
-    expect(calls).toBe(4);
+    expect(callCount).toBe(4);
   });
 });
 
@@ -236,41 +240,41 @@ describe("a response that can't be stored", () => {
     key = createId();
     handle = () => "a".repeat(STORED_RESPONSE_BYTES_MAX + 1);
     expect((await sendRequest()).text).toHaveLength(STORED_RESPONSE_BYTES_MAX + 1);
-    const second = await sendRequest();
-    expect(second.status).toBe(409);
-    expect(JSON.parse(second.text)).toMatchObject({ code: "idempotency_answer_not_kept" });
-    expect(calls).toBe(2);
+    const secondResponse = await sendRequest();
+    expect(secondResponse.status).toBe(409);
+    expect(JSON.parse(secondResponse.text)).toMatchObject({ code: "idempotency_answer_not_kept" });
+    expect(callCount).toBe(2);
   });
 
   test("because it is a stream is sent unchanged, and causes 409 when the request is repeated", async () => {
     handle = () => new Response("data: 1\n\n", { headers: { "content-type": "text/event-stream; charset=utf-8" } });
     expect(await sendRequest()).toMatchObject({ status: 200, text: "data: 1\n\n", isReplayed: false });
     expect((await sendRequest()).status).toBe(409);
-    expect(calls).toBe(1);
+    expect(callCount).toBe(1);
   });
 
-  test("because it was encrypted with another secret causes 409 when the request is repeated", async () => {
+  test("because it was encrypted with a different secret causes 409 when the request is repeated", async () => {
     handle = () => "done";
     await sendRequest();
-    const updated = await database`update idempotency_keys set answer = '\\x00'::bytea || substr(answer, 2)`;
-    expect(updated.count).toBeGreaterThan(0);
+    const updateResult = await database`update idempotency_keys set answer = '\\x00'::bytea || substr(answer, 2)`;
+    expect(updateResult.count).toBeGreaterThan(0);
     const { status, text } = await sendRequest();
     expect([status, JSON.parse(text).code]).toEqual([409, "idempotency_answer_not_kept"]);
-    expect(calls).toBe(1);
+    expect(callCount).toBe(1);
   });
 
   test("because the database is unavailable is still returned to the client", async () => {
     handle = () => "done";
-    keep = async () => {
+    storeResponse = async () => {
       throw Object.assign(new Error("gone"), { code: "CONNECTION_CLOSED" });
     };
     expect(await sendRequest()).toMatchObject({ status: 200, text: "done" });
-    // The run can't be recorded as finished, so the run counts as running until its lease expires.
+    // The run can't be recorded as finished, so it counts as running until its lease expires.
     expect((await sendRequest()).status).toBe(409);
     handle = () => new Response("", { status: 503 });
     key = createId();
-    release = keep as unknown as Store["release"];
+    release = storeResponse as unknown as Store["release"];
     expect((await sendRequest()).status).toBe(503);
-    expect(calls).toBe(2);
+    expect(callCount).toBe(2);
   });
 });

@@ -32,7 +32,7 @@ afterAll(async () => {
   await database.database.end();
 });
 
-const create = <T = Created>(
+const postWithKey = <T = Created>(
   user: RestClient,
   json: object,
   sentKey = key,
@@ -43,112 +43,117 @@ const findByTitle = async (user: RestClient, title: string) =>
   (await user.listAll<Created>("/conversations", 200)).rows.filter((conversation) => conversation.title === title);
 const countKeys = async () => (await parley.database`select 1 from idempotency_keys`).length;
 
-/** Blocks creating conversations until the returned function is called. */
+/** Blocks the creation of conversations until the returned function is called. */
 async function blockCreation(): Promise<() => Promise<void>> {
   const { promise: released, resolve: release } = Promise.withResolvers<void>();
-  const { promise: locked, resolve: onLocked } = Promise.withResolvers<void>();
-  const blocking = parley.database.begin(async (sql) => {
+  const { promise: locked, resolve: confirmLocked } = Promise.withResolvers<void>();
+  const blockingTransaction = parley.database.begin(async (sql) => {
     await sql`lock table conversations in exclusive mode`;
-    onLocked();
+    confirmLocked();
     await released;
   });
   await locked;
   return async () => {
     release();
-    await blocking;
+    await blockingTransaction;
   };
 }
 
 async function waitForLock(): Promise<void> {
   for (let attempts = 0; (await countLockWaits(parley)) === 0; attempts += 1) {
-    if (attempts > 300) throw new Error("No session waits for the lock.");
+    if (attempts > 300) throw new Error("No session is waiting for the lock.");
     await Bun.sleep(10);
   }
 }
 
-describe("a request repeated with its key", () => {
+describe("a request repeated with the same key", () => {
   test("returns the first response, and doesn't run again", async () => {
-    const first = await create(anna, { title: key });
-    expect(first.status).toBe(201);
-    expect(isReplayed(first)).toBe(false);
-    const second = await create(anna, { title: key });
-    expect(second.status).toBe(201);
-    expect(isReplayed(second)).toBe(true);
-    expect(second.body).toEqual(first.body);
+    const firstResponse = await postWithKey(anna, { title: key });
+    expect(firstResponse.status).toBe(201);
+    expect(isReplayed(firstResponse)).toBe(false);
+    const secondResponse = await postWithKey(anna, { title: key });
+    expect(secondResponse.status).toBe(201);
+    expect(isReplayed(secondResponse)).toBe(true);
+    expect(secondResponse.body).toEqual(firstResponse.body);
     for (const name of ["location", "content-type", "x-content-type-options"])
-      expect([name, second.headers.get(name)]).toEqual([name, first.headers.get(name) ?? "missing"]);
-    expect(second.headers.get("x-request-id")).not.toBe(first.headers.get("x-request-id"));
+      expect([name, secondResponse.headers.get(name)]).toEqual([name, firstResponse.headers.get(name) ?? "missing"]);
+    expect(secondResponse.headers.get("x-request-id")).not.toBe(firstResponse.headers.get("x-request-id"));
     expect(await findByTitle(anna, key)).toHaveLength(1);
   });
 
   test("is recognized with or without quotes, with reordered fields, and on another instance", async () => {
-    const first = await create(anna, { title: key, kind: "group" });
+    const firstResponse = await postWithKey(anna, { title: key, kind: "group" });
     const annaOnOther = createRestClient(otherApp, anna.account);
-    for (const second of [
-      await create(anna, { title: key, kind: "group" }, `"${key}"`),
-      await create(anna, { kind: "group", title: key }),
-      await create(annaOnOther, { title: key, kind: "group" }),
+    for (const secondResponse of [
+      await postWithKey(anna, { title: key, kind: "group" }, `"${key}"`),
+      await postWithKey(anna, { kind: "group", title: key }),
+      await postWithKey(annaOnOther, { title: key, kind: "group" }),
     ]) {
-      expect(isReplayed(second)).toBe(true);
-      expect(second.body).toEqual(first.body);
+      expect(isReplayed(secondResponse)).toBe(true);
+      expect(secondResponse.body).toEqual(firstResponse.body);
     }
   });
 
-  test("is recognized in another of the user's sessions", async () => {
-    const first = await create(anna, { title: key });
+  test("is recognized in a different session of the same user", async () => {
+    const firstResponse = await postWithKey(anna, { title: key });
     const { email } = anna.account.user;
     const login = await parley.fetch("/api/v1/auth/login", { json: { email, password: "correct horse battery" } });
     const annaInNewSession = createRestClient(parley, {
       ...anna.account,
       ...((await login.json()) as { access_token: string }),
     });
-    expect((await create(annaInNewSession, { title: key })).body).toEqual(first.body);
+    expect((await postWithKey(annaInNewSession, { title: key })).body).toEqual(firstResponse.body);
   });
 
   test("returns the first response even if it was an error", async () => {
-    const { id } = (await create<{ id: string }>(anna, {}, createId())).body;
+    const { id } = (await postWithKey<{ id: string }>(anna, {}, createId())).body;
     const path = `/conversations/${id}/members`;
     const stepDown = { user_id: anna.id, role: "member" };
-    const first = await create<ProblemBody>(anna, stepDown, key, path);
-    expect([first.status, first.body.code]).toEqual([409, "conflict"]);
-    const second = await create<ProblemBody>(anna, stepDown, key, path);
-    expect(second.body).toEqual(first.body);
-    expect([second.status, isReplayed(second)]).toEqual([409, true]);
-    expect(second.headers.get("content-type")).toBe("application/problem+json");
+    const firstResponse = await postWithKey<ProblemBody>(anna, stepDown, key, path);
+    expect([firstResponse.status, firstResponse.body.code]).toEqual([409, "conflict"]);
+    const secondResponse = await postWithKey<ProblemBody>(anna, stepDown, key, path);
+    expect(secondResponse.body).toEqual(firstResponse.body);
+    expect([secondResponse.status, isReplayed(secondResponse)]).toEqual([409, true]);
+    expect(secondResponse.headers.get("content-type")).toBe("application/problem+json");
   });
 });
 
-describe("a key belongs to one request:", () => {
-  test("a request with another body or query is rejected", async () => {
-    await create(anna, { title: key });
-    const before = await countKeys();
+describe("a key", () => {
+  test("can't be used again with a different body or query", async () => {
+    await postWithKey(anna, { title: key });
+    const keysBefore = await countKeys();
     for (const [json, path] of [
       [{ title: `${key}!` }, "/conversations"],
       [{ title: key }, "/conversations?x=1"],
       [{}, "/conversations"],
     ] as const) {
-      const { status, body } = await create<ProblemBody>(anna, json, key, path);
+      const { status, body } = await postWithKey<ProblemBody>(anna, json, key, path);
       expect([status, body.code]).toEqual([422, "idempotency_key_reused"]);
     }
     expect(await findByTitle(anna, `${key}!`)).toEqual([]);
-    expect(await countKeys()).toBe(before);
+    expect(await countKeys()).toBe(keysBefore);
   });
 
-  test("a request from another user with the same key and body is separate", async () => {
-    const annaConversation = await create(anna, { title: key });
-    const benConversation = await create(ben, { title: key });
-    expect([benConversation.status, isReplayed(benConversation)]).toEqual([201, false]);
-    expect(benConversation.body.id).not.toBe(annaConversation.body.id);
-    expect((await create<ProblemBody>(ben, { title: "other" })).body.code).toBe("idempotency_key_reused");
-    expect((await ben.get(`/conversations/${annaConversation.body.id}`)).status).toBe(404);
+  test("can be used by another user, even with the same body", async () => {
+    const annaResponse = await postWithKey(anna, { title: key });
+    const benResponse = await postWithKey(ben, { title: key });
+    expect([benResponse.status, isReplayed(benResponse)]).toEqual([201, false]);
+    expect(benResponse.body.id).not.toBe(annaResponse.body.id);
+    expect((await postWithKey<ProblemBody>(ben, { title: "other" })).body.code).toBe("idempotency_key_reused");
+    expect((await ben.get(`/conversations/${annaResponse.body.id}`)).status).toBe(404);
   });
 
-  test("a request to another path is separate", async () => {
-    const { id } = (await create(anna, { title: key })).body;
-    const prompt = await create<{ name: string }>(anna, { name: key, template: "Be brief." }, key, "/prompts");
-    expect([prompt.status, isReplayed(prompt), prompt.body.name]).toEqual([201, false, key]);
-    const member = await create(anna, { user_id: ben.id }, key, `/conversations/${id}/members`);
-    expect([member.status, isReplayed(member)]).toEqual([201, false]);
+  test("can be used again with a different path", async () => {
+    const { id } = (await postWithKey(anna, { title: key })).body;
+    const promptResponse = await postWithKey<{ name: string }>(
+      anna,
+      { name: key, template: "Be brief." },
+      key,
+      "/prompts",
+    );
+    expect([promptResponse.status, isReplayed(promptResponse), promptResponse.body.name]).toEqual([201, false, key]);
+    const memberResponse = await postWithKey(anna, { user_id: ben.id }, key, `/conversations/${id}/members`);
+    expect([memberResponse.status, isReplayed(memberResponse)]).toEqual([201, false]);
   });
 
   test.each([
@@ -157,44 +162,44 @@ describe("a key belongs to one request:", () => {
     ["an empty key", ""],
     ["a key that is too long", "k".repeat(256)],
     ["non-ASCII text", "schl\u00fcssel"],
-  ])("an invalid key returns 400: %s", async (_, header) => {
-    const { status, body } = await create<ProblemBody>(anna, { title: key }, header);
+  ])("is rejected if it is invalid: %s", async (_, header) => {
+    const { status, body } = await postWithKey<ProblemBody>(anna, { title: key }, header);
     expect([status, body.code]).toEqual([400, "malformed"]);
     expect(await findByTitle(anna, key)).toEqual([]);
   });
 });
 
-describe("concurrent requests", () => {
-  test("get 409 while the first one runs, and its response afterwards", async () => {
-    const release = await blockCreation();
-    const first = create(anna, { title: key });
+describe("concurrent requests with the same key", () => {
+  test("receive 409 while the first request runs, and the first response afterwards", async () => {
+    const unblockCreation = await blockCreation();
+    const firstResponse = postWithKey(anna, { title: key });
     await waitForLock();
-    const second = await create<ProblemBody>(anna, { title: key });
-    expect([second.status, second.body.code]).toEqual([409, "idempotency_in_progress"]);
-    expect(second.headers.get("retry-after")).toBe("1");
+    const secondResponse = await postWithKey<ProblemBody>(anna, { title: key });
+    expect([secondResponse.status, secondResponse.body.code]).toEqual([409, "idempotency_in_progress"]);
+    expect(secondResponse.headers.get("retry-after")).toBe("1");
     // The payloads are compared before waiting, because waiting can't resolve a mismatch.
-    expect((await create<ProblemBody>(anna, { title: "other" })).body.code).toBe("idempotency_key_reused");
-    await release();
-    const { status, body } = await first;
+    expect((await postWithKey<ProblemBody>(anna, { title: "other" })).body.code).toBe("idempotency_key_reused");
+    await unblockCreation();
+    const { status, body } = await firstResponse;
     expect(status).toBe(201);
-    expect((await create(anna, { title: key })).body).toEqual(body);
+    expect((await postWithKey(anna, { title: key })).body).toEqual(body);
   });
 
-  test("wait briefly for the first one to finish", async () => {
-    const release = await blockCreation();
-    const first = create(anna, { title: key });
+  test("wait briefly for the first request to finish", async () => {
+    const unblockCreation = await blockCreation();
+    const firstResponse = postWithKey(anna, { title: key });
     await waitForLock();
-    const second = create(createRestClient(otherApp, anna.account), { title: key });
+    const secondResponse = postWithKey(createRestClient(otherApp, anna.account), { title: key });
     await Bun.sleep(200);
-    await release();
-    expect((await second).body).toEqual((await first).body);
-    expect(isReplayed(await second)).toBe(true);
+    await unblockCreation();
+    expect((await secondResponse).body).toEqual((await firstResponse).body);
+    expect(isReplayed(await secondResponse)).toBe(true);
   });
 
-  test("run once even if 16 arrive on two instances", async () => {
+  test("run only once, even if 16 requests arrive on two instances", async () => {
     const annaOnOther = createRestClient(otherApp, anna.account);
     const responses = await Promise.all(
-      Array.from({ length: 16 }, (_, n) => create(n % 2 === 0 ? anna : annaOnOther, { title: key })),
+      Array.from({ length: 16 }, (_, n) => postWithKey(n % 2 === 0 ? anna : annaOnOther, { title: key })),
     );
     expect(responses.map(({ status }) => status)).toEqual(Array(16).fill(201));
     expect(new Set(responses.map(({ body }) => body.id)).size).toBe(1);
@@ -204,34 +209,34 @@ describe("concurrent requests", () => {
 });
 
 describe("a response isn't stored", () => {
-  test("if the body is invalid, so that it can be corrected", async () => {
-    expect((await create(anna, { title: 1 })).status).toBe(422);
-    expect((await create(anna, { title: key })).status).toBe(201);
+  test("if the body is invalid, so that the body can be corrected", async () => {
+    expect((await postWithKey(anna, { title: 1 })).status).toBe(422);
+    expect((await postWithKey(anna, { title: key })).status).toBe(201);
   });
 
   test("if the credentials are invalid", async () => {
-    const before = await countKeys();
+    const keysBefore = await countKeys();
     const headers = { "idempotency-key": key };
     expect((await parley.fetch("/api/v1/conversations", { token: "no", json: {}, headers })).status).toBe(401);
-    expect(await countKeys()).toBe(before);
+    expect(await countKeys()).toBe(keysBefore);
   });
 
   test("after a server error, so that the request can be repeated", async () => {
     await parley.database`alter table prompts rename to renamed_prompts`;
     const prompt = { name: key, template: "Be brief." };
-    const first = await create(anna, prompt, key, "/prompts");
+    const firstResponse = await postWithKey(anna, prompt, key, "/prompts");
     await parley.database`alter table renamed_prompts rename to prompts`;
-    expect(first.status).toBe(500);
-    const second = await create(anna, prompt, key, "/prompts");
-    expect([second.status, isReplayed(second)]).toEqual([201, false]);
+    expect(firstResponse.status).toBe(500);
+    const secondResponse = await postWithKey(anna, prompt, key, "/prompts");
+    expect([secondResponse.status, isReplayed(secondResponse)]).toEqual([201, false]);
   });
 
   test("if the database is unavailable", async () => {
     const separateApp = await startApp();
     const carl = createRestClient(separateApp, await separateApp.register());
-    expect((await create(carl, { title: key })).status).toBe(201);
+    expect((await postWithKey(carl, { title: key })).status).toBe(201);
     await separateApp.database.end();
-    const { status, body } = await create<ProblemBody>(carl, { title: "other" }, createId());
+    const { status, body } = await postWithKey<ProblemBody>(carl, { title: "other" }, createId());
     expect([status, body.code]).toEqual([503, "unavailable"]);
     await separateApp.stop();
   });
@@ -239,14 +244,14 @@ describe("a response isn't stored", () => {
 
 describe("no key is stored", () => {
   test("for a request without a key", async () => {
-    const before = await countKeys();
+    const keysBefore = await countKeys();
     expect((await anna.request("POST", "/conversations", {})).status).toBe(201);
-    expect(await countKeys()).toBe(before);
+    expect(await countKeys()).toBe(keysBefore);
   });
 
   test("for a request that creates nothing or has a method other than POST", async () => {
-    const before = await countKeys();
-    const tickets = await Promise.all([1, 2].map(() => create<{ ticket: string }>(anna, {}, key, "/auth/ticket")));
+    const keysBefore = await countKeys();
+    const tickets = await Promise.all([1, 2].map(() => postWithKey<{ ticket: string }>(anna, {}, key, "/auth/ticket")));
     expect(new Set(tickets.map(({ body }) => body.ticket)).size).toBe(2);
     const { id } = (await anna.request<Created>("POST", "/conversations", {})).body;
     for (const title of ["one", "two"]) {
@@ -254,39 +259,39 @@ describe("no key is stored", () => {
       const changeResponse = await anna.request<Created>("PATCH", `/conversations/${id}`, { title }, headers);
       expect([changeResponse.status, changeResponse.body.title]).toEqual([200, title]);
     }
-    expect(await countKeys()).toBe(before);
+    expect(await countKeys()).toBe(keysBefore);
   });
 });
 
 describe("an API key", () => {
   test("is returned again if the request is repeated, and isn't stored in plain text", async () => {
     const json = { name: key, scopes: ["conversations:write"] };
-    const first = await create<{ id: string; key: string }>(anna, json, key, "/api-keys");
-    expect(first.status).toBe(201);
-    expect(first.body.key).toMatch(/^pk_/);
-    const second = await create<{ id: string; key: string }>(anna, json, key, "/api-keys");
-    expect(second.body).toEqual(first.body);
-    expect(second.headers.get("cache-control")).toBe("no-store");
+    const firstResponse = await postWithKey<{ id: string; key: string }>(anna, json, key, "/api-keys");
+    expect(firstResponse.status).toBe(201);
+    expect(firstResponse.body.key).toMatch(/^pk_/);
+    const secondResponse = await postWithKey<{ id: string; key: string }>(anna, json, key, "/api-keys");
+    expect(secondResponse.body).toEqual(firstResponse.body);
+    expect(secondResponse.headers.get("cache-control")).toBe("no-store");
     const rows = await parley.database<{ row: string }[]>`
       select encode(convert_to(k::text, 'UTF8'), 'hex') || encode(answer, 'hex') as row from idempotency_keys k`;
     expect(rows.length).toBeGreaterThan(0);
-    for (const secret of [first.body.key, first.body.id, key])
+    for (const secret of [firstResponse.body.key, firstResponse.body.id, key])
       for (const { row } of rows) expect(row.includes(Buffer.from(secret).toString("hex"))).toBe(false);
   });
 
   test("has its own idempotency keys, separate from those of its owner and of other API keys", async () => {
-    const annaConversation = await create(anna, { title: key });
-    const conversationIds = new Set([annaConversation.body.id]);
+    const annaResponse = await postWithKey(anna, { title: key });
+    const conversationIds = new Set([annaResponse.body.id]);
     for (const name of ["one", "two"]) {
-      const created = await anna.request<{ key: string }>("POST", "/api-keys", {
+      const creationResponse = await anna.request<{ key: string }>("POST", "/api-keys", {
         name,
         scopes: ["conversations:write"],
       });
-      const machine = createRestClient(parley, { ...anna.account, access_token: created.body.key });
-      const first = await create(machine, { title: key });
-      expect([first.status, isReplayed(first)]).toEqual([201, false]);
-      expect((await create(machine, { title: key })).body).toEqual(first.body);
-      conversationIds.add(first.body.id);
+      const apiKeyClient = createRestClient(parley, { ...anna.account, access_token: creationResponse.body.key });
+      const firstResponse = await postWithKey(apiKeyClient, { title: key });
+      expect([firstResponse.status, isReplayed(firstResponse)]).toEqual([201, false]);
+      expect((await postWithKey(apiKeyClient, { title: key })).body).toEqual(firstResponse.body);
+      conversationIds.add(firstResponse.body.id);
     }
     expect(conversationIds.size).toBe(3);
   });
@@ -295,7 +300,7 @@ describe("an API key", () => {
 test("the keys of a deleted user are deleted", async () => {
   const account = await parley.register();
   const carl = createRestClient(parley, account);
-  await create(carl, { title: key });
+  await postWithKey(carl, { title: key });
   const listKeyRows = () => parley.database`select 1 from idempotency_keys where user_id = ${account.user.id}`;
   expect(await listKeyRows()).toHaveLength(1);
   expect((await carl.request("DELETE", "/me", { current_password: "correct horse battery" })).status).toBe(204);

@@ -4,15 +4,16 @@ import type { ProblemBody } from "../../src/http/problem-response.ts";
 import { startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createRestClient, type RestClient } from "../support/rest.ts";
+import { waitUntil } from "../support/wait-until.ts";
 
 type SendResponse = { message: { seq: number; content: string } };
 
-/** Number of characters in a large message. Each character has three bytes. */
+/** The number of characters in a large message. Each character has three bytes. */
 const LARGE_CHARS = 200_000;
 const REQUEST_COUNT = 40;
-/** Number of 1 MB bodies that exceeds a user's limit. */
+/** The number of 1 MB bodies with which a user exceeds the limit for waiting bodies. */
 const TOO_MANY_BODIES = 17;
-const ALL_BYTES_MAX = 128 * 1024 * 1024;
+const TOTAL_BYTES_MAX = 128 * 1024 * 1024;
 
 let provider: MockProvider;
 let parley: TestApp;
@@ -38,12 +39,16 @@ afterAll(async () => {
 
 const createConversation = async (user: RestClient): Promise<string> =>
   (await user.request<{ id: string }>("POST", "/conversations", { reply_mode: "never" })).body.id;
-const createLarge = (chars = LARGE_CHARS) => ({ content: "語".repeat(chars) });
-const send = (user: RestClient, conversation: string, json: object) =>
+const createLargeMessage = (chars = LARGE_CHARS) => ({ content: "語".repeat(chars) });
+const sendMessage = (user: RestClient, conversation: string, json: object) =>
   user.request<SendResponse & ProblemBody>("POST", `/conversations/${conversation}/messages`, json);
 
-/** Posts a raw body as Anna. */
-const post = (path: string, body: string, options: { method?: string; type?: string; signal?: AbortSignal } = {}) =>
+/** Sends a raw body as Anna. */
+const sendRawBody = (
+  path: string,
+  body: string,
+  options: { method?: string; type?: string; signal?: AbortSignal } = {},
+) =>
   fetch(`${parley.url}${path}`, {
     method: options.method ?? "POST",
     headers: {
@@ -61,10 +66,10 @@ const finishesWithin = (work: Promise<unknown>, ms: number) =>
 /** Blocks writes to these conversations until the returned function is called. */
 async function lockConversations(...conversations: string[]): Promise<() => Promise<void>> {
   const { promise: released, resolve: release } = Promise.withResolvers<void>();
-  const { promise: locked, resolve: onLocked } = Promise.withResolvers<void>();
+  const { promise: locked, resolve: confirmLocked } = Promise.withResolvers<void>();
   const locking = parley.database.begin(async (sql) => {
     await sql`select 1 from conversations where id = any(${conversations}) for update`;
-    onLocked();
+    confirmLocked();
     await released;
   });
   await locked;
@@ -75,7 +80,7 @@ async function lockConversations(...conversations: string[]): Promise<() => Prom
 }
 
 /** Starts a request whose body never arrives completely. */
-function startRequest(user: RestClient, bytes: number) {
+function startIncompleteRequest(user: RestClient, bytes: number) {
   const { hostname, port } = new URL(parley.url);
   const socket = connect(Number(port), hostname);
   let text = "";
@@ -96,7 +101,7 @@ function startRequest(user: RestClient, bytes: number) {
   socket.write(`${head.join("\r\n")}\r\n\r\n{`);
   return {
     /** Returns 0 if there is no response yet. */
-    readStatus: () => Number(/^HTTP\/1\.1 (\d{3})/.exec(text)?.[1] ?? 0),
+    getStatus: () => Number(/^HTTP\/1\.1 (\d{3})/.exec(text)?.[1] ?? 0),
     close: () => {
       socket.destroy();
       return closed;
@@ -104,15 +109,10 @@ function startRequest(user: RestClient, bytes: number) {
   };
 }
 
-async function waitUntil(isTrue: () => boolean): Promise<void> {
-  for (const deadlineMs = performance.now() + 15_000; !isTrue() && performance.now() < deadlineMs; )
-    await Bun.sleep(20);
-}
-
 test("concurrent large and small messages are all stored, without gaps in the sequence numbers", async () => {
   const conversation = await createConversation(anna);
-  const bodies = Array.from({ length: 12 }, (_, n) => (n % 3 === 0 ? createLarge() : { content: `small ${n}` }));
-  const responses = await Promise.all(bodies.map((body) => send(anna, conversation, body)));
+  const bodies = Array.from({ length: 12 }, (_, n) => (n % 3 === 0 ? createLargeMessage() : { content: `small ${n}` }));
+  const responses = await Promise.all(bodies.map((body) => sendMessage(anna, conversation, body)));
   expect(responses.map(({ status }) => status)).toEqual(bodies.map(() => 201));
   expect(responses.map(({ body }) => body.message.content)).toEqual(bodies.map(({ content }) => content));
   expect(responses.map(({ body }) => body.message.seq).sort((a, b) => a - b)).toEqual(bodies.map((_, n) => n + 1));
@@ -122,14 +122,14 @@ test("a user's large requests run one at a time, without delaying small requests
   const [conversation, benConversation] = [await createConversation(anna), await createConversation(ben)];
   const otherConversation = await createConversation(anna);
   const unlock = await lockConversations(conversation);
-  const first = send(anna, conversation, createLarge());
-  expect(await finishesWithin(first, 200)).toBe(false);
-  const second = send(anna, otherConversation, createLarge());
-  expect((await send(ben, benConversation, createLarge())).status).toBe(201);
-  expect((await send(anna, otherConversation, { content: "small" })).status).toBe(201);
-  expect(await finishesWithin(second, 200)).toBe(false);
+  const firstRequest = sendMessage(anna, conversation, createLargeMessage());
+  expect(await finishesWithin(firstRequest, 200)).toBe(false);
+  const secondRequest = sendMessage(anna, otherConversation, createLargeMessage());
+  expect((await sendMessage(ben, benConversation, createLargeMessage())).status).toBe(201);
+  expect((await sendMessage(anna, otherConversation, { content: "small" })).status).toBe(201);
+  expect(await finishesWithin(secondRequest, 200)).toBe(false);
   await unlock();
-  expect((await Promise.all([first, second])).map(({ status }) => status)).toEqual([201, 201]);
+  expect((await Promise.all([firstRequest, secondRequest])).map(({ status }) => status)).toEqual([201, 201]);
 });
 
 test("large messages that wait for a lock don't delay other users", async () => {
@@ -139,38 +139,38 @@ test("large messages that wait for a lock don't delay other users", async () => 
   const conversations = await Promise.all(users.map(createConversation));
   const benConversation = await createConversation(ben);
   const unlock = await lockConversations(...conversations);
-  const waitingRequests = users.map((user, n) => send(user, conversations[n] as string, createLarge()));
+  const waitingRequests = users.map((user, n) => sendMessage(user, conversations[n] as string, createLargeMessage()));
   expect(await finishesWithin(Promise.any(waitingRequests), 500)).toBe(false);
-  // The limit is shorter than the timeout of the waiting requests.
-  expect(await finishesWithin(send(ben, benConversation, createLarge()), 8_000)).toBe(true);
+  // 8 seconds is shorter than the waiting requests' timeout.
+  expect(await finishesWithin(sendMessage(ben, benConversation, createLargeMessage()), 8_000)).toBe(true);
   await unlock();
   expect((await Promise.all(waitingRequests)).map(({ status }) => status)).toEqual(users.map(() => 201));
 });
 
-test("a large request can start after the previous one has failed or was aborted", async () => {
+test("a large request can start after the previous one has failed or been aborted", async () => {
   const conversation = await createConversation(anna);
   const path = `/api/v1/conversations/${conversation}/messages`;
   for (let attempt = 0; attempt < 3; attempt += 1) {
-    expect((await send(anna, conversation, createLarge(LARGE_CHARS + 1))).status).toBe(422);
-    expect((await send(anna, await createConversation(ben), createLarge())).status).toBe(404);
-    expect((await post(path, `{"content":"${"x".repeat(100_000)}`)).status).toBe(400);
-    expect((await post(path, "x".repeat(100_000), { type: "text/plain" })).status).toBe(415);
+    expect((await sendMessage(anna, conversation, createLargeMessage(LARGE_CHARS + 1))).status).toBe(422);
+    expect((await sendMessage(anna, await createConversation(ben), createLargeMessage())).status).toBe(404);
+    expect((await sendRawBody(path, `{"content":"${"x".repeat(100_000)}`)).status).toBe(400);
+    expect((await sendRawBody(path, "x".repeat(100_000), { type: "text/plain" })).status).toBe(415);
     const controller = new AbortController();
-    const aborted = post(path, JSON.stringify(createLarge()), controller).catch(() => "aborted");
+    const abortedRequest = sendRawBody(path, JSON.stringify(createLargeMessage()), controller).catch(() => "aborted");
     await Bun.sleep(attempt * 5);
     controller.abort();
-    await aborted;
+    await abortedRequest;
   }
-  expect((await send(anna, conversation, createLarge())).status).toBe(201);
+  expect((await sendMessage(anna, conversation, createLargeMessage())).status).toBe(201);
 });
 
 test("an answer in progress doesn't block large requests", async () => {
   const controller = new AbortController();
   const content = "x".repeat(100_000);
   const completionBody = JSON.stringify({ model: "compatible/stall", messages: [{ role: "user", content }] });
-  const completion = post("/v1/chat/completions", completionBody, controller).catch(() => "aborted");
+  const completion = sendRawBody("/v1/chat/completions", completionBody, controller).catch(() => "aborted");
   expect(await finishesWithin(completion, 300)).toBe(false);
-  expect((await send(anna, await createConversation(anna), createLarge())).status).toBe(201);
+  expect((await sendMessage(anna, await createConversation(anna), createLargeMessage())).status).toBe(201);
   controller.abort();
   await completion;
 });
@@ -178,21 +178,21 @@ test("an answer in progress doesn't block large requests", async () => {
 test("requests from a user with too many waiting bytes are rejected, but not other users' requests", async () => {
   const conversation = await createConversation(anna);
   const unlock = await lockConversations(conversation);
-  const first = send(anna, conversation, createLarge());
+  const firstRequest = sendMessage(anna, conversation, createLargeMessage());
   await Bun.sleep(200);
   const tooLongMessage = { content: "x".repeat(1_000_000) };
-  const waitingRequests = Array.from({ length: REQUEST_COUNT }, () => send(anna, conversation, tooLongMessage));
-  const rejected = await Promise.any(
+  const waitingRequests = Array.from({ length: REQUEST_COUNT }, () => sendMessage(anna, conversation, tooLongMessage));
+  const rejectedResponse = await Promise.any(
     waitingRequests.map(async (response) => {
       const { status, body, headers } = await response;
       return { status, code: body.code, retryAfter: headers.get("retry-after") };
     }),
   );
-  expect(rejected).toEqual({ status: 429, code: "rate_limited", retryAfter: "1" });
-  const benResponse = await send(ben, await createConversation(ben), createLarge());
+  expect(rejectedResponse).toEqual({ status: 429, code: "rate_limited", retryAfter: "1" });
+  const benResponse = await sendMessage(ben, await createConversation(ben), createLargeMessage());
   expect(benResponse.status).toBe(201);
   await unlock();
-  expect((await first).status).toBe(201);
+  expect((await firstRequest).status).toBe(201);
   const statuses = (await Promise.all(waitingRequests)).map(({ status }) => status);
   // The other requests ran, and failed because their content is too long.
   expect(new Set(statuses)).toEqual(new Set([422, 429]));
@@ -205,34 +205,36 @@ test("all users' bodies share a limit, but a user without waiting requests is ex
   );
   const benConversation = await createConversation(ben);
   const requests = users.flatMap((user) =>
-    Array.from({ length: TOO_MANY_BODIES - 1 }, () => startRequest(user, 1_000_000)),
+    Array.from({ length: TOO_MANY_BODIES - 1 }, () => startIncompleteRequest(user, 1_000_000)),
   );
-  const countStatus = (status: number) => requests.filter(({ readStatus }) => readStatus() === status).length;
+  const countStatus = (status: number) => requests.filter(({ getStatus }) => getStatus() === status).length;
   await waitUntil(() => countStatus(503) > 0);
   await Bun.sleep(1_000);
   expect(countStatus(503)).toBeGreaterThan(0);
   expect(countStatus(503) + countStatus(0)).toBe(requests.length);
-  expect(countStatus(0) * 1_000_000).toBeLessThan(ALL_BYTES_MAX);
-  expect((await send(ben, benConversation, createLarge())).status).toBe(201);
+  expect(countStatus(0) * 1_000_000).toBeLessThan(TOTAL_BYTES_MAX);
+  expect((await sendMessage(ben, benConversation, createLargeMessage())).status).toBe(201);
 
   await Promise.all(requests.map(({ close }) => close()));
   const laterResponses = await Promise.all(
-    users.map(async (user) => send(user, await createConversation(user), createLarge())),
+    users.map(async (user) => sendMessage(user, await createConversation(user), createLargeMessage())),
   );
   expect(laterResponses.map(({ status }) => status)).toEqual(users.map(() => 201));
 });
 
 test("a route that doesn't need large bodies rejects them", async () => {
   const { account } = anna;
-  const password = JSON.stringify({ current_password: TEST_PASSWORD, new_password: TEST_PASSWORD });
-  expect((await post("/api/v1/me/password", password + " ".repeat(70_000))).status).toBe(413);
-  expect((await post("/api/v1/auth/login", `{"email":"${account.user.email}"${" ".repeat(70_000)}}`)).status).toBe(413);
+  const passwordBody = JSON.stringify({ current_password: TEST_PASSWORD, new_password: TEST_PASSWORD });
+  expect((await sendRawBody("/api/v1/me/password", passwordBody + " ".repeat(70_000))).status).toBe(413);
+  expect(
+    (await sendRawBody("/api/v1/auth/login", `{"email":"${account.user.email}"${" ".repeat(70_000)}}`)).status,
+  ).toBe(413);
 });
 
 test("a body that matches its schema is accepted even if its JSON is long", async () => {
-  const escaped = `{"a":"${"\\u0061".repeat(16_000)}"}`;
-  expect((await post("/api/v1/me/preferences", escaped, { method: "PUT" })).status).toBe(200);
-  expect((await post("/api/v1/conversations", `{"metadata":${escaped}}`)).status).toBe(201);
+  const escapedBody = `{"a":"${"\\u0061".repeat(16_000)}"}`;
+  expect((await sendRawBody("/api/v1/me/preferences", escapedBody, { method: "PUT" })).status).toBe(200);
+  expect((await sendRawBody("/api/v1/conversations", `{"metadata":${escapedBody}}`)).status).toBe(201);
   const { status } = await anna.request("POST", "/prompts", { name: "Long", template: "語".repeat(32_000) });
   expect(status).toBe(201);
 });

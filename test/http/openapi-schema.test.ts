@@ -22,7 +22,7 @@ const scenarios: [string, TSchema, unknown][] = [
   ["a number in a query", QueryInteger({ minimum: 1, maximum: 9 }), { type: "integer", minimum: 1, maximum: 9 }],
   ["a union of numbers", Type.Union([Type.Literal(1), Type.Literal(-1)]), { type: "number", enum: [1, -1] }],
   [
-    "additional annotations",
+    "a number with additional annotations",
     QueryInteger({ minimum: 1, documented: { maximum: 9, default: 5 } }),
     { type: "integer", minimum: 1, maximum: 9, default: 5 },
   ],
@@ -39,7 +39,7 @@ const scenarios: [string, TSchema, unknown][] = [
     },
   ],
   [
-    "a property called const",
+    "an object with a property named const",
     Type.Object({ const: Type.String() }),
     {
       type: "object",
@@ -47,14 +47,14 @@ const scenarios: [string, TSchema, unknown][] = [
       properties: { const: { type: "string" } },
     },
   ],
-  ["examples", Type.String({ examples: ["a", "b"] }), { type: "string", example: "a" }],
+  ["a string with examples", Type.String({ examples: ["a", "b"] }), { type: "string", example: "a" }],
 ];
 
 test.each(scenarios)("%s is converted", (_name, schema, expected) => {
   expect(mapSchema(schema)).toEqual(expected as never);
 });
 
-test("a named schema is emitted once and referenced", () => {
+test("a named schema is listed once, and referenced wherever it is used", () => {
   const components = new Components();
   const Part = Named("Part", Type.Object({ n: Type.Integer() }));
   const Whole = Named("Whole", Type.Object({ parts: Type.Array(Part), last: Nullable(Part, { description: "d" }) }));

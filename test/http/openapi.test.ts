@@ -80,8 +80,10 @@ test("the API's routes and the public routes outside it are documented", () => {
 });
 
 test("the operation for chat completions documents model failures", () => {
-  const completion = operations.find(({ name }) => name === "post /v1/chat/completions");
-  expect(Object.keys(completion?.operation.responses ?? {})).toEqual(expect.arrayContaining(["422", "502", "504"]));
+  const completionEntry = operations.find(({ name }) => name === "post /v1/chat/completions");
+  expect(Object.keys(completionEntry?.operation.responses ?? {})).toEqual(
+    expect.arrayContaining(["422", "502", "504"]),
+  );
 });
 
 test("every operation documents its success and error responses", () => {
@@ -94,14 +96,15 @@ test("every operation documents its success and error responses", () => {
     if (path.includes("{")) expect({ name, statuses }).toEqual({ name, statuses: expect.arrayContaining(["404"]) });
     if (operation.requestBody)
       expect({ name, statuses }).toEqual({ name, statuses: expect.arrayContaining(["400", "413", "415"]) });
-    // Below /v1, invalid input causes a 400, and a 422 comes from a provider.
+    // Under /v1, invalid input returns 400, and 422 is a provider's response.
     if (operation.requestBody && !path.startsWith("/v1/"))
       expect({ name, statuses }).toEqual({ name, statuses: expect.arrayContaining(["422"]) });
     for (const response of Object.values(operation.responses)) {
-      const shared = response.$ref?.replace("#/components/responses/", "");
+      const sharedName = response.$ref?.replace("#/components/responses/", "");
       expect({
         name,
-        isDocumented: shared === undefined ? Boolean(response.description) : shared in document.components.responses,
+        isDocumented:
+          sharedName === undefined ? Boolean(response.description) : sharedName in document.components.responses,
       }).toEqual({ name, isDocumented: true });
     }
   }
@@ -113,7 +116,7 @@ const otherContentTypes: Record<string, string[]> = {
   "post /api/v1/imports": ["application/zip", "multipart/form-data"],
 };
 
-test("bodies are JSON, and everything under /api/v1 except the login routes requires authentication", () => {
+test("bodies are JSON, and everything under /api/v1 except login routes and hooks requires authentication", () => {
   for (const { name, operation } of operations)
     if (operation.requestBody)
       expect({ name, types: Object.keys(operation.requestBody.content) }).toEqual({
@@ -132,20 +135,20 @@ test("bodies are JSON, and everything under /api/v1 except the login routes requ
   );
 });
 
-test("every error is a Problem, except that errors below /v1 have OpenAI's format", () => {
+test("every error is a Problem, except that errors under /v1 have OpenAI's format", () => {
   for (const { name, path, operation } of operations)
     for (const [status, { $ref, content }] of Object.entries(operation.responses).filter(
       ([status]) => status >= "400",
     )) {
       // Probes return a line of text if the instance isn't ready.
       if (content?.["text/plain"] && /readyz|healthz/.test(path)) continue;
-      const shared = document.components.responses[$ref?.split("/").at(-1) ?? ""];
-      const [media] = Object.values(shared?.content ?? {});
-      const expected = path.startsWith("/v1/") ? "OpenAiError" : "Problem";
+      const sharedResponse = document.components.responses[$ref?.split("/").at(-1) ?? ""];
+      const [media] = Object.values(sharedResponse?.content ?? {});
+      const schemaName = path.startsWith("/v1/") ? "OpenAiError" : "Problem";
       expect({ name, status, schema: media?.schema.$ref }).toEqual({
         name,
         status,
-        schema: `#/components/schemas/${expected}`,
+        schema: `#/components/schemas/${schemaName}`,
       });
     }
 });
@@ -160,8 +163,8 @@ test("request and response schemas have names", () => {
   );
   const getRef = (path: string, method: string, status: string) =>
     document.paths[path]?.[method]?.responses[status]?.content?.["application/json"]?.schema.$ref;
-  const message = "/api/v1/conversations/{id}/messages/{message_id}";
-  expect(getRef(message, "get", "200")).toBe("#/components/schemas/Message");
+  const messagePath = "/api/v1/conversations/{id}/messages/{message_id}";
+  expect(getRef(messagePath, "get", "200")).toBe("#/components/schemas/Message");
   expect(getRef("/api/v1/conversations", "get", "200")).toBe("#/components/schemas/ConversationPage");
   expect(schemas.SentMessage?.properties?.message).toEqual({ $ref: "#/components/schemas/Message" });
   expect(schemas.SentMessage?.properties?.reply).toEqual({
@@ -178,12 +181,15 @@ test("request and response schemas have names", () => {
 
 test("event streams, 304 responses, headers and limits are documented", () => {
   const findOperation = (path: string, method: string) => document.paths[path]?.[method];
-  const messages = findOperation("/api/v1/conversations/{id}/messages", "post");
-  expect(Object.keys(messages?.responses["200"]?.content ?? {})).toEqual(["text/event-stream"]);
-  expect(messages?.responses["201"]?.headers).toHaveProperty("Location");
-  const events = findOperation("/api/v1/conversations/{id}/events", "get");
-  expect(Object.keys(events?.responses["200"]?.content ?? {})).toEqual(["application/json", "text/event-stream"]);
-  expect(events?.parameters).toContainEqual({ $ref: "#/components/parameters/LastEventId" });
+  const sendOperation = findOperation("/api/v1/conversations/{id}/messages", "post");
+  expect(Object.keys(sendOperation?.responses["200"]?.content ?? {})).toEqual(["text/event-stream"]);
+  expect(sendOperation?.responses["201"]?.headers).toHaveProperty("Location");
+  const eventsOperation = findOperation("/api/v1/conversations/{id}/events", "get");
+  expect(Object.keys(eventsOperation?.responses["200"]?.content ?? {})).toEqual([
+    "application/json",
+    "text/event-stream",
+  ]);
+  expect(eventsOperation?.parameters).toContainEqual({ $ref: "#/components/parameters/LastEventId" });
   expect(Object.keys(findOperation("/v1/chat/completions", "post")?.responses["200"]?.content ?? {})).toContain(
     "text/event-stream",
   );
@@ -217,38 +223,38 @@ test("the document contains no TypeBox keywords that OpenAPI 3.0 doesn't support
     expect(text).not.toContain(keyword);
 });
 
-describe("serving the OpenAPI document", () => {
-  test("adds an ETag, and returns 304 if the client has the current version", async () => {
-    const first = await parley.fetch("/swagger/json");
-    const etag = first.headers.get("etag") ?? "";
+describe("the server", () => {
+  test("sends the OpenAPI document with an ETag, and returns 304 if the client has the current version", async () => {
+    const firstResponse = await parley.fetch("/swagger/json");
+    const etag = firstResponse.headers.get("etag") ?? "";
     expect(etag).toMatch(/^".+"$/);
-    const second = await parley.fetch("/swagger/json", { headers: { "if-none-match": etag } });
-    expect(second.status).toBe(304);
-    expect(await second.text()).toBe("");
+    const cachedResponse = await parley.fetch("/swagger/json", { headers: { "if-none-match": etag } });
+    expect(cachedResponse.status).toBe(304);
+    expect(await cachedResponse.text()).toBe("");
   });
 
-  test("compresses it for clients that accept gzip, with a separate ETag", async () => {
+  test("compresses the OpenAPI document for clients that accept gzip, and gives it a separate ETag", async () => {
     const fetchDocument = (headers: Record<string, string>) =>
       fetch(`${parley.url}/swagger/json`, { headers, decompress: false });
-    const uncompressed = await fetchDocument({ "accept-encoding": "identity" });
-    for (const accepted of ["gzip", "br, GZIP;q=0.5", "*"]) {
-      const compressed = await fetchDocument({ "accept-encoding": accepted });
-      expect(compressed.headers.get("content-encoding")).toBe("gzip");
-      expect(compressed.headers.get("vary")).toContain("Accept-Encoding");
-      expect(compressed.headers.get("etag")).not.toBe(uncompressed.headers.get("etag"));
-      const bytes = Bun.gunzipSync(await compressed.arrayBuffer());
+    const uncompressedResponse = await fetchDocument({ "accept-encoding": "identity" });
+    for (const acceptEncoding of ["gzip", "br, GZIP;q=0.5", "*"]) {
+      const compressedResponse = await fetchDocument({ "accept-encoding": acceptEncoding });
+      expect(compressedResponse.headers.get("content-encoding")).toBe("gzip");
+      expect(compressedResponse.headers.get("vary")).toContain("Accept-Encoding");
+      expect(compressedResponse.headers.get("etag")).not.toBe(uncompressedResponse.headers.get("etag"));
+      const bytes = Bun.gunzipSync(await compressedResponse.arrayBuffer());
       expect(JSON.parse(new TextDecoder().decode(bytes))).toEqual(document);
       const cachedResponse = await fetchDocument({
-        "accept-encoding": accepted,
-        "if-none-match": String(compressed.headers.get("etag")),
+        "accept-encoding": acceptEncoding,
+        "if-none-match": String(compressedResponse.headers.get("etag")),
       });
       expect(cachedResponse.status).toBe(304);
     }
-    for (const refused of ["identity", "br", "gzip;q=0", "*;q=0.0"])
-      expect((await fetchDocument({ "accept-encoding": refused })).headers.get("content-encoding")).toBeNull();
+    for (const acceptEncoding of ["identity", "br", "gzip;q=0", "*;q=0.0"])
+      expect((await fetchDocument({ "accept-encoding": acceptEncoding })).headers.get("content-encoding")).toBeNull();
   });
 
-  test("includes a page that loads its script from this server and loads nothing from other servers", async () => {
+  test("has an API docs page that loads its script from this server, and nothing from other servers", async () => {
     const page = await (await parley.fetch("/swagger")).text();
     expect(page).not.toMatch(/https?:\/\//);
     const script = /<script src="([^"]+)"/.exec(page)?.[1] ?? "";

@@ -6,94 +6,94 @@ import { sendRaw } from "../support/send-raw.ts";
 
 type Settings = Parameters<typeof createOriginPolicy>[0];
 
-const base: Settings = { APP_ENV: "production" as const, CORS_ORIGINS: [] };
-const request = (host = "chat.example.com") => new Request(`http://${host}/`, { headers: { host } });
+const baseSettings: Settings = { APP_ENV: "production" as const, CORS_ORIGINS: [] };
+const createRequest = (host = "chat.example.com") => new Request(`http://${host}/`, { headers: { host } });
 
 type Scenario = { name: string; settings?: Partial<Settings>; origin: string; host?: string; isAllowed: boolean };
 
-const development = { APP_ENV: "development" as const };
-const publicUrl = { PUBLIC_URL: "https://chat.example.com/x" };
-const configured = { CORS_ORIGINS: ["https://app.example.com", "http://other.example:8080"] };
+const developmentSettings = { APP_ENV: "development" as const };
+const publicUrlSettings = { PUBLIC_URL: "https://chat.example.com/x" };
+const configuredOrigins = { CORS_ORIGINS: ["https://app.example.com", "http://other.example:8080"] };
 const scenarios: Scenario[] = [
-  { name: "a foreign origin", origin: "https://evil.example", isAllowed: false },
+  { name: "an unknown origin", origin: "https://evil.example", isAllowed: false },
   { name: "null", origin: "null", isAllowed: false },
-  { name: "null, in development", settings: development, origin: "null", isAllowed: false },
+  { name: "null in development", settings: developmentSettings, origin: "null", isAllowed: false },
   { name: "an invalid origin", origin: "x", isAllowed: false },
   { name: "an empty origin", origin: "", isAllowed: false },
-  { name: "a configured origin", settings: configured, origin: "https://app.example.com", isAllowed: true },
+  { name: "a configured origin", settings: configuredOrigins, origin: "https://app.example.com", isAllowed: true },
   {
     name: "a configured origin with its port",
-    settings: configured,
+    settings: configuredOrigins,
     origin: "http://other.example:8080",
     isAllowed: true,
   },
   {
-    name: "a configured origin with another scheme",
-    settings: configured,
+    name: "a configured origin with a different scheme",
+    settings: configuredOrigins,
     origin: "http://app.example.com",
     isAllowed: false,
   },
   {
-    name: "a configured origin with another port",
-    settings: configured,
+    name: "a configured origin with a different port",
+    settings: configuredOrigins,
     origin: "https://app.example.com:8443",
     isAllowed: false,
   },
   {
     name: "a subdomain of a configured origin",
-    settings: configured,
+    settings: configuredOrigins,
     origin: "https://x.app.example.com",
     isAllowed: false,
   },
   {
-    name: "an origin that starts with a configured one",
-    settings: configured,
+    name: "an origin that starts with a configured origin",
+    settings: configuredOrigins,
     origin: "https://app.example.com.evil.example",
     isAllowed: false,
   },
   {
     name: "a configured origin with a path",
-    settings: configured,
+    settings: configuredOrigins,
     origin: "https://app.example.com/x",
     isAllowed: false,
   },
   {
     name: "the origin of PUBLIC_URL",
-    settings: publicUrl,
+    settings: publicUrlSettings,
     origin: "https://chat.example.com",
     host: "10.0.0.1",
     isAllowed: true,
   },
   {
     name: "the origin of PUBLIC_URL without TLS",
-    settings: publicUrl,
+    settings: publicUrlSettings,
     origin: "http://chat.example.com",
     isAllowed: false,
   },
   { name: "the requested host", origin: "https://chat.example.com", isAllowed: true },
   {
-    name: "the requested host if PUBLIC_URL has another one",
-    settings: publicUrl,
+    name: "the requested host if PUBLIC_URL has a different host",
+    settings: publicUrlSettings,
     origin: "http://10.0.0.1:3000",
     host: "10.0.0.1:3000",
     isAllowed: true,
   },
-  { name: "the requested host with another port", origin: "https://chat.example.com:8443", isAllowed: false },
+  { name: "the requested host with a different port", origin: "https://chat.example.com:8443", isAllowed: false },
   {
-    name: "the requested host, with TLS enabled",
+    name: "the requested host if TLS is enabled",
     settings: { TLS_CERT_FILE: "x" },
     origin: "https://chat.example.com",
     isAllowed: true,
   },
   {
-    name: "the requested host over plain HTTP, with TLS enabled",
+    name: "the requested host over plain HTTP if TLS is enabled",
     settings: { TLS_CERT_FILE: "x" },
     origin: "http://chat.example.com",
     isAllowed: false,
   },
   { name: "localhost", origin: "http://localhost:5173", isAllowed: false },
   {
-    name: "localhost, in staging",
+    name: "localhost in staging",
     settings: { APP_ENV: "staging" as const },
     origin: "http://localhost:5173",
     isAllowed: false,
@@ -105,7 +105,7 @@ const scenarios: Scenario[] = [
     "http://127.0.0.1:5173",
     "http://[::1]:5173",
     "http://app.localhost:5173",
-  ].map((origin) => ({ name: `${origin}, in development`, settings: development, origin, isAllowed: true })),
+  ].map((origin) => ({ name: `${origin} in development`, settings: developmentSettings, origin, isAllowed: true })),
   ...[
     "http://localhost.evil.example",
     "http://localhost:5173.evil.example",
@@ -113,17 +113,17 @@ const scenarios: Scenario[] = [
     "http://192.168.1.7:5173",
     "http://evil.example:5173",
     "http://localhost:x",
-  ].map((origin) => ({ name: `${origin}, in development`, settings: development, origin, isAllowed: false })),
+  ].map((origin) => ({ name: `${origin} in development`, settings: developmentSettings, origin, isAllowed: false })),
   {
-    name: "localhost, in development, if other origins are configured",
-    settings: { ...development, ...configured },
+    name: "localhost in development if other origins are configured",
+    settings: { ...developmentSettings, ...configuredOrigins },
     origin: "http://localhost:5173",
     isAllowed: false,
   },
 ];
 
-test.each(scenarios)("$name is allowed: $isAllowed", ({ settings, origin, host, isAllowed }) => {
-  expect(createOriginPolicy({ ...base, ...settings })(origin, request(host))).toBe(isAllowed);
+test.each(scenarios)("for $name, the policy returns $isAllowed", ({ settings, origin, host, isAllowed }) => {
+  expect(createOriginPolicy({ ...baseSettings, ...settings })(origin, createRequest(host))).toBe(isAllowed);
 });
 
 test.each([
@@ -140,7 +140,7 @@ test.each([
   expect(() => loadConfig({ CORS_ORIGINS }, () => "")).toThrow(/^CORS_ORIGINS: /);
 });
 
-describe("HTTP and WebSocket apply the same policy", () => {
+describe("the origin policy for HTTP and WebSocket requests", () => {
   let parley: TestApp;
   let token: string;
   beforeAll(async () => {
@@ -149,7 +149,7 @@ describe("HTTP and WebSocket apply the same policy", () => {
   });
   afterAll(() => parley.stop());
 
-  const upgrade = (origin: string | null) =>
+  const requestUpgrade = (origin: string | null) =>
     sendRaw(
       parley.url,
       [
@@ -166,9 +166,9 @@ describe("HTTP and WebSocket apply the same policy", () => {
     );
 
   test.each(["https://evil.example", "null", "http://localhost:5173", "https://app.example.com.evil.example"])(
-    "%s is rejected",
+    "rejects %s",
     async (origin) => {
-      const response = await upgrade(origin);
+      const response = await requestUpgrade(origin);
       expect(response.status).toBe(403);
       expect(JSON.parse(response.body)).toMatchObject({ code: "forbidden" });
       const { headers } = await parley.fetch("/version", { headers: { origin } });
@@ -177,15 +177,15 @@ describe("HTTP and WebSocket apply the same policy", () => {
     },
   );
 
-  test.each(["https://app.example.com", null])("%p is accepted", async (origin) => {
-    expect((await upgrade(origin)).status).toBe(101);
+  test.each(["https://app.example.com", null])("accepts %p", async (origin) => {
+    expect((await requestUpgrade(origin)).status).toBe(101);
   });
 
-  test("Parley's own origin is accepted", async () => {
-    expect((await upgrade(parley.url)).status).toBe(101);
+  test("accepts Parley's own origin", async () => {
+    expect((await requestUpgrade(parley.url)).status).toBe(101);
   });
 
-  test("localhost is accepted in development", async () => {
+  test("accepts localhost in development", async () => {
     const developmentApp = await startApp();
     const origin = "http://localhost:5173";
     const preflight = await developmentApp.fetch("/api/v1/conversations", {

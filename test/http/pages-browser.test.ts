@@ -11,7 +11,7 @@ let parley: TestApp;
 let page: BrowserPage;
 beforeAll(async () => {
   parley = await startApp();
-  // Chromium can only connect to this machine.
+  // Chromium can connect only to this machine, so the pages can't depend on other hosts.
   page = await openPage(`${parley.url}/docs`);
 });
 afterAll(async () => {
@@ -19,7 +19,7 @@ afterAll(async () => {
   await parley?.stop();
 });
 
-async function open(path: string): Promise<void> {
+async function openPath(path: string): Promise<void> {
   await page.sendCommand("Page.navigate", { url: `${parley.url}${path}` });
   await waitUntil(() =>
     page.evaluate<boolean>(
@@ -38,8 +38,8 @@ test.each([
   "/problems",
   "/problems/invalid",
   "/asyncapi",
-])("%s is styled, loads nothing else, and fits the width of a phone", async (path) => {
-  await open(path);
+])("%s is styled, loads no other resources, and fits the width of a phone", async (path) => {
+  await openPath(path);
   expect(await page.evaluate<number>('performance.getEntriesByType("resource").length')).toBe(0);
   expect(await page.evaluate<string>('getComputedStyle(document.querySelector("header")).position')).toBe("sticky");
   const size = { width: PHONE_WIDTH_PX, height: 800, deviceScaleFactor: 2, mobile: true };
@@ -49,17 +49,17 @@ test.each([
 });
 
 test("the table of contents is open on wide screens and collapsed on phones, and its links work", async () => {
-  await open("/docs/realtime");
-  const isShown = () => page.evaluate<boolean>('document.querySelector("nav li a").checkVisibility()');
+  await openPath("/docs/realtime");
+  const isLinkShown = () => page.evaluate<boolean>('document.querySelector("nav li a").checkVisibility()');
   const setWidth = (width: number) =>
     page.sendCommand("Emulation.setDeviceMetricsOverride", { width, height: 800, deviceScaleFactor: 1, mobile: false });
   await setWidth(1400);
-  const isSupported = await page.evaluate<boolean>('CSS.supports("selector(::details-content)")');
-  if (isSupported) expect(await isShown()).toBe(true);
+  const supportsDetailsContent = await page.evaluate<boolean>('CSS.supports("selector(::details-content)")');
+  if (supportsDetailsContent) expect(await isLinkShown()).toBe(true);
   await setWidth(PHONE_WIDTH_PX);
-  expect(await isShown()).toBe(false);
+  expect(await isLinkShown()).toBe(false);
   await page.evaluate('document.querySelector("nav summary").click()');
-  expect(await isShown()).toBe(true);
+  expect(await isLinkShown()).toBe(true);
   await page.evaluate('[...document.querySelectorAll("nav li a")].at(-1).click()');
   const target = "document.getElementById(decodeURIComponent(location.hash.slice(1)))";
   expect(await page.evaluate<number>(`${target}.getBoundingClientRect().top`)).toBeGreaterThanOrEqual(
@@ -69,14 +69,14 @@ test("the table of contents is open on wide screens and collapsed on phones, and
 });
 
 test("the search works without a script", async () => {
-  await open("/docs");
+  await openPath("/docs");
   await page.evaluate('document.querySelector("[name=q]").value = "backpressure"; document.forms[0].submit()');
   await waitUntil(() => page.evaluate<boolean>('location.search !== "" && document.readyState === "complete"'));
   expect(await page.evaluate<string>('document.querySelector("[name=q]").value')).toBe("backpressure");
 });
 
-test("the page follows the system's dark mode", async () => {
-  await open("/docs/realtime");
+test("a page follows the system's dark mode", async () => {
+  await openPath("/docs/realtime");
   const getTextColor = async (value: string) => {
     await page.sendCommand("Emulation.setEmulatedMedia", { features: [{ name: "prefers-color-scheme", value }] });
     return page.evaluate<string>("getComputedStyle(document.body).color");

@@ -6,9 +6,11 @@ import { errorCodes } from "../../src/lib/error-codes.ts";
 import { renderGuide } from "../../src/modules/documents/guide-page.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 
-const root = join(import.meta.dir, "../..");
-const read = (path: string) => readFileSync(join(root, path), "utf8");
-const guideNames = readdirSync(join(root, "docs")).flatMap((file) => (file.endsWith(".md") ? [file.slice(0, -3)] : []));
+const repositoryDir = join(import.meta.dir, "../..");
+const readRepositoryFile = (path: string) => readFileSync(join(repositoryDir, path), "utf8");
+const guideNames = readdirSync(join(repositoryDir, "docs")).flatMap((file) =>
+  file.endsWith(".md") ? [file.slice(0, -3)] : [],
+);
 /** Every page that also exists as Markdown, at its path with `.md`. */
 const pages = [
   ...["/docs", "/problems", "/asyncapi", "/swagger"],
@@ -25,21 +27,21 @@ beforeAll(async () => {
 afterAll(() => parley.stop());
 
 const getText = (path: string) => pageTexts.get(path) ?? "";
-const listAll = (text: string, pattern: RegExp) => [...text.matchAll(pattern)].map(([, found = ""]) => found);
+const listMatches = (text: string, pattern: RegExp) => [...text.matchAll(pattern)].map(([, found = ""]) => found);
 const unescapeHref = (text: string) => text.replaceAll("&amp;", "&");
 /** Removes code from Markdown, because brackets in code aren't links. */
 const removeCode = (text: string) => text.replaceAll(/^ *```[\s\S]*?^ *```/gm, "").replaceAll(/`[^`\n]+`(?!\])/g, "");
 
-/** The status of each linked path, which is requested once. */
-const statuses = new Map<string, number>();
+/** The status of each linked path. Each path is requested only once. */
+const statusByPath = new Map<string, number>();
 async function fetchStatus(path: string): Promise<number> {
-  const status = statuses.get(path) ?? (await parley.fetch(path)).status;
-  statuses.set(path, status);
+  const status = statusByPath.get(path) ?? (await parley.fetch(path)).status;
+  statusByPath.set(path, status);
   return status;
 }
 
 describe.each(pages)("%s", (path) => {
-  test("links to its Markdown, which is also returned if the client prefers it", async () => {
+  test("links to its Markdown, which is also returned for the page's own path if the client prefers Markdown", async () => {
     const page = await parley.fetch(path, { headers: { accept: "text/html,application/xml;q=0.9,*/*;q=0.8" } });
     expect([page.status, page.headers.get("content-type")]).toEqual([200, "text/html; charset=utf-8"]);
     expect(page.headers.get("link")).toBe(`<${path}.md>; rel="alternate"; type="text/markdown"`);
@@ -51,9 +53,12 @@ describe.each(pages)("%s", (path) => {
     ]);
     const markdown = await markdownResponse.text();
     expect(markdown).toStartWith("# ");
-    const negotiated = await parley.fetch(path, { headers: { accept: "text/markdown, text/html;q=0.9, */*;q=0.5" } });
-    for (const response of [page, negotiated]) expect(response.headers.get("vary")).toMatch(/^Accept, .*Origin$/);
-    expect(await negotiated.text()).toBe(markdown);
+    const negotiatedResponse = await parley.fetch(path, {
+      headers: { accept: "text/markdown, text/html;q=0.9, */*;q=0.5" },
+    });
+    for (const response of [page, negotiatedResponse])
+      expect(response.headers.get("vary")).toMatch(/^Accept, .*Origin$/);
+    expect(await negotiatedResponse.text()).toBe(markdown);
   });
 });
 
@@ -61,7 +66,7 @@ test("every page is valid HTML with one title, one h1 and unique IDs", () => {
   for (const [path, text] of pageTexts) {
     const parseErrors: string[] = [];
     parse(text, { onParseError: ({ code }) => parseErrors.push(code) });
-    const ids = listAll(text, /<[a-z\d]+(?: [^>]*)? id="([^"]+)"/g);
+    const ids = listMatches(text, /<[a-z\d]+(?: [^>]*)? id="([^"]+)"/g);
     expect([path, parseErrors, ids.filter((id, index) => ids.indexOf(id) !== index)]).toEqual([path, [], []]);
     if (path !== "/swagger") expect([path, text.split("<h1").length]).toEqual([path, 2]);
     expect(text.split("<title>").length).toBe(2);
@@ -70,11 +75,11 @@ test("every page is valid HTML with one title, one h1 and unique IDs", () => {
 
 test("every internal link leads to an existing page and anchor", async () => {
   const brokenLinks: string[] = [];
-  let count = 0;
+  let linkCount = 0;
   for (const [path, text] of pageTexts)
-    for (const target of listAll(text, /<a [^>]*href="([^"]+)"/g).map(unescapeHref)) {
+    for (const target of listMatches(text, /<a [^>]*href="([^"]+)"/g).map(unescapeHref)) {
       if (/^https?:/.test(target)) continue;
-      count += 1;
+      linkCount += 1;
       const [page = "", anchor] = target.split("#");
       const linkedPath = page === "" ? path : page;
       const isFound = (await fetchStatus(linkedPath)) === 200;
@@ -82,18 +87,18 @@ test("every internal link leads to an existing page and anchor", async () => {
       if (!isFound || !hasAnchor) brokenLinks.push(`${path}: ${target}`);
     }
   expect(brokenLinks).toEqual([]);
-  expect(count).toBeGreaterThan(1_000);
+  expect(linkCount).toBeGreaterThan(1_000);
 });
 
-test("a guide's Markdown is the file in docs/, without the links to files outside docs/", async () => {
+test("a guide's Markdown is the file in docs/ without links to decisions and to files outside docs/", async () => {
   const changedGuides: string[] = [];
   for (const name of guideNames) {
-    const file = read(`docs/${name}.md`);
+    const file = readRepositoryFile(`docs/${name}.md`);
     const servedMarkdown = await (await parley.fetch(`/docs/${name}.md`)).text();
     const removeLinks = (text: string) => text.replaceAll(/\[([^\]\n]*)\]\((?:\.\.|decisions)\/[^)\s]*\)/g, "$1");
     expect(servedMarkdown).toBe(removeLinks(file));
     if (servedMarkdown !== file) changedGuides.push(name);
-    for (const target of listAll(removeCode(servedMarkdown), /\]\(([^)\s]+)\)/g).filter(
+    for (const target of listMatches(removeCode(servedMarkdown), /\]\(([^)\s]+)\)/g).filter(
       (target) => !/^(?:https?:|#)/.test(target),
     ))
       expect([name, target, await fetchStatus(new URL(target, `${parley.url}/docs/x`).pathname)]).toEqual([
@@ -110,31 +115,31 @@ test("/llms.txt has the format of llmstxt.org, and links to the Markdown of ever
   expect(response.headers.get("content-type")).toBe("text/plain; charset=utf-8");
   const text = await response.text();
   expect(text).toMatch(/^# Parley\n\n> An AI chat backend in one executable\..*\.\n\n[^#\n-]/);
-  const parts = text.split(/^## /m).slice(1);
-  expect(parts.map((part) => part.split("\n")[0])).toEqual([
+  const sections = text.split(/^## /m).slice(1);
+  expect(sections.map((section) => section.split("\n")[0])).toEqual([
     "API reference",
     "For application developers",
     "For operators",
     "Optional",
   ]);
-  for (const part of parts) expect(part).toMatch(/^[\w ]+\n\n(?:- \[[^\]\n]+\]\(\/[^)\s]+\)(?:: .+)?\n)+\n?$/);
-  const targets = listAll(text, /\]\(([^)]+)\)/g);
+  for (const section of sections) expect(section).toMatch(/^[\w ]+\n\n(?:- \[[^\]\n]+\]\(\/[^)\s]+\)(?:: .+)?\n)+\n?$/);
+  const targets = listMatches(text, /\]\(([^)]+)\)/g);
   for (const target of targets) expect([target, await fetchStatus(target)]).toEqual([target, 200]);
-  const expected = [...guideNames, "changelog"].map((name) => `/docs/${name}.md`);
-  expect(targets.filter((target) => target.startsWith("/docs/")).sort()).toEqual(expected.sort());
+  const expectedTargets = [...guideNames, "changelog"].map((name) => `/docs/${name}.md`);
+  expect(targets.filter((target) => target.startsWith("/docs/")).sort()).toEqual(expectedTargets.sort());
   expect(targets).toEqual(expect.arrayContaining(["/swagger.md", "/asyncapi.md", "/problems.md"]));
 });
 
-test("/llms-full.txt contains every guide, the quick start first, and has no relative links", async () => {
+test("/llms-full.txt starts with the quick start, contains every guide, and has no relative links", async () => {
   const text = await (await parley.fetch("/llms-full.txt")).text();
-  expect(listAll(text, /^<!-- \/docs\/([\w-]+)\.md -->$/gm).sort()).toEqual([...guideNames].sort());
+  expect(listMatches(text, /^<!-- \/docs\/([\w-]+)\.md -->$/gm).sort()).toEqual([...guideNames].sort());
   expect(text).toStartWith("<!-- /docs/getting-started.md -->\n\n# ");
-  expect(listAll(removeCode(text), /\]\(((?!https?:|#|\/docs\/)[^)\s]+)\)/g)).toEqual([]);
+  expect(listMatches(removeCode(text), /\]\(((?!https?:|#|\/docs\/)[^)\s]+)\)/g)).toEqual([]);
   expect(text).toContain("](/docs/group-chat.md)");
 });
 
 test("/swagger.md contains every operation with its scope, and every schema", async () => {
-  const { paths, components } = JSON.parse(read("contract/openapi.json"));
+  const { paths, components } = JSON.parse(readRepositoryFile("contract/openapi.json"));
   const text = await (await parley.fetch("/swagger.md")).text();
   for (const [path, methods] of Object.entries(paths))
     for (const method of Object.keys(methods as object))
@@ -150,7 +155,7 @@ test("/swagger.md contains every operation with its scope, and every schema", as
 });
 
 test("/asyncapi.md contains every message, close code and limit, and this server's URL", async () => {
-  const { channels, components } = JSON.parse(read("contract/asyncapi.json"));
+  const { channels, components } = JSON.parse(readRepositoryFile("contract/asyncapi.json"));
   const text = await (await parley.fetch("/asyncapi.md")).text();
   for (const [key, { name }] of Object.entries(components.messages as Record<string, { name: string }>))
     expect(text).toContain(key === name ? `\n### ${key}\n` : `\n### ${key}: \`${name}\`\n`);
@@ -162,7 +167,7 @@ test("/asyncapi.md contains every message, close code and limit, and this server
 
 test("the search finds sections that contain all words, links to them, and escapes the query", async () => {
   const page = await (await parley.fetch("/docs?q=REFRESH+token+Reuse")).text();
-  const links = listAll(page, /<li><a href="(\/docs\/[^"]+)"/g);
+  const links = listMatches(page, /<li><a href="(\/docs\/[^"]+)"/g);
   expect(links.length).toBeGreaterThan(0);
   for (const link of links) {
     const [path = "", anchor] = link.split("#");
@@ -177,18 +182,18 @@ test("the search finds sections that contain all words, links to them, and escap
 
 test("pages have an ETag, can be compressed, and have a CSP that allows only their own style", async () => {
   for (const path of ["/docs", "/docs/realtime", "/docs/realtime.md", "/llms.txt", "/swagger.md", "/asyncapi.md"]) {
-    const uncompressed = await parley.fetch(path, { headers: { "accept-encoding": "identity" } });
-    const compressed = await fetch(`${parley.url}${path}`, {
+    const uncompressedResponse = await parley.fetch(path, { headers: { "accept-encoding": "identity" } });
+    const compressedResponse = await fetch(`${parley.url}${path}`, {
       headers: { "accept-encoding": "gzip" },
       decompress: false,
     });
-    expect([uncompressed.headers.get("content-encoding"), compressed.headers.get("content-encoding")]).toEqual([
-      null,
-      "gzip",
-    ]);
-    expect(uncompressed.headers.get("cache-control")).toContain("no-cache");
-    const etag = uncompressed.headers.get("etag") ?? "";
-    expect(compressed.headers.get("etag")).not.toBe(etag);
+    expect([
+      uncompressedResponse.headers.get("content-encoding"),
+      compressedResponse.headers.get("content-encoding"),
+    ]).toEqual([null, "gzip"]);
+    expect(uncompressedResponse.headers.get("cache-control")).toContain("no-cache");
+    const etag = uncompressedResponse.headers.get("etag") ?? "";
+    expect(compressedResponse.headers.get("etag")).not.toBe(etag);
     const cachedResponse = await parley.fetch(path, {
       headers: { "accept-encoding": "identity", "if-none-match": etag },
     });
@@ -221,7 +226,7 @@ test("raw HTML in a guide is harmless", () => {
 });
 
 test("/docs contains Parley's guides even if DOCUMENTS_DIR is set", async () => {
-  const customApp = await startApp({ config: { DOCUMENTS_DIR: join(root, "test/guides") } });
+  const customApp = await startApp({ config: { DOCUMENTS_DIR: join(repositoryDir, "test/guides") } });
   try {
     expect(await (await customApp.fetch("/docs/realtime")).text()).toBe(getText("/docs/realtime"));
   } finally {

@@ -22,7 +22,7 @@ describe.each(codes)("/problems/%s", (code) => {
     expect(page).not.toMatch(/undefined|null|`/);
   });
 
-  test("is JSON on request", async () => {
+  test("is returned as JSON if the client requests it", async () => {
     const response = await parley.fetch(`/problems/${code}`, { headers: { accept: "application/json" } });
     expect(response.headers.get("content-type")).toStartWith("application/json");
     expect(await response.json()).toEqual({ code, ...errorCodes[code] });
@@ -38,7 +38,7 @@ describe.each(["/problems", "/problems/"])("%s", (path) => {
     expect(links.sort()).toEqual([...codes].sort());
   });
 
-  test("is JSON on request", async () => {
+  test("is returned as JSON if the client requests it", async () => {
     const response = await parley.fetch(path, { headers: { accept: "application/json" } });
     expect(await response.json()).toEqual({ data: codes.map((code) => ({ code, ...errorCodes[code] })) });
   });

@@ -16,16 +16,16 @@ afterEach(async () => {
   expect((await parley.fetch("/readyz")).status).toBe(200);
 });
 
-type Request = { method?: string; path?: string; headers?: string; body?: string };
+type RawRequest = { method?: string; path?: string; headers?: string; body?: string };
 
-const send = ({ method = "GET", path = "/version", headers = "", body = "" }: Request) =>
+const sendRequest = ({ method = "GET", path = "/version", headers = "", body = "" }: RawRequest) =>
   sendRaw(parley.url, `${method} ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n${headers}\r\n${body}`);
 
-const login = { method: "POST", path: "/api/v1/auth/login" };
-const json = "Content-Type: application/json\r\n";
+const loginRequest = { method: "POST", path: "/api/v1/auth/login" };
+const jsonHeader = "Content-Type: application/json\r\n";
 
-describe("Parley responds with a problem and all headers to", () => {
-  const scenarios: (Request & { name: string; status: number; code: string })[] = [
+describe("Parley's response", () => {
+  const scenarios: (RawRequest & { name: string; status: number; code: string })[] = [
     { name: "an invalid escape", path: "/%zz", status: 404, code: "not_found" },
     { name: "an invalid escape in a parameter", path: "/problems/%zz", status: 404, code: "not_found" },
     { name: "bytes that are not UTF-8", path: "/problems/%ff%fe", status: 404, code: "not_found" },
@@ -33,25 +33,25 @@ describe("Parley responds with a problem and all headers to", () => {
     { name: "a path of 9,000 characters", path: `/${"a".repeat(9_000)}`, status: 404, code: "not_found" },
     { name: "path traversal", path: "/../../etc/passwd", status: 404, code: "not_found" },
     { name: "an unsupported method", method: "PROPFIND", status: 405, code: "method_not_allowed" },
-    { name: "TRACE", method: "TRACE", status: 405, code: "method_not_allowed" },
-    { name: "OPTIONS without a preflight", method: "OPTIONS", status: 405, code: "method_not_allowed" },
+    { name: "the TRACE method", method: "TRACE", status: 405, code: "method_not_allowed" },
+    { name: "an OPTIONS request that isn't a preflight", method: "OPTIONS", status: 405, code: "method_not_allowed" },
     {
-      name: "an absolute URL with another host",
+      name: "an absolute URL with a different host",
       path: "http://evil.example/nothing",
       status: 404,
       code: "not_found",
     },
     {
       name: "a Content-Length of 90 GB",
-      ...login,
-      headers: `${json}Content-Length: 99999999999\r\n`,
+      ...loginRequest,
+      headers: `${jsonHeader}Content-Length: 99999999999\r\n`,
       body: "{}",
       status: 413,
       code: "too_large",
     },
     {
       name: "an unsupported content type",
-      ...login,
+      ...loginRequest,
       headers: "Content-Type: text/xml\r\nContent-Length: 2\r\n",
       body: "{}",
       status: 415,
@@ -65,53 +65,62 @@ describe("Parley responds with a problem and all headers to", () => {
       code: "malformed",
     },
   ];
-  test.each(scenarios)("$name: $status", async ({ status, code, ...request }) => {
-    const response = await send(request);
-    expect(response.status).toBe(status);
-    expect(JSON.parse(response.body)).toMatchObject({ status, code });
-    expect(response.headers).toMatchObject({
-      "content-type": "application/problem+json",
-      "cache-control": "no-store",
-      "x-content-type-options": "nosniff",
-      "x-request-id": expect.stringMatching(/^[\w-]{36}$/),
-    });
-    if (status === 405) expect(response.headers.allow).toBe("GET, HEAD");
-  });
+  test.each(scenarios)(
+    "to $name is a problem with status $status and all headers",
+    async ({ status, code, ...request }) => {
+      const response = await sendRequest(request);
+      expect(response.status).toBe(status);
+      expect(JSON.parse(response.body)).toMatchObject({ status, code });
+      expect(response.headers).toMatchObject({
+        "content-type": "application/problem+json",
+        "cache-control": "no-store",
+        "x-content-type-options": "nosniff",
+        "x-request-id": expect.stringMatching(/^[\w-]{36}$/),
+      });
+      if (status === 405) expect(response.headers.allow).toBe("GET, HEAD");
+    },
+  );
 });
 
-describe("the runtime rejects invalid or ambiguous HTTP:", () => {
-  const chunked = "Transfer-Encoding: chunked\r\n";
-  const scenarios: (Request & { name: string; status: number })[] = [
+describe("the runtime", () => {
+  const chunkedHeader = "Transfer-Encoding: chunked\r\n";
+  const scenarios: (RawRequest & { name: string; status: number })[] = [
     {
-      name: "two different lengths",
-      ...login,
-      headers: `${json}Content-Length: 2\r\nContent-Length: 5\r\n`,
+      name: "two different Content-Length headers",
+      ...loginRequest,
+      headers: `${jsonHeader}Content-Length: 2\r\nContent-Length: 5\r\n`,
       body: "{}abc",
       status: 400,
     },
     {
-      name: "a length and chunks",
-      ...login,
-      headers: `${json}Content-Length: 6\r\n${chunked}`,
+      name: "a Content-Length with chunked encoding",
+      ...loginRequest,
+      headers: `${jsonHeader}Content-Length: 6\r\n${chunkedHeader}`,
       body: "0\r\n\r\nG",
       status: 400,
     },
     {
       name: "an unknown transfer encoding",
-      ...login,
+      ...loginRequest,
       headers: "Transfer-Encoding: xchunked\r\n",
       body: "0\r\n\r\n",
       status: 400,
     },
     {
-      name: "a space before the colon",
-      ...login,
+      name: "a space before a header's colon",
+      ...loginRequest,
       headers: "Transfer-Encoding : chunked\r\n",
       body: "0\r\n\r\n",
       status: 400,
     },
-    { name: "an invalid length", ...login, headers: "Content-Length: +2\r\n", body: "{}", status: 400 },
-    { name: "an invalid chunk length", ...login, headers: json + chunked, body: "zz\r\n{}\r\n", status: 400 },
+    { name: "an invalid Content-Length", ...loginRequest, headers: "Content-Length: +2\r\n", body: "{}", status: 400 },
+    {
+      name: "an invalid chunk length",
+      ...loginRequest,
+      headers: jsonHeader + chunkedHeader,
+      body: "zz\r\n{}\r\n",
+      status: 400,
+    },
     { name: "a folded header", headers: "X-A: a\r\n b\r\n", status: 400 },
     { name: "a NUL in a header", headers: "X-A: a\0b\r\n", status: 400 },
     { name: "a header without a colon", headers: "nonsense\r\n", status: 400 },
@@ -119,12 +128,13 @@ describe("the runtime rejects invalid or ambiguous HTTP:", () => {
     { name: "300 headers", headers: Array.from({ length: 300 }, (_, i) => `X-${i}: y\r\n`).join(""), status: 431 },
     { name: "a header of 20 KB", headers: `X-A: ${"y".repeat(20_000)}\r\n`, status: 431 },
     { name: "a URL of 20 KB", path: `/version?${"a".repeat(20_000)}`, status: 431 },
+    // Status 0 means that the connection is closed without a response.
     { name: "an unknown method", method: "FOO", status: 0 },
   ];
-  test.each(scenarios)("$name: $status", async ({ status, ...request }) => {
-    const response = await send(request);
+  test.each(scenarios)("rejects $name with status $status", async ({ status, ...request }) => {
+    const response = await sendRequest(request);
     expect(response.status).toBe(status);
-    // The response doesn't name the server software, and the remaining bytes aren't parsed as a second request.
+    // The response doesn't identify the server software, and the remaining bytes aren't parsed as a second request.
     expect(response.body).toBe(response.status === 0 ? response.text : "");
     expect(response.headers.server).toBeUndefined();
   });
@@ -133,27 +143,27 @@ describe("the runtime rejects invalid or ambiguous HTTP:", () => {
     "\x16\x03\x01\x02\x00\x01\x00\x01",
     "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "GET / HTTP/9.9\r\nHost: x\r\n\r\n",
-  ])("%j", async (bytes) => {
+  ])("rejects the bytes %j", async (bytes) => {
     const response = await sendRaw(parley.url, bytes);
     expect([400, 505]).toContain(response.status);
   });
 });
 
-/** If the runtime begins to support one of these, update docs/security.md ("Errors"). */
-describe("the runtime drops", () => {
+/** If the runtime starts to support one of these features, update docs/security.md ("Errors"). */
+describe("the runtime doesn't support", () => {
   const createHeaders = async () => {
     const { access_token } = await parley.register();
     return `Host: localhost\r\nAuthorization: Bearer ${access_token}\r\n`;
   };
 
-  test("a pipelined request and the request in progress, without a response", async () => {
+  test("pipelining, and drops both requests without a response", async () => {
     const headers = await createHeaders();
     const request = `GET /api/v1/me HTTP/1.1\r\n${headers}\r\n`;
     expect((await sendRaw(parley.url, request + request)).text).toBe("");
   });
 
-  test("a request with trailer fields, and responds with 400", async () => {
-    const headers = `${await createHeaders()}${json}Transfer-Encoding: chunked\r\n`;
+  test("trailer fields, and responds with 400", async () => {
+    const headers = `${await createHeaders()}${jsonHeader}Transfer-Encoding: chunked\r\n`;
     const { text } = await sendRaw(
       parley.url,
       `POST /api/v1/conversations HTTP/1.1\r\n${headers}\r\n2\r\n{}\r\n0\r\nX-Thing: 1\r\n\r\n`,

@@ -2,49 +2,53 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { Type } from "@sinclair/typebox";
 import { Elysia } from "elysia";
 import { BODY_BYTES_MAX } from "../../src/http/body.ts";
-import { mount, requireDeclared } from "../../src/http/mount.ts";
+import { mount, requireDeclaredRoutes } from "../../src/http/mount.ts";
 import type { ProblemBody } from "../../src/http/problem-response.ts";
 import { type Route, route } from "../../src/http/route.ts";
 import { listOperations, type Operation } from "../security/catalog.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 
-const base = { method: "GET", path: "/probe", operationId: "probe", summary: "Probe", tag: "operations" } as const;
+const baseRoute = { method: "GET", path: "/probe", operationId: "probe", summary: "Probe", tag: "operations" } as const;
 const handle = () => undefined;
 
 describe("a route", () => {
   test("doesn't compile if its declaration is incomplete or inconsistent", () => {
     // @ts-expect-error the route has neither `scope` nor `public`
-    route({ ...base, handle });
+    route({ ...baseRoute, handle });
     // @ts-expect-error the route has both `scope` and `public`
-    route({ ...base, scope: "any", public: true, handle });
+    route({ ...baseRoute, scope: "any", public: true, handle });
     // @ts-expect-error a public route has no caller
-    route({ ...base, public: true, handle: ({ caller }) => void caller });
+    route({ ...baseRoute, public: true, handle: ({ caller }) => void caller });
     // @ts-expect-error the handler doesn't return the declared type
-    route({ ...base, public: true, ok: Type.Object({ n: Type.Integer() }), handle: () => ({ n: "1" }) });
+    route({ ...baseRoute, public: true, ok: Type.Object({ n: Type.Integer() }), handle: () => ({ n: "1" }) });
   });
 
   test("causes an error if it is mounted without a declaration", () => {
-    const declared = route({ ...base, public: true, handle });
-    const app = new Elysia().use(mount([declared], []));
-    requireDeclared(app, [declared]);
+    const declaredRoute = route({ ...baseRoute, public: true, handle });
+    const app = new Elysia().use(mount([declaredRoute], []));
+    requireDeclaredRoutes(app, [declaredRoute]);
     app.get("/undeclared", () => "open to everybody");
-    expect(() => requireDeclared(app, [declared])).toThrow("GET /undeclared was mounted without a declaration.");
+    expect(() => requireDeclaredRoutes(app, [declaredRoute])).toThrow(
+      "GET /undeclared was mounted without a declaration.",
+    );
   });
 
   test("causes an error if Elysia can't analyze its handler", () => {
-    const declared = {
-      ...base,
+    const declaredRoute = {
+      ...baseRoute,
       public: true,
       handle() {
         return undefined;
       },
     } as Route;
-    expect(() => mount([declared], [])).toThrow("GET /probe must be an arrow function that destructures its context");
+    expect(() => mount([declaredRoute], [])).toThrow(
+      "GET /probe must be an arrow function that destructures its context",
+    );
   });
 
   test("runs its plugins in order, and stops at the first one that throws", async () => {
     const calls: string[] = [];
-    const step =
+    const createPlugin =
       (name: string, throws = false) =>
       () => ({
         onEnter: () => {
@@ -52,13 +56,22 @@ describe("a route", () => {
           if (throws) throw new Error(name);
         },
       });
-    const declared = route({ ...base, method: "POST", public: true, handle: () => void calls.push("handler") });
-    const app = new Elysia().use(mount([declared], [step("first"), () => undefined, step("second")]));
+    const declaredRoute = route({
+      ...baseRoute,
+      method: "POST",
+      public: true,
+      handle: () => void calls.push("handler"),
+    });
+    const app = new Elysia().use(
+      mount([declaredRoute], [createPlugin("first"), () => undefined, createPlugin("second")]),
+    );
     const createRequest = () => new Request("http://localhost/probe", { method: "POST", body: "not read" });
     const response = await app.handle(new Request("http://localhost/probe", { method: "POST" }));
     expect({ status: response.status, calls }).toEqual({ status: 204, calls: ["first", "second", "handler"] });
     calls.length = 0;
-    const rejectingApp = new Elysia().use(mount([declared], [step("first", true), step("second")]));
+    const rejectingApp = new Elysia().use(
+      mount([declaredRoute], [createPlugin("first", true), createPlugin("second")]),
+    );
     const request = createRequest();
     await rejectingApp.handle(request);
     expect({ calls, isRead: request.bodyUsed }).toEqual({ calls: ["first"], isRead: false });
@@ -74,7 +87,7 @@ describe("authentication happens before input validation:", () => {
   });
   afterAll(() => parley.stop());
 
-  const send = async ({ method, path }: Operation, body: string | null, token?: string) => {
+  const sendInvalidRequest = async ({ method, path }: Operation, body: string | null, token?: string) => {
     const response = await fetch(`${parley.url}${path.replaceAll(/\{\w+\}/g, "not-a-uuid")}?limit=nonsense`, {
       method,
       body,
@@ -90,7 +103,7 @@ describe("authentication happens before input validation:", () => {
     expect(operations.length).toBeGreaterThan(40);
     for (const operation of operations)
       for (const body of operation.method === "GET" ? [null] : [null, "{", "x".repeat(BODY_BYTES_MAX + 1)]) {
-        const { status } = await send(operation, body);
+        const { status } = await sendInvalidRequest(operation, body);
         expect({ name: operation.name, status }).toEqual({ name: operation.name, status: 401 });
       }
   });
@@ -100,10 +113,10 @@ describe("authentication happens before input validation:", () => {
     const { body } = await parley
       .fetch("/api/v1/api-keys", { token: owner.access_token, json: { name: "Narrow", scopes: ["webhooks:read"] } })
       .then(async (response) => ({ body: (await response.json()) as { key: string } }));
-    const restricted = operations.filter(({ scope, method }) => scope !== "any" && method !== "GET");
-    expect(restricted.length).toBeGreaterThan(20);
-    for (const operation of restricted) {
-      const { status } = await send(operation, "{", body.key);
+    const restrictedOperations = operations.filter(({ scope, method }) => scope !== "any" && method !== "GET");
+    expect(restrictedOperations.length).toBeGreaterThan(20);
+    for (const operation of restrictedOperations) {
+      const { status } = await sendInvalidRequest(operation, "{", body.key);
       expect({ name: operation.name, status }).toEqual({ name: operation.name, status: 403 });
     }
   });

@@ -11,8 +11,8 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-/** Expects the headers that every response has. */
-function expectSecure({ headers }: Response, name: string): void {
+/** Expects the security headers that every response must have. */
+function expectSecurityHeaders({ headers }: Response, name: string): void {
   const allHeaders = Object.fromEntries(headers);
   expect({ name, ...allHeaders }).toMatchObject({
     name,
@@ -50,7 +50,7 @@ describe("every documented route", () => {
     const { access_token } = await parley.register();
     let responseCount = 0;
     for (const { method, path } of routes)
-      for (const token of [undefined, "no.good.token", access_token])
+      for (const token of [undefined, "invalid.access.token", access_token])
         for (const accept of ["application/json", "text/event-stream"]) {
           // This request would revoke the session that the other requests use.
           if (method === "DELETE" && path === "/api/v1/me" && token === access_token) continue;
@@ -62,7 +62,7 @@ describe("every documented route", () => {
             ...(method !== "GET" && { json: {} }),
           });
           await response.body?.cancel();
-          expectSecure(response, name);
+          expectSecurityHeaders(response, name);
           if (path.startsWith("/api/") || path.startsWith("/v1/"))
             expect({ name, cached: response.headers.get("cache-control") }).toEqual({
               name,
@@ -75,8 +75,8 @@ describe("every documented route", () => {
 });
 
 describe("the security headers are in", () => {
-  const api = "/api/v1/conversations";
-  const kinds: { kind: string; path: string; status: number; init?: Parameters<TestApp["fetch"]>[1] }[] = [
+  const conversationsPath = "/api/v1/conversations";
+  const responseKinds: { kind: string; path: string; status: number; init?: Parameters<TestApp["fetch"]>[1] }[] = [
     { kind: "a page", path: "/swagger", status: 200 },
     { kind: "a script", path: "/swagger/json", status: 200 },
     { kind: "text", path: "/livez", status: 200 },
@@ -90,7 +90,7 @@ describe("the security headers are in", () => {
     { kind: "a response to an invalid upgrade", path: "/realtime", status: 400 },
     {
       kind: "a response to a preflight request",
-      path: api,
+      path: conversationsPath,
       status: 204,
       init: { method: "OPTIONS", headers: { origin: "https://x.example", "access-control-request-method": "POST" } },
     },
@@ -107,10 +107,10 @@ describe("the security headers are in", () => {
       init: { json: {}, headers: { "content-type": "text/xml" } },
     },
   ];
-  test.each(kinds)("$kind: $status", async ({ kind, path, status, init }) => {
+  test.each(responseKinds)("$kind with status $status", async ({ kind, path, status, init }) => {
     const response = await parley.fetch(path, init);
     expect(response.status).toBe(status);
-    expectSecure(response, kind);
+    expectSecurityHeaders(response, kind);
   });
 
   test("a 304 response", async () => {
@@ -118,15 +118,18 @@ describe("the security headers are in", () => {
     const etag = (await parley.fetch("/api/v1/documents", { token })).headers.get("etag") ?? "none";
     const response = await parley.fetch("/api/v1/documents", { token, headers: { "if-none-match": etag } });
     expect(response.status).toBe(304);
-    expectSecure(response, "304");
+    expectSecurityHeaders(response, "304");
   });
 
   test("an event stream", async () => {
     const token = account.access_token;
-    const { id } = (await (await parley.fetch(api, { token, json: {} })).json()) as { id: string };
-    const response = await parley.fetch(`${api}/${id}/events`, { token, headers: { accept: "text/event-stream" } });
+    const { id } = (await (await parley.fetch(conversationsPath, { token, json: {} })).json()) as { id: string };
+    const response = await parley.fetch(`${conversationsPath}/${id}/events`, {
+      token,
+      headers: { accept: "text/event-stream" },
+    });
     expect(response.headers.get("content-type")).toStartWith("text/event-stream");
-    expectSecure(response, "an event stream");
+    expectSecurityHeaders(response, "an event stream");
     await response.body?.cancel();
   });
 
@@ -135,7 +138,7 @@ describe("the security headers are in", () => {
     drainingApp.lifecycle.markDraining();
     const response = await drainingApp.fetch("/readyz");
     expect(response.status).toBe(503);
-    expectSecure(response, "503");
+    expectSecurityHeaders(response, "503");
     await drainingApp.stop();
   });
 });

@@ -11,8 +11,8 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-/** Sends the beginning of a request's body, calls `onHalfSent`, then sends the rest. @returns the response. */
-async function sendInHalves(token: string, json: object, onHalfSent: () => Promise<unknown>): Promise<string> {
+/** Sends the first part of a request's body, calls `onFirstPartSent`, and sends the rest. @returns the response. */
+async function sendInTwoParts(token: string, json: object, onFirstPartSent: () => Promise<unknown>): Promise<string> {
   const { hostname, port } = new URL(parley.url);
   const socket = connect(Number(port), hostname);
   const body = JSON.stringify(json);
@@ -21,7 +21,7 @@ async function sendInHalves(token: string, json: object, onHalfSent: () => Promi
       `Content-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body.slice(0, 5)}`,
   );
   await Bun.sleep(150);
-  await onHalfSent();
+  await onFirstPartSent();
   socket.write(body.slice(5));
   let text = "";
   for await (const bytes of socket) text += String(bytes);
@@ -32,23 +32,25 @@ const listTitles = async () =>
   (await anna.get<{ data: { title: string }[] }>("/conversations")).body.data.map(({ title }) => title);
 
 test("a request whose body arrives slowly succeeds", async () => {
-  const text = await sendInHalves(anna.account.access_token, { title: "slow" }, async () => {});
+  const text = await sendInTwoParts(anna.account.access_token, { title: "slow" }, async () => {});
   expect(text).toStartWith("HTTP/1.1 201");
   expect(await listTitles()).toEqual(["slow"]);
 });
 
 test("a request is rejected if its API key or session is revoked before its body has arrived", async () => {
   const json = { name: "slow", scopes: ["conversations:write"] };
-  const { body: key } = await anna.request<{ id: string; key: string }>("POST", "/api-keys", json);
-  const byKey = await sendInHalves(key.key, { title: "by a key" }, () => anna.request("DELETE", `/api-keys/${key.id}`));
-  const login = await parley.fetch("/api/v1/auth/login", {
+  const { body: apiKey } = await anna.request<{ id: string; key: string }>("POST", "/api-keys", json);
+  const keyResponse = await sendInTwoParts(apiKey.key, { title: "by a key" }, () =>
+    anna.request("DELETE", `/api-keys/${apiKey.id}`),
+  );
+  const loginResponse = await parley.fetch("/api/v1/auth/login", {
     json: { email: anna.account.user.email, password: "correct horse battery" },
   });
-  const session = (await login.json()) as { access_token: string; refresh_token: string };
-  const bySession = await sendInHalves(session.access_token, { title: "by a session" }, () =>
+  const session = (await loginResponse.json()) as { access_token: string; refresh_token: string };
+  const sessionResponse = await sendInTwoParts(session.access_token, { title: "by a session" }, () =>
     parley.fetch("/api/v1/auth/logout", { json: { refresh_token: session.refresh_token } }),
   );
-  for (const text of [byKey, bySession]) {
+  for (const text of [keyResponse, sessionResponse]) {
     expect(text).toStartWith("HTTP/1.1 401");
     expect(text).toContain('"code":"unauthorized"');
   }

@@ -7,26 +7,26 @@ import { createRestClient, type RestClient } from "../support/rest.ts";
 
 let parley: TestApp;
 let account: Account;
-let rest: RestClient;
+let restClient: RestClient;
 
 beforeAll(async () => {
   parley = await startApp();
   account = await parley.register("anna@example.com", "Anna");
-  rest = createRestClient(parley, account);
+  restClient = createRestClient(parley, account);
 });
 afterAll(() => parley.stop());
 
-const createTime = (n: number) => new Date((EXPORT_START_S + n) * 1_000).toISOString();
+const formatExportTime = (n: number) => new Date((EXPORT_START_S + n) * 1_000).toISOString();
 
 async function findByTitle(title: string): Promise<Conversation> {
-  const { rows } = await rest.listAll<Conversation>("/conversations", 200);
+  const { rows } = await restClient.listAll<Conversation>("/conversations", 200);
   const matchingConversations = rows.filter((row) => row.title === title);
   expect(matchingConversations).toHaveLength(1);
   return matchingConversations[0] as Conversation;
 }
 
 const listMessages = async ({ id }: Conversation) =>
-  (await rest.get<{ data: Message[] }>(`/conversations/${id}/messages?limit=200`)).body.data;
+  (await restClient.get<{ data: Message[] }>(`/conversations/${id}/messages?limit=200`)).body.data;
 
 describe("a ChatGPT conversation", () => {
   test("is imported with its title, times, models and messages, and is marked as read", async () => {
@@ -57,8 +57,8 @@ describe("a ChatGPT conversation", () => {
       last_seq: 4,
       last_read_seq: 4,
       unread: 0,
-      created_at: createTime(0),
-      updated_at: createTime(4),
+      created_at: formatExportTime(0),
+      updated_at: formatExportTime(4),
       metadata: { import: { source: "chatgpt", id: "c-1" } },
     });
     const messages = await listMessages(conversation);
@@ -80,7 +80,7 @@ describe("a ChatGPT conversation", () => {
         model: null,
         supplied: false,
         status: "complete",
-        created_at: createTime(1),
+        created_at: formatExportTime(1),
       },
       {
         seq: 2,
@@ -89,7 +89,7 @@ describe("a ChatGPT conversation", () => {
         model: "gpt-4o",
         supplied: true,
         status: "complete",
-        created_at: createTime(2),
+        created_at: formatExportTime(2),
       },
       {
         seq: 3,
@@ -98,7 +98,7 @@ describe("a ChatGPT conversation", () => {
         model: null,
         supplied: false,
         status: "complete",
-        created_at: createTime(3),
+        created_at: formatExportTime(3),
       },
       {
         seq: 4,
@@ -107,7 +107,7 @@ describe("a ChatGPT conversation", () => {
         model: "o3",
         supplied: true,
         status: "complete",
-        created_at: createTime(4),
+        created_at: formatExportTime(4),
       },
     ]);
     expect(messages.map(({ author }) => author?.display_name ?? null)).toEqual(["Anna", null, "Anna", null]);
@@ -116,16 +116,20 @@ describe("a ChatGPT conversation", () => {
 });
 
 describe("the import of a ChatGPT conversation", () => {
-  const importOne = async (id: string, input: Parameters<typeof createChatGptConversation>[1], other: object = {}) => {
-    const result = await importFile(parley, account, "chatgpt", [createChatGptConversation(id, input, other)]);
+  const importConversation = async (
+    id: string,
+    input: Parameters<typeof createChatGptConversation>[1],
+    otherFields: object = {},
+  ) => {
+    const result = await importFile(parley, account, "chatgpt", [createChatGptConversation(id, input, otherFields)]);
     const [row] = await parley.database<{ conversation_id: string }[]>`
       select conversation_id from import_sources where source_id = ${id}`;
     const messages = row ? await listMessages({ id: row.conversation_id } as Conversation) : [];
     return { result, messages };
   };
 
-  test("skips hidden messages and tool messages, and reports how many visible parts were left out", async () => {
-    const { result, messages } = await importOne("kinds", {
+  test("skips hidden messages and tool messages, and reports the number of skipped visible parts", async () => {
+    const { result, messages } = await importConversation("kinds", {
       instructions: { role: "system", text: "", metadata: { is_visually_hidden_from_conversation: true } },
       profile: {
         role: "user",
@@ -175,14 +179,14 @@ describe("the import of a ChatGPT conversation", () => {
       {
         title: "Title of kinds",
         reason:
-          "Left out: 1 file, 2 images, 1 reasoning text, 2 tool messages, 1 audio recording, 1 part of an unknown kind.",
+          "Left out: 1 file, 2 images, 1 reasoning passage, 2 tool messages, 1 audio recording, 1 part of an unknown kind.",
       },
     ]);
     expect(result).toMatchObject({ imported: 1, skipped: 0 });
   });
 
   test("imports visible system messages", async () => {
-    const { messages } = await importOne("system", {
+    const { messages } = await importConversation("system", {
       rules: { role: "system", text: "Be kind." },
       Hello: { role: "user" },
     });
@@ -200,7 +204,7 @@ describe("the import of a ChatGPT conversation", () => {
   });
 
   test("removes characters that can't be stored, and truncates long messages", async () => {
-    const { result, messages } = await importOne(
+    const { result, messages } = await importConversation(
       "texts",
       {
         a: { text: "nul \u0000 and \ud800 and \u0007 and e\u0301" },
@@ -216,15 +220,19 @@ describe("the import of a ChatGPT conversation", () => {
   });
 
   test("ignores an invisible title", async () => {
-    const { result, messages } = await importOne("unseen", { a: { text: "hello" } }, { title: "\u3164\u200b \u2800" });
+    const { result, messages } = await importConversation(
+      "unseen",
+      { a: { text: "hello" } },
+      { title: "\u3164\u200b \u2800" },
+    );
     expect(messages).toHaveLength(1);
-    const title = (await rest.get<Conversation>(`/conversations/${messages[0]?.conversation_id}`)).body.title;
+    const title = (await restClient.get<Conversation>(`/conversations/${messages[0]?.conversation_id}`)).body.title;
     expect({ title, imported: result.imported }).toEqual({ title: "", imported: 1 });
   });
 
   test("replaces an invalid or future time with the previous message's time", async () => {
-    const before = Date.now();
-    const { messages } = await importOne(
+    const startedAtMs = Date.now();
+    const { messages } = await importConversation(
       "times",
       {
         none: { at: null },
@@ -236,21 +244,21 @@ describe("the import of a ChatGPT conversation", () => {
       },
       { create_time: null, update_time: "never" },
     );
-    const times = messages.map(({ created_at }) => created_at);
-    expect(times.slice(1)).toEqual([
-      createTime(50),
-      createTime(50),
-      createTime(50),
-      createTime(50),
+    const creationTimes = messages.map(({ created_at }) => created_at);
+    expect(creationTimes.slice(1)).toEqual([
+      formatExportTime(50),
+      formatExportTime(50),
+      formatExportTime(50),
+      formatExportTime(50),
       "2023-11-15T00:00:00.000Z",
     ]);
-    expect(new Date(times[0] ?? "").getTime()).toBeGreaterThanOrEqual(before - 60_000);
-    expect(new Date(times[0] ?? "").getTime()).toBeLessThanOrEqual(Date.now());
+    expect(new Date(creationTimes[0] ?? "").getTime()).toBeGreaterThanOrEqual(startedAtMs - 60_000);
+    expect(new Date(creationTimes[0] ?? "").getTime()).toBeLessThanOrEqual(Date.now());
     expect((await findByTitle("Title of times")).updated_at).toBe("2023-11-15T00:00:00.000Z");
   });
 
   test("includes every message once, even with cycles or missing parents", async () => {
-    const { result, messages } = await importOne("circle", {
+    const { result, messages } = await importConversation("circle", {
       a: { parent: "b" },
       b: { parent: "a" },
       own: { parent: "own" },

@@ -13,31 +13,31 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-async function readMessages(sourceId: string): Promise<Message[]> {
+async function listMessages(sourceId: string): Promise<Message[]> {
   const [row] = await parley.database<{ conversation_id: string }[]>`
     select conversation_id from import_sources where source = 'claude' and source_id = ${sourceId}`;
   const path = `/conversations/${row?.conversation_id}/messages?limit=200`;
   return (await createRestClient(parley, account).get<{ data: Message[] }>(path)).body.data;
 }
 
-const createTime = (n: number) => new Date((EXPORT_START_S + n) * 1_000).toISOString();
+const formatExportTime = (n: number) => new Date((EXPORT_START_S + n) * 1_000).toISOString();
 
 test("a Claude conversation is imported unchanged", async () => {
   const result = await importFile(parley, account, "claude", [
     createClaudeConversation("u-1", ["Hello", "Hi", "More?", "More."]),
   ]);
   expect(result).toMatchObject({ source: "claude", status: "done", imported: 1, messages: 4, report: [] });
-  const messages = await readMessages("u-1");
+  const messages = await listMessages("u-1");
   expect(messages.map(({ role, content, created_at, supplied }) => [role, content, created_at, supplied])).toEqual([
-    ["user", "Hello", createTime(1), false],
-    ["assistant", "Hi", createTime(2), true],
-    ["user", "More?", createTime(3), false],
-    ["assistant", "More.", createTime(4), true],
+    ["user", "Hello", formatExportTime(1), false],
+    ["assistant", "Hi", formatExportTime(2), true],
+    ["user", "More?", formatExportTime(3), false],
+    ["assistant", "More.", formatExportTime(4), true],
   ]);
   expect(messages.map(({ parent_id }) => parent_id)).toEqual([null, ...messages.slice(0, 3).map(({ id }) => id)]);
 });
 
-test("attachments' text is added to the message, and the number of other, skipped parts is reported", async () => {
+test("the text of attachments is added to the message, and the number of skipped parts is reported", async () => {
   const chatMessages = [
     {
       uuid: "a",
@@ -46,7 +46,7 @@ test("attachments' text is added to the message, and the number of other, skippe
       content: [{ type: "text", text: "Read this" }],
       attachments: [{ file_name: "notes.txt", extracted_content: "line 1\nline 2" }, { file_name: "empty.bin" }],
       files: [{ file_name: "photo.png" }],
-      created_at: createTime(1),
+      created_at: formatExportTime(1),
     },
     {
       uuid: "b",
@@ -59,16 +59,16 @@ test("attachments' text is added to the message, and the number of other, skippe
         { type: "tool_result", content: [] },
         { type: "text", text: "Then." },
       ],
-      created_at: createTime(2),
+      created_at: formatExportTime(2),
     },
-    { uuid: "c", sender: "human", text: "Only a text", created_at: createTime(3) },
+    { uuid: "c", sender: "human", text: "Only a text", created_at: formatExportTime(3) },
     { uuid: "d", sender: "narrator", text: "Nobody" },
     { uuid: "e", sender: "assistant", text: "", content: null },
   ];
   const result = await importFile(parley, account, "claude", [
     createClaudeConversation("u-2", [], { chat_messages: chatMessages }),
   ]);
-  expect((await readMessages("u-2")).map(({ role, content }) => [role, content])).toEqual([
+  expect((await listMessages("u-2")).map(({ role, content }) => [role, content])).toEqual([
     ["user", "Read this\n\nnotes.txt\n\nline 1\nline 2"],
     ["assistant", "First.\n\nThen."],
     ["user", "Only a text"],
@@ -76,7 +76,7 @@ test("attachments' text is added to the message, and the number of other, skippe
   expect(result.report).toEqual([
     {
       title: "Title of u-2",
-      reason: "Left out: 2 files, 1 reasoning text, 2 tool messages, 1 part of an unknown kind.",
+      reason: "Left out: 2 files, 1 reasoning passage, 2 tool messages, 1 part of an unknown kind.",
     },
   ]);
 });
@@ -87,11 +87,11 @@ test("messages with parent IDs are imported as branches", async () => {
     sender,
     text: uuid,
     parent_message_uuid: parent,
-    created_at: createTime(n),
+    created_at: formatExportTime(n),
   });
-  const root = "00000000-0000-4000-8000-000000000000";
+  const rootId = "00000000-0000-4000-8000-000000000000";
   const chatMessages = [
-    createMessage("q1", "human", root, 1),
+    createMessage("q1", "human", rootId, 1),
     createMessage("a1", "assistant", "q1", 2),
     createMessage("q2", "human", "a1", 3),
     createMessage("a2", "assistant", "q2", 4),
@@ -99,9 +99,9 @@ test("messages with parent IDs are imported as branches", async () => {
     createMessage("q2 edited", "human", "a1", 5),
   ];
   await importFile(parley, account, "claude", [createClaudeConversation("u-3", [], { chat_messages: chatMessages })]);
-  const messages = await readMessages("u-3");
-  const contents = new Map(messages.map(({ id, content }) => [id, content]));
-  expect(messages.map(({ content, parent_id }) => [content, contents.get(parent_id ?? "") ?? null])).toEqual([
+  const messages = await listMessages("u-3");
+  const contentsById = new Map(messages.map(({ id, content }) => [id, content]));
+  expect(messages.map(({ content, parent_id }) => [content, contentsById.get(parent_id ?? "") ?? null])).toEqual([
     ["q1", null],
     ["a1", "q1"],
     ["q2 edited", "a1"],
@@ -118,7 +118,7 @@ test("messages without IDs are imported", async () => {
     { sender: "human", text: "Three" },
   ];
   await importFile(parley, account, "claude", [createClaudeConversation("u-4", [], { chat_messages: chatMessages })]);
-  expect((await readMessages("u-4")).map(({ content }) => content)).toEqual(["One", "Two", "Three"]);
+  expect((await listMessages("u-4")).map(({ content }) => content)).toEqual(["One", "Two", "Three"]);
 });
 
 test("messages with the same ID or with a role instead of a sender are imported, and unknown senders are reported", async () => {
@@ -131,7 +131,7 @@ test("messages with the same ID or with a role instead of a sender are imported,
   const result = await importFile(parley, account, "claude", [
     { uuid: "u-odd", name: "Odd", chat_messages: chatMessages },
   ]);
-  expect((await readMessages("u-odd")).map(({ role, content }) => [role, content])).toEqual([
+  expect((await listMessages("u-odd")).map(({ role, content }) => [role, content])).toEqual([
     ["user", "One"],
     ["assistant", "Two"],
   ]);

@@ -24,11 +24,11 @@ beforeAll(async () => {
 afterAll(() => app.stop());
 
 const runImport = (source: string, file: unknown, account = anna) => importFile(app.parley, account, source, file);
-const createChat = (id: string, other: object = {}) =>
-  createChatGptConversation(id, { Question: {}, Answer: { model: "gpt-4o" } }, other);
+const createChat = (id: string, otherFields: object = {}) =>
+  createChatGptConversation(id, { Question: {}, Answer: { model: "gpt-4o" } }, otherFields);
 const listConversations = async (account = anna) =>
   (await createRestClient(app.parley, account).listAll<Conversation>("/conversations", 200)).rows;
-const findId = async (sourceId: string) => {
+const findConversationId = async (sourceId: string) => {
   const [row] = await app.parley.database<{ id: string }[]>`
     select conversation_id as id from import_sources where source_id = ${sourceId}`;
   return row?.id ?? "";
@@ -47,7 +47,7 @@ describe("an imported conversation", () => {
       }),
     ];
     await runImport("chatgpt", file);
-    await app.sendMessage(anna, await findId("continued"), "And now?");
+    await app.sendMessage(anna, await findConversationId("continued"), "And now?");
     expect(app.getReceivedMessages()).toEqual([
       { role: "user", content: "First" },
       { role: "assistant", content: "First answer" },
@@ -64,13 +64,13 @@ describe("an imported conversation", () => {
     await runImport("chatgpt", [createChat("older")]);
     const titles = (await listConversations()).map(({ title }) => title);
     expect(titles.indexOf("Title of older")).toBeGreaterThan(titles.indexOf("Before"));
-    const imported = await findId("older");
+    const importedId = await findConversationId("older");
     const events = await createRestClient(app.parley, anna).get<{ data: { type: string }[] }>(
-      `/conversations/${imported}/events?after_seq=0`,
+      `/conversations/${importedId}/events?after_seq=0`,
     );
     expect(events.body.data.map(({ type }) => type)).toEqual(["message.created", "message.created"]);
-    expect(await app.parley.database`select 1 from events where conversation_id = ${imported}`).toHaveLength(0);
-    expect(id).not.toBe(imported);
+    expect(await app.parley.database`select 1 from events where conversation_id = ${importedId}`).toHaveLength(0);
+    expect(id).not.toBe(importedId);
   });
 
   test("has counters that match a recount", async () => {
@@ -90,20 +90,20 @@ describe("an imported conversation", () => {
 
 describe("importing the same file again", () => {
   test("adds only new conversations, in any order", async () => {
-    const first = await runImport("chatgpt", [createChat("a"), createChat("b")]);
-    expect(first).toMatchObject({ imported: 2, skipped: 0 });
-    const before = await listConversations();
+    const firstImport = await runImport("chatgpt", [createChat("a"), createChat("b")]);
+    expect(firstImport).toMatchObject({ imported: 2, skipped: 0 });
+    const conversationsBefore = await listConversations();
     const secondImport = await runImport("chatgpt", [createChat("a"), createChat("b")]);
     expect(secondImport).toMatchObject({ status: "done", imported: 0, skipped: 2, conversations: 2, messages: 0 });
     expect(secondImport.report).toEqual(
       ["a", "b"].map((id) => ({ title: `Title of ${id}`, reason: "It was already imported." })),
     );
-    expect(await listConversations()).toEqual(before);
+    expect(await listConversations()).toEqual(conversationsBefore);
     expect(await runImport("chatgpt", [createChat("c"), createChat("b"), createChat("a")])).toMatchObject({
       imported: 1,
       skipped: 2,
     });
-    expect(await listConversations()).toHaveLength(before.length + 1);
+    expect(await listConversations()).toHaveLength(conversationsBefore.length + 1);
   });
 
   test("recognizes conversations without IDs by their content, even within one file", async () => {
@@ -119,13 +119,13 @@ describe("importing the same file again", () => {
 
   test("restores a deleted conversation", async () => {
     await runImport("chatgpt", [createChat("deleted")]);
-    const id = await findId("deleted");
+    const id = await findConversationId("deleted");
     await createRestClient(app.parley, anna).request("DELETE", `/conversations/${id}`);
     expect(await runImport("chatgpt", [createChat("deleted")])).toMatchObject({ imported: 1, skipped: 0 });
-    expect(await findId("deleted")).not.toBe(id);
+    expect(await findConversationId("deleted")).not.toBe(id);
   });
 
-  test("creates separate copies for another user", async () => {
+  test("creates separate copies for a different user", async () => {
     const ben = await app.parley.register(undefined, "Ben");
     expect(await runImport("chatgpt", [createChat("a")], ben)).toMatchObject({ imported: 1, skipped: 0 });
     expect((await listConversations(ben)).map(({ title }) => title)).toEqual(["Title of a"]);
@@ -133,7 +133,7 @@ describe("importing the same file again", () => {
 });
 
 describe("a file", () => {
-  const cases: [string, string, unknown, Partial<Import>][] = [
+  const fileCases: [string, string, unknown, Partial<Import>][] = [
     ["that is an empty list", "chatgpt", [], { status: "done", conversations: 0 }],
     [
       "with the list of conversations in an object",
@@ -195,7 +195,7 @@ describe("a file", () => {
       { status: "done", imported: 1, skipped: 1 },
     ],
   ];
-  for (const [description, source, file, expected] of cases)
+  for (const [description, source, file, expected] of fileCases)
     test(`${description} results in the status ${expected.status}`, async () => {
       const result = await runImport(source, file);
       expect(result).toMatchObject(expected);
@@ -209,10 +209,10 @@ describe("a file", () => {
       code: "wrong_source",
       detail: "This is a Claude export. Import it with ?source=claude.",
     });
-    const start = `[${JSON.stringify(createChat("position"))}`;
-    expect((await runImport("chatgpt", `${start} {"title": "x"}]`)).error).toEqual({
+    const validStart = `[${JSON.stringify(createChat("position"))}`;
+    expect((await runImport("chatgpt", `${validStart} {"title": "x"}]`)).error).toEqual({
       code: "malformed",
-      detail: `The file isn't valid JSON: it is truncated or has an error near byte ${start.length + 1}.`,
+      detail: `The file isn't valid JSON: it is truncated or has an error near byte ${validStart.length + 1}.`,
     });
     const filler = JSON.stringify(createChat("far", { junk: "é".repeat(50_000) })).slice(0, -1);
     expect((await runImport("chatgpt", `[${filler},"x":truth}]`)).error?.detail).toContain(
@@ -233,7 +233,7 @@ describe("a file", () => {
 });
 
 describe("the user's quota", () => {
-  test("of conversations stops the import, but the conversations imported before are kept", async () => {
+  test("of conversations stops the import, but the conversations that were imported before that are kept", async () => {
     const cara = await app.parley.register(undefined, "Cara");
     const result = await runImport(
       "chatgpt",
@@ -270,10 +270,10 @@ describe("the user's quota", () => {
     );
     const answer = rows.find(({ role }) => role === "assistant");
     await createRestClient(app.parley, dora).request("DELETE", `/conversations/${id}/messages/${answer?.id}`);
-    const after = await createRestClient(app.parley, dora).get<{ quotas: { stored_bytes: { used: number } } }>(
-      "/me/usage",
-    );
-    expect(after.body.quotas.stored_bytes.used).toBe(2 * (1 + 6 * 190_000) - 190_000);
+    const usageAfterDeletion = await createRestClient(app.parley, dora).get<{
+      quotas: { stored_bytes: { used: number } };
+    }>("/me/usage");
+    expect(usageAfterDeletion.body.quotas.stored_bytes.used).toBe(2 * (1 + 6 * 190_000) - 190_000);
   });
 });
 
@@ -304,7 +304,7 @@ describe("imports", () => {
     await insertPiece(app.parley.database, id, 1, bytes.length, await compressPiece(bytes));
     await app.parley.database`update imports set status = 'queued' where id = ${id}`;
     await app.parley.database`insert into jobs (queue, key) values ('imports', ${id})`;
-    const outcome = await app.waitUntil(async () => {
+    const outcome = await app.waitForValue(async () => {
       const [found] = await app.parley.database`
         select status, imported, error_code from imports where id = ${id} and finished_at is not null`;
       return found;
@@ -317,11 +317,11 @@ describe("imports", () => {
     await runImport("chatgpt", [createChat("gina"), 7], gina);
     const upload = await uploadFile(app.parley, gina, "chatgpt", JSON.stringify([createChat("gina 2")]));
     const { id } = (await upload.json()) as Import;
-    const removed = await createRestClient(app.parley, gina).request("DELETE", "/me", {
+    const deletion = await createRestClient(app.parley, gina).request("DELETE", "/me", {
       current_password: "correct horse battery",
     });
-    expect(removed.status).toBe(204);
-    await app.waitUntil(async () => {
+    expect(deletion.status).toBe(204);
+    await app.waitForValue(async () => {
       const rows = await app.parley.database`select 1 from users where id = ${gina.user.id}`;
       return rows.length === 0 ? true : undefined;
     });
@@ -341,20 +341,20 @@ describe("imports", () => {
     const hugo = await app.parley.register(undefined, "Hugo");
     const chat = createChatGptConversation("hugo", { Q: {}, A1: {}, A2: { role: "assistant" } });
     await runImport("chatgpt", [chat], hugo);
-    const exported = (
+    const accountExport = (
       await createRestClient(app.parley, hugo).get<Record<string, Record<string, unknown>[]>>("/me/export")
     ).body;
-    expect(exported.imports).toMatchObject([{ source: "chatgpt", status: "done", imported: 1 }]);
-    expect(exported.messages?.map(({ content }) => content)).toEqual(["Q"]);
-    expect(exported.supplied?.map(({ content }) => content)).toEqual(["A1", "A2"]);
-    expect(exported.answers).toEqual([]);
+    expect(accountExport.imports).toMatchObject([{ source: "chatgpt", status: "done", imported: 1 }]);
+    expect(accountExport.messages?.map(({ content }) => content)).toEqual(["Q"]);
+    expect(accountExport.supplied?.map(({ content }) => content)).toEqual(["A1", "A2"]);
+    expect(accountExport.answers).toEqual([]);
   });
 
-  test("fail if they are stuck, and are deleted after 30 days", async () => {
+  test("fail if they make no progress, and are deleted after 30 days", async () => {
     const { database } = app.parley;
     const karl = await app.parley.register(undefined, "Karl");
     const lena = await app.parley.register(undefined, "Lena");
-    const insert = async (userId: string, status: string, age: string) => {
+    const insertImport = async (userId: string, status: string, age: string) => {
       const [row] = await database<{ id: string }[]>`
         insert into imports (id, user_id, source, status, created_at, updated_at, finished_at)
         values (gen_random_uuid(), ${userId}, 'chatgpt', ${status}, now() - ${age}::interval, now() - ${age}::interval,
@@ -363,31 +363,31 @@ describe("imports", () => {
       await database`insert into import_pieces (import_id, n, data) values (${id}, 1, 'x'), (${id}, 2, 'y')`;
       return id;
     };
-    const staleUpload = await insert(karl.user.id, "uploading", "6 minutes");
-    const staleQueued = await insert(lena.user.id, "queued", "25 hours");
-    const expiredImport = await insert(karl.user.id, "done", "31 days");
-    const recentImport = await insert(karl.user.id, "done", "29 days");
+    const staleUpload = await insertImport(karl.user.id, "uploading", "6 minutes");
+    const staleQueuedImport = await insertImport(lena.user.id, "queued", "25 hours");
+    const expiredImport = await insertImport(karl.user.id, "done", "31 days");
+    const recentImport = await insertImport(karl.user.id, "done", "29 days");
     const job = createImportJob({ database, quotas: {} as never, bytesMax: 1, onStored() {} });
     await job.sweep(new AbortController().signal);
     await job.close();
-    const ids = [staleUpload, staleQueued, expiredImport, recentImport];
+    const ids = [staleUpload, staleQueuedImport, expiredImport, recentImport];
     const rows = await database`
       select id, status, error_code from imports where id = any (${ids}::uuid[]) order by created_at`;
     expect(rows).toEqual([
       { id: recentImport, status: "done", error_code: null },
-      { id: staleQueued, status: "failed", error_code: "expired" },
+      { id: staleQueuedImport, status: "failed", error_code: "expired" },
     ] as never);
     expect(await database`select 1 from import_pieces where import_id = any (${ids}::uuid[])`).toHaveLength(0);
   });
 
-  test("run one at a time for each user, who gets 409 for another upload", async () => {
+  test("run one at a time for each user, who receives 409 for a second upload", async () => {
     const ida = await app.parley.register(undefined, "Ida");
     const body = JSON.stringify(Array.from({ length: 30 }, (_, n) => createChat(`ida-${n}`)));
     const responses = await Promise.all([1, 2, 3].map(() => uploadFile(app.parley, ida, "chatgpt", body)));
     expect(responses.map(({ status }) => status).sort()).toEqual([202, 409, 409]);
-    const accepted = responses.find(({ status }) => status === 202);
-    const { id } = ((await accepted?.json()) ?? { id: "" }) as Import;
-    expect(accepted?.headers.get("location")).toBe(`/api/v1/imports/${id}`);
+    const acceptedResponse = responses.find(({ status }) => status === 202);
+    const { id } = ((await acceptedResponse?.json()) ?? { id: "" }) as Import;
+    expect(acceptedResponse?.headers.get("location")).toBe(`/api/v1/imports/${id}`);
     expect(await waitForImport(app.parley, ida, id)).toMatchObject({ status: "done", imported: 30 });
     expect(await listConversations(ida)).toHaveLength(30);
   });

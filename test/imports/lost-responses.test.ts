@@ -26,9 +26,9 @@ test.each([
   ["recording a skipped conversation", "import_notes", "SELECT 1", [7, createChat("d"), createChat("e")], 2],
 ] as const)(
   "an import continues if the database's response to %s is lost, and stores nothing twice",
-  async (_, sent, received, file, count) => {
-    const before = (await createRestClient(parley, anna).listAll<Conversation>("/conversations", 200)).rows.length;
-    const responseLost = lossyDatabase.loseNextResponse(sent, received);
+  async (_, statement, lostResponse, file, count) => {
+    const countBefore = (await createRestClient(parley, anna).listAll<Conversation>("/conversations", 200)).rows.length;
+    const responseLost = lossyDatabase.loseNextResponse(statement, lostResponse);
     const result = await importFile(parley, anna, "chatgpt", file);
     await responseLost;
     expect(result).toMatchObject({
@@ -39,6 +39,6 @@ test.each([
       messages: 2 * count,
     });
     const { rows } = await createRestClient(parley, anna).listAll<Conversation>("/conversations", 200);
-    expect(rows).toHaveLength(before + count);
+    expect(rows).toHaveLength(countBefore + count);
   },
 );

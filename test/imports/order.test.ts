@@ -19,36 +19,45 @@ afterAll(() => parley.stop());
 
 type PlannedMessage = { parent: number | null; role: "user" | "assistant" };
 
-/** Trees like those in real conversations, where users write and edit messages, and models answer one or more times. */
-const trees = fc
-  .array(fc.record({ offset: fc.nat(), isRoot: fc.integer({ min: 0, max: 9 }) }), { minLength: 1, maxLength: 25 })
+/** Trees as in real conversations, in which users write and edit messages, and models answer each message once or more. */
+const treeArbitrary = fc
+  .array(fc.record({ parentChoice: fc.nat(), rootChoice: fc.integer({ min: 0, max: 9 }) }), {
+    minLength: 1,
+    maxLength: 25,
+  })
   .map((steps) => {
-    const planned: PlannedMessage[] = [];
-    for (const { offset, isRoot } of steps) {
-      const parent = planned.length === 0 || isRoot === 0 ? null : offset % planned.length;
-      const role = parent !== null && planned[parent]?.role === "user" ? "assistant" : "user";
-      planned.push({ parent, role });
+    const plannedMessages: PlannedMessage[] = [];
+    for (const { parentChoice, rootChoice } of steps) {
+      const parent = plannedMessages.length === 0 || rootChoice === 0 ? null : parentChoice % plannedMessages.length;
+      const role = parent !== null && plannedMessages[parent]?.role === "user" ? "assistant" : "user";
+      plannedMessages.push({ parent, role });
     }
-    return planned;
+    return plannedMessages;
   });
 
-function listAncestors(planned: PlannedMessage[], index: number): string[] {
+function listAncestors(plannedMessages: PlannedMessage[], index: number): string[] {
   const names: string[] = [];
-  for (let at: number | null = index; at !== null; at = planned[at]?.parent ?? null) names.push(`m${at}`);
+  for (let ancestor: number | null = index; ancestor !== null; ancestor = plannedMessages[ancestor]?.parent ?? null)
+    names.push(`m${ancestor}`);
   return names;
 }
 
 test("messages in a realistic tree keep their ancestors, and the current message is stored last", async () => {
-  let n = 0;
+  let treeCount = 0;
   await fc.assert(
-    fc.asyncProperty(trees, fc.nat(), async (planned, current) => {
-      n += 1;
+    fc.asyncProperty(treeArbitrary, fc.nat(), async (plannedMessages, leafChoice) => {
+      treeCount += 1;
       const messages = Object.fromEntries(
-        planned.map(({ parent, role }, at) => [`m${at}`, { role, parent: parent === null ? "root" : `m${parent}` }]),
+        plannedMessages.map(({ parent, role }, index) => [
+          `m${index}`,
+          { role, parent: parent === null ? "root" : `m${parent}` },
+        ]),
       );
-      const leaves = planned.map((_, at) => at).filter((at) => !planned.some(({ parent }) => parent === at));
-      const leaf = leaves[current % leaves.length] ?? 0;
-      const id = `tree-${n}`;
+      const leaves = plannedMessages
+        .map((_, index) => index)
+        .filter((index) => !plannedMessages.some(({ parent }) => parent === index));
+      const leaf = leaves[leafChoice % leaves.length] ?? 0;
+      const id = `tree-${treeCount}`;
       const result = await importFile(parley, account, "chatgpt", [
         createChatGptConversation(id, messages, { current_node: `m${leaf}` }),
       ]);
@@ -56,7 +65,7 @@ test("messages in a realistic tree keep their ancestors, and the current message
       const rows = await parley.database<Pick<Message, "seq" | "content" | "conversation_id">[]>`
         select m.seq, m.content, m.conversation_id from import_sources s
         join messages m on m.conversation_id = s.conversation_id where s.source_id = ${id} order by m.seq`;
-      expect(rows.map(({ seq }) => seq)).toEqual(rows.map((_, at) => at + 1));
+      expect(rows.map(({ seq }) => seq)).toEqual(rows.map((_, index) => index + 1));
       expect(rows.at(-1)?.content).toBe(`m${leaf}`);
       expect(
         rows
@@ -69,7 +78,7 @@ test("messages in a realistic tree keep their ancestors, and the current message
         const path = await parley.database<{ content: string | null }[]>`
           select content from list_path(${conversation_id}, ${seq}, 5000, 1000000, null, false)`;
         const names = path.flatMap((row) => row.content ?? []);
-        expect(names).toEqual(listAncestors(planned, Number(content.slice(1))));
+        expect(names).toEqual(listAncestors(plannedMessages, Number(content.slice(1))));
       }
     }),
     { numRuns: scaleRuns(40) },
@@ -77,7 +86,7 @@ test("messages in a realistic tree keep their ancestors, and the current message
 }, 60_000);
 
 const names = ["a", "b", "c", "d", "e", "f"];
-const anyNodes = fc.array(
+const nodesArbitrary = fc.array(
   fc.record({
     id: fc.constantFrom(...names),
     parentId: fc.option(fc.constantFrom(...names, "missing")),
@@ -96,15 +105,15 @@ const anyNodes = fc.array(
 
 test("orderMessages returns each message of any tree once, after its parent", () => {
   fc.assert(
-    fc.property(anyNodes, fc.option(fc.constantFrom(...names)), (nodes: SourceNode[], currentId) => {
+    fc.property(nodesArbitrary, fc.option(fc.constantFrom(...names)), (nodes: SourceNode[], currentId) => {
       const tree = runSteps(buildTree(nodes, currentId));
-      const ordered = runSteps(orderMessages(tree));
+      const orderedNodes = runSteps(orderMessages(tree));
       const messages = nodes.flatMap(({ message }) => message ?? []);
-      const orderedMessages = ordered.flatMap(({ node }) => node?.message ?? []);
+      const orderedMessages = orderedNodes.flatMap(({ node }) => node?.message ?? []);
       expect(new Set(orderedMessages)).toEqual(new Set(messages));
       expect(orderedMessages).toHaveLength(messages.length);
-      for (const [index, { parent }] of ordered.entries()) expect(parent ?? -1).toBeLessThan(index);
-      if (tree.leaf) expect(ordered.at(-1)?.node).toBe(tree.leaf);
+      for (const [index, { parent }] of orderedNodes.entries()) expect(parent ?? -1).toBeLessThan(index);
+      if (tree.leaf) expect(orderedNodes.at(-1)?.node).toBe(tree.leaf);
     }),
   );
 });
@@ -120,9 +129,11 @@ test("orderMessages supports a branch of 100,000 messages", () => {
       message: { role: n % 2 === 0 ? "user" : "assistant", content: `${n}`, at: null, model: null },
     }),
   ).reverse();
-  const ordered = runSteps(orderMessages(runSteps(buildTree(nodes, null))));
-  expect(ordered).toHaveLength(count);
-  expect(ordered.every(({ node, parent }, at) => node?.message.content === `${at}` && (parent ?? -1) === at - 1)).toBe(
-    true,
-  );
+  const orderedNodes = runSteps(orderMessages(runSteps(buildTree(nodes, null))));
+  expect(orderedNodes).toHaveLength(count);
+  expect(
+    orderedNodes.every(
+      ({ node, parent }, index) => node?.message.content === `${index}` && (parent ?? -1) === index - 1,
+    ),
+  ).toBe(true);
 });

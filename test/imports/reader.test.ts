@@ -10,22 +10,22 @@ import { runSteps } from "../../src/modules/imports/steps.ts";
 import { createChatGptConversation, createClaudeConversation } from "../support/imports.ts";
 
 /** Reads the conversations in the chunks of a file, and removes their generated IDs. */
-function readChunks(chunks: Uint8Array[], format = chatgpt): { found: unknown[]; error: unknown } {
+function readChunks(chunks: Uint8Array[], format = chatgpt): { results: unknown[]; error: unknown } {
   const builder = createConversationBuilder(format, format === chatgpt ? claude : chatgpt, Date.UTC(2026, 0, 1));
-  const found: unknown[] = [];
+  const results: unknown[] = [];
   const reader = createJsonReader({
     onNode: builder.addNode,
-    onConversation: (value) => void found.push(runSteps(builder.finish(value))),
-    onOversized: () => void found.push(runSteps(builder.skipUnreadable())),
+    onConversation: (value) => void results.push(runSteps(builder.finish(value))),
+    onOversized: () => void results.push(runSteps(builder.skipUnreadable())),
   });
   const getResults = () =>
-    JSON.parse(JSON.stringify(found), (name, value) => (/^(id|parent)$/.test(name) ? null : value));
+    JSON.parse(JSON.stringify(results), (name, value) => (/^(id|parent)$/.test(name) ? null : value));
   try {
     for (const chunk of chunks) reader.write(chunk);
     reader.end();
-    return { found: getResults(), error: null };
+    return { results: getResults(), error: null };
   } catch (error) {
-    return { found: getResults(), error };
+    return { results: getResults(), error };
   }
 }
 
@@ -43,11 +43,11 @@ const bytes = new TextEncoder().encode(JSON.stringify(file, null, 1));
 test("the result doesn't depend on the chunk boundaries, even if a chunk ends within a character", () => {
   const expected = readChunks([bytes]);
   expect(expected.error).toBeNull();
-  expect(expected.found).toHaveLength(3);
+  expect(expected.results).toHaveLength(3);
   fc.assert(
     fc.property(fc.array(fc.nat({ max: bytes.length }), { maxLength: 20 }), (splits) => {
       const offsets = [0, ...splits.sort((a, b) => a - b), bytes.length];
-      expect(readChunks(offsets.slice(1).map((end, at) => bytes.subarray(offsets[at], end)))).toEqual(expected);
+      expect(readChunks(offsets.slice(1).map((end, index) => bytes.subarray(offsets[index], end)))).toEqual(expected);
     }),
   );
   expect(readChunks([...bytes].map((byte) => new Uint8Array([byte])))).toEqual(expected);
@@ -60,11 +60,12 @@ test("a corrupt file causes no error other than an ImportError", () => {
   fc.assert(
     fc.property(
       fc.constantFrom(bytes, claudeBytes),
-      fc.array(fc.record({ at: fc.nat(), byte: fc.integer({ min: 0, max: 255 }) }), { minLength: 1, maxLength: 5 }),
+      fc.array(fc.record({ offset: fc.nat(), byte: fc.integer({ min: 0, max: 255 }) }), { minLength: 1, maxLength: 5 }),
       fc.nat(),
       (original, changes, end) => {
         const corruptBytes = original.slice(0, end % 2 === 0 ? undefined : end % original.length);
-        for (const { at, byte } of changes) if (corruptBytes.length > 0) corruptBytes[at % corruptBytes.length] = byte;
+        for (const { offset, byte } of changes)
+          if (corruptBytes.length > 0) corruptBytes[offset % corruptBytes.length] = byte;
         for (const format of [chatgpt, claude]) {
           const { error } = readChunks([corruptBytes], format);
           if (error !== null) expect(error).toBeInstanceOf(ImportError);
@@ -107,10 +108,10 @@ test("a file with too many entries is read up to the limit", async () => {
   const chunks = async function* () {
     yield new TextEncoder().encode(JSON.stringify(Array.from({ length: 5_000 }, () => 1)));
   };
-  const found: ReadResult[] = [];
+  const results: ReadResult[] = [];
   const readAll = async () => {
-    for await (const entry of readConversations(chunks(), builder, 1, 1_000)) found.push(entry);
+    for await (const entry of readConversations(chunks(), builder, 1, 1_000)) results.push(entry);
   };
   expect(await readAll().catch((error: ImportError) => error.code)).toBe("too_large");
-  expect(found).toHaveLength(1_000);
+  expect(results).toHaveLength(1_000);
 });

@@ -27,7 +27,7 @@ async function importBody(body: NonNullable<RequestInit["body"]>, headers: Recor
   return waitForImport(parley, anna, ((await response.json()) as Import).id);
 }
 
-async function uploadRejected(body: NonNullable<RequestInit["body"]>, headers: Record<string, string>) {
+async function uploadAndGetProblem(body: NonNullable<RequestInit["body"]>, headers: Record<string, string>) {
   const response = await uploadFile(parley, anna, "chatgpt", body, headers);
   const { code, detail } = (await response.json()) as { code: string; detail: string };
   return { status: response.status, code, detail };
@@ -140,19 +140,19 @@ describe("a ZIP archive fails", () => {
 
 describe("an upload is rejected", () => {
   test("if it has an unsupported format or encoding, is empty, or has no file", async () => {
-    const json = { "content-type": "application/json" };
-    expect(await uploadRejected("x", { "content-type": "text/csv" })).toMatchObject({ status: 415 });
-    expect(await uploadRejected(gzipSync("[]"), { ...json, "content-encoding": "gzip" })).toMatchObject({
+    const jsonHeaders = { "content-type": "application/json" };
+    expect(await uploadAndGetProblem("x", { "content-type": "text/csv" })).toMatchObject({ status: 415 });
+    expect(await uploadAndGetProblem(gzipSync("[]"), { ...jsonHeaders, "content-encoding": "gzip" })).toMatchObject({
       status: 415,
     });
-    expect(await uploadRejected("", json)).toMatchObject({ status: 400 });
-    expect(await uploadRejected(createForm("other", encodeJson([])) as never, {})).toMatchObject({
+    expect(await uploadAndGetProblem("", jsonHeaders)).toMatchObject({ status: 400 });
+    expect(await uploadAndGetProblem(createForm("other", encodeJson([])) as never, {})).toMatchObject({
       status: 422,
       code: "invalid",
     });
-    expect(await uploadRejected("x", { "content-type": "multipart/form-data" })).toMatchObject({ status: 400 });
+    expect(await uploadAndGetProblem("x", { "content-type": "multipart/form-data" })).toMatchObject({ status: 400 });
     expect(
-      await uploadRejected('--b\r\ncontent-disposition: form-data; name="file"; filename="f"\r\n\r\n[1,', {
+      await uploadAndGetProblem('--b\r\ncontent-disposition: form-data; name="file"; filename="f"\r\n\r\n[1,', {
         "content-type": "multipart/form-data; boundary=b",
       }),
     ).toMatchObject({ status: 400 });
@@ -213,7 +213,7 @@ describe("an upload is rejected", () => {
   });
 });
 
-/** Starts a request with this Content-Length and sends only the first bytes of the body. */
+/** Starts a request with this Content-Length, but sends only the first bytes of the body. */
 function startUpload(path: string, contentLength: number, body: string, account: Account = anna) {
   const { hostname, port } = new URL(parley.url);
   const socket = connect(Number(port), hostname);
@@ -240,7 +240,7 @@ test("an aborted upload blocks only the same user's next upload, and only until 
   expect((await uploadFile(parley, ben, "chatgpt", "[]")).status).toBe(202);
 });
 
-test("an upload abandoned by a crashed instance doesn't block the next one", async () => {
+test("an upload abandoned by a crashed instance doesn't block the user's next upload", async () => {
   const cara = await parley.register();
   await parley.database`
     insert into imports (id, user_id, source, updated_at)

@@ -21,10 +21,10 @@ describe("cached members", () => {
     expect(members.get("other")).toBeUndefined();
   });
 
-  test("can be an empty list for a conversation without members", async () => {
+  test("are an empty list for a conversation without members", async () => {
     const members = new MemberCache();
-    await members.load(["gone"], async () => [], 100);
-    expect(listMembers(members, "gone")).toEqual([]);
+    await members.load(["empty"], async () => [], 100);
+    expect(listMembers(members, "empty")).toEqual([]);
   });
 
   test("are cached only for conversations whose members were all loaded", async () => {

@@ -10,6 +10,7 @@ import { checkPush } from "../support/check-pushes.ts";
 import type { InboxFrame } from "../support/inbox.ts";
 import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
+import { waitUntil } from "../support/wait-until.ts";
 
 type Listener = InboxListener & { frames: InboxFrame[] };
 
@@ -79,7 +80,7 @@ async function createConversations(count: number, members: string[]): Promise<st
   return ids;
 }
 
-async function listen(userId: string): Promise<Listener> {
+async function subscribeListener(userId: string): Promise<Listener> {
   const frames: InboxFrame[] = [];
   const listener = {
     userId,
@@ -95,7 +96,7 @@ async function listen(userId: string): Promise<Listener> {
   return listener;
 }
 
-const publish = (...messages: ConversationsMessage[]) => bus.publish("conversations", () => messages);
+const publishMessages = (...messages: ConversationsMessage[]) => bus.publish("conversations", () => messages);
 const createMessageEvent = (conversation_id: string, seq = 1): ConversationsMessage => ({
   type: "conversation.changed",
   conversation_id,
@@ -104,21 +105,13 @@ const createMessageEvent = (conversation_id: string, seq = 1): ConversationsMess
   at: new Date().toISOString(),
 });
 
-async function waitUntil(condition: () => boolean, waitMs = 10_000): Promise<void> {
-  const deadlineMs = performance.now() + waitMs;
-  while (!condition()) {
-    if (performance.now() > deadlineMs) throw new Error("Timed out.");
-    await Bun.sleep(5);
-  }
-}
-
 describe("inboxes query the database:", () => {
   test("twice for a thousand messages in one conversation, no matter how many inboxes are subscribed", async () => {
     const users = await createUsers(300);
     const [id = ""] = await createConversations(1, users);
-    const listeners = await Promise.all(users.slice(0, 100).map(listen));
+    const listeners = await Promise.all(users.slice(0, 100).map(subscribeListener));
     statements.length = 0;
-    for (let seq = 1; seq <= 1_000; seq += 1) publish(createMessageEvent(id, seq));
+    for (let seq = 1; seq <= 1_000; seq += 1) publishMessages(createMessageEvent(id, seq));
     await waitUntil(() => listeners.every(({ frames }) => frames.length > 0));
     expect(listQueries().map((text) => text.includes(STATE_QUERY_PART))).toEqual([false, true]);
     for (const { frames } of listeners) expect(frames).toMatchObject([{ unread: 1, change: "updated" }]);
@@ -127,31 +120,31 @@ describe("inboxes query the database:", () => {
   test("a few times for a thousand messages in a thousand conversations", async () => {
     const [user = ""] = await createUsers(1);
     const ids = await createConversations(1_000, [user]);
-    const { frames } = await listen(user);
+    const { frames } = await subscribeListener(user);
     statements.length = 0;
-    for (const id of ids) publish(createMessageEvent(id));
+    for (const id of ids) publishMessages(createMessageEvent(id));
     await waitUntil(() => frames.length === 1_000);
     expect(listQueries().length).toBeLessThanOrEqual(6);
     expect(new Set(frames.map(({ conversation_id }) => conversation_id)).size).toBe(1_000);
   });
 
-  test("once for other users' conversations, then never again", async () => {
-    const [user = "", ...others] = await createUsers(20);
-    const ids = await createConversations(100, others);
-    const { frames } = await listen(user);
+  test("only once for other users' conversations", async () => {
+    const [user = "", ...otherUsers] = await createUsers(20);
+    const ids = await createConversations(100, otherUsers);
+    const { frames } = await subscribeListener(user);
     statements.length = 0;
     for (let round = 0; round < 2; round += 1) {
-      for (const id of ids) publish(createMessageEvent(id));
+      for (const id of ids) publishMessages(createMessageEvent(id));
       await Bun.sleep(1_100);
     }
     expect(listQueries()).toEqual([expect.stringContaining(MEMBER_QUERY_PART)]);
     expect(frames).toEqual([]);
   });
 
-  test("not at all if no inbox is subscribed", async () => {
+  test("never if no inbox is subscribed", async () => {
     const [user = ""] = await createUsers(1);
     const [id = ""] = await createConversations(1, [user]);
-    const listener = await listen(user);
+    const listener = await subscribeListener(user);
     inbox.unsubscribe(listener);
     statements.length = 0;
     let isCreated = false;
@@ -170,9 +163,9 @@ describe("inboxes query the database:", () => {
   test("in batches for the members of a large conversation", async () => {
     const users = await createUsers(1_200);
     const [id = ""] = await createConversations(1, users);
-    const listeners = await Promise.all(users.map(listen));
+    const listeners = await Promise.all(users.map(subscribeListener));
     statements.length = 0;
-    publish(createMessageEvent(id));
+    publishMessages(createMessageEvent(id));
     await waitUntil(() => listeners.every(({ frames }) => frames.length > 0));
     expect(statements.filter((text) => text.includes(STATE_QUERY_PART))).toHaveLength(2);
     expect(listeners.filter(({ frames }) => frames.length !== 1)).toEqual([]);
@@ -183,17 +176,17 @@ describe("a membership change while the database is queried", () => {
   test("is the only change sent to a removed member", async () => {
     const [user = ""] = await createUsers(1);
     const [id = ""] = await createConversations(1, [user]);
-    const { frames } = await listen(user);
+    const { frames } = await subscribeListener(user);
     const { promise, resolve } = Promise.withResolvers();
     delay = { text: STATE_QUERY_PART, until: promise };
     completedStatements.length = 0;
-    publish(createMessageEvent(id, 2));
-    // The user was still a member when the state was read.
+    publishMessages(createMessageEvent(id, 2));
+    // Waits until the state is read while the user is still a member.
     await waitUntil(() => completedStatements.some((text) => text.includes(STATE_QUERY_PART)));
     await database`delete from members where conversation_id = ${id}`;
     const at = new Date().toISOString();
     const memberEvent = { type: "conversation.changed", conversation_id: id, user_id: user, at } as const;
-    publish({ ...memberEvent, event: "member.removed", seq: 3 });
+    publishMessages({ ...memberEvent, event: "member.removed", seq: 3 });
     delay = null;
     resolve(null);
     await waitUntil(() => frames.length > 0);
@@ -202,22 +195,22 @@ describe("a membership change while the database is queried", () => {
   });
 
   test("isn't missed by a new member", async () => {
-    const [user = "", other = ""] = await createUsers(2);
-    const [id = ""] = await createConversations(1, [other]);
-    const { frames } = await listen(user);
+    const [user = "", existingMember = ""] = await createUsers(2);
+    const [id = ""] = await createConversations(1, [existingMember]);
+    const { frames } = await subscribeListener(user);
     const { promise, resolve } = Promise.withResolvers();
     delay = { text: MEMBER_QUERY_PART, until: promise };
     completedStatements.length = 0;
-    publish(createMessageEvent(id));
+    publishMessages(createMessageEvent(id));
     await waitUntil(() => completedStatements.some((text) => text.includes(MEMBER_QUERY_PART)));
     await database`insert into members (conversation_id, user_id, role) values (${id}, ${user}, 'member')`;
     const at = new Date().toISOString();
     const memberEvent = { type: "conversation.changed", conversation_id: id, user_id: user, at } as const;
-    publish({ ...memberEvent, event: "member.added", joined: true, seq: 2 });
+    publishMessages({ ...memberEvent, event: "member.added", joined: true, seq: 2 });
     delay = null;
     resolve(null);
     await waitUntil(() => frames.length === 1);
-    publish(createMessageEvent(id, 3));
+    publishMessages(createMessageEvent(id, 3));
     await waitUntil(() => frames.length === 2);
     expect(frames.map(({ change }) => change)).toEqual(["added", "updated"]);
   });
@@ -233,20 +226,20 @@ describe("changes that were lost or evicted", () => {
     const newerIds = await createConversations(SENT_STATES_MAX + 20, [user]);
     await database`update member_activity a set active_at = now() - n * interval '1 minute'
       from unnest(${[...newerIds, evictedId]}::uuid[]) with ordinality as i (id, n) where a.conversation_id = i.id`;
-    const gaps: (() => void)[] = [];
+    const gapHandlers: (() => void)[] = [];
     const lossyBus: Pick<Bus, "subscribe"> = {
       subscribe(_channel, { onGap }) {
-        gaps.push(onGap);
+        gapHandlers.push(onGap);
         return () => {};
       },
     };
     inbox = createInbox({ database: recordStatements(database), bus: lossyBus, log: silentLog, onPushed() {} });
     completedStatements.length = 0;
-    const { frames } = await listen(user);
+    const { frames } = await subscribeListener(user);
     await waitUntil(isLoaded);
     await database`update conversations set last_seq = 2, title = 'Plans' where id = ${evictedId}`;
     await database`update member_activity set active_at = now() where conversation_id = ${evictedId}`;
-    gaps[0]?.();
+    gapHandlers[0]?.();
     await waitUntil(() => frames.length > 0);
     expect(frames).toMatchObject([{ conversation_id: evictedId, change: "updated", title: "Plans" }]);
   });
@@ -255,15 +248,15 @@ describe("changes that were lost or evicted", () => {
     const [user = ""] = await createUsers(1);
     const [id = ""] = await createConversations(1, [user]);
     completedStatements.length = 0;
-    const { frames } = await listen(user);
+    const { frames } = await subscribeListener(user);
     await waitUntil(isLoaded);
     const { promise, resolve } = Promise.withResolvers();
     delay = { text: MEMBER_QUERY_PART, until: promise };
     await database`update conversations set last_seq = 2 where id = ${id}`;
-    publish(createMessageEvent(id, 2));
+    publishMessages(createMessageEvent(id, 2));
     await waitUntil(() => completedStatements.some((text) => text.includes(MEMBER_QUERY_PART)));
     for (let n = 0; n < 100_000; n += 1)
-      publish(createMessageEvent(`01900000-0000-7000-8000-${`${n}`.padStart(12, "0")}`));
+      publishMessages(createMessageEvent(`01900000-0000-7000-8000-${`${n}`.padStart(12, "0")}`));
     delay = null;
     resolve(null);
     await waitUntil(() => frames.length > 0);
@@ -274,11 +267,11 @@ describe("changes that were lost or evicted", () => {
 test("changes that couldn't be read are sent once the database responds again", async () => {
   const [user = ""] = await createUsers(1);
   const [id = ""] = await createConversations(1, [user]);
-  const { frames } = await listen(user);
+  const { frames } = await subscribeListener(user);
   delay = { text: STATE_QUERY_PART, until: Promise.reject(new Error("The connection broke.")) };
   delay.until.catch(() => {});
   statements.length = 0;
-  publish({ type: "conversation.listed", conversation_id: id, user_ids: [user] });
+  publishMessages({ type: "conversation.listed", conversation_id: id, user_ids: [user] });
   await waitUntil(() => statements.some((text) => text.includes(STATE_QUERY_PART)));
   await Bun.sleep(50);
   expect(frames).toEqual([]);
@@ -290,19 +283,19 @@ test("changes that couldn't be read are sent once the database responds again", 
 test("frames wait until the subscription has been acknowledged", async () => {
   const [user = ""] = await createUsers(1);
   const [id = ""] = await createConversations(1, [user]);
-  const received: string[] = [];
+  const receivedItems: string[] = [];
   const { promise, resolve } = Promise.withResolvers();
   delay = { text: "as unread", until: promise };
-  const listener = { userId: user, frames: [], send: () => void received.push("frame") };
+  const listener = { userId: user, frames: [], send: () => void receivedItems.push("frame") };
   openListeners.push(listener);
-  const subscribed = inbox.subscribe(listener, (unread) => void received.push(`unread: ${unread}`));
+  const subscribePromise = inbox.subscribe(listener, (unread) => void receivedItems.push(`unread: ${unread}`));
   delay = null;
   completedStatements.length = 0;
-  publish(createMessageEvent(id));
+  publishMessages(createMessageEvent(id));
   await waitUntil(() => completedStatements.some((text) => text.includes(STATE_QUERY_PART)));
   await Bun.sleep(10);
-  expect(received).toEqual([]);
+  expect(receivedItems).toEqual([]);
   resolve(null);
-  await subscribed;
-  expect(received).toEqual(["unread: 1", "frame"]);
+  await subscribePromise;
+  expect(receivedItems).toEqual(["unread: 1", "frame"]);
 });

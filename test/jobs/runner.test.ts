@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { type Database, openDatabase } from "../../src/db/client.ts";
-import { createJobs } from "../../src/jobs/runner.ts";
+import { createJobRunner } from "../../src/jobs/runner.ts";
 import { createId } from "../../src/lib/id.ts";
 import { createLog } from "../../src/lib/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
@@ -16,7 +16,7 @@ afterAll(() => database.end({ timeout: 1 }));
 
 /** Starts the jobs of one instance. */
 function startJobs(jobLog = log) {
-  const jobs = createJobs({ database, log: jobLog, instanceId: createId() });
+  const jobs = createJobRunner({ database, log: jobLog, instanceId: createId() });
   jobs.start();
   return jobs;
 }
@@ -24,13 +24,13 @@ function startJobs(jobLog = log) {
 test("a job runs at its interval, and never overlaps with itself", async () => {
   const jobs = startJobs();
   let runs = 0;
-  let running = 0;
+  let runningCount = 0;
   let runningMax = 0;
-  jobs.everyOnEach("slow", INTERVAL_MS, async () => {
-    running += 1;
-    runningMax = Math.max(runningMax, running);
+  jobs.scheduleOnEachInstance("slow", INTERVAL_MS, async () => {
+    runningCount += 1;
+    runningMax = Math.max(runningMax, runningCount);
     await Bun.sleep(3 * INTERVAL_MS);
-    running -= 1;
+    runningCount -= 1;
     runs += 1;
   });
   while (runs < 3) await Bun.sleep(INTERVAL_MS);
@@ -48,7 +48,7 @@ test("a failing job is logged once until it succeeds, and keeps its schedule", a
   });
   const jobs = startJobs(recordingLog);
   let runs = 0;
-  jobs.everyOnEach("failing", INTERVAL_MS, async () => {
+  jobs.scheduleOnEachInstance("failing", INTERVAL_MS, async () => {
     runs += 1;
     if (runs !== 3) throw new Error("no");
   });
@@ -61,7 +61,7 @@ test("`stop` aborts running jobs and waits until they finish or its deadline pas
   const jobs = startJobs();
   let wasAborted = false;
   const started = Promise.withResolvers<void>();
-  jobs.everyOnEach("cooperative", 1, async (signal) => {
+  jobs.scheduleOnEachInstance("cooperative", 1, async (signal) => {
     started.resolve();
     await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
     await Bun.sleep(INTERVAL_MS);
@@ -72,12 +72,12 @@ test("`stop` aborts running jobs and waits until they finish or its deadline pas
   expect(wasAborted).toBe(true);
 
   const unresponsiveJobs = startJobs();
-  const hanging = Promise.withResolvers<void>();
-  unresponsiveJobs.everyOnEach("unresponsive", 1, () => {
-    hanging.resolve();
+  const hangingStarted = Promise.withResolvers<void>();
+  unresponsiveJobs.scheduleOnEachInstance("unresponsive", 1, () => {
+    hangingStarted.resolve();
     return new Promise(() => {});
   });
-  await hanging.promise;
+  await hangingStarted.promise;
   const startedAtMs = performance.now();
   await unresponsiveJobs.stop(Date.now() + 30);
   expect(performance.now() - startedAtMs).toBeLessThan(500);
@@ -85,15 +85,15 @@ test("`stop` aborts running jobs and waits until they finish or its deadline pas
 
 test("two jobs can't have the same name", () => {
   const jobs = startJobs();
-  jobs.everyOnEach("one", 60_000, async () => {});
-  expect(() => jobs.everyOnEach("one", 60_000, async () => {})).toThrow("A job named one already exists.");
+  jobs.scheduleOnEachInstance("one", 60_000, async () => {});
+  expect(() => jobs.scheduleOnEachInstance("one", 60_000, async () => {})).toThrow("A job named one already exists.");
   void jobs.stop(Date.now());
 });
 
 test("a job doesn't run before `start`", async () => {
-  const jobs = createJobs({ database, log, instanceId: createId() });
+  const jobs = createJobRunner({ database, log, instanceId: createId() });
   let runs = 0;
-  jobs.everyOnEach("early", 1, async () => {
+  jobs.scheduleOnEachInstance("early", 1, async () => {
     runs += 1;
   });
   await Bun.sleep(5 * INTERVAL_MS);
@@ -106,22 +106,22 @@ test("a job doesn't run before `start`", async () => {
 test("a singleton job runs on one instance at a time, and moves to another instance when the first one stops", async () => {
   const instances = Array.from({ length: 3 }, () => startJobs());
   const runs = [0, 0, 0];
-  let running = 0;
+  let runningCount = 0;
   let runningMax = 0;
   instances.forEach((jobs, n) => {
-    jobs.everyOnOne("shared", INTERVAL_MS, async () => {
-      running += 1;
-      runningMax = Math.max(runningMax, running);
+    jobs.scheduleOnOneInstance("shared", INTERVAL_MS, async () => {
+      runningCount += 1;
+      runningMax = Math.max(runningMax, runningCount);
       await Bun.sleep(2 * INTERVAL_MS);
-      running -= 1;
+      runningCount -= 1;
       runs[n] = (runs[n] ?? 0) + 1;
     });
   });
   const countRuns = () => runs.reduce((sum, count) => sum + count, 0);
   while (countRuns() < 10) await Bun.sleep(INTERVAL_MS);
   await Promise.all(instances.slice(0, 2).map((jobs) => jobs.stop(Date.now() + 1_000)));
-  const before = runs[2] ?? 0;
-  while ((runs[2] ?? 0) < before + 3) await Bun.sleep(INTERVAL_MS);
+  const previousRuns = runs[2] ?? 0;
+  while ((runs[2] ?? 0) < previousRuns + 3) await Bun.sleep(INTERVAL_MS);
   await instances[2]?.stop(Date.now() + 1_000);
   expect(runningMax).toBe(1);
 });
@@ -130,7 +130,7 @@ test("a singleton job keeps its interval across all instances", async () => {
   const instances = Array.from({ length: 4 }, () => startJobs());
   let runs = 0;
   for (const jobs of instances)
-    jobs.everyOnOne("rare", 200, async () => {
+    jobs.scheduleOnOneInstance("rare", 200, async () => {
       runs += 1;
     });
   await Bun.sleep(500);
@@ -143,7 +143,7 @@ test("a job that isn't due isn't claimed", async () => {
   const jobs = startJobs();
   let polls = 0;
   let runs = 0;
-  jobs.everyOnOne(
+  jobs.scheduleOnOneInstance(
     "seldom due",
     1,
     async () => {
@@ -169,8 +169,8 @@ test("instances that claim the same job with serializable isolation log no error
   const recordingLog = Object.assign(Object.create(log), { error: (line: unknown) => errors.push(line) });
   let runs = 0;
   const instances = Array.from({ length: 4 }, () => {
-    const jobs = createJobs({ database: serializableDatabase, log: recordingLog, instanceId: createId() });
-    jobs.everyOnOne("contested", 1, async () => {
+    const jobs = createJobRunner({ database: serializableDatabase, log: recordingLog, instanceId: createId() });
+    jobs.scheduleOnOneInstance("contested", 1, async () => {
       runs += 1;
     });
     jobs.start();

@@ -3,7 +3,7 @@ import { watchEventLoopLag } from "../../src/lib/event-loop-lag.ts";
 
 test("a long event loop lag is reported only while the event loop is blocked", async () => {
   const lags: number[] = [];
-  const stop = watchEventLoopLag((lagS) => lags.push(lagS));
+  const stopWatching = watchEventLoopLag((lagS) => lags.push(lagS));
   await Bun.sleep(450);
   Bun.sleepSync(350);
   while (lags.length < 1) await Bun.sleep(10);
@@ -11,7 +11,7 @@ test("a long event loop lag is reported only while the event loop is blocked", a
   expect(blockedLagS).toBeGreaterThan(0.2);
   while (lags.length < 2) await Bun.sleep(10);
   expect(lags[1]).toBeLessThan(blockedLagS);
-  stop();
+  stopWatching();
   const countAtStop = lags.length;
   await Bun.sleep(600);
   expect(lags).toHaveLength(countAtStop);

@@ -6,10 +6,10 @@ const largeLimits = { jobsMax: 1_000, jobsPerSourceMax: 500 };
 const createQueue = (limits = largeLimits) => new FairQueue<string>(limits);
 
 /** Adds jobs named after their source and owner: `a/x 0`, `a/x 1` … */
-function addMany(queue: FairQueue<string>, source: string, owner: string, count: number): WaitingJob[] {
+function addJobs(queue: FairQueue<string>, source: string, owner: string, count: number): WaitingJob[] {
   return Array.from({ length: count }, (_, n) => queue.add({ source, owner }, `${source}/${owner} ${n}`));
 }
-function takeAll(queue: FairQueue<string>): string[] {
+function takeAllJobs(queue: FairQueue<string>): string[] {
   const jobs: string[] = [];
   for (let job = queue.shift(); job !== undefined; job = queue.shift()) jobs.push(job);
   return jobs;
@@ -18,36 +18,36 @@ function takeAll(queue: FairQueue<string>): string[] {
 describe("the order", () => {
   test("is round-robin over sources, and over the owners of each source", () => {
     const queue = createQueue();
-    addMany(queue, "a", "x", 3);
-    addMany(queue, "a", "y", 1);
-    addMany(queue, "b", "x", 2);
-    expect(takeAll(queue)).toEqual(["a/x 0", "b/x 0", "a/y 0", "b/x 1", "a/x 1", "a/x 2"]);
+    addJobs(queue, "a", "x", 3);
+    addJobs(queue, "a", "y", 1);
+    addJobs(queue, "b", "x", 2);
+    expect(takeAllJobs(queue)).toEqual(["a/x 0", "b/x 0", "a/y 0", "b/x 1", "a/x 1", "a/x 2"]);
     expect(queue.size).toBe(0);
   });
 
   test("puts a new source's first job after one job from each other source, even if the other sources have many jobs", () => {
     const queue = createQueue();
-    addMany(queue, "flood", "x", 400);
-    addMany(queue, "other", "x", 50);
+    addJobs(queue, "flood", "x", 400);
+    addJobs(queue, "other", "x", 50);
     for (let n = 0; n < 7; n += 1) queue.shift();
-    addMany(queue, "new", "x", 1);
+    addJobs(queue, "new", "x", 1);
     expect([queue.shift(), queue.shift(), queue.shift()]).toContain("new/x 0");
   });
 
   test("skips a job that was removed", () => {
     const queue = createQueue();
-    const [first, second] = addMany(queue, "a", "x", 2);
-    addMany(queue, "b", "x", 1);
-    expect([first?.remove(), first?.remove(), queue.size]).toEqual([true, false, 2]);
-    expect(takeAll(queue)).toEqual(["a/x 1", "b/x 0"]);
-    expect(second?.remove()).toBe(false);
+    const [removedJob, takenJob] = addJobs(queue, "a", "x", 2);
+    addJobs(queue, "b", "x", 1);
+    expect([removedJob?.remove(), removedJob?.remove(), queue.size]).toEqual([true, false, 2]);
+    expect(takeAllJobs(queue)).toEqual(["a/x 1", "b/x 0"]);
+    expect(takenJob?.remove()).toBe(false);
     expect(queue.size).toBe(0);
   });
 });
 
 describe("the capacity", () => {
   /** Adds jobs until one is rejected. @returns the number of accepted jobs. */
-  function fill(queue: FairQueue<string>, createKey: (n: number) => JobKey): number {
+  function fillQueue(queue: FairQueue<string>, createKey: (n: number) => JobKey): number {
     for (let n = 0; n < 10_000; n += 1) {
       const key = createKey(n);
       if (queue.findFullPart(key)) return n;
@@ -56,26 +56,26 @@ describe("the capacity", () => {
     throw new Error("The queue never fills up.");
   }
 
-  test("available to one source is half the total, and to one owner a quarter", () => {
+  test("available to one source is half of the total, and available to one owner is a quarter", () => {
     const queue = createQueue({ jobsMax: 200, jobsPerSourceMax: 100 });
-    expect(fill(queue, () => ({ source: "a", owner: "x" }))).toBe(50);
+    expect(fillQueue(queue, () => ({ source: "a", owner: "x" }))).toBe(50);
     expect(queue.findFullPart({ source: "a", owner: "x" })).toBe("source");
     expect(queue.findFullPart({ source: "a", owner: "y" })).toBeNull();
-    expect(fill(queue, (n) => ({ source: "a", owner: `${n}` }))).toBe(50);
+    expect(fillQueue(queue, (n) => ({ source: "a", owner: `${n}` }))).toBe(50);
     expect(queue.findFullPart({ source: "a", owner: "new" })).toBe("source");
     expect(queue.findFullPart({ source: "b", owner: "x" })).toBeNull();
   });
 
   test("can't be filled by a few sources", () => {
     const queue = createQueue({ jobsMax: 200, jobsPerSourceMax: 100 });
-    for (const source of ["a", "b", "c", "d"]) fill(queue, (n) => ({ source, owner: `${n}` }));
+    for (const source of ["a", "b", "c", "d"]) fillQueue(queue, (n) => ({ source, owner: `${n}` }));
     expect(queue.size).toBeLessThan(200);
     expect(queue.findFullPart({ source: "e", owner: "x" })).toBeNull();
   });
 
   test("can be filled by as many sources as it has slots", () => {
     const queue = createQueue({ jobsMax: 200, jobsPerSourceMax: 100 });
-    expect(fill(queue, (n) => ({ source: `${n}`, owner: "x" }))).toBe(200);
+    expect(fillQueue(queue, (n) => ({ source: `${n}`, owner: "x" }))).toBe(200);
     expect(queue.findFullPart({ source: "new", owner: "x" })).toBe("queue");
     queue.shift();
     expect(queue.findFullPart({ source: "new", owner: "x" })).toBeNull();
@@ -84,23 +84,23 @@ describe("the capacity", () => {
 
 const sources = ["a", "b", "c", "d", "e"];
 const owners = ["x", "y", "z"];
-const steps = fc.array(
+const stepsArbitrary = fc.array(
   fc.oneof(
     { weight: 5, arbitrary: fc.record({ source: fc.constantFrom(...sources), owner: fc.constantFrom(...owners) }) },
     { weight: 3, arbitrary: fc.constant("take" as const) },
-    { weight: 1, arbitrary: fc.record({ leaves: fc.nat() }) },
+    { weight: 1, arbitrary: fc.record({ removedIndex: fc.nat() }) },
   ),
   { minLength: 100, maxLength: 400 },
 );
 
-/** Counts for each name how often other names were served since it was added or last served. */
+/** Counts, for each name, how often other names were served since that name was added or last served. */
 class WaitCounter {
   readonly #counts = new Map<string, number>();
   add(name: string): void {
     if (!this.#counts.has(name)) this.#counts.set(name, 0);
   }
   serve(name: string): void {
-    for (const other of this.#counts.keys()) this.#counts.set(other, (this.#counts.get(other) ?? 0) + 1);
+    for (const otherName of this.#counts.keys()) this.#counts.set(otherName, (this.#counts.get(otherName) ?? 0) + 1);
     this.#counts.set(name, 0);
   }
   retain(names: string[]): void {
@@ -114,14 +114,14 @@ class WaitCounter {
 test("for any sequence of added, removed and taken jobs, the queue is fair and stays within its limits", () => {
   const limits = { jobsMax: 60, jobsPerSourceMax: 30 };
   fc.assert(
-    fc.property(steps, (all) => {
+    fc.property(stepsArbitrary, (steps) => {
       const queue = new FairQueue<number>(limits);
       let waitingJobs: (JobKey & { id: number; queued: WaitingJob })[] = [];
       const sourceWaits = new WaitCounter();
       const ownerWaits = new Map(sources.map((source) => [source, new WaitCounter()]));
       const listJobs = (source: string) => waitingJobs.filter((job) => job.source === source);
 
-      function take(): void {
+      function takeJob(): void {
         const id = queue.shift();
         const job = waitingJobs.find((other) => other.id === id);
         expect(job !== undefined).toBe(waitingJobs.length > 0);
@@ -132,10 +132,10 @@ test("for any sequence of added, removed and taken jobs, the queue is fair and s
         ownerWaits.get(job.source)?.serve(job.owner);
       }
 
-      for (const [id, step] of all.entries()) {
-        if (step === "take") take();
-        else if ("leaves" in step) {
-          const [removed] = waitingJobs.splice(step.leaves % (waitingJobs.length + 1), 1);
+      for (const [id, step] of steps.entries()) {
+        if (step === "take") takeJob();
+        else if ("removedIndex" in step) {
+          const [removed] = waitingJobs.splice(step.removedIndex % (waitingJobs.length + 1), 1);
           expect(removed?.queued.remove()).not.toBe(false);
         } else if (queue.findFullPart(step) === null) {
           waitingJobs.push({ ...step, id, queued: queue.add(step, id) });

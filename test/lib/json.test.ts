@@ -24,8 +24,8 @@ test.each([
   expect(parseJson(text)).toEqual(value);
 });
 
-test("parseJson doesn't normalize strings if `skipsNormalization` is set", () => {
-  expect(parseJson(String.raw`{"e\u0301":"e\u0301"}`, { skipsNormalization: true })).toEqual({ "e\u0301": "e\u0301" });
+test("parseJson doesn't normalize strings if `skipNormalization` is set", () => {
+  expect(parseJson(String.raw`{"e\u0301":"e\u0301"}`, { skipNormalization: true })).toEqual({ "e\u0301": "e\u0301" });
 });
 
 test.each([
@@ -58,7 +58,7 @@ test.each([
 test.each([
   ["the maximum number of combining marks", JSON.stringify(createMarks(COMBINING_MARKS_MAX))],
   ["the maximum depth", "[".repeat(JSON_DEPTH_MAX) + "]".repeat(JSON_DEPTH_MAX)],
-  ["a key called constructor", '{"constructor":{"prototype":{"a":1}}}'],
+  ["a key named constructor", '{"constructor":{"prototype":{"a":1}}}'],
   ["an escaped emoji", String.raw`"\ud83d\ude00"`],
   ["2^53-1", "[9007199254740991,-9007199254740991]"],
   ["fractions and small numbers", "[1.0000000000000000001,0.1,-0,5e-324,1e-400]"],

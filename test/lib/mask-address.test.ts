@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { listAddressSecrets, maskAddress, maskSecretAddress } from "../../src/lib/mask-address.ts";
-import { createMask } from "../../src/lib/mask-secrets.ts";
+import { createSecretMasker } from "../../src/lib/mask-secrets.ts";
 
 test.each([
   ["https://host/v1", "https://host/v1"],
@@ -19,8 +19,8 @@ test.each([
   ["http://bad host/?key=a b", "http://bad host/?key=********"],
   ["4000", "4000"],
   ["", ""],
-])("%s is masked as %s", (address, masked) => {
-  expect(maskAddress(address)).toBe(masked);
+])("%s is masked as %s", (address, maskedUrl) => {
+  expect(maskAddress(address)).toBe(maskedUrl);
 });
 
 test.each([
@@ -30,8 +30,8 @@ test.each([
   ["redis://host:6379/1", "redis://host:6379/1"],
   ["wiki=https://u:1?p@host/mcp", "wiki=https://********@host/mcp"],
   ["a-secret-that-is-not-a-url", "********"],
-])("the secret %s is masked as %s", (address, masked) => {
-  expect(maskSecretAddress(address)).toBe(masked);
+])("the secret %s is masked as %s", (address, maskedUrl) => {
+  expect(maskSecretAddress(address)).toBe(maskedUrl);
 });
 
 test("a masked URL doesn't reveal its secrets", () => {
@@ -40,10 +40,10 @@ test("a masked URL doesn't reveal its secrets", () => {
     fc.property(word, word, word, (user, password, value) => {
       const [u, p, v] = [user, password, value].map((text) => encodeURIComponent(`~${text}7`));
       const address = `https://${u}:${p}@host/v1?api-version=1&token=${v}`;
-      const masked = "https://********@host/v1?api-version=1&token=********";
-      expect(maskAddress(address)).toBe(masked);
-      expect(maskSecretAddress(address)).toBe(masked);
-      const mask = createMask(listAddressSecrets(address));
+      const maskedUrl = "https://********@host/v1?api-version=1&token=********";
+      expect(maskAddress(address)).toBe(maskedUrl);
+      expect(maskSecretAddress(address)).toBe(maskedUrl);
+      const mask = createSecretMasker(listAddressSecrets(address));
       for (const text of [
         address,
         new URL(address).href,
@@ -59,7 +59,7 @@ test("a masked URL doesn't reveal its secrets", () => {
 });
 
 test("common words aren't masked in the log, even if one of them is a password", () => {
-  const mask = createMask(["postgres", "1", "", "hunter2", "a.b*c(d"]);
+  const mask = createSecretMasker(["postgres", "1", "", "hunter2", "a.b*c(d"]);
   expect(mask("postgres is ready after 1 ms")).toBe("postgres is ready after 1 ms");
   expect(mask("hunter2 a.b*c(d aXbbc(d")).toBe("******** ******** aXbbc(d");
 });

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { listPrices } from "../../src/ai/price-list.ts";
+import { pricesByModel } from "../../src/ai/price-list.ts";
 import { calculateRequestCostUsd, findHighestPrices, findPrice, type PricedTokens } from "../../src/lib/prices.ts";
 
 const createTokens = (input: number, output: number, cached = 0, written = 0): PricedTokens => ({
@@ -9,13 +9,13 @@ const createTokens = (input: number, output: number, cached = 0, written = 0): P
   cache_write_tokens: written,
 });
 
-const calculate = (model: string, used: PricedTokens): number => {
-  const price = findPrice(model, listPrices);
+const calculateCostUsd = (model: string, tokens: PricedTokens): number => {
+  const price = findPrice(model, pricesByModel);
   if (!price) throw new Error(`No price for ${model}.`);
-  return calculateRequestCostUsd(price, used);
+  return calculateRequestCostUsd(price, tokens);
 };
 
-// US dollars per million tokens from the provider's price page: rest of the prompt, cache read, cache write, output.
+// US dollars per million tokens from the providers' price pages: uncached prompt, cache read, cache write, output.
 test.each([
   ["anthropic/claude-sonnet-4-6", 3, 0.3, 3.75, 15],
   ["anthropic/claude-haiku-4-5-20251001", 1, 0.1, 1.25, 5],
@@ -35,26 +35,29 @@ test.each([
   ["openai/gpt-4o-mini-2024-07-18", 0.15, 0.075, 0.15, 0.6],
   ["openai/o3", 2, 0.5, 2, 8],
   ["openai/o4-mini", 1.1, 0.275, 1.1, 4.4],
-])("%s has a separate price for each kind of token", (model, rest, read, written, output) => {
-  expect(calculate(model, createTokens(50_000, 0))).toBeCloseTo(0.05 * rest, 12);
-  expect(calculate(model, createTokens(50_000, 0, 50_000))).toBeCloseTo(0.05 * read, 12);
-  expect(calculate(model, createTokens(50_000, 0, 0, 50_000))).toBeCloseTo(0.05 * written, 12);
-  expect(calculate(model, createTokens(0, 50_000))).toBeCloseTo(0.05 * output, 12);
-  const totalUsd = (1_000 * rest + 40_000 * read + 9_000 * written + 700 * output) / 1_000_000;
-  expect(calculate(model, createTokens(50_000, 700, 40_000, 9_000))).toBeCloseTo(totalUsd, 12);
+])("%s has a separate price for each kind of token", (model, uncached, read, written, output) => {
+  expect(calculateCostUsd(model, createTokens(50_000, 0))).toBeCloseTo(0.05 * uncached, 12);
+  expect(calculateCostUsd(model, createTokens(50_000, 0, 50_000))).toBeCloseTo(0.05 * read, 12);
+  expect(calculateCostUsd(model, createTokens(50_000, 0, 0, 50_000))).toBeCloseTo(0.05 * written, 12);
+  expect(calculateCostUsd(model, createTokens(0, 50_000))).toBeCloseTo(0.05 * output, 12);
+  const totalUsd = (1_000 * uncached + 40_000 * read + 9_000 * written + 700 * output) / 1_000_000;
+  expect(calculateCostUsd(model, createTokens(50_000, 700, 40_000, 9_000))).toBeCloseTo(totalUsd, 12);
 });
 
 test.each([
   ["openai/gpt-5.5", 272_000, 272_000 * 5 + 1_000 * 30, 272_001 * 10 + 1_000 * 45],
   ["anthropic/claude-haiku-5-5", 100_000, 100_000 * 0.1 + 1_000 * 0.5, 100_001 * 0.5 + 1_000 * 2.5],
-])("all tokens of a request to %s cost more if it has over %p prompt tokens", (model, tokensMax, below, above) => {
-  expect(calculate(model, createTokens(tokensMax, 1_000))).toBeCloseTo(below / 1_000_000, 9);
-  expect(calculate(model, createTokens(tokensMax + 1, 1_000))).toBeCloseTo(above / 1_000_000, 9);
-});
+])(
+  "all tokens of a request to %s cost more if it has over %p prompt tokens",
+  (model, tokensMax, costBelow, costAbove) => {
+    expect(calculateCostUsd(model, createTokens(tokensMax, 1_000))).toBeCloseTo(costBelow / 1_000_000, 9);
+    expect(calculateCostUsd(model, createTokens(tokensMax + 1, 1_000))).toBeCloseTo(costAbove / 1_000_000, 9);
+  },
+);
 
-test("the highest prices, which are reserved, cover every kind of token", () => {
+test("the highest prices, for which budget is reserved, cover every kind of token", () => {
   const findHighest = (model: string, promptTokens: number) =>
-    findHighestPrices(findPrice(model, listPrices) ?? { input: -1, output: -1 }, promptTokens);
+    findHighestPrices(findPrice(model, pricesByModel) ?? { input: -1, output: -1 }, promptTokens);
   expect(findHighest("anthropic/claude-sonnet-4-6", 64_000)).toEqual({ input: 3.75, output: 15 });
   expect(findHighest("openai/gpt-5.2", 64_000)).toEqual({ input: 1.75, output: 14 });
   expect(findHighest("openai/gpt-5.4", 300_000)).toEqual({ input: 5, output: 22.5 });

@@ -51,7 +51,7 @@ const scenarios: [unknown, string, string][] = [
   [{ names: ["a", "a"] }, "#/names", "names must not have the same entry twice."],
   [{ names: ["c"] }, "#/names/0", "names[0] must be one of a, b."],
   [{ tools: ["a b"] }, "#/tools/0", "tools[0] must have 1 to 64 letters (a-z, A-Z), digits, _ and -."],
-  [{ bias: "y" }, "#/bias", "bias does not have the right form."],
+  [{ bias: "y" }, "#/bias", "bias has an invalid format."],
   [{ parts: [{}] }, "#/parts/0/content", "parts[0].content is required."],
   [{ parts: [{ content: 1 }] }, "#/parts/0/content", "parts[0].content must be text or a list."],
   [{ parts: [{ content: [{ type: "text" }] }] }, "#/parts/0/content/0/text", "parts[0].content[0].text is required."],
@@ -67,7 +67,7 @@ const scenarios: [unknown, string, string][] = [
 ];
 
 for (const [value, pointer, detail] of scenarios)
-  test(`${detail} (${pointer})`, () => {
+  test(`the error at ${pointer} is "${detail}"`, () => {
     expect(listErrors(Input, value)).toEqual([{ pointer, detail }]);
   });
 

@@ -20,7 +20,7 @@ afterEach(() => {
 });
 
 /** Opens a socket like systemd's at a path, or in the abstract namespace if the path starts with `@`. */
-function openManager(path: string) {
+function openNotifySocket(path: string) {
   const descriptor = libc.socket(AF_UNIX, SOCK_DGRAM, 0);
   const address = Buffer.from(`\x01\0${path.replace(/^@/, "\0")}`);
   expect(libc.bind(descriptor, address, address.length)).toBe(0);
@@ -29,7 +29,7 @@ function openManager(path: string) {
     if (path.startsWith("/")) rmSync(path, { force: true });
   });
   /** Returns the messages that have arrived, oldest first. */
-  return function readAll(): string[] {
+  return function readMessages(): string[] {
     const messages: string[] = [];
     const buffer = Buffer.alloc(4_096);
     for (;;) {
@@ -45,45 +45,45 @@ const createSocketName = () => `parley-notify-${process.pid}-${Math.random().toS
 test.each([join(tmpdir(), createSocketName()), `@${createSocketName()}`])(
   "Parley notifies systemd at %s when it is ready, alive and stopping",
   async (path) => {
-    const readAll = openManager(path);
+    const readMessages = openNotifySocket(path);
     const manager = createServiceManager({ NOTIFY_SOCKET: path, WATCHDOG_USEC: "300000" });
-    expect(readAll()).toEqual([]);
-    manager.ready("Parley is ready: http://localhost:3000");
-    const alive = "READY=1\nSTATUS=Parley is ready: http://localhost:3000\nWATCHDOG=1";
-    expect(readAll()).toEqual([alive]);
+    expect(readMessages()).toEqual([]);
+    manager.notifyReady("Parley is ready: http://localhost:3000");
+    const readyMessage = "READY=1\nSTATUS=Parley is ready: http://localhost:3000\nWATCHDOG=1";
+    expect(readMessages()).toEqual([readyMessage]);
     await Bun.sleep(350);
     // Pings are sent at a third of the watchdog's interval of 300 ms.
-    const pings = readAll();
+    const pings = readMessages();
     expect(pings.length).toBeGreaterThanOrEqual(2);
-    expect(new Set(pings)).toEqual(new Set([alive]));
-    manager.stopping(55_000);
-    expect(readAll()).toEqual(["STOPPING=1\nSTATUS=Stopping\nEXTEND_TIMEOUT_USEC=55000000"]);
+    expect(new Set(pings)).toEqual(new Set([readyMessage]));
+    manager.notifyStopping(55_000);
+    expect(readMessages()).toEqual(["STOPPING=1\nSTATUS=Stopping\nEXTEND_TIMEOUT_USEC=55000000"]);
     await Bun.sleep(250);
-    expect(readAll()).toEqual([]);
+    expect(readMessages()).toEqual([]);
   },
 );
 
-test("no pings are sent if the watchdog is for another process", async () => {
+test("no pings are sent if the watchdog is for a different process", async () => {
   const path = `@${createSocketName()}`;
-  const readAll = openManager(path);
+  const readMessages = openNotifySocket(path);
   const manager = createServiceManager({ NOTIFY_SOCKET: path, WATCHDOG_USEC: "30000", WATCHDOG_PID: "1" });
-  manager.ready("ready");
+  manager.notifyReady("ready");
   await Bun.sleep(150);
-  expect(readAll()).toHaveLength(1);
-  manager.stopping(1);
+  expect(readMessages()).toHaveLength(1);
+  manager.notifyStopping(1);
 });
 
 test("nothing is sent without systemd, and an unreachable socket is reported once", async () => {
   const reasons: string[] = [];
-  createServiceManager({}, (reason) => reasons.push(reason)).ready("ready");
+  createServiceManager({}, (reason) => reasons.push(reason)).notifyReady("ready");
   expect(reasons).toEqual([]);
   for (const path of ["/nonexistent/notify", "relative", `/${"x".repeat(200)}`]) {
     const manager = createServiceManager({ NOTIFY_SOCKET: path, WATCHDOG_USEC: "30000" }, (reason) =>
       reasons.push(reason),
     );
-    manager.ready("ready");
+    manager.notifyReady("ready");
     await Bun.sleep(50);
-    manager.stopping(1);
+    manager.notifyStopping(1);
   }
   expect(reasons).toEqual([
     "nothing can be sent to /nonexistent/notify",

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { isVisible } from "../../src/lib/text.ts";
+import { hasVisibleCharacter } from "../../src/lib/text.ts";
 
 /** Matches invisible characters by their Unicode properties, independently of the code under test. */
 const invisibleProperties = /^[\p{Default_Ignorable_Code_Point}\p{White_Space}\p{Cf}\p{Mn}]$/u;
@@ -39,10 +39,10 @@ test("text that contains only invisible characters is not visible", () => {
   expect(invisibleCharacters.length).toBeGreaterThan(5_000);
   fc.assert(
     fc.property(fc.array(fc.constantFrom(...invisibleCharacters)), (characters) => {
-      expect(isVisible(characters.join(""))).toBe(false);
+      expect(hasVisibleCharacter(characters.join(""))).toBe(false);
     }),
   );
-  expect(invisibleCharacters.filter(isVisible)).toEqual([]);
+  expect(invisibleCharacters.filter(hasVisibleCharacter)).toEqual([]);
 });
 
 test("text that contains one visible character is visible", () => {
@@ -52,7 +52,7 @@ test("text that contains one visible character is visible", () => {
       visibleCharacter,
       fc.array(fc.constantFrom(...invisibleCharacters)),
       (before, character, after) => {
-        expect(isVisible([...before, character, ...after].join(""))).toBe(true);
+        expect(hasVisibleCharacter([...before, character, ...after].join(""))).toBe(true);
       },
     ),
   );
@@ -61,6 +61,6 @@ test("text that contains one visible character is visible", () => {
 test.each(["a", "7", "-", "…", "ا", "あ", "한", "ำ", "👍", "👩‍👩‍👧", "🇩🇪", "1️⃣", "\ue000", "\u200fא"])(
   "%j is visible",
   (text) => {
-    expect(isVisible(text)).toBe(true);
+    expect(hasVisibleCharacter(text)).toBe(true);
   },
 );

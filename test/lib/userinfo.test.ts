@@ -50,17 +50,17 @@ test.each([
   ["name=http://host/@user", "name=http://host/@user"],
   ["admin@example.com", "admin@example.com"],
   ["4000", "4000"],
-])("%s is masked as %s", (text, masked) => {
-  expect(maskUserinfo(text)).toBe(masked);
+])("%s is masked as %s", (text, maskedUrl) => {
+  expect(maskUserinfo(text)).toBe(maskedUrl);
 });
 
-test("passwords are masked whatever characters they contain", () => {
+test("passwords are masked regardless of the characters that they contain", () => {
   fc.assert(
     fc.property(fc.string({ minLength: 3 }), fc.boolean(), (password, isEncoded) => {
       // Without encoding, these characters end the user info.
       fc.pre(isEncoded || !/[/\\?#]/.test(password));
-      const masked = maskUserinfo(`http://user:${isEncoded ? encodeURIComponent(password) : password}~@host/v1`);
-      expect(masked).toBe("http://********@host/v1");
+      const maskedUrl = maskUserinfo(`http://user:${isEncoded ? encodeURIComponent(password) : password}~@host/v1`);
+      expect(maskedUrl).toBe("http://********@host/v1");
     }),
     { numRuns: scaleRuns(1_000) },
   );

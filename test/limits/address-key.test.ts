@@ -15,6 +15,6 @@ test.each([
   ["::ffff:203.0.113.7", "203.0.113.7"],
   ["::ffff:cb00:7107", "203.0.113.7"],
   ["64:ff9b::203.0.113.7", "64:ff9b:0:0::/64"],
-])("%s counts as %s", (address, key) => {
+])("the address %s is counted as %s", (address, key) => {
   expect(createAddressKey(address)).toBe(key);
 });

@@ -6,24 +6,18 @@ import type { TestApp } from "../support/app.ts";
 import { startApp } from "../support/app.ts";
 import type { Account, FetchOptions } from "../support/client.ts";
 import { createConversation } from "../support/conversation.ts";
+import { waitUntil } from "../support/wait-until.ts";
 
 let parley: TestApp;
 afterEach(() => parley.stop());
 
-const start = async (config: Record<string, string> = {}) => {
+const startParley = async (config: Record<string, string> = {}) => {
   parley = await startApp({ config: { RATE_LIMIT_ENABLED: "true", ...config } });
 };
-const request = async ({ access_token: token }: Account, path: string, options: FetchOptions = {}) => {
+const sendRequest = async ({ access_token: token }: Account, path: string, options: FetchOptions = {}) => {
   const response = await parley.fetch(`/api/v1${path}`, { token, ...options });
   return { status: response.status, headers: response.headers, text: await response.text() };
 };
-async function waitUntil(check: () => Promise<boolean>): Promise<void> {
-  for (let waits = 0; !(await check()); waits += 1) {
-    if (waits > 200) throw new Error("Timed out.");
-    await Bun.sleep(25);
-  }
-}
-
 /** Blocks searches until the returned function is called. */
 async function blockSearches(): Promise<() => Promise<void>> {
   const unlocked = Promise.withResolvers<void>();
@@ -45,43 +39,43 @@ const countWaitingSearches = async (): Promise<number> => {
   return row?.count ?? 0;
 };
 
-test("a user's fifth concurrent search is refused, while another user's export and reads continue", async () => {
-  await start();
+test("a user's fifth concurrent search is rejected, while another user's export and reads continue", async () => {
+  await startParley();
   const [anna, ben] = [await parley.register(), await parley.register()];
-  const release = await blockSearches();
+  const releaseSearches = await blockSearches();
   // A request is recognized as a search even if `q` is repeated and one value is empty.
   const paths = ["?q=limits", "?q=&q=limits", "?q=limits", "?q=&q=limits"];
-  const running = paths.map((search) => request(anna, `/documents${search}`));
+  const pendingSearches = paths.map((search) => sendRequest(anna, `/documents${search}`));
   await waitUntil(async () => (await countWaitingSearches()) === 4);
-  const fifth = await request(anna, "/documents?q=limits");
-  expect(fifth.status).toBe(429);
-  expect(JSON.parse(fifth.text)).toMatchObject({ code: "rate_limited" });
-  expect(Number(fifth.headers.get("retry-after"))).toBeWithin(1, 3);
-  expect((await request(anna, "/me/export")).status).toBe(429);
-  expect((await request(anna, "/me")).status).toBe(200);
-  expect((await request(ben, "/me/export")).status).toBe(200);
-  await release();
-  expect((await Promise.all(running)).map(({ status }) => status)).toEqual([200, 200, 200, 200]);
-  for (let n = 0; n < 5; n += 1) expect((await request(anna, "/documents?q=limits")).status).toBe(200);
+  const fifthResponse = await sendRequest(anna, "/documents?q=limits");
+  expect(fifthResponse.status).toBe(429);
+  expect(JSON.parse(fifthResponse.text)).toMatchObject({ code: "rate_limited" });
+  expect(Number(fifthResponse.headers.get("retry-after"))).toBeWithin(1, 3);
+  expect((await sendRequest(anna, "/me/export")).status).toBe(429);
+  expect((await sendRequest(anna, "/me")).status).toBe(200);
+  expect((await sendRequest(ben, "/me/export")).status).toBe(200);
+  await releaseSearches();
+  expect((await Promise.all(pendingSearches)).map(({ status }) => status)).toEqual([200, 200, 200, 200]);
+  for (let n = 0; n < 5; n += 1) expect((await sendRequest(anna, "/documents?q=limits")).status).toBe(200);
   expect(await (await parley.fetch("/metrics")).text()).toContain(
     'parley_rate_limited_total{limit="expensive_reads"} 2',
   );
 });
 
-test("a refused or failed request releases its slot, and a read without a search needs no slot", async () => {
-  await start({ RATE_LIMIT_EXPENSIVE_READS_PER_USER: "1" });
+test("a rejected or failed request releases its slot, and a read without a search needs no slot", async () => {
+  await startParley({ RATE_LIMIT_EXPENSIVE_READS_PER_USER: "1" });
   const anna = await parley.register();
-  const invalid = Array.from({ length: 3 }, () => request(anna, "/documents?q=x&limit=0x"));
-  expect((await Promise.all(invalid)).map(({ status }) => status)).toEqual([422, 422, 422]);
+  const invalidRequests = Array.from({ length: 3 }, () => sendRequest(anna, "/documents?q=x&limit=0x"));
+  expect((await Promise.all(invalidRequests)).map(({ status }) => status)).toEqual([422, 422, 422]);
   for (let n = 0; n < 3; n += 1)
-    expect((await request(anna, `/prompts/${createId()}/preview`, { method: "POST" })).status).toBe(404);
-  const release = await blockSearches();
-  const running = request(anna, "/documents?q=limits");
+    expect((await sendRequest(anna, `/prompts/${createId()}/preview`, { method: "POST" })).status).toBe(404);
+  const releaseSearches = await blockSearches();
+  const pendingSearch = sendRequest(anna, "/documents?q=limits");
   await waitUntil(async () => (await countWaitingSearches()) === 1);
-  expect((await request(anna, "/documents/none.md")).status).toBe(404);
-  await release();
-  expect((await running).status).toBe(200);
-  expect((await request(anna, "/documents?q=limits")).status).toBe(200);
+  expect((await sendRequest(anna, "/documents/none.md")).status).toBe(404);
+  await releaseSearches();
+  expect((await pendingSearch).status).toBe(200);
+  expect((await sendRequest(anna, "/documents?q=limits")).status).toBe(200);
 });
 
 /** Requests an export, and reads only its beginning. */
@@ -96,46 +90,46 @@ async function openExport({ access_token }: Account) {
 }
 
 test("a user can have one export at a time, even if it downloads slowly, and disconnecting releases its slot", async () => {
-  await start();
+  await startParley();
   const [anna, ben] = [await parley.register(), await parley.register()];
   const { id } = await createConversation(parley, anna);
   // This is more data than the client's and the server's buffers can hold.
   await parley.database`
     insert into messages (id, conversation_id, seq, role, author_id, content)
     select gen_random_uuid(), ${id}, n, 'user', ${anna.user.id}, repeat('x', 100000) from generate_series(1, 400) n`;
-  const isExportRefused = async () => {
+  const isExportRejected = async () => {
     const response = await parley.fetch("/api/v1/me/export", { token: anna.access_token });
     if (response.status === 429) expect(await response.json()).toMatchObject({ code: "rate_limited" });
     else await response.body?.cancel();
     return response.status === 429;
   };
-  const slow = await openExport(anna);
-  expect(await isExportRefused()).toBe(true);
+  const slowExport = await openExport(anna);
+  expect(await isExportRejected()).toBe(true);
   await Bun.sleep(1_000);
-  expect(await isExportRefused()).toBe(true);
-  expect((await request(ben, "/me/export")).status).toBe(200);
+  expect(await isExportRejected()).toBe(true);
+  expect((await sendRequest(ben, "/me/export")).status).toBe(200);
   // Searches don't use the export slot.
-  expect((await request(anna, "/documents?q=limits")).status).toBe(200);
-  slow.destroy();
-  await waitUntil(async () => !(await isExportRefused()));
+  expect((await sendRequest(anna, "/documents?q=limits")).status).toBe(200);
+  slowExport.destroy();
+  await waitUntil(async () => !(await isExportRejected()));
 });
 
 test("a HEAD request for an export doesn't keep the slot", async () => {
-  await start();
+  await startParley();
   const anna = await parley.register();
   for (let n = 0; n < 6; n += 1) {
-    const { status } = await request(anna, "/me/export", { method: "HEAD" });
+    const { status } = await sendRequest(anna, "/me/export", { method: "HEAD" });
     expect(status).toBe(200);
   }
-  expect((await request(anna, "/me/export")).status).toBe(200);
+  expect((await sendRequest(anna, "/me/export")).status).toBe(200);
 });
 
-test("no search is refused if limits are disabled", async () => {
-  await start({ RATE_LIMIT_ENABLED: "false" });
+test("no search is rejected if limits are disabled", async () => {
+  await startParley({ RATE_LIMIT_ENABLED: "false" });
   const anna = await parley.register();
-  const release = await blockSearches();
-  const running = Array.from({ length: 6 }, () => request(anna, "/documents?q=limits"));
+  const releaseSearches = await blockSearches();
+  const pendingSearches = Array.from({ length: 6 }, () => sendRequest(anna, "/documents?q=limits"));
   await waitUntil(async () => (await countWaitingSearches()) === 6);
-  await release();
-  expect((await Promise.all(running)).map(({ status }) => status)).toEqual(Array(6).fill(200));
+  await releaseSearches();
+  expect((await Promise.all(pendingSearches)).map(({ status }) => status)).toEqual(Array(6).fill(200));
 });

@@ -13,20 +13,20 @@ afterEach(() => {
   return parley.stop();
 });
 
-const start = async (config: Record<string, string>) => {
+const startParley = async (config: Record<string, string>) => {
   parley = await startApp({ config: { RATE_LIMIT_ENABLED: "true", ...config } });
 };
-const connect = async ({ access_token: token }: Account) => {
+const connectSocket = async ({ access_token: token }: Account) => {
   const socket = await openSocket(parley.url, { token });
   await socket.waitFor(({ type }) => type === "ready");
   return socket;
 };
 /** Sends `count` pings, and waits for the response to each. */
-const ping = async (socket: TestSocket, count: number) => {
-  const before = socket.frames.length;
-  for (let n = 0; n < count; n += 1) socket.send({ type: "ping", id: `p${before}-${n}` });
-  for (let n = 0; n < count; n += 1) await socket.waitFor(({ id }) => id === `p${before}-${n}`);
-  const responses = socket.frames.slice(before);
+const sendPings = async (socket: TestSocket, count: number) => {
+  const frameCountBefore = socket.frames.length;
+  for (let n = 0; n < count; n += 1) socket.send({ type: "ping", id: `p${frameCountBefore}-${n}` });
+  for (let n = 0; n < count; n += 1) await socket.waitFor(({ id }) => id === `p${frameCountBefore}-${n}`);
+  const responses = socket.frames.slice(frameCountBefore);
   return {
     pongs: responses.filter(({ type }) => type === "pong").length,
     errors: responses.filter(({ type }) => type === "error"),
@@ -34,12 +34,12 @@ const ping = async (socket: TestSocket, count: number) => {
 };
 
 describe("a socket's frames", () => {
-  test("past the limit get rate_limited, and are not executed", async () => {
-    await start({ RATE_LIMIT_SOCKET_FRAMES_PER_10S: "10" });
+  test("beyond the limit are rejected with rate_limited, and are not executed", async () => {
+    await startParley({ RATE_LIMIT_SOCKET_FRAMES_PER_10S: "10" });
     const anna = await parley.register();
     const { id } = await createConversation(parley, anna);
-    const socket = await connect(anna);
-    expect((await ping(socket, 10)).pongs).toBe(10);
+    const socket = await connectSocket(anna);
+    expect((await sendPings(socket, 10)).pongs).toBe(10);
     const response = await socket.request({
       type: "message.send",
       conversation_id: id,
@@ -56,8 +56,8 @@ describe("a socket's frames", () => {
   });
 
   test("are counted even if they violate the protocol", async () => {
-    await start({ RATE_LIMIT_SOCKET_FRAMES_PER_10S: "3" });
-    const socket = await connect(await parley.register());
+    await startParley({ RATE_LIMIT_SOCKET_FRAMES_PER_10S: "3" });
+    const socket = await connectSocket(await parley.register());
     for (const id of ["a", "b", "c", "d"]) socket.send({ type: "nonsense", id });
     await socket.waitFor(({ id }) => id === "d");
     expect(socket.list("error").map(({ code }) => code)).toEqual(["invalid", "invalid", "invalid", "rate_limited"]);
@@ -65,58 +65,58 @@ describe("a socket's frames", () => {
   });
 
   test("count as a tenth of a frame if they are typing indicators", async () => {
-    await start({ RATE_LIMIT_SOCKET_FRAMES_PER_10S: "10" });
+    await startParley({ RATE_LIMIT_SOCKET_FRAMES_PER_10S: "10" });
     const anna = await parley.register();
     const { id: conversation_id } = await createConversation(parley, anna);
-    const socket = await connect(anna);
+    const socket = await connectSocket(anna);
     for (let n = 0; n < 90; n += 1) socket.send({ type: "typing.start", conversation_id });
-    expect(await ping(socket, 2)).toMatchObject({ pongs: 1, errors: [{ code: "rate_limited" }] });
+    expect(await sendPings(socket, 2)).toMatchObject({ pongs: 1, errors: [{ code: "rate_limited" }] });
     await socket.close();
   });
 
   test("are accepted again when the window ends", async () => {
-    await start({ RATE_LIMIT_SOCKET_FRAMES_PER_10S: "2" });
-    const socket = await connect(await parley.register());
-    const { errors } = await ping(socket, 3);
+    await startParley({ RATE_LIMIT_SOCKET_FRAMES_PER_10S: "2" });
+    const socket = await connectSocket(await parley.register());
+    const { errors } = await sendPings(socket, 3);
     advanceClock(Number(errors[0]?.retry_after_ms));
-    expect((await ping(socket, 1)).pongs).toBe(1);
+    expect((await sendPings(socket, 1)).pongs).toBe(1);
     await socket.close();
   });
 
-  test("close the socket with 4005 if too many are refused, and the user can reconnect", async () => {
-    await start({ RATE_LIMIT_SOCKET_FRAMES_PER_10S: "10" });
+  test("cause the socket to close with 4005 if too many are rejected, and the user can reconnect", async () => {
+    await startParley({ RATE_LIMIT_SOCKET_FRAMES_PER_10S: "10" });
     const anna = await parley.register();
-    const socket = await connect(anna);
+    const socket = await connectSocket(anna);
     for (let n = 0; n < 10 + REJECTED_FRAMES_MAX; n += 1) socket.send({ type: "ping", id: `${n}` });
     await socket.waitFor(({ id }) => id === `${10 + REJECTED_FRAMES_MAX - 1}`);
     expect(socket.list("error")).toHaveLength(REJECTED_FRAMES_MAX);
     expect(socket.socket.readyState).toBe(WebSocket.OPEN);
     socket.send({ type: "ping" });
     expect(await socket.closed).toEqual({ code: 4005, reason: "too many frames" });
-    const again = await connect(anna);
-    expect((await ping(again, 1)).pongs).toBe(1);
-    await again.close();
+    const newSocket = await connectSocket(anna);
+    expect((await sendPings(newSocket, 1)).pongs).toBe(1);
+    await newSocket.close();
   });
 });
 
 describe("a user's frames", () => {
   test("are counted across all of the user's sockets, separately from other users", async () => {
-    await start({ RATE_LIMIT_USER_FRAMES_PER_10S: "10" });
+    await startParley({ RATE_LIMIT_USER_FRAMES_PER_10S: "10" });
     const [anna, ben] = [await parley.register(), await parley.register()];
-    const sockets = [await connect(anna), await connect(anna), await connect(ben)] as const;
-    expect((await ping(sockets[0], 6)).pongs).toBe(6);
-    expect(await ping(sockets[1], 5)).toMatchObject({ pongs: 4, errors: [{ code: "rate_limited" }] });
-    expect((await ping(sockets[2], 10)).pongs).toBe(10);
+    const sockets = [await connectSocket(anna), await connectSocket(anna), await connectSocket(ben)] as const;
+    expect((await sendPings(sockets[0], 6)).pongs).toBe(6);
+    expect(await sendPings(sockets[1], 5)).toMatchObject({ pongs: 4, errors: [{ code: "rate_limited" }] });
+    expect((await sendPings(sockets[2], 10)).pongs).toBe(10);
     await Promise.all(sockets.map((socket) => socket.close()));
   });
 });
 
 describe("a user's sockets", () => {
-  test("past the limit are refused with 429 at the upgrade, and closing a socket releases its slot", async () => {
-    await start({ RATE_LIMIT_SOCKETS_PER_USER: "2" });
+  test("beyond the limit are rejected with 429 at the upgrade, and closing a socket releases its slot", async () => {
+    await startParley({ RATE_LIMIT_SOCKETS_PER_USER: "2" });
     const anna = await parley.register();
-    const [first, second] = [await connect(anna), await connect(anna)];
-    const upgrade = () =>
+    const [firstSocket, secondSocket] = [await connectSocket(anna), await connectSocket(anna)];
+    const requestUpgrade = () =>
       parley.fetch("/realtime", {
         token: anna.access_token,
         headers: {
@@ -126,27 +126,27 @@ describe("a user's sockets", () => {
           "sec-websocket-version": "13",
         },
       });
-    const refused = await upgrade();
-    expect(refused.status).toBe(429);
-    expect(await refused.json()).toMatchObject({ code: "rate_limited" });
-    expect(Number(refused.headers.get("retry-after"))).toBeGreaterThan(0);
-    await first.close();
+    const rejectedUpgrade = await requestUpgrade();
+    expect(rejectedUpgrade.status).toBe(429);
+    expect(await rejectedUpgrade.json()).toMatchObject({ code: "rate_limited" });
+    expect(Number(rejectedUpgrade.headers.get("retry-after"))).toBeGreaterThan(0);
+    await firstSocket.close();
     await Bun.sleep(20);
-    const third = await connect(anna);
-    const other = await connect(await parley.register());
-    await Promise.all([second, third, other].map((socket) => socket.close()));
+    const thirdSocket = await connectSocket(anna);
+    const otherUsersSocket = await connectSocket(await parley.register());
+    await Promise.all([secondSocket, thirdSocket, otherUsersSocket].map((socket) => socket.close()));
   });
 
-  test("past the limit are closed with 4504 if they authenticate only after the upgrade", async () => {
-    await start({ RATE_LIMIT_SOCKETS_PER_USER: "1" });
+  test("beyond the limit are closed with 4504 if they authenticate only after the upgrade", async () => {
+    await startParley({ RATE_LIMIT_SOCKETS_PER_USER: "1" });
     const anna = await parley.register();
-    const first = await connect(anna);
-    const second = await openSocket(parley.url);
-    second.send({ type: "auth", token: anna.access_token });
-    expect((await second.closed).code).toBe(4504);
-    expect(second.list("ready")).toEqual([]);
-    await first.close();
+    const firstSocket = await connectSocket(anna);
+    const secondSocket = await openSocket(parley.url);
+    secondSocket.send({ type: "auth", token: anna.access_token });
+    expect((await secondSocket.closed).code).toBe(4504);
+    expect(secondSocket.list("ready")).toEqual([]);
+    await firstSocket.close();
     await Bun.sleep(20);
-    await (await connect(anna)).close();
+    await (await connectSocket(anna)).close();
   });
 });

@@ -5,7 +5,7 @@ const START = new Date("2026-01-31T12:00:00Z").getTime();
 const setTime = (seconds: number) => setSystemTime(new Date(START + seconds * 1_000));
 afterEach(() => void setSystemTime());
 
-const create = (burst: number, sustained: number) => {
+const createTestLimiter = (burst: number, sustained: number) => {
   const { consume, peek } = createLimiter({ name: "test", rate: { burst, sustained }, redis: null });
   // Without Redis, both methods return synchronously.
   return { consume: (key: string) => consume(key) as LimitResult, peek: (key: string) => peek(key) as LimitResult };
@@ -13,7 +13,7 @@ const create = (burst: number, sustained: number) => {
 
 test("consuming reports what remains in both windows, and when they reset", () => {
   setTime(0);
-  const { consume } = create(2, 5);
+  const { consume } = createTestLimiter(2, 5);
   expect(consume("a")).toMatchObject({
     isAllowed: true,
     remaining: 1,
@@ -24,29 +24,29 @@ test("consuming reports what remains in both windows, and when they reset", () =
   expect(consume("a").state).toBe('"burst";r=0;t=7, "sustained";r=3;t=57');
   expect(consume("a")).toMatchObject({
     isAllowed: false,
-    violated: ["burst"],
+    violatedWindows: ["burst"],
     retryAfterMs: 6_500,
     state: '"burst";r=0;t=7, "sustained";r=3;t=57',
   });
   expect(consume("b").isAllowed).toBe(true);
 });
 
-test("a request that the burst window refuses does not count in the sustained window", () => {
+test("a request that the burst window rejects does not count in the sustained window", () => {
   setTime(0);
-  const { consume } = create(2, 5);
+  const { consume } = createTestLimiter(2, 5);
   for (let n = 0; n < 100; n += 1) consume("a");
   setTime(10);
   expect([consume("a").isAllowed, consume("a").isAllowed, consume("a").isAllowed]).toEqual([true, true, false]);
   setTime(20);
   expect(consume("a").isAllowed).toBe(true);
-  expect(consume("a")).toMatchObject({ isAllowed: false, violated: ["sustained"], retryAfterMs: 40_000 });
+  expect(consume("a")).toMatchObject({ isAllowed: false, violatedWindows: ["sustained"], retryAfterMs: 40_000 });
   setTime(60);
   expect(consume("a").isAllowed).toBe(true);
 });
 
-test("peeking doesn't count, and reports what the next request would get", () => {
-  const { consume, peek } = create(1, 5);
+test("peeking doesn't count as a request, and reports whether the next request would be allowed", () => {
+  const { consume, peek } = createTestLimiter(1, 5);
   expect([peek("a").isAllowed, peek("a").isAllowed]).toEqual([true, true]);
   consume("a");
-  expect(peek("a")).toMatchObject({ isAllowed: false, violated: ["burst"] });
+  expect(peek("a")).toMatchObject({ isAllowed: false, violatedWindows: ["burst"] });
 });

@@ -16,13 +16,13 @@ afterAll(() => parley.stop());
 
 type TimedResponse = { status: number; code: string | undefined; retryAfter: string | null; durationMs: number };
 
-type Options = { token?: string; signal?: AbortSignal };
+type PostOptions = { token?: string; signal?: AbortSignal };
 
-async function post(
+async function postFrom(
   path: string,
   address: string,
   json: unknown,
-  { token, signal }: Options = {},
+  { token, signal }: PostOptions = {},
 ): Promise<TimedResponse> {
   const startedAtMs = performance.now();
   const response = await fetch(`${parley.url}${path}`, {
@@ -43,11 +43,11 @@ async function post(
     durationMs: performance.now() - startedAtMs,
   };
 }
-const login = (email: string, address: string, signal?: AbortSignal) =>
-  post("/api/v1/auth/login", address, { email, password: TEST_PASSWORD }, { signal });
-const loginUnknown = (address: string, signal?: AbortSignal) => login(`${createId()}@example.com`, address, signal);
+const logIn = (email: string, address: string, signal?: AbortSignal) =>
+  postFrom("/api/v1/auth/login", address, { email, password: TEST_PASSWORD }, { signal });
+const logInUnknownUser = (address: string, signal?: AbortSignal) => logIn(`${createId()}@example.com`, address, signal);
 
-async function register(address: string): Promise<Account> {
+async function registerFrom(address: string): Promise<Account> {
   const json = { email: `${createId()}@example.com`, password: TEST_PASSWORD };
   const response = await parley.fetch("/api/v1/auth/register", { json, headers: { "x-forwarded-for": address } });
   expect(response.status).toBe(201);
@@ -55,12 +55,13 @@ async function register(address: string): Promise<Account> {
 }
 
 /** Counts the requests of a flood that have no response yet. */
-function trackPending(flood: Promise<TimedResponse>[]) {
-  const state = { pending: flood.length, responses: Promise.all(flood) };
-  for (const request of flood) void request.finally(() => (state.pending -= 1));
+function trackFlood(floodRequests: Promise<TimedResponse>[]) {
+  const state = { pendingCount: floodRequests.length, responses: Promise.all(floodRequests) };
+  for (const request of floodRequests) void request.finally(() => (state.pendingCount -= 1));
   return state;
 }
-const times = <T>(count: number, create: (n: number) => T): T[] => Array.from({ length: count }, (_, n) => create(n));
+const createMany = <T>(count: number, create: (n: number) => T): T[] =>
+  Array.from({ length: count }, (_, n) => create(n));
 const listStatuses = (responses: TimedResponse[]) => new Set(responses.map(({ status }) => status));
 
 async function readRateLimitMetrics(): Promise<string> {
@@ -72,53 +73,53 @@ async function readRateLimitMetrics(): Promise<string> {
 }
 
 test("130 password changes by one user and 130 logins from one address don't delay other users' logins", async () => {
-  const { access_token: token } = await register("203.0.113.1");
+  const { access_token: token } = await registerFrom("203.0.113.1");
   const otherUsers: { email: string; address: string }[] = [];
-  for (const n of times(9, (count) => count)) {
-    const { user } = await register(`198.51.100.${n}`);
+  for (const n of createMany(9, (count) => count)) {
+    const { user } = await registerFrom(`198.51.100.${n}`);
     // A third of these users log in from an unused address.
     otherUsers.push({ email: user.email, address: n % 3 === 0 ? `192.0.2.${n}` : `198.51.100.${n}` });
   }
   // One of these users shares the flood's address.
-  otherUsers.push({ email: (await register("203.0.113.2")).user.email, address: "203.0.113.2" });
-  const change = { current_password: TEST_PASSWORD, new_password: "another good one" };
-  const changes = times(130, (n) => post("/api/v1/me/password", `100.64.0.${n}`, change, { token }));
-  const flood = trackPending(times(130, () => loginUnknown("203.0.113.2")));
+  otherUsers.push({ email: (await registerFrom("203.0.113.2")).user.email, address: "203.0.113.2" });
+  const passwordChange = { current_password: TEST_PASSWORD, new_password: "another good one" };
+  const changes = createMany(130, (n) => postFrom("/api/v1/me/password", `100.64.0.${n}`, passwordChange, { token }));
+  const flood = trackFlood(createMany(130, () => logInUnknownUser("203.0.113.2")));
   await Promise.race(changes);
-  const responses = await Promise.all(otherUsers.map(({ email, address }) => login(email, address)));
-  expect(flood.pending).toBeGreaterThan(0);
+  const responses = await Promise.all(otherUsers.map(({ email, address }) => logIn(email, address)));
+  expect(flood.pendingCount).toBeGreaterThan(0);
   expect(listStatuses(responses)).toEqual(new Set([200]));
   expect(Math.max(...responses.map(({ durationMs }) => durationMs))).toBeLessThan(LOGIN_MS_MAX);
   // Sequential logins succeed too.
-  for (const { email, address } of otherUsers) expect((await login(email, address)).status).toBe(200);
+  for (const { email, address } of otherUsers) expect((await logIn(email, address)).status).toBe(200);
 
   const changeResponses = await Promise.all(changes);
   expect(changeResponses.filter(({ status }) => status === 200)).toHaveLength(1);
-  const refusals = changeResponses.filter(({ status }) => status === 429);
-  expect(refusals.length).toBeGreaterThan(100);
-  expect(refusals[0]).toMatchObject({ code: "rate_limited", retryAfter: "2" });
+  const rejections = changeResponses.filter(({ status }) => status === 429);
+  expect(rejections.length).toBeGreaterThan(100);
+  expect(rejections[0]).toMatchObject({ code: "rate_limited", retryAfter: "2" });
   for (const { status } of await flood.responses) expect([401, 429]).toContain(status);
   expect(await readRateLimitMetrics()).toContain('limit="password_checks"');
 }, 60_000);
 
 test("known clients can log in while logins from many unknown addresses fill the queue", async () => {
-  const home = "198.51.100.77";
-  const { user } = await register(home);
+  const homeAddress = "198.51.100.77";
+  const { user } = await registerFrom(homeAddress);
   // Refreshes the session from another address.
-  const { user: colleague, refresh_token } = await register("198.51.100.78");
-  const abroad = "192.0.2.79";
-  expect((await post("/api/v1/auth/refresh", abroad, { refresh_token })).status).toBe(200);
+  const { user: colleague, refresh_token } = await registerFrom("198.51.100.78");
+  const otherAddress = "192.0.2.79";
+  expect((await postFrom("/api/v1/auth/refresh", otherAddress, { refresh_token })).status).toBe(200);
   const flood = startFlood();
-  await flood.untilRefused(1);
+  await flood.waitForRejections(1);
   // A single login wouldn't prove that known clients are preferred, because an unknown client sometimes gets a slot that was just released.
-  const knownLogins = times(5, () => [
-    login(user.email, home),
-    login(colleague.email, home),
-    login(colleague.email, abroad),
+  const knownLogins = createMany(5, () => [
+    logIn(user.email, homeAddress),
+    logIn(colleague.email, homeAddress),
+    logIn(colleague.email, otherAddress),
   ]);
   expect(listStatuses(await Promise.all(knownLogins.flat()))).toEqual(new Set([200]));
   // The queue is still full.
-  await flood.untilRefused(2);
+  await flood.waitForRejections(2);
   expect(await flood.stop()).toEqual(new Set([401, 503]));
   expect(await readRateLimitMetrics()).toContain('limit="hashes"');
 }, 60_000);
@@ -128,30 +129,30 @@ const FLOOD_REQUESTS = 240;
 
 /** Starts a flood of logins, each with an unknown account and from a new address. */
 function startFlood() {
-  const stopping = new AbortController();
+  const stopController = new AbortController();
   const statuses: number[] = [];
-  let refused = 0;
-  let sentRequests = 0;
+  let rejectedCount = 0;
+  let sentCount = 0;
   async function sendLogins(): Promise<void> {
-    while (!stopping.signal.aborted) {
-      sentRequests += 1;
-      const address = `10.${sentRequests >> 8}.${sentRequests & 255}.1`;
-      const { status, code } = await loginUnknown(address, stopping.signal);
+    while (!stopController.signal.aborted) {
+      sentCount += 1;
+      const address = `10.${sentCount >> 8}.${sentCount & 255}.1`;
+      const { status, code } = await logInUnknownUser(address, stopController.signal);
       statuses.push(status);
-      if (code === "overloaded") refused += 1;
+      if (code === "overloaded") rejectedCount += 1;
       await Bun.sleep(20);
     }
   }
-  const workers = times(FLOOD_REQUESTS, () => sendLogins().catch(() => {}));
+  const workers = createMany(FLOOD_REQUESTS, () => sendLogins().catch(() => {}));
   return {
-    /** Waits for `count` more refusals, which prove that the queue is full. */
-    async untilRefused(count: number): Promise<void> {
-      for (const target = refused + count; refused < target; ) await Bun.sleep(5);
+    /** Waits for `count` more rejections, which prove that the queue is full. */
+    async waitForRejections(count: number): Promise<void> {
+      for (const targetCount = rejectedCount + count; rejectedCount < targetCount; ) await Bun.sleep(5);
     },
 
     /** Stops the flood, and returns the distinct statuses of the responses. */
     async stop(): Promise<Set<number>> {
-      stopping.abort();
+      stopController.abort();
       await Promise.all(workers);
       return new Set(statuses);
     },
@@ -159,20 +160,20 @@ function startFlood() {
 }
 
 test("the passwords of disconnected clients are not hashed", async () => {
-  const before = await countFailedLogins();
-  const disconnecting = new AbortController();
-  const logins = times(90, () => loginUnknown("203.0.113.9", disconnecting.signal));
-  // Although sent last, this login is served second: the queue alternates between addresses.
-  await loginUnknown("203.0.113.10");
-  disconnecting.abort();
+  const failedLoginsBefore = await countFailedLogins();
+  const disconnectController = new AbortController();
+  const logins = createMany(90, () => logInUnknownUser("203.0.113.9", disconnectController.signal));
+  // Although sent last, this login is served second, because the queue alternates between addresses.
+  await logInUnknownUser("203.0.113.10");
+  disconnectController.abort();
   await Promise.allSettled(logins);
   // If the flood's passwords were still queued, one would be hashed about every 20 ms.
   let count = 0;
-  for (let next = 1; next > count; next = await countFailedLogins()) {
-    count = next;
+  for (let nextCount = 1; nextCount > count; nextCount = await countFailedLogins()) {
+    count = nextCount;
     await Bun.sleep(1_000);
   }
-  expect(count - before).toBeLessThan(45);
+  expect(count - failedLoginsBefore).toBeLessThan(45);
 }, 60_000);
 
 async function countFailedLogins(): Promise<number> {

@@ -6,7 +6,7 @@ import { createRestClient, type RestClient } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
 
 describe("the read queue", () => {
-  const createWork = () => {
+  const createTaskTracker = () => {
     const startedNumbers: number[] = [];
     const finishers: (() => void)[] = [];
     const createTask = (n: number) => () => {
@@ -20,9 +20,9 @@ describe("the read queue", () => {
 
   test("runs some reads in parallel, queues the rest in order, and doesn't block other users", async () => {
     const queue = new ReadQueue({ concurrentMax: 2, onRejected: () => {} });
-    const { startedNumbers, finishers, createTask } = createWork();
+    const { startedNumbers, finishers, createTask } = createTaskTracker();
     const reads = [0, 1, 2, 3].map((n) => queue.run("anna", createTask(n)));
-    const other = queue.run("ben", createTask(4));
+    const bensRead = queue.run("ben", createTask(4));
     await Bun.sleep(1);
     expect(startedNumbers).toEqual([0, 1, 4]);
     finishers[1]?.();
@@ -30,26 +30,26 @@ describe("the read queue", () => {
     await Bun.sleep(1);
     expect(startedNumbers).toEqual([0, 1, 4, 2]);
     for (const n of [0, 2, 4]) finishers[n]?.();
-    await Promise.all([reads[0], reads[2], other]);
+    await Promise.all([reads[0], reads[2], bensRead]);
     finishers[3]?.();
     await reads[3];
     expect(startedNumbers).toEqual([0, 1, 4, 2, 3]);
   });
 
-  test("continues after a failure, and refuses a read if too many are waiting", async () => {
-    let refused = 0;
+  test("continues after a failure, and rejects a read if too many are waiting", async () => {
+    let rejectedCount = 0;
     const queue = new ReadQueue({
       concurrentMax: 1,
       onRejected: () => {
-        refused += 1;
+        rejectedCount += 1;
       },
     });
     const runFailing = () => queue.run("anna", () => Promise.reject(new Error("no")));
     for (let n = 0; n < 5; n += 1) await expect(runFailing()).rejects.toThrow("no");
-    const { finishers, createTask } = createWork();
+    const { finishers, createTask } = createTaskTracker();
     const reads = Array.from({ length: READS_WAITING_MAX + 1 }, (_, n) => queue.run("anna", createTask(n)));
-    expect(() => queue.begin("anna")).toThrow(expect.objectContaining({ code: "rate_limited" }));
-    expect(refused).toBe(1);
+    expect(() => queue.start("anna")).toThrow(expect.objectContaining({ code: "rate_limited" }));
+    expect(rejectedCount).toBe(1);
     for (const [n, read] of reads.entries()) {
       await Bun.sleep(0);
       finishers[n]?.();
@@ -134,25 +134,25 @@ describe("requests", () => {
       .then((lists) => Promise.all(lists));
   });
 
-  test("that are stuck delay the user's other requests, but not those of other users", async () => {
+  test("that are stuck delay the user's other requests, but not other users' requests", async () => {
     const ben = createRestClient(parley, await parley.register());
     const { id } = await createConversation(parley, anna.account);
     let hasResponse = false;
     await parley.database
       .begin(async (sql) => {
         await sql`lock table member_activity in access exclusive mode`;
-        const stuck = [1, 2].map(() => anna.get("/conversations"));
+        const stuckRequests = [1, 2].map(() => anna.get("/conversations"));
         await Bun.sleep(100);
-        const waiting = anna.get(`/conversations/${id}`).then((response) => {
+        const waitingRequest = anna.get(`/conversations/${id}`).then((response) => {
           hasResponse = true;
           return response;
         });
         expect((await ben.get("/me")).status).toBe(200);
         await Bun.sleep(100);
         expect(hasResponse).toBe(false);
-        return { stuck, waiting };
+        return [...stuckRequests, waitingRequest];
       })
-      .then(({ stuck, waiting }) => Promise.all([...stuck, waiting]))
+      .then((requests) => Promise.all(requests))
       .then((responses) => expect(responses.map(({ status }) => status)).toEqual([200, 200, 200]));
   });
 });

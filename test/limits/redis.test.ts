@@ -40,15 +40,15 @@ async function startPair(config: Record<string, string>): Promise<[TestApp, Test
 async function waitForReadyzLine(app: TestApp, line: string): Promise<void> {
   const deadlineMs = performance.now() + READINESS_MS_MAX;
   while (!(await (await app.fetch("/readyz?verbose")).text()).includes(line)) {
-    if (performance.now() > deadlineMs) throw new Error(`/readyz never showed ${line}.`);
+    if (performance.now() > deadlineMs) throw new Error(`/readyz did not show ${line} in time.`);
     await Bun.sleep(20);
   }
 }
 
 /** Sends requests one after the other, expects timely responses, and returns their statuses. */
-async function repeat(app: TestApp, times: number, path: string, options: FetchOptions): Promise<number[]> {
+async function repeatRequest(app: TestApp, count: number, path: string, options: FetchOptions): Promise<number[]> {
   const statuses: number[] = [];
-  for (let n = 0; n < times; n += 1) {
+  for (let n = 0; n < count; n += 1) {
     const startedAtMs = performance.now();
     const response = await app.fetch(path, options);
     await response.text();
@@ -59,41 +59,41 @@ async function repeat(app: TestApp, times: number, path: string, options: FetchO
 }
 
 const requestMe = (app: TestApp, times: number, { access_token: token }: Account) =>
-  repeat(app, times, "/api/v1/me", { token });
+  repeatRequest(app, times, "/api/v1/me", { token });
 
 describe("two instances with one Redis", () => {
   test("share a user's limits exactly", async () => {
-    const [first, second] = await startPair({ RATE_LIMIT_READ_PER_10S: "100" });
-    const anna = await first.register();
-    const clients = Array.from({ length: 16 }, (_, n) => requestMe(n % 2 === 0 ? first : second, 10, anna));
+    const [firstApp, secondApp] = await startPair({ RATE_LIMIT_READ_PER_10S: "100" });
+    const anna = await firstApp.register();
+    const clients = Array.from({ length: 16 }, (_, n) => requestMe(n % 2 === 0 ? firstApp : secondApp, 10, anna));
     const statuses = (await Promise.all(clients)).flat();
     expect(statuses.filter((status) => status === 200)).toHaveLength(100);
     expect(statuses.filter((status) => status === 429)).toHaveLength(60);
-    const refused = await second.fetch("/api/v1/me", { token: anna.access_token });
-    const { burst } = parseLimitHeader(refused.headers.get("ratelimit"));
+    const rejectedResponse = await secondApp.fetch("/api/v1/me", { token: anna.access_token });
+    const { burst } = parseLimitHeader(rejectedResponse.headers.get("ratelimit"));
     expect(burst?.r).toBe(0);
-    expect(Number(refused.headers.get("retry-after"))).toBeGreaterThanOrEqual(burst?.t ?? 99);
+    expect(Number(rejectedResponse.headers.get("retry-after"))).toBeGreaterThanOrEqual(burst?.t ?? 99);
   });
 
   test("share the limits of a client address", async () => {
-    const [first, second] = await startPair({ RATE_LIMIT_AUTH_PER_10S: "4" });
+    const [firstApp, secondApp] = await startPair({ RATE_LIMIT_AUTH_PER_10S: "4" });
     const json = { email: "nobody", password: "x" };
-    const login = (app: TestApp) => repeat(app, 1, "/api/v1/auth/login", { json });
-    for (const app of [first, second, first, second]) expect(await login(app)).toEqual([422]);
-    expect([await login(first), await login(second)]).toEqual([[429], [429]]);
+    const login = (app: TestApp) => repeatRequest(app, 1, "/api/v1/auth/login", { json });
+    for (const app of [firstApp, secondApp, firstApp, secondApp]) expect(await login(app)).toEqual([422]);
+    expect([await login(firstApp), await login(secondApp)]).toEqual([[429], [429]]);
   });
 
   test("share an account's failed and successful logins", async () => {
-    const [first, second] = await startPair({ RATE_LIMIT_LOGIN_FAILURES: "4" });
-    const { user } = await first.register();
+    const [firstApp, secondApp] = await startPair({ RATE_LIMIT_LOGIN_FAILURES: "4" });
+    const { user } = await firstApp.register();
     const login = (app: TestApp, password: string) =>
-      repeat(app, 1, "/api/v1/auth/login", { json: { email: user.email, password } });
-    for (const app of [first, second, first, second]) expect(await login(app, "wrong")).toEqual([401]);
-    expect([await login(first, TEST_PASSWORD), await login(second, TEST_PASSWORD)]).toEqual([[429], [429]]);
+      repeatRequest(app, 1, "/api/v1/auth/login", { json: { email: user.email, password } });
+    for (const app of [firstApp, secondApp, firstApp, secondApp]) expect(await login(app, "wrong")).toEqual([401]);
+    expect([await login(firstApp, TEST_PASSWORD), await login(secondApp, TEST_PASSWORD)]).toEqual([[429], [429]]);
     await redis.expireKeys("parley:*:limit:login:account_and_address:lock*", redisDatabase);
-    expect(await login(second, TEST_PASSWORD)).toEqual([200]);
-    for (let n = 0; n < 3; n += 1) expect(await login(first, "wrong")).toEqual([401]);
-    expect(await login(first, TEST_PASSWORD)).toEqual([200]);
+    expect(await login(secondApp, TEST_PASSWORD)).toEqual([200]);
+    for (let n = 0; n < 3; n += 1) expect(await login(firstApp, "wrong")).toEqual([401]);
+    expect(await login(firstApp, TEST_PASSWORD)).toEqual([200]);
   });
 
   test("share the addresses that an account was used from, and cache them locally while Redis is unavailable", async () => {
@@ -101,17 +101,26 @@ describe("two instances with one Redis", () => {
     const links = [0, 1].map(() => connectRedis(`${redis.url}/${redisDatabase}`, "test", silentLog));
     const failures = { account_and_address: 5, account: 100, address: 300 };
     const guards = links.map((link) => createLoginGuard({ failures, redis: link, onRejected: () => {} }));
-    const [first, second] = guards as [LoginGuard, LoginGuard];
+    const [firstGuard, secondGuard] = guards as [LoginGuard, LoginGuard];
     const getKnownBy = async (guard: LoginGuard, account: string) =>
-      (await guard.begin(account, "203.0.113.1")).knownBy;
+      (await guard.startAttempt(account, "203.0.113.1")).knownBy;
     try {
       while (links.some((link) => !link.isAvailable())) await Bun.sleep(10);
-      expect([await getKnownBy(second, "anna"), await second.findKnown("203.0.113.1")]).toEqual(["nothing", "nothing"]);
-      await (await first.begin("anna", "203.0.113.1")).succeed();
-      expect([await getKnownBy(second, "anna"), await getKnownBy(second, "ben")]).toEqual(["account", "address"]);
+      expect([await getKnownBy(secondGuard, "anna"), await secondGuard.findKnownBy("203.0.113.1")]).toEqual([
+        "nothing",
+        "nothing",
+      ]);
+      await (await firstGuard.startAttempt("anna", "203.0.113.1")).succeed();
+      expect([await getKnownBy(secondGuard, "anna"), await getKnownBy(secondGuard, "ben")]).toEqual([
+        "account",
+        "address",
+      ]);
       await redis.kill();
-      await first.remember("carl", "203.0.113.1");
-      expect([await getKnownBy(first, "carl"), await getKnownBy(second, "carl")]).toEqual(["account", "nothing"]);
+      await firstGuard.rememberAddress("carl", "203.0.113.1");
+      expect([await getKnownBy(firstGuard, "carl"), await getKnownBy(secondGuard, "carl")]).toEqual([
+        "account",
+        "nothing",
+      ]);
     } finally {
       for (const link of links) await link.close();
       await redis.kill();
@@ -122,34 +131,34 @@ describe("two instances with one Redis", () => {
 
 describe("without a working Redis", () => {
   test("each instance counts locally without errors or delays, and recovers automatically", async () => {
-    const [first, second] = await startPair({ RATE_LIMIT_READ_PER_10S: "4" });
-    const [anna, ben] = [await first.register(), await first.register()];
+    const [firstApp, secondApp] = await startPair({ RATE_LIMIT_READ_PER_10S: "4" });
+    const [anna, ben] = [await firstApp.register(), await firstApp.register()];
     await redis.kill();
-    expect(await requestMe(first, 5, anna)).toEqual([200, 200, 200, 200, 429]);
-    expect(await requestMe(second, 5, anna)).toEqual([200, 200, 200, 200, 429]);
-    await waitForReadyzLine(first, "[-]redis failed");
-    expect((await first.fetch("/readyz")).status).toBe(200);
+    expect(await requestMe(firstApp, 5, anna)).toEqual([200, 200, 200, 200, 429]);
+    expect(await requestMe(secondApp, 5, anna)).toEqual([200, 200, 200, 200, 429]);
+    await waitForReadyzLine(firstApp, "[-]redis failed");
+    expect((await firstApp.fetch("/readyz")).status).toBe(200);
     await redis.start();
-    await Promise.all([waitForReadyzLine(first, "[+]redis ok"), waitForReadyzLine(second, "[+]redis ok")]);
-    expect(await requestMe(first, 3, ben)).toEqual([200, 200, 200]);
-    expect(await requestMe(second, 2, ben)).toEqual([200, 429]);
+    await Promise.all([waitForReadyzLine(firstApp, "[+]redis ok"), waitForReadyzLine(secondApp, "[+]redis ok")]);
+    expect(await requestMe(firstApp, 3, ben)).toEqual([200, 200, 200]);
+    expect(await requestMe(secondApp, 2, ben)).toEqual([200, 429]);
   }, 20_000);
 
   test("a hanging Redis delays only the first requests", async () => {
-    const [first] = await startPair({});
-    const anna = await first.register();
+    const [firstApp] = await startPair({});
+    const anna = await firstApp.register();
     redis.pause();
     try {
-      expect(await requestMe(first, 3, anna)).toEqual([200, 200, 200]);
-      await waitForReadyzLine(first, "[-]redis failed");
+      expect(await requestMe(firstApp, 3, anna)).toEqual([200, 200, 200]);
+      await waitForReadyzLine(firstApp, "[-]redis failed");
       const startedAtMs = performance.now();
-      await requestMe(first, 10, anna);
+      await requestMe(firstApp, 10, anna);
       // If each request sent a command, the requests would take ten times the command timeout.
       expect(performance.now() - startedAtMs).toBeLessThan(2_000);
     } finally {
       redis.resume();
     }
-    await waitForReadyzLine(first, "[+]redis ok");
+    await waitForReadyzLine(firstApp, "[+]redis ok");
   }, 20_000);
 
   test("an unusable REDIS_URL doesn't prevent startup", async () => {

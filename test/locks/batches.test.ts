@@ -45,67 +45,74 @@ async function createConversation(users: string[], replyMode = "always"): Promis
   return id;
 }
 
-const send = async (items: SendItem[], waits = false): Promise<string[]> =>
-  (await sendMessages(database, items, { defaultModel: MODEL, budget, lease: null, shouldWait: waits })).map(
+const sendBatch = async (items: SendItem[], shouldWait = false): Promise<string[]> =>
+  (await sendMessages(database, items, { defaultModel: MODEL, budget, lease: null, shouldWait })).map(
     ({ outcome }) => outcome,
   );
 
-const LOCK_WINDOWS = "select 1 from budget_windows where scope_id = $1 for update";
-const OPEN_WINDOWS = "select open_windows('user', $1, (now() at time zone 'utc')::date)";
+const LOCK_BUDGET_WINDOWS = "select 1 from budget_windows where scope_id = $1 for update";
+const INSERT_BUDGET_WINDOWS = "select open_windows('user', $1, (now() at time zone 'utc')::date)";
 
 describe("sending a batch", () => {
   test("skips messages in locked conversations", async () => {
     const user = await createUser();
-    const [locked, unlocked] = [await createConversation([user]), await createConversation([user])];
-    const items = [locked, unlocked, locked].map((id) => createSendItem(id, user, "x", { reply: false }));
-    await whileLocked(database, LOCK_CONVERSATIONS, [[locked]], async () =>
-      expect(await send(items)).toEqual(["locked", "created", "locked"]),
+    const [lockedId, unlockedId] = [await createConversation([user]), await createConversation([user])];
+    const items = [lockedId, unlockedId, lockedId].map((id) => createSendItem(id, user, "x", { reply: false }));
+    await whileLocked(database, LOCK_CONVERSATIONS, [[lockedId]], async () =>
+      expect(await sendBatch(items)).toEqual(["locked", "created", "locked"]),
     );
-    expect(await send(items.filter(({ conversationId }) => conversationId === locked))).toEqual(["created", "created"]);
+    expect(await sendBatch(items.filter(({ conversationId }) => conversationId === lockedId))).toEqual([
+      "created",
+      "created",
+    ]);
   });
 
   test.each([
-    ["locked", LOCK_WINDOWS],
-    ["new and uncommitted", OPEN_WINDOWS],
+    ["locked", LOCK_BUDGET_WINDOWS],
+    ["new and uncommitted", INSERT_BUDGET_WINDOWS],
   ])(
     "skips messages whose payer's budget windows are %s, and the payer's later messages in that conversation",
     async (_, lock) => {
       const [lockedPayer, freePayer] = [await createUser(), await createUser()];
-      const [group, other] = [
+      const [groupId, otherConversationId] = [
         await createConversation([lockedPayer, freePayer]),
         await createConversation([lockedPayer, freePayer]),
       ];
-      if (lock === LOCK_WINDOWS) await send([createSendItem(group, lockedPayer, "Creates a budget window.")]);
+      if (lock === LOCK_BUDGET_WINDOWS)
+        await sendBatch([createSendItem(groupId, lockedPayer, "Creates a budget window.")]);
       const createItems = () => [
-        createSendItem(group, lockedPayer, "unanswered", { reply: false }),
-        createSendItem(group, lockedPayer, "answered"),
-        createSendItem(group, freePayer, "answered"),
-        createSendItem(group, lockedPayer, "behind", { reply: false }),
-        createSendItem(group, freePayer, "unanswered", { reply: false }),
-        createSendItem(other, lockedPayer, "elsewhere", { reply: false }),
-        createSendItem(other, lockedPayer, "with a free model", { model: "offline/documents" }),
+        createSendItem(groupId, lockedPayer, "unanswered", { reply: false }),
+        createSendItem(groupId, lockedPayer, "answered"),
+        createSendItem(groupId, freePayer, "answered"),
+        createSendItem(groupId, lockedPayer, "behind", { reply: false }),
+        createSendItem(groupId, freePayer, "unanswered", { reply: false }),
+        createSendItem(otherConversationId, lockedPayer, "elsewhere", { reply: false }),
+        createSendItem(otherConversationId, lockedPayer, "with a free model", { model: "offline/documents" }),
       ];
       const outcomes = ["created", "item_locked", "created", "item_locked", "created", "created", "created"];
       await whileLocked(database, lock, [lockedPayer], async () => {
-        expect(await send(createItems())).toEqual(outcomes);
+        expect(await sendBatch(createItems())).toEqual(outcomes);
         // Even a batch that waits for its conversation's lock doesn't wait for the windows.
-        expect(await send(createItems().slice(0, 5), true)).toEqual(outcomes.slice(0, 5));
+        expect(await sendBatch(createItems().slice(0, 5), true)).toEqual(outcomes.slice(0, 5));
       });
-      expect(await send(createItems())).toEqual(outcomes.map(() => "created"));
+      expect(await sendBatch(createItems())).toEqual(outcomes.map(() => "created"));
     },
   );
 
   test("needs the payer's budget windows only if a model answers", async () => {
     const user = await createUser();
-    const [mention, never] = [await createConversation([user], "mention"), await createConversation([user], "never")];
-    await send([createSendItem(mention, user, "Creates a budget window.")]);
-    await whileLocked(database, LOCK_WINDOWS, [user], async () =>
+    const [mentionConversationId, silentConversationId] = [
+      await createConversation([user], "mention"),
+      await createConversation([user], "never"),
+    ];
+    await sendBatch([createSendItem(mentionConversationId, user, "Creates a budget window.")]);
+    await whileLocked(database, LOCK_BUDGET_WINDOWS, [user], async () =>
       expect(
-        await send([
-          createSendItem(mention, user, "x", { reply: null }),
-          createSendItem(never, user, "x", { reply: null, isMentioned: true }),
-          createSendItem(mention, user, "@ai", { reply: null, isMentioned: true }),
-          createSendItem(never, user, "x", { reply: true }),
+        await sendBatch([
+          createSendItem(mentionConversationId, user, "x", { reply: null }),
+          createSendItem(silentConversationId, user, "x", { reply: null, mentionsAssistant: true }),
+          createSendItem(mentionConversationId, user, "@ai", { reply: null, mentionsAssistant: true }),
+          createSendItem(silentConversationId, user, "x", { reply: true }),
         ]),
       ).toEqual(["created", "created", "item_locked", "item_locked"]),
     );
@@ -113,47 +120,53 @@ describe("sending a batch", () => {
 
   test("skips messages sent with a locked API key, but not the user's other messages", async () => {
     const [user, key] = [await createUser(), createId()];
-    const [one, two] = [await createConversation([user]), await createConversation([user])];
-    const createItems = () => [createSendItem(one, user, "x", { keyId: key }), createSendItem(two, user, "x")];
-    expect(await send(createItems())).toEqual(["created", "created"]);
-    await whileLocked(database, LOCK_WINDOWS, [key], async () =>
-      expect(await send(createItems())).toEqual(["item_locked", "created"]),
+    const [firstConversationId, secondConversationId] = [
+      await createConversation([user]),
+      await createConversation([user]),
+    ];
+    const createItems = () => [
+      createSendItem(firstConversationId, user, "x", { keyId: key }),
+      createSendItem(secondConversationId, user, "x"),
+    ];
+    expect(await sendBatch(createItems())).toEqual(["created", "created"]);
+    await whileLocked(database, LOCK_BUDGET_WINDOWS, [key], async () =>
+      expect(await sendBatch(createItems())).toEqual(["item_locked", "created"]),
     );
   });
 
   test("is not blocked by an API key shared with a user whose windows are locked", async () => {
     const [lockedPayer, freePayer, key] = [await createUser(), await createUser(), createId()];
-    const conversation = await createConversation([freePayer]);
-    const createItem = () => createSendItem(conversation, freePayer, "x", { keyId: key });
-    expect(await send([createItem()])).toEqual(["created"]);
+    const conversationId = await createConversation([freePayer]);
+    const createItem = () => createSendItem(conversationId, freePayer, "x", { keyId: key });
+    expect(await sendBatch([createItem()])).toEqual(["created"]);
     await database`select reserve_budget(gen_random_uuid(), 'user', ${lockedPayer}, 1, 0, '{}')`;
-    const reserved = await whileLocked(database, LOCK_WINDOWS, [lockedPayer], async () => {
-      const reserving = database`
+    const { reservation } = await whileLocked(database, LOCK_BUDGET_WINDOWS, [lockedPayer], async () => {
+      const reservation = database`
         select reserve_budgets(gen_random_uuid(), ${lockedPayer}, ${key}, 1, 0, ${database.json(budget)}) as exceeded`.execute();
       await Bun.sleep(100);
-      expect(await send([createItem()])).toEqual(["created"]);
-      return { reserving };
+      expect(await sendBatch([createItem()])).toEqual(["created"]);
+      return { reservation };
     });
-    expect([...(await reserved.reserving)]).toEqual([{ exceeded: null }]);
+    expect([...(await reservation)]).toEqual([{ exceeded: null }]);
   });
 
   test("creates a limited number of new windows at a time, and eventually all of them", async () => {
     const users = await Promise.all(Array.from({ length: 150 }, createUser));
-    const conversation = await createConversation(users);
-    let items = users.map((user) => createSendItem(conversation, user, "x"));
-    const counts: number[] = [];
+    const conversationId = await createConversation(users);
+    let items = users.map((user) => createSendItem(conversationId, user, "x"));
+    const remainingCounts: number[] = [];
     while (items.length > 0) {
-      const outcomes = await send(items);
+      const outcomes = await sendBatch(items);
       expect(new Set(outcomes).isSubsetOf(new Set(["created", "item_locked"]))).toBe(true);
       items = items.filter((_, n) => outcomes[n] === "item_locked");
-      counts.push(items.length);
+      remainingCounts.push(items.length);
     }
-    expect(counts).toEqual([50, 0]);
+    expect(remainingCounts).toEqual([50, 0]);
   });
 });
 
 describe("finishing a batch of answers", () => {
-  const finish = (generations: ClaimedGeneration[], waits = false) =>
+  const finishBatch = (generations: ClaimedGeneration[], shouldWait = false) =>
     finishAnswers(
       database,
       generations.map((generation) => ({
@@ -170,7 +183,7 @@ describe("finishing a batch of answers", () => {
           error: null,
         },
       })),
-      waits,
+      shouldWait,
     ).then((results) => results.map((result) => (typeof result === "symbol" ? result : result.outcome)));
   const createAnswer = async (conversationId: string, requestedBy: string, seq = 1) => {
     await database`update conversations set last_seq = ${seq} where id = ${conversationId}`;
@@ -179,49 +192,55 @@ describe("finishing a batch of answers", () => {
 
   test("skips answers in locked conversations", async () => {
     const user = await createUser();
-    const [locked, unlocked] = [await createConversation([user]), await createConversation([user])];
-    const answers = [await createAnswer(locked, user), await createAnswer(unlocked, user)];
-    await whileLocked(database, LOCK_CONVERSATIONS, [[locked]], async () =>
-      expect(await finish(answers)).toEqual([LOCKED, "finished"]),
+    const [lockedId, unlockedId] = [await createConversation([user]), await createConversation([user])];
+    const answers = [await createAnswer(lockedId, user), await createAnswer(unlockedId, user)];
+    await whileLocked(database, LOCK_CONVERSATIONS, [[lockedId]], async () =>
+      expect(await finishBatch(answers)).toEqual([LOCKED, "finished"]),
     );
     // Finishing an answer again finds the stored answer.
-    expect(await finish(answers)).toEqual(["finished", "finished"]);
+    expect(await finishBatch(answers)).toEqual(["finished", "finished"]);
   });
 
   test.each([false, true])(
     "skips answers whose generation is locked, whether or not the batch waits for locks (%p)",
-    async (waits) => {
+    async (shouldWait) => {
       const user = await createUser();
-      const conversation = await createConversation([user]);
-      const answers = [await createAnswer(conversation, user, 1), await createAnswer(conversation, user, 2)];
+      const conversationId = await createConversation([user]);
+      const answers = [await createAnswer(conversationId, user, 1), await createAnswer(conversationId, user, 2)];
       await whileLocked(
         database,
         "update generations set cancel_requested_at = now() where id = $1",
         [answers[0]?.id ?? ""],
-        async () => expect(await finish(answers, waits)).toEqual([ITEM_LOCKED, "finished"]),
+        async () => expect(await finishBatch(answers, shouldWait)).toEqual([ITEM_LOCKED, "finished"]),
       );
-      expect(await finish(answers.slice(0, 1), waits)).toEqual(["finished"]);
+      expect(await finishBatch(answers.slice(0, 1), shouldWait)).toEqual(["finished"]);
     },
   );
 
   test.each([
-    ["locked", LOCK_WINDOWS],
-    ["new and uncommitted", OPEN_WINDOWS],
+    ["locked", LOCK_BUDGET_WINDOWS],
+    ["new and uncommitted", INSERT_BUDGET_WINDOWS],
   ])("skips answers whose budget windows are %s, and charges each answer once", async (_, lock) => {
     const [lockedPayer, freePayer] = [await createUser(), await createUser()];
-    const conversation = await createConversation([lockedPayer, freePayer]);
-    if (lock === LOCK_WINDOWS) await finish([await createAnswer(conversation, lockedPayer, 1)]);
-    const answers = [await createAnswer(conversation, lockedPayer, 2), await createAnswer(conversation, freePayer, 3)];
+    const conversationId = await createConversation([lockedPayer, freePayer]);
+    if (lock === LOCK_BUDGET_WINDOWS) await finishBatch([await createAnswer(conversationId, lockedPayer, 1)]);
+    const answers = [
+      await createAnswer(conversationId, lockedPayer, 2),
+      await createAnswer(conversationId, freePayer, 3),
+    ];
     await whileLocked(database, lock, [lockedPayer], async () => {
-      expect(await finish(answers.slice(0, 1), true)).toEqual([ITEM_LOCKED]);
-      expect(await finish(answers)).toEqual([ITEM_LOCKED, "finished"]);
+      expect(await finishBatch(answers.slice(0, 1), true)).toEqual([ITEM_LOCKED]);
+      expect(await finishBatch(answers)).toEqual([ITEM_LOCKED, "finished"]);
     });
     // Finishing an answer again finds the stored answer.
-    expect(await finish(answers)).toEqual(["finished", "finished"]);
-    const spent = await database<{ scope_id: string; spent: number }[]>`
+    expect(await finishBatch(answers)).toEqual(["finished", "finished"]);
+    const windows = await database<{ scope_id: string; spent: number }[]>`
       select scope_id, spent_tokens as spent from budget_windows where period = 'day' and scope_id in ${database([lockedPayer, freePayer])}`;
-    const spentByPayer = new Map(spent.map((row) => [row.scope_id, row.spent]));
-    expect([spentByPayer.get(lockedPayer), spentByPayer.get(freePayer)]).toEqual([lock === LOCK_WINDOWS ? 6 : 3, 3]);
+    const spentByPayer = new Map(windows.map((row) => [row.scope_id, row.spent]));
+    expect([spentByPayer.get(lockedPayer), spentByPayer.get(freePayer)]).toEqual([
+      lock === LOCK_BUDGET_WINDOWS ? 6 : 3,
+      3,
+    ]);
   });
 });
 
@@ -230,26 +249,26 @@ test("a sweep releases all reservations except those with locked windows, and ho
   const users = await Promise.all(Array.from({ length: 250 }, createUser));
   await database`
     select reserve_budget(gen_random_uuid(), 'user', u, 10, 0, '{}') from unnest(${users}::uuid[]) u`;
-  const listReserved = async () =>
+  const listReservedUsers = async () =>
     (
       await database<{ scope_id: string }[]>`
         select scope_id from budget_windows where reserved_tokens > 0 and period = 'day' and scope_id in ${database(users)}`
     ).map((row) => row.scope_id);
-  const locked = users[77] ?? "";
+  const lockedUser = users[77] ?? "";
   const releaseAll = async () => {
-    let total = 0;
+    let freedCount = 0;
     for (let afterId: string | null = "00000000-0000-0000-0000-000000000000"; afterId !== null; ) {
-      const from: string = afterId;
-      const { freed, last_id } = await releaseReservations(database, from);
-      total += freed;
+      const pageStartId: string = afterId;
+      const { freed, last_id } = await releaseReservations(database, pageStartId);
+      freedCount += freed;
       afterId = last_id;
     }
-    return total;
+    return freedCount;
   };
-  await whileLocked(database, LOCK_WINDOWS, [locked], async () => {
+  await whileLocked(database, LOCK_BUDGET_WINDOWS, [lockedUser], async () => {
     expect(await releaseAll()).toBe(249);
-    expect(await listReserved()).toEqual([locked]);
+    expect(await listReservedUsers()).toEqual([lockedUser]);
   });
   expect(await releaseAll()).toBe(1);
-  expect(await listReserved()).toEqual([]);
+  expect(await listReservedUsers()).toEqual([]);
 });

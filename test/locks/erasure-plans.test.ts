@@ -4,16 +4,16 @@ import { createId } from "../../src/lib/id.ts";
 import { type ErasureState, eraseDeletedBatch, markDeleted } from "../../src/modules/conversations/queries.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
-const MESSAGES = 20_000;
-const BATCH = 1_000;
+const MESSAGE_COUNT = 20_000;
+const BATCH_ROWS = 1_000;
 
 let database: Database;
-/** Has only one connection, because functions cache their plans per connection. */
+/** A database client with only one connection, because functions cache their plans per connection. */
 let singleConnection: Database;
 beforeAll(async () => {
-  const test = await createTestDatabase();
-  ({ database } = test);
-  singleConnection = openDatabase({ target: test.target, poolSize: 1 });
+  const testDatabase = await createTestDatabase();
+  ({ database } = testDatabase);
+  singleConnection = openDatabase({ target: testDatabase.target, poolSize: 1 });
   // Otherwise new statistics would invalidate the plans.
   for (const table of ["conversations", "messages", "events", "generations", "feedback"])
     await database.unsafe(`alter table ${table} set (autovacuum_enabled = false)`);
@@ -44,44 +44,52 @@ async function createConversation(messages: number): Promise<string> {
 }
 
 /** Runs one transaction, and returns the number of rows read from each table. */
-async function measure<T>(work: (sql: Sql) => Promise<T>): Promise<{ result: T; read: Map<string, number> }> {
+async function measureReads<T>(
+  query: (sql: Sql) => Promise<T>,
+): Promise<{ result: T; readCounts: Map<string, number> }> {
   return singleConnection.begin(async (sql) => {
-    const count = async () => {
+    const countReads = async () => {
       const rows = await sql<{ name: string; read: number }[]>`
         select relname as name, coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) as read
         from pg_stat_xact_user_tables where relname in ('messages', 'events', 'generations', 'feedback')`;
       return new Map(rows.map(({ name, read }) => [name, read]));
     };
-    const before = await count();
-    const result = await work(sql);
-    const after = await count();
-    return { result, read: new Map([...after].map(([name, read]) => [name, read - (before.get(name) ?? 0)])) };
+    const readsBefore = await countReads();
+    const result = await query(sql);
+    const readsAfter = await countReads();
+    return {
+      result,
+      readCounts: new Map([...readsAfter].map(([name, read]) => [name, read - (readsBefore.get(name) ?? 0)])),
+    };
   });
 }
 
 /** Deletes and erases a conversation, and returns the maximum number of rows that one transaction read from each table. */
-async function remove(id: string): Promise<{ marking: Map<string, number>; erasing: Map<string, number> }> {
-  const { read: marking } = await measure((sql) => markDeleted(sql, id, new Date()));
-  const erasing = new Map<string, number>();
-  let erased: ErasureState | undefined;
+async function deleteAndErase(
+  id: string,
+): Promise<{ markingReads: Map<string, number>; erasingReads: Map<string, number> }> {
+  const { readCounts: markingReads } = await measureReads((sql) => markDeleted(sql, id, new Date()));
+  const erasingReads = new Map<string, number>();
+  let state: ErasureState | undefined;
   do {
-    const { result, read } = await measure((sql) => eraseDeletedBatch(sql, BATCH, erased));
-    erased = result;
-    for (const [table, rows] of read) erasing.set(table, Math.max(rows, erasing.get(table) ?? 0));
-  } while (erased.has_more);
-  return { marking, erasing };
+    const { result, readCounts } = await measureReads((sql) => eraseDeletedBatch(sql, BATCH_ROWS, state));
+    state = result;
+    for (const [table, rows] of readCounts) erasingReads.set(table, Math.max(rows, erasingReads.get(table) ?? 0));
+  } while (state.has_more);
+  return { markingReads, erasingReads };
 }
 
 test("each batch reads only the rows that it erases, even with plans made while the tables were nearly empty", async () => {
   for (let n = 0; n < 10; n += 1) {
     const id = await createConversation(1);
     await database`analyze messages, events, generations, feedback, conversations`;
-    await remove(id);
+    await deleteAndErase(id);
   }
-  const { marking, erasing } = await remove(await createConversation(MESSAGES));
-  expect([...marking.values()].filter((read) => read > 0)).toEqual([]);
-  expect(erasing.size).toBe(4);
-  // Each row is read twice: to find it, and to delete it.
-  for (const [table, read] of erasing) expect({ table, read: Math.min(read, BATCH * 3) }).toEqual({ table, read });
+  const { markingReads, erasingReads } = await deleteAndErase(await createConversation(MESSAGE_COUNT));
+  expect([...markingReads.values()].filter((read) => read > 0)).toEqual([]);
+  expect(erasingReads.size).toBe(4);
+  // Each row is read twice, once to find it and once to delete it.
+  for (const [table, read] of erasingReads)
+    expect({ table, read: Math.min(read, BATCH_ROWS * 3) }).toEqual({ table, read });
   expect((await database`select 1 from messages limit 1`).length).toBe(0);
 }, 60_000);

@@ -11,15 +11,19 @@ import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { createRestClient } from "../support/rest.ts";
 import { isSoakRun } from "../support/soak.ts";
-import { expectUndisturbed, measure } from "./row-locks.ts";
+import { expectUndisturbed, measureDurations } from "./row-locks.ts";
 
 /** Maximum delay after the timeout until waiting requests poll again or TCP retransmits. */
 const UNLOCK_DELAY_MS_MAX = 8_000;
 const clientTimeouts = isSoakRun ? CLIENT_TIMEOUTS : { idleInTransactionMs: 2_000, unreadResultMs: 2_500 };
 
 /** Starts an instance that locks a conversation, and freezes it after its first output. */
-async function startFrozen(target: DatabaseOptions["target"], conversationId: string, ...extraArguments: string[]) {
-  const frozen = Bun.spawn(
+async function startFrozenInstance(
+  target: DatabaseOptions["target"],
+  conversationId: string,
+  ...extraArguments: string[]
+) {
+  const instance = Bun.spawn(
     [
       process.execPath,
       join(import.meta.dir, "lock-holder.ts"),
@@ -30,40 +34,40 @@ async function startFrozen(target: DatabaseOptions["target"], conversationId: st
     ],
     { stdout: "pipe", stderr: "inherit" },
   );
-  await frozen.stdout.getReader().read();
+  await instance.stdout.getReader().read();
   // Waits until the next statement is in flight.
   if (extraArguments.length > 0) await Bun.sleep(100);
-  frozen.kill("SIGSTOP");
-  return { [Symbol.dispose]: () => frozen.kill("SIGKILL") };
+  instance.kill("SIGSTOP");
+  return { [Symbol.dispose]: () => instance.kill("SIGKILL") };
 }
 
 test("a frozen instance's transaction times out before the lock timeout of requests", () => {
   expect(CLIENT_TIMEOUTS.idleInTransactionMs).toBeLessThan(LANE_TIMEOUT_MS - 2_000);
 });
 
-test("an instance frozen inside a transaction blocks only its conversation, and only for a limited time", async () => {
+test("an instance frozen inside a transaction blocks only the conversation that it locked, and only for a limited time", async () => {
   const database = await createTestDatabase();
   const parley = await startApp({ database });
   try {
     const rest = createRestClient(parley, await parley.register());
-    const [{ id }, { id: other }] = [
+    const [{ id }, { id: otherId }] = [
       await createConversation(parley, rest.account),
       await createConversation(parley, rest.account),
     ];
-    const send = async (conversationId: string) =>
+    const sendMessage = async (conversationId: string) =>
       expect(
         (await rest.request("POST", `/conversations/${conversationId}/messages`, { content: "hello", reply: false }))
           .status,
       ).toBe(201);
-    await measure(300, () => send(other));
-    using _ = await startFrozen(database.target, id);
+    await measureDurations(300, () => sendMessage(otherId));
+    using _ = await startFrozenInstance(database.target, id);
     const startedAtMs = performance.now();
     let durationMs = 0;
-    const sent = send(id).then(() => {
+    const pendingSend = sendMessage(id).then(() => {
       durationMs = performance.now() - startedAtMs;
     });
-    expectUndisturbed(await measure(clientTimeouts.idleInTransactionMs + 1_000, () => send(other)));
-    await sent;
+    expectUndisturbed(await measureDurations(clientTimeouts.idleInTransactionMs + 1_000, () => sendMessage(otherId)));
+    await pendingSend;
     expect(durationMs).toBeGreaterThan(1_000);
     expect(durationMs).toBeLessThan(clientTimeouts.idleInTransactionMs + UNLOCK_DELAY_MS_MAX);
   } finally {
@@ -81,7 +85,7 @@ test("an instance frozen while it receives a large result is disconnected", asyn
     await migrate(database, silentLog);
     const id = crypto.randomUUID();
     await database`insert into conversations (id, kind, reply_mode) values (${id}, 'direct', 'never')`;
-    using _ = await startFrozen(target, id, "result");
+    using _ = await startFrozenInstance(target, id, "result");
     const isLocked = async () =>
       (await database`select 1 from conversations where id = ${id} for update skip locked`).length === 0;
     while (!(await isLocked())) await Bun.sleep(20);

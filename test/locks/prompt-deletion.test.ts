@@ -4,8 +4,8 @@ import { createConversation } from "../support/conversation.ts";
 import { createRestClient, type RestClient } from "../support/rest.ts";
 
 /** More conversations than a single statement updates. */
-const CONVERSATIONS = 2_500;
-/** A send that waits for the lock takes longer than this. */
+const CONVERSATION_COUNT = 2_500;
+/** Sending a message takes longer than this if it has to wait for the lock. */
 const UNDELAYED_MS_MAX = 1_500;
 
 let parley: TestApp;
@@ -18,16 +18,16 @@ afterAll(() => parley.stop());
 
 test("a prompt in use by a locked conversation is deleted immediately, without delaying other requests", async () => {
   const { body: prompt } = await anna.request<{ id: string }>("POST", "/prompts", { name: "p", template: "Be brief." });
-  const { id: locked } = await createConversation(parley, anna.account, [], { prompt_id: prompt.id });
-  const { id: other } = await createConversation(parley, anna.account, [], { prompt_id: prompt.id });
+  const { id: lockedId } = await createConversation(parley, anna.account, [], { prompt_id: prompt.id });
+  const { id: otherId } = await createConversation(parley, anna.account, [], { prompt_id: prompt.id });
   const sql = parley.database;
   await sql`
     insert into conversations (id, kind, reply_mode, prompt_id)
-    select gen_random_uuid(), 'group', 'never', ${prompt.id} from generate_series(1, ${CONVERSATIONS})`;
-  const remove = () => anna.request("DELETE", `/prompts/${prompt.id}`);
-  const send = async () => {
+    select gen_random_uuid(), 'group', 'never', ${prompt.id} from generate_series(1, ${CONVERSATION_COUNT})`;
+  const deletePrompt = () => anna.request("DELETE", `/prompts/${prompt.id}`);
+  const measureSend = async () => {
     const startedAtMs = performance.now();
-    const { status } = await anna.request("POST", `/conversations/${other}/messages`, {
+    const { status } = await anna.request("POST", `/conversations/${otherId}/messages`, {
       content: "text",
       reply: false,
     });
@@ -37,22 +37,22 @@ test("a prompt in use by a locked conversation is deleted immediately, without d
   const listConversationsUsingPrompt = async () =>
     (await sql<{ id: string }[]>`select id from conversations where prompt_id = ${prompt.id}`).map(({ id }) => id);
   await sql.begin(async (transaction) => {
-    await transaction`select 1 from conversations where id = ${locked} for update`;
-    const removals = Promise.all(Array.from({ length: 15 }, remove));
-    const durationsMs = [await send(), await send(), await send()];
-    const statuses = (await removals).map(({ status }) => status).sort();
+    await transaction`select 1 from conversations where id = ${lockedId} for update`;
+    const deletions = Promise.all(Array.from({ length: 15 }, deletePrompt));
+    const durationsMs = [await measureSend(), await measureSend(), await measureSend()];
+    const statuses = (await deletions).map(({ status }) => status).sort();
     expect(statuses).toEqual([204, ...Array.from({ length: 14 }, () => 404)]);
     expect(Math.max(...durationsMs)).toBeLessThan(UNDELAYED_MS_MAX);
     expect((await anna.get(`/prompts/${prompt.id}`)).status).toBe(404);
     expect((await anna.get<{ data: unknown[] }>("/prompts")).body.data).toEqual([]);
-    const creation = await anna.request("POST", "/conversations", { title: "t", prompt_id: prompt.id });
-    expect(creation.status).toBe(422);
-    // A conversation that was locked by a send is updated slightly later.
+    const response = await anna.request("POST", "/conversations", { title: "t", prompt_id: prompt.id });
+    expect(response.status).toBe(422);
+    // A conversation that was locked because a message was being sent is updated slightly later.
     for (let waits = 0; waits < 100 && (await listConversationsUsingPrompt()).length > 1; waits += 1)
       await Bun.sleep(50);
-    expect(await listConversationsUsingPrompt()).toEqual([locked]);
+    expect(await listConversationsUsingPrompt()).toEqual([lockedId]);
   });
   while ((await listConversationsUsingPrompt()).length > 0) await Bun.sleep(50);
   while ((await sql`select 1 from prompts`).length > 0) await Bun.sleep(50);
-  expect((await anna.get(`/conversations/${locked}`)).body).toMatchObject({ prompt_id: null });
+  expect((await anna.get(`/conversations/${lockedId}`)).body).toMatchObject({ prompt_id: null });
 }, 30_000);

@@ -2,16 +2,16 @@ import { expect } from "bun:test";
 import type { Database } from "../../src/db/client.ts";
 
 /**
- * Latency limits for requests that don't need the lock. Such requests normally take about 5 ms, and up to several hundred on a
- * busy machine. Requests that wait for a lock take a second or more.
+ * Latency limits for requests that don't need the lock. Such requests normally take about 5 ms, or up to several hundred ms
+ * on a busy machine. Requests that wait for a lock take a second or more.
  */
 const P99_MS_MAX = 900;
 const LATENCY_MS_MAX = 1_000;
 
-/** Calls `work` repeatedly for `ms`, and returns the duration of each call. */
-export async function measure(ms: number, work: () => Promise<unknown>, pauseMs = 20): Promise<number[]> {
+/** Calls `work` repeatedly for `totalMs`, and returns the duration of each call. */
+export async function measureDurations(totalMs: number, work: () => Promise<unknown>, pauseMs = 20): Promise<number[]> {
   const durationsMs: number[] = [];
-  const deadlineMs = performance.now() + ms;
+  const deadlineMs = performance.now() + totalMs;
   while (performance.now() < deadlineMs) {
     const startedAtMs = performance.now();
     await work();
@@ -39,12 +39,12 @@ export async function whileLocked<T>(
   parameters: (string | string[])[],
   work: () => Promise<T>,
 ): Promise<T> {
-  const running = await database.begin(async (sql) => {
+  const transaction = await database.begin(async (sql) => {
     await sql`set local idle_in_transaction_session_timeout = 0`;
     await sql.unsafe(lock, parameters);
     return { result: await work() };
   });
-  return running.result as T;
+  return transaction.result as T;
 }
 
 export const LOCK_CONVERSATIONS = "select 1 from conversations where id = any ($1) for update";

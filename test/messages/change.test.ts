@@ -10,7 +10,7 @@ import { openSocket, type TestSocket } from "../support/socket.ts";
 let parley: TestApp;
 let owner: RestClient;
 let author: RestClient;
-let other: RestClient;
+let otherMember: RestClient;
 let conversation_id: string;
 let path: string;
 let message: Message;
@@ -19,7 +19,7 @@ let socket: TestSocket;
 beforeAll(async () => {
   parley = await startApp();
   const accounts = await Promise.all(["Olga", "Anna", "Ben"].map((name) => parley.register(undefined, name)));
-  [owner, author, other] = accounts.map((account) => createRestClient(parley, account)) as [
+  [owner, author, otherMember] = accounts.map((account) => createRestClient(parley, account)) as [
     RestClient,
     RestClient,
     RestClient,
@@ -28,17 +28,17 @@ beforeAll(async () => {
 afterAll(() => parley.stop());
 
 beforeEach(async () => {
-  const conversation = await createConversation(parley, owner.account, [author.account, other.account]);
+  const conversation = await createConversation(parley, owner.account, [author.account, otherMember.account]);
   conversation_id = conversation.id;
   path = `/conversations/${conversation_id}/messages`;
   message = (await author.request<SentMessage>("POST", path, { content: "first", reply: false })).body.message;
-  socket = await openSocket(parley.url, { token: other.account.access_token });
+  socket = await openSocket(parley.url, { token: otherMember.account.access_token });
   await socket.request({ type: "subscribe", conversation_id });
   return () => socket.close();
 });
 
-const getPath = ({ id }: Message) => `${path}/${id}`;
-const read = async (message: Message) => (await other.get<Message>(getPath(message))).body;
+const getMessagePath = ({ id }: Message) => `${path}/${id}`;
+const getMessage = async (message: Message) => (await otherMember.get<Message>(getMessagePath(message))).body;
 const listPushes = () => socket.frames.filter(({ seq }) => seq !== undefined);
 /** Waits for all earlier pushes, which arrive before this request's response. */
 const waitForPushes = () => socket.request({ type: "unsubscribe", conversation_id });
@@ -51,11 +51,11 @@ async function createAnswer(): Promise<Message> {
 
 describe("editing", () => {
   test("by the author changes the text, and publishes an event with a seq", async () => {
-    const { status, body } = await author.request<Message>("PATCH", getPath(message), { content: "FIRST" });
+    const { status, body } = await author.request<Message>("PATCH", getMessagePath(message), { content: "FIRST" });
     expect(status).toBe(200);
     expect(body).toEqual({ ...message, content: "FIRST", updated_at: body.updated_at });
     expect(Date.parse(body.updated_at)).toBeGreaterThan(Date.parse(message.updated_at));
-    expect(await read(message)).toEqual(body);
+    expect(await getMessage(message)).toEqual(body);
     await waitForPushes();
     expect(listPushes()).toMatchObject([
       { type: "message.updated", conversation_id, seq: message.seq + 1, data: body },
@@ -64,34 +64,38 @@ describe("editing", () => {
 
   test("is allowed only for the message's author, and never for answers", async () => {
     const answer = await createAnswer();
-    for (const rest of [owner, other])
-      expect(await rest.requestProblem("PATCH", getPath(message), { content: "x" })).toMatchObject({ status: 403 });
+    for (const rest of [owner, otherMember])
+      expect(await rest.requestProblem("PATCH", getMessagePath(message), { content: "x" })).toMatchObject({
+        status: 403,
+      });
     for (const rest of [owner, author])
-      expect(await rest.requestProblem("PATCH", getPath(answer), { content: "x" })).toMatchObject({ status: 403 });
-    expect([await read(message), await read(answer)]).toEqual([message, answer]);
+      expect(await rest.requestProblem("PATCH", getMessagePath(answer), { content: "x" })).toMatchObject({
+        status: 403,
+      });
+    expect([await getMessage(message), await getMessage(answer)]).toEqual([message, answer]);
   });
 
-  const invalid: [string, unknown][] = [
+  const invalidEdits: [string, unknown][] = [
     ["no fields", {}],
     ["empty content", { content: "" }],
     ["oversized content", { content: "x".repeat(CONTENT_CHARS_MAX + 1) }],
-    ["a NUL", { content: "\0" }],
+    ["a NUL character", { content: "\0" }],
     ["an unknown field", { content: "x", role: "system" }],
   ];
-  test.each(invalid)("with %s returns 422", async (_name, input) => {
-    expect(await author.requestProblem("PATCH", getPath(message), input)).toMatchObject({
+  test.each(invalidEdits)("with %s returns 422", async (_name, input) => {
+    expect(await author.requestProblem("PATCH", getMessagePath(message), input)).toMatchObject({
       status: 422,
       code: "invalid",
     });
-    expect(await read(message)).toEqual(message);
+    expect(await getMessage(message)).toEqual(message);
   });
 });
 
 describe("deleting", () => {
   test.each(["author", "owner"])("by the %s leaves a tombstone", async (role) => {
     const rest = role === "owner" ? owner : author;
-    expect(await rest.request("DELETE", getPath(message))).toMatchObject({ status: 204, body: null });
-    const tombstone = await read(message);
+    expect(await rest.request("DELETE", getMessagePath(message))).toMatchObject({ status: 204, body: null });
+    const tombstone = await getMessage(message);
     expect(tombstone).toMatchObject({
       ...message,
       content: "",
@@ -104,15 +108,15 @@ describe("deleting", () => {
     expect(rows).toHaveLength(0);
   });
 
-  test("an answer also removes its reasoning and output", async () => {
+  test("an answer also deletes its reasoning and output", async () => {
     const answer = await createAnswer();
     await parley.database`
       update messages set reasoning = 'I thought of it.', output = '{"b": 1, "a": null}' where id = ${answer.id}`;
-    const stored = await read(answer);
+    const stored = await getMessage(answer);
     expect(stored).toMatchObject({ reasoning: "I thought of it.", output: { a: null, b: 1 } });
     expect(JSON.stringify(stored.output)).toBe('{"b":1,"a":null}');
-    expect((await owner.request("DELETE", getPath(answer))).status).toBe(204);
-    expect(await read(answer)).toMatchObject({ content: "", reasoning: null, output: null });
+    expect((await owner.request("DELETE", getMessagePath(answer))).status).toBe(204);
+    expect(await getMessage(answer)).toMatchObject({ content: "", reasoning: null, output: null });
     const { data } = await socket.waitFor((frame) => frame.type === "message.deleted");
     expect(data).toMatchObject({ content: "", reasoning: null, output: null });
     const rows = await parley.database`
@@ -120,29 +124,34 @@ describe("deleting", () => {
     expect(rows).toHaveLength(0);
   });
 
-  test("other users' messages is refused", async () => {
-    expect(await other.requestProblem("DELETE", getPath(message))).toMatchObject({ status: 403, code: "forbidden" });
-    expect(await read(message)).toEqual(message);
+  test("other users' messages is forbidden", async () => {
+    expect(await otherMember.requestProblem("DELETE", getMessagePath(message))).toMatchObject({
+      status: 403,
+      code: "forbidden",
+    });
+    expect(await getMessage(message)).toEqual(message);
   });
 
   test("is idempotent, even concurrently, and publishes one event", async () => {
     const responses = await Promise.all(
-      [owner, author, owner, author].map((rest) => rest.request("DELETE", getPath(message))),
+      [owner, author, owner, author].map((rest) => rest.request("DELETE", getMessagePath(message))),
     );
     expect(responses.map(({ status }) => status)).toEqual([204, 204, 204, 204]);
-    expect((await author.request("DELETE", getPath(message))).status).toBe(204);
+    expect((await author.request("DELETE", getMessagePath(message))).status).toBe(204);
     await waitForPushes();
     expect(listPushes().map(({ type }) => type)).toEqual(["message.deleted"]);
   });
 
   test("is final: a tombstone can't be edited, regenerated or rated", async () => {
     const answer = await createAnswer();
-    for (const deleted of [message, answer]) await owner.request("DELETE", getPath(deleted));
+    for (const deletedMessage of [message, answer]) await owner.request("DELETE", getMessagePath(deletedMessage));
     const conflict = { status: 409, code: "conflict" };
-    expect(await author.requestProblem("PATCH", getPath(message), { content: "x" })).toMatchObject(conflict);
-    expect(await author.requestProblem("POST", `${getPath(message)}/regenerate`)).toMatchObject(conflict);
-    expect(await author.requestProblem("PUT", `${getPath(answer)}/feedback`, { rating: 1 })).toMatchObject(conflict);
-    expect((await read(message)).content).toBe("");
+    expect(await author.requestProblem("PATCH", getMessagePath(message), { content: "x" })).toMatchObject(conflict);
+    expect(await author.requestProblem("POST", `${getMessagePath(message)}/regenerate`)).toMatchObject(conflict);
+    expect(await author.requestProblem("PUT", `${getMessagePath(answer)}/feedback`, { rating: 1 })).toMatchObject(
+      conflict,
+    );
+    expect((await getMessage(message)).content).toBe("");
   });
 });
 
@@ -150,26 +159,29 @@ describe("feedback", () => {
   test("is one rating per member, which can be changed", async () => {
     const answer = await createAnswer();
     const rate = (rest: RestClient, input: object) =>
-      rest.request<Feedback>("PUT", `${getPath(answer)}/feedback`, input);
-    const first = await rate(author, { rating: -1, comment: "wrong ☔" });
-    expect(first).toMatchObject({ status: 200, body: { message_id: answer.id, rating: -1, comment: "wrong ☔" } });
-    expect((await rate(other, { rating: 1 })).body).toMatchObject({ rating: 1, comment: null });
-    const second = await rate(author, { rating: 1 });
-    expect(second.body).toMatchObject({ rating: 1, comment: null });
-    expect(Date.parse(second.body.updated_at)).toBeGreaterThanOrEqual(Date.parse(first.body.updated_at));
-    const stored = await parley.database`
+      rest.request<Feedback>("PUT", `${getMessagePath(answer)}/feedback`, input);
+    const firstRating = await rate(author, { rating: -1, comment: "wrong ☔" });
+    expect(firstRating).toMatchObject({
+      status: 200,
+      body: { message_id: answer.id, rating: -1, comment: "wrong ☔" },
+    });
+    expect((await rate(otherMember, { rating: 1 })).body).toMatchObject({ rating: 1, comment: null });
+    const secondRating = await rate(author, { rating: 1 });
+    expect(secondRating.body).toMatchObject({ rating: 1, comment: null });
+    expect(Date.parse(secondRating.body.updated_at)).toBeGreaterThanOrEqual(Date.parse(firstRating.body.updated_at));
+    const storedFeedback = await parley.database`
       select user_id, rating, comment from feedback where message_id = ${answer.id} order by user_id`;
-    const expected = [author.id, other.id].sort().map((user_id) => ({ user_id, rating: 1, comment: null }));
-    expect([...stored]).toEqual(expected);
+    const expected = [author.id, otherMember.id].sort().map((user_id) => ({ user_id, rating: 1, comment: null }));
+    expect([...storedFeedback]).toEqual(expected);
   });
 
   test("is accepted only for a model's answer", async () => {
-    expect(await owner.requestProblem("PUT", `${getPath(message)}/feedback`, { rating: 1 })).toMatchObject({
+    expect(await owner.requestProblem("PUT", `${getMessagePath(message)}/feedback`, { rating: 1 })).toMatchObject({
       status: 409,
     });
   });
 
-  const invalid: [string, unknown][] = [
+  const invalidFeedback: [string, unknown][] = [
     ["no fields", {}],
     ["a rating of 0", { rating: 0 }],
     ["a rating of 5", { rating: 5 }],
@@ -177,7 +189,9 @@ describe("feedback", () => {
     ["an oversized comment", { rating: 1, comment: "x".repeat(COMMENT_CHARS_MAX + 1) }],
     ["an unknown field", { rating: 1, user_id: "x" }],
   ];
-  test.each(invalid)("with %s returns 422", async (_name, input) => {
-    expect(await owner.requestProblem("PUT", `${getPath(message)}/feedback`, input)).toMatchObject({ status: 422 });
+  test.each(invalidFeedback)("with %s returns 422", async (_name, input) => {
+    expect(await owner.requestProblem("PUT", `${getMessagePath(message)}/feedback`, input)).toMatchObject({
+      status: 422,
+    });
   });
 });

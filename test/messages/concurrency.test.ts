@@ -7,7 +7,7 @@ import { createConversation } from "../support/conversation.ts";
 import { propertyFactor, scaleRuns } from "../support/property-tests.ts";
 import { createRestClient, type RestClient } from "../support/rest.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
-import { listReceived, readLog } from "./log.ts";
+import { listReceivedEvents, loadVerifiedLog } from "./log.ts";
 
 /** Anna owns the conversations, Ben is always a member, and Carl joins and leaves. */
 type Person = { rest: RestClient; socket: TestSocket };
@@ -31,53 +31,84 @@ afterAll(() => parley.stop());
 type Step =
   | { kind: "send"; person: number; conversationIndex: number; clientId: number; parent: number | null; reply: boolean }
   | { kind: "post"; person: number; conversationIndex: number; clientId: number }
-  | { kind: "edit" | "delete"; person: number; pick: number }
+  | { kind: "edit" | "delete"; person: number; messageIndex: number }
   | { kind: "role"; conversationIndex: number; role: "member" | "viewer" | "owner" | null }
   | { kind: "title"; conversationIndex: number }
   | { kind: "subscribe"; person: number; conversationIndex: number }
-  | { kind: "settle" };
+  | { kind: "wait" };
 
-const person = fc.integer({ min: 0, max: 2 });
-const conversationIndex = fc.integer({ min: 0, max: 1 });
-const pick = fc.nat(50);
-const clientId = fc.integer({ min: 0, max: 12 });
+const arbitraryPerson = fc.integer({ min: 0, max: 2 });
+const arbitraryConversationIndex = fc.integer({ min: 0, max: 1 });
+const arbitraryMessageIndex = fc.nat(50);
+const arbitraryClientId = fc.integer({ min: 0, max: 12 });
 const arbitraryStep: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 12,
     arbitrary: fc.record({
       kind: fc.constant("send" as const),
-      person,
-      conversationIndex,
-      clientId,
-      parent: fc.option(pick, { freq: 4 }),
+      person: arbitraryPerson,
+      conversationIndex: arbitraryConversationIndex,
+      clientId: arbitraryClientId,
+      parent: fc.option(arbitraryMessageIndex, { freq: 4 }),
       reply: fc.nat(5).map((n) => n === 0),
     }),
   },
-  { weight: 4, arbitrary: fc.record({ kind: fc.constant("post" as const), person, conversationIndex, clientId }) },
-  { weight: 4, arbitrary: fc.record({ kind: fc.constantFrom("edit" as const, "delete" as const), person, pick }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      kind: fc.constant("post" as const),
+      person: arbitraryPerson,
+      conversationIndex: arbitraryConversationIndex,
+      clientId: arbitraryClientId,
+    }),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      kind: fc.constantFrom("edit" as const, "delete" as const),
+      person: arbitraryPerson,
+      messageIndex: arbitraryMessageIndex,
+    }),
+  },
   {
     weight: 3,
     arbitrary: fc.record({
       kind: fc.constant("role" as const),
-      conversationIndex,
+      conversationIndex: arbitraryConversationIndex,
       role: fc.constantFrom("member" as const, "viewer" as const, "owner" as const, null),
     }),
   },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constant("title" as const), conversationIndex }) },
-  { weight: 2, arbitrary: fc.record({ kind: fc.constant("subscribe" as const), person, conversationIndex }) },
-  { weight: 2, arbitrary: fc.constant<Step>({ kind: "settle" }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ kind: fc.constant("title" as const), conversationIndex: arbitraryConversationIndex }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      kind: fc.constant("subscribe" as const),
+      person: arbitraryPerson,
+      conversationIndex: arbitraryConversationIndex,
+    }),
+  },
+  { weight: 2, arbitrary: fc.constant<Step>({ kind: "wait" }) },
 );
 
-let round = 0;
+let runNumber = 0;
 /** Maximum delay between the last response and the last push. */
 const PUSH_DELAY_MS_MAX = 2_000;
 
-/** Runs the steps concurrently between `settle` steps, and returns the stored messages and the additional sockets. */
-async function run(steps: Step[], ids: string[]) {
-  const sent: { key: string; sender: number; conversationIndex: number; message: Message; duplicate: boolean }[] = [];
+/** Runs all steps between two `wait` steps concurrently, and returns the stored messages and the additional sockets. */
+async function runSteps(steps: Step[], ids: string[]) {
+  const sentMessages: {
+    key: string;
+    sender: number;
+    conversationIndex: number;
+    message: Message;
+    duplicate: boolean;
+  }[] = [];
   const knownMessages: Message[] = [];
   const watchers: { socket: TestSocket; id: string }[] = [];
-  let running: Promise<unknown>[] = [];
+  let pendingActions: Promise<unknown>[] = [];
   const [anna] = people as [Person, Person, Person];
   const carl = people[2]?.rest.id ?? "";
   /** Accepts only errors that can result from concurrent changes. */
@@ -88,13 +119,13 @@ async function run(steps: Step[], ids: string[]) {
   for (const [index, step] of steps.entries()) {
     const id = "conversationIndex" in step ? (ids[step.conversationIndex] ?? "") : "";
     const { rest, socket } = ("person" in step ? people[step.person] : undefined) ?? anna;
-    const perform = async (): Promise<void> => {
+    const performStep = async (): Promise<void> => {
       if (step.kind === "send") {
         const parent =
           step.parent === null ? undefined : knownMessages[step.parent % Math.max(1, knownMessages.length)];
         const response = await socket.request({
           type: "message.send",
-          id: `${round}/${index}`,
+          id: `${runNumber}/${index}`,
           conversation_id: id,
           content: `${index}`,
           client_message_id: `${step.clientId}`,
@@ -105,7 +136,7 @@ async function run(steps: Step[], ids: string[]) {
         const message = response.message as Message;
         knownMessages.push(message);
         const key = `${step.person}/${step.conversationIndex}/${step.clientId}`;
-        sent.push({
+        sentMessages.push({
           key,
           sender: step.person,
           conversationIndex: step.conversationIndex,
@@ -123,7 +154,7 @@ async function run(steps: Step[], ids: string[]) {
         const key = `${step.person}/${step.conversationIndex}/${step.clientId}`;
         // REST doesn't guarantee an order, so messages sent by REST are excluded from the order check, like duplicates.
         if (status === 201)
-          sent.push({
+          sentMessages.push({
             key,
             sender: step.person,
             conversationIndex: step.conversationIndex,
@@ -131,18 +162,24 @@ async function run(steps: Step[], ids: string[]) {
             duplicate: true,
           });
       } else if (step.kind === "edit" || step.kind === "delete") {
-        const message = knownMessages[step.pick % Math.max(1, knownMessages.length)];
+        const message = knownMessages[step.messageIndex % Math.max(1, knownMessages.length)];
         if (!message) return;
-        const at = `/conversations/${message.conversation_id}/messages/${message.id}`;
-        const edit = step.kind === "edit";
+        const messagePath = `/conversations/${message.conversation_id}/messages/${message.id}`;
+        const isEdit = step.kind === "edit";
         expectAllowed(
-          (await rest.request(edit ? "PATCH" : "DELETE", at, edit ? { content: `edit ${index}` } : undefined)).status,
+          (
+            await rest.request(
+              isEdit ? "PATCH" : "DELETE",
+              messagePath,
+              isEdit ? { content: `edit ${index}` } : undefined,
+            )
+          ).status,
         );
       } else if (step.kind === "role") {
-        const members = `/conversations/${id}/members`;
+        const membersPath = `/conversations/${id}/members`;
         if (step.role)
-          expectAllowed((await anna.rest.request("POST", members, { user_id: carl, role: step.role })).status);
-        else expectAllowed((await anna.rest.request("DELETE", `${members}/${carl}`)).status);
+          expectAllowed((await anna.rest.request("POST", membersPath, { user_id: carl, role: step.role })).status);
+        else expectAllowed((await anna.rest.request("DELETE", `${membersPath}/${carl}`)).status);
       } else if (step.kind === "title") {
         expectAllowed((await anna.rest.request("PATCH", `/conversations/${id}`, { title: `${index}` })).status);
       } else if (step.kind === "subscribe" && rest.id !== carl) {
@@ -151,13 +188,13 @@ async function run(steps: Step[], ids: string[]) {
         await watcher.request({ type: "subscribe", conversation_id: id, after_seq: 0 });
       }
     };
-    if (step.kind === "settle") await Promise.all(running.splice(0));
-    else running.push(perform());
+    if (step.kind === "wait") await Promise.all(pendingActions.splice(0));
+    else pendingActions.push(performStep());
   }
-  await Promise.all(running);
-  running = [];
+  await Promise.all(pendingActions);
+  pendingActions = [];
   while ((await countStreaming(ids)) > 0) await Bun.sleep(5);
-  return { sent, watchers };
+  return { sentMessages, watchers };
 }
 
 async function countStreaming(ids: string[]): Promise<number> {
@@ -170,7 +207,7 @@ describe("concurrent random actions", () => {
   test("leave gapless seqs, one message per client id, each sender's messages in order, and equal events for all readers", async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(arbitraryStep, { minLength: 20, maxLength: 120 }), async (steps) => {
-        round += 1;
+        runNumber += 1;
         const [anna, ben, carl] = people as [Person, Person, Person];
         const ids = await Promise.all(
           [0, 1].map(async () => {
@@ -186,36 +223,39 @@ describe("concurrent random actions", () => {
             type: "subscribe",
             conversation_id,
             after_seq: 0,
-            id: `s${round}${conversation_id}`,
+            id: `s${runNumber}${conversation_id}`,
           });
 
-        const { sent, watchers } = await run(steps, ids);
+        const { sentMessages, watchers } = await runSteps(steps, ids);
 
         for (const [index, id] of ids.entries()) {
-          const log = await readLog(parley, id);
-          const last = log.length;
+          const log = await loadVerifiedLog(parley, id);
+          const eventCount = log.length;
           for (const { socket } of [{ socket: anna.socket }, ...watchers.filter((watcher) => watcher.id === id)]) {
             const deadlineMs = performance.now() + PUSH_DELAY_MS_MAX;
-            while (listReceived(socket.frames, id).length < last && performance.now() < deadlineMs) await Bun.sleep(2);
-            expect(listReceived(socket.frames, id)).toEqual(log);
+            while (listReceivedEvents(socket.frames, id).length < eventCount && performance.now() < deadlineMs)
+              await Bun.sleep(2);
+            expect(listReceivedEvents(socket.frames, id)).toEqual(log);
             for (const { message_id } of log.filter(({ type }) => type === "message.completed"))
-              expect(assembleAnswer(socket.frames, message_id ?? "").final).toMatchObject({ status: "complete" });
+              expect(assembleAnswer(socket.frames, message_id ?? "").finalMessage).toMatchObject({
+                status: "complete",
+              });
           }
           for (const sender of people.keys()) {
-            const newMessages = sent.filter(
+            const newMessages = sentMessages.filter(
               (message) => message.sender === sender && message.conversationIndex === index && !message.duplicate,
             );
-            const order = newMessages.map(({ message }) => Number(message.content));
-            const numbers = newMessages
+            const sentNumbers = newMessages.map(({ message }) => Number(message.content));
+            const storedNumbers = newMessages
               .sort((a, b) => a.message.seq - b.message.seq)
               .map(({ message }) => Number(message.content));
-            expect(numbers).toEqual([...order].sort((a, b) => a - b));
+            expect(storedNumbers).toEqual([...sentNumbers].sort((a, b) => a - b));
           }
         }
-        const byKey = Map.groupBy(sent, ({ key }) => key);
-        for (const repeats of byKey.values()) {
-          expect(new Set(repeats.map(({ message }) => message.id)).size).toBe(1);
-          expect(new Set(repeats.map(({ message }) => message.seq)).size).toBe(1);
+        const byKey = Map.groupBy(sentMessages, ({ key }) => key);
+        for (const resentMessages of byKey.values()) {
+          expect(new Set(resentMessages.map(({ message }) => message.id)).size).toBe(1);
+          expect(new Set(resentMessages.map(({ message }) => message.seq)).size).toBe(1);
         }
         for (const { socket } of watchers) await socket.close();
         for (const conversation_id of ids) await anna.socket.request({ type: "unsubscribe", conversation_id });

@@ -12,7 +12,7 @@ let parley: TestApp;
 let anna: RestClient;
 let ben: RestClient;
 let path: string;
-let edited: Message;
+let editedMessage: Message;
 
 type Page = { data: DurableEvent[]; next_cursor: string | null; last_seq: number };
 
@@ -21,12 +21,13 @@ beforeAll(async () => {
   const accounts = await Promise.all(["Anna", "Ben"].map((name) => parley.register(undefined, name)));
   [anna, ben] = accounts.map((account) => createRestClient(parley, account)) as [RestClient, RestClient];
   path = `/conversations/${(await createConversation(parley, anna.account)).id}`;
-  const first = await anna.request<SentMessage>("POST", `${path}/messages`, { content: "first", reply: false });
+  const firstSend = await anna.request<SentMessage>("POST", `${path}/messages`, { content: "first", reply: false });
   await anna.request("POST", `${path}/members`, { user_id: ben.id });
   await anna.request("PATCH", path, { title: "one" });
-  await anna.request("PATCH", `${path}/messages/${first.body.message.id}`, { content: "second" });
-  edited = (await anna.request<Message>("PATCH", `${path}/messages/${first.body.message.id}`, { content: "third" }))
-    .body;
+  await anna.request("PATCH", `${path}/messages/${firstSend.body.message.id}`, { content: "second" });
+  editedMessage = (
+    await anna.request<Message>("PATCH", `${path}/messages/${firstSend.body.message.id}`, { content: "third" })
+  ).body;
   await anna.request("PATCH", path, { title: "two" });
   const question = await ben.request<SentMessage>("POST", `${path}/messages`, { content: "question", reply: true });
   const isDone = async () =>
@@ -35,11 +36,11 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-const readPage = async (query: string) => (await ben.get<Page>(`${path}/events${query}`)).body;
+const fetchPage = async (query: string) => (await ben.get<Page>(`${path}/events${query}`)).body;
 
 describe("a conversation's events as JSON", () => {
   test("have gapless seqs, and contain the current state", async () => {
-    const { data, next_cursor, last_seq } = await readPage("");
+    const { data, next_cursor, last_seq } = await fetchPage("");
     expect(data.map(({ seq, type }) => [seq, type])).toEqual([
       [1, "message.created"],
       [2, "member.added"],
@@ -52,20 +53,20 @@ describe("a conversation's events as JSON", () => {
       [9, "message.completed"],
     ]);
     expect({ next_cursor, last_seq }).toEqual({ next_cursor: null, last_seq: 9 });
-    for (const index of [0, 3, 4]) expect(data[index]?.data).toEqual(edited as never);
+    for (const index of [0, 3, 4]) expect(data[index]?.data).toEqual(editedMessage as never);
     for (const index of [2, 5]) expect(data[index]?.data).toMatchObject({ title: "two", last_seq: 9 });
     expect(data[7]?.data).toEqual(data[8]?.data as never);
     expect(data[8]?.data).toMatchObject({ status: "complete" });
   });
 
   test("can be listed after a seq", async () => {
-    expect((await readPage("?after_seq=6")).data.map(({ seq }) => seq)).toEqual([7, 8, 9]);
-    expect(await readPage("?after_seq=9")).toEqual({ data: [], next_cursor: null, last_seq: 9 });
-    expect(await readPage("?after_seq=1000")).toEqual({ data: [], next_cursor: null, last_seq: 9 });
+    expect((await fetchPage("?after_seq=6")).data.map(({ seq }) => seq)).toEqual([7, 8, 9]);
+    expect(await fetchPage("?after_seq=9")).toEqual({ data: [], next_cursor: null, last_seq: 9 });
+    expect(await fetchPage("?after_seq=1000")).toEqual({ data: [], next_cursor: null, last_seq: 9 });
   });
 
   test("are each listed once with any page size", async () => {
-    const { data } = await readPage("");
+    const { data } = await fetchPage("");
     for (const limit of [1, 2, 4, 8, 9, 10]) {
       const { rows, pages } = await ben.listAll<DurableEvent>(`${path}/events`, limit);
       expect(rows).toEqual(data);
@@ -95,21 +96,23 @@ describe("recovery", () => {
 
   /** Regression: if an answer ended during recovery, its start and end were replayed, but neither event had the answer's text. */
   test("returns a message's current state, even if it changed after the events were read", () => {
-    const [started, completed] = [
+    const [startedAnswer, completedAnswer] = [
       { id: "answer", seq: 2, content: "", status: "streaming" },
       { id: "answer", seq: 2, content: "All of it.", status: "complete" },
     ];
-    const other = { id: "other", content: "x" };
-    const events = [1, 2, 3].map((seq) => createEvent(seq, "message.created", seq === 2 ? started : { ...other, seq }));
+    const otherMessage = { id: "other", content: "x" };
+    const events = [1, 2, 3].map((seq) =>
+      createEvent(seq, "message.created", seq === 2 ? startedAnswer : { ...otherMessage, seq }),
+    );
     const position = { role: "member", lastSeq: 3, recovered: true, events } as const;
     const laterEvents = [
       createEvent(4, "member.added", { user_id: "u" }),
-      createEvent(5, "message.completed", completed),
+      createEvent(5, "message.completed", completedAnswer),
     ];
     expect(mergeEvents({ ...position, events: [...events] }, 5, laterEvents)).toEqual([
-      createEvent(1, "message.created", { ...other, seq: 1 }),
-      createEvent(2, "message.created", completed),
-      createEvent(3, "message.created", { ...other, seq: 3 }),
+      createEvent(1, "message.created", { ...otherMessage, seq: 1 }),
+      createEvent(2, "message.created", completedAnswer),
+      createEvent(3, "message.created", { ...otherMessage, seq: 3 }),
       ...laterEvents,
     ]);
     expect(mergeEvents({ ...position, events: [...events] }, 2, [])).toEqual(events.slice(0, 2));

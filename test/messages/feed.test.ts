@@ -10,7 +10,7 @@ import { openStream } from "../support/event-stream.ts";
 import { createRestClient, type RestClient } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
 
-const JWT_SECRET = "known to this test alone: 0123456789";
+const JWT_SECRET = "known only to this test: 0123456789";
 let parley: TestApp;
 let anna: RestClient;
 let ben: RestClient;
@@ -28,9 +28,9 @@ beforeEach(async () => {
 });
 afterAll(() => parley.stop());
 
-const send = (content: string, fields: object = {}) =>
+const sendMessage = (content: string, fields: object = {}) =>
   anna.request<SentMessage>("POST", `${path}/messages`, { content, reply: false, ...fields });
-const open = (headers: Record<string, string> = {}, query = "", reader: RestClient = ben) =>
+const openFeed = (headers: Record<string, string> = {}, query = "", reader: RestClient = ben) =>
   openStream(parley, `${path}/events${query}`, { token: reader.account.access_token, headers });
 const listOnline = async (): Promise<string[]> => {
   const socket = await openSocket(parley.url, { token: anna.account.access_token });
@@ -41,72 +41,73 @@ const listOnline = async (): Promise<string[]> => {
 
 describe("the live feed", () => {
   test("starts at the current seq, and sends the same events as a socket", async () => {
-    await send("before");
-    const feed = await open();
+    await sendMessage("before");
+    const feed = await openFeed();
     const socket = await openSocket(parley.url, { token: ben.account.access_token });
     await socket.request({ type: "subscribe", conversation_id: id });
-    const { body } = await send("now");
+    const { body } = await sendMessage("now");
     await anna.request("PATCH", `${path}/messages/${body.message.id}`, { content: "NOW" });
     await anna.request("PATCH", path, { title: "Title" });
     await anna.request("DELETE", `${path}/messages/${body.message.id}`);
     await feed.waitFor((frame) => frame.type === "message.deleted");
     await socket.waitFor((frame) => frame.type === "message.deleted");
     const isDurable = ({ seq }: { seq?: number }) => seq !== undefined;
-    expect(feed.frames().filter(isDurable)).toEqual(socket.frames.filter(isDurable));
-    expect(feed.seqs()).toEqual([3, 4, 5, 6]);
+    expect(feed.listFrames().filter(isDurable)).toEqual(socket.frames.filter(isDurable));
+    expect(feed.listSeqs()).toEqual([3, 4, 5, 6]);
     await Promise.all([feed.close(), socket.close()]);
   });
 
   test("streams an answer until it is completed", async () => {
-    const feed = await open();
-    await send("How do I send a message?", { reply: true });
+    const feed = await openFeed();
+    await sendMessage("How do I send a message?", { reply: true });
     const end = await feed.waitFor((frame) => frame.type === "message.completed");
-    expect(assembleAnswer(feed.frames(), end.frame.data?.id ?? "").final).toEqual(end.frame.data as never);
+    expect(assembleAnswer(feed.listFrames(), end.frame.data?.id ?? "").finalMessage).toEqual(end.frame.data as never);
     await feed.close();
   });
 
   test("sends the events missed since Last-Event-ID, then new ones", async () => {
-    const first = await open();
-    await send("2");
-    await send("3");
-    await first.waitFor((frame) => frame.seq === 3);
-    await first.close();
-    await send("4");
+    const firstFeed = await openFeed();
+    await sendMessage("2");
+    await sendMessage("3");
+    await firstFeed.waitFor((frame) => frame.seq === 3);
+    await firstFeed.close();
+    await sendMessage("4");
     await anna.request("PATCH", path, { title: "5" });
-    const second = await open({ "last-event-id": first.events.at(-1)?.id ?? "" });
-    await send("6");
-    await second.waitFor((frame) => frame.seq === 6);
-    expect(second.seqs()).toEqual([4, 5, 6]);
-    expect(second.frames().map(({ data }) => data?.content ?? data?.title)).toEqual(["4", "5", "6"]);
-    await second.close();
+    const secondFeed = await openFeed({ "last-event-id": firstFeed.events.at(-1)?.id ?? "" });
+    await sendMessage("6");
+    await secondFeed.waitFor((frame) => frame.seq === 6);
+    expect(secondFeed.listSeqs()).toEqual([4, 5, 6]);
+    expect(secondFeed.listFrames().map(({ data }) => data?.content ?? data?.title)).toEqual(["4", "5", "6"]);
+    await secondFeed.close();
   });
 
   test("starts after after_seq, unless a reconnecting browser sends Last-Event-ID", async () => {
-    for (let seq = 2; seq <= 5; seq += 1) await send(`${seq}`);
-    const feed = await open({}, "?after_seq=0");
+    for (let seq = 2; seq <= 5; seq += 1) await sendMessage(`${seq}`);
+    const feed = await openFeed({}, "?after_seq=0");
     await feed.waitFor((frame) => frame.seq === 5);
-    expect(feed.seqs()).toEqual([1, 2, 3, 4, 5]);
-    const reopened = await open({ "last-event-id": "3" }, "?after_seq=0");
-    await reopened.waitFor((frame) => frame.seq === 5);
-    expect(reopened.seqs()).toEqual([4, 5]);
-    await Promise.all([feed.close(), reopened.close()]);
+    expect(feed.listSeqs()).toEqual([1, 2, 3, 4, 5]);
+    const reopenedFeed = await openFeed({ "last-event-id": "3" }, "?after_seq=0");
+    await reopenedFeed.waitFor((frame) => frame.seq === 5);
+    expect(reopenedFeed.listSeqs()).toEqual([4, 5]);
+    await Promise.all([feed.close(), reopenedFeed.close()]);
   });
 
   test("neither loses nor repeats events if it is reopened many times during concurrent writes", async () => {
-    const total = 300;
+    const messageCount = 300;
     const writes = (async () => {
-      for (let n = 0; n < total; n += 10) await Promise.all(Array.from({ length: 10 }, (_, i) => send(`${n + i}`)));
+      for (let n = 0; n < messageCount; n += 10)
+        await Promise.all(Array.from({ length: 10 }, (_, i) => sendMessage(`${n + i}`)));
     })();
     const receivedSeqs: number[] = [];
-    while ((receivedSeqs.at(-1) ?? 0) < total + 1) {
+    while ((receivedSeqs.at(-1) ?? 0) < messageCount + 1) {
       const lastSeq = receivedSeqs.at(-1) ?? 0;
-      const feed = await open({ "last-event-id": String(lastSeq) });
-      await feed.waitFor((frame) => (frame.seq ?? 0) > Math.min(lastSeq + 20, total));
+      const feed = await openFeed({ "last-event-id": String(lastSeq) });
+      await feed.waitFor((frame) => (frame.seq ?? 0) > Math.min(lastSeq + 20, messageCount));
       await feed.close();
-      receivedSeqs.push(...feed.seqs());
+      receivedSeqs.push(...feed.listSeqs());
     }
     await writes;
-    expect(receivedSeqs).toEqual(Array.from({ length: total + 1 }, (_, index) => index + 1));
+    expect(receivedSeqs).toEqual(Array.from({ length: messageCount + 1 }, (_, index) => index + 1));
   });
 
   test("replays nothing if too many events were missed or Last-Event-ID is in the future", async () => {
@@ -114,18 +115,20 @@ describe("the live feed", () => {
       insert into messages (id, conversation_id, seq, role, author_id, content)
       select gen_random_uuid(), ${id}, n, 'user', ${anna.id}, 'x' from generate_series(2, ${RECOVERY_EVENTS_MAX + 2}) n`;
     await parley.database`update conversations set last_seq = ${RECOVERY_EVENTS_MAX + 2} where id = ${id}`;
-    const next = RECOVERY_EVENTS_MAX + 3;
-    const feeds = await Promise.all(["1", "2", String(next + 100)].map((last) => open({ "last-event-id": last })));
-    await send("live");
-    for (const feed of feeds) await feed.waitFor((frame) => frame.seq === next);
+    const nextSeq = RECOVERY_EVENTS_MAX + 3;
+    const feeds = await Promise.all(
+      ["1", "2", String(nextSeq + 100)].map((lastEventId) => openFeed({ "last-event-id": lastEventId })),
+    );
+    await sendMessage("live");
+    for (const feed of feeds) await feed.waitFor((frame) => frame.seq === nextSeq);
     const replayed = Array.from({ length: RECOVERY_EVENTS_MAX }, (_, index) => index + 3);
-    expect(feeds.map((feed) => feed.seqs())).toEqual([[next], [...replayed, next], [next]]);
+    expect(feeds.map((feed) => feed.listSeqs())).toEqual([[nextSeq], [...replayed, nextSeq], [nextSeq]]);
     for (const feed of feeds) await feed.close();
   });
 
   test("replays nothing if the missed text is too large, but the paged events include it", async () => {
     const content = "€".repeat(200_000);
-    for (let n = 0; n < 5; n += 1) await send(content);
+    for (let n = 0; n < 5; n += 1) await sendMessage(content);
     const socket = await openSocket(parley.url, { token: ben.account.access_token });
     expect(await socket.request({ type: "subscribe", conversation_id: id, after_seq: 0 })).toMatchObject({
       recovered: false,
@@ -142,16 +145,16 @@ describe("the live feed", () => {
     await socket.close();
   });
 
-  test.each(["x", "-1", "1.5", "99999999999999999"])("a Last-Event-ID of %p returns 400", async (last) => {
+  test.each(["x", "-1", "1.5", "99999999999999999"])("returns 400 for a Last-Event-ID of %p", async (lastEventId) => {
     const { status, body } = await ben.get<ProblemBody>(`${path}/events`, {
       accept: "text/event-stream",
-      "last-event-id": last,
+      "last-event-id": lastEventId,
     });
     expect({ status, code: body.code }).toEqual({ status: 400, code: "malformed" });
   });
 
-  test("shows its reader as online while the feed is open", async () => {
-    const feed = await open();
+  test("shows its reader as online while it is open", async () => {
+    const feed = await openFeed();
     expect(await listOnline()).toEqual([ben.id]);
     await feed.close();
     while ((await listOnline()).length > 0) await Bun.sleep(5);
@@ -160,22 +163,22 @@ describe("the live feed", () => {
 
 describe("the live feed ends", () => {
   test("when its reader is removed, with the removal as its last event", async () => {
-    const [bensFeed, annasFeed] = [await open(), await open({}, "", anna)];
+    const [bensFeed, annasFeed] = [await openFeed(), await openFeed({}, "", anna)];
     await anna.request("DELETE", `${path}/members/${ben.id}`);
-    await bensFeed.ended;
-    await send("not for Ben");
+    await bensFeed.closed;
+    await sendMessage("not for Ben");
     await annasFeed.waitFor((frame) => frame.type === "message.created");
     expect(bensFeed.events.map(({ event }) => event).at(-1)).toBe("member.removed");
-    expect(bensFeed.seqs()).toEqual([2]);
-    expect(annasFeed.seqs()).toEqual([2, 3]);
+    expect(bensFeed.listSeqs()).toEqual([2]);
+    expect(annasFeed.listSeqs()).toEqual([2, 3]);
     await annasFeed.close();
   });
 
   test("when the conversation is deleted", async () => {
-    const feeds = [await open(), await open({}, "", anna)];
+    const feeds = [await openFeed(), await openFeed({}, "", anna)];
     await anna.request("DELETE", path);
     for (const feed of feeds) {
-      await feed.ended;
+      await feed.closed;
       expect(feed.events.at(-1)).toMatchObject({ event: "conversation.deleted", id: "2" });
     }
   });
@@ -188,23 +191,25 @@ describe("the live feed ends", () => {
           json: { email: ben.account.user.email, password: "correct horse battery" },
         })
       ).json()) as typeof ben.account;
-    const here = createRestClient(parley, await logIn());
-    const elsewhere = createRestClient(parley, await logIn());
-    const otherSessionFeed = await open();
-    const [endedHere, endedElsewhere] = [await open({}, "", here), await open({}, "", elsewhere)];
-    await parley.fetch("/api/v1/auth/logout", { json: { refresh_token: here.account.refresh_token } });
-    await endedHere.ended;
-    const claims = JSON.parse(Buffer.from(elsewhere.account.access_token.split(".")[1] ?? "", "base64url").toString());
+    const localSession = createRestClient(parley, await logIn());
+    const remoteSession = createRestClient(parley, await logIn());
+    const otherSessionFeed = await openFeed();
+    const [localFeed, remoteFeed] = [await openFeed({}, "", localSession), await openFeed({}, "", remoteSession)];
+    await parley.fetch("/api/v1/auth/logout", { json: { refresh_token: localSession.account.refresh_token } });
+    await localFeed.closed;
+    const claims = JSON.parse(
+      Buffer.from(remoteSession.account.access_token.split(".")[1] ?? "", "base64url").toString(),
+    );
     await parley.database`update sessions set revoked_at = now(), revoked_reason = 'ended' where id = ${claims.sid}`;
     const startedAtMs = performance.now();
-    await endedElsewhere.ended;
+    await remoteFeed.closed;
     expect(performance.now() - startedAtMs).toBeLessThan(2_500);
 
-    const expiring = await openStream(parley, `${path}/events`, { token: setExpiry(ben.account.access_token, 1) });
-    await expiring.ended;
-    await send("still live");
+    const expiringFeed = await openStream(parley, `${path}/events`, { token: setExpiry(ben.account.access_token, 1) });
+    await expiringFeed.closed;
+    await sendMessage("still live");
     await otherSessionFeed.waitFor((frame) => frame.data?.content === "still live");
-    expect([endedHere, endedElsewhere, expiring].flatMap((feed) => feed.seqs())).toEqual([]);
+    expect([localFeed, remoteFeed, expiringFeed].flatMap((feed) => feed.listSeqs())).toEqual([]);
     await otherSessionFeed.close();
   });
 
@@ -234,23 +239,23 @@ describe("the live feed ends", () => {
   });
 
   test("when the server stops", async () => {
-    const other = await startApp();
-    const rest = createRestClient(other, await other.register());
-    const conversation = await createConversation(other, rest.account);
-    const feed = await openStream(other, `/conversations/${conversation.id}/events`, {
+    const stoppingApp = await startApp();
+    const rest = createRestClient(stoppingApp, await stoppingApp.register());
+    const conversation = await createConversation(stoppingApp, rest.account);
+    const feed = await openStream(stoppingApp, `/conversations/${conversation.id}/events`, {
       token: rest.account.access_token,
     });
-    await other.stop();
-    await feed.ended;
-    expect(feed.seqs()).toEqual([]);
+    await stoppingApp.stop();
+    await feed.closed;
+    expect(feed.listSeqs()).toEqual([]);
   });
 });
 
-/** Returns the token with another expiry, signed as the server does. */
+/** Returns the token with a different expiry, signed as the server does. */
 function setExpiry(token: string, seconds: number): string {
   const [header = "", payload = ""] = token.split(".");
   const claims = JSON.parse(Buffer.from(payload, "base64url").toString());
   const exp = Math.floor(Date.now() / 1000) + seconds;
-  const signed = `${header}.${Buffer.from(JSON.stringify({ ...claims, exp })).toString("base64url")}`;
-  return `${signed}.${createHmac("sha256", JWT_SECRET).update(signed).digest("base64url")}`;
+  const signedPart = `${header}.${Buffer.from(JSON.stringify({ ...claims, exp })).toString("base64url")}`;
+  return `${signedPart}.${createHmac("sha256", JWT_SECRET).update(signedPart).digest("base64url")}`;
 }

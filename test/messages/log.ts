@@ -2,12 +2,12 @@ import { expect } from "bun:test";
 import type { TestApp } from "../support/app.ts";
 import type { Frame } from "../support/socket.ts";
 
-const listNumbers = (last: number): number[] => Array.from({ length: last }, (_, index) => index + 1);
+const listSeqs = (last: number): number[] => Array.from({ length: last }, (_, index) => index + 1);
 
 export type StoredEvent = { seq: number; type: string; message_id: string | null };
 
 /** Loads a conversation's log, and expects gapless seqs and one message per client id. */
-export async function readLog({ database }: TestApp, conversationId: string): Promise<StoredEvent[]> {
+export async function loadVerifiedLog({ database }: TestApp, conversationId: string): Promise<StoredEvent[]> {
   // A single statement reads one snapshot, even while answers and titles are being stored.
   const [row] = await database<{ last_seq: number; log: StoredEvent[] }[]>`
     select c.last_seq, coalesce((
@@ -19,7 +19,7 @@ export async function readLog({ database }: TestApp, conversationId: string): Pr
     ), '[]') as log
     from conversations c where c.id = ${conversationId}`;
   const log = row?.log ?? [];
-  expect(log.map(({ seq }) => seq)).toEqual(listNumbers(row?.last_seq ?? -1));
+  expect(log.map(({ seq }) => seq)).toEqual(listSeqs(row?.last_seq ?? -1));
   const duplicates = await database`
     select author_id, client_message_id from messages
     where conversation_id = ${conversationId} and client_message_id is not null group by 1, 2 having count(*) > 1`;
@@ -28,7 +28,7 @@ export async function readLog({ database }: TestApp, conversationId: string): Pr
 }
 
 /** Lists the events of a conversation that a socket received by recovery or push, in order of arrival. */
-export function listReceived(frames: readonly Frame[], conversationId: string): StoredEvent[] {
+export function listReceivedEvents(frames: readonly Frame[], conversationId: string): StoredEvent[] {
   return frames
     .flatMap((frame): Frame[] => (frame.type === "ack" && Array.isArray(frame.events) ? frame.events : [frame]))
     .filter((frame) => frame.conversation_id === conversationId && frame.seq !== undefined)

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import type { Caller } from "../../src/access/caller.ts";
-import { createOpenStreams } from "../../src/access/open-streams.ts";
+import { createStreamRegistry } from "../../src/access/open-streams.ts";
 import type { EventLog } from "../../src/events/log.ts";
 import { createId } from "../../src/lib/id.ts";
 import type { Slots } from "../../src/limits/slots.ts";
@@ -45,28 +45,33 @@ function createMessage(seq: number, overrides: Partial<Message>): Message {
   };
 }
 
-test("a repeated send's stream ends with its answer, even if the answer ends while the stream's start is loaded", async () => {
+test("a resent message's stream ends with the answer, even if the answer finishes while the stream's start is loaded", async () => {
   const hub = createTestHub();
   const message = createMessage(1, {});
-  const started = createMessage(2, { role: "assistant", status: "streaming", content: "", parent_id: message.id });
-  const ended: Message = { ...started, status: "complete", content: "answer" };
-  let reply = started;
-  const completed = (data: Message) =>
+  const streamingAnswer = createMessage(2, {
+    role: "assistant",
+    status: "streaming",
+    content: "",
+    parent_id: message.id,
+  });
+  const completedAnswer: Message = { ...streamingAnswer, status: "complete", content: "answer" };
+  let reply = streamingAnswer;
+  const createCompletedEvent = (data: Message) =>
     ({ type: "message.completed", conversation_id: conversationId, seq: 3, at: data.updated_at, data }) as const;
   const recovery = {
-    async start() {
+    async getStartPosition() {
       // The stream starts after the answer's end, so new listeners don't receive the event.
-      reply = ended;
-      hub.publish(completed(ended));
+      reply = completedAnswer;
+      hub.publish(createCompletedEvent(completedAnswer));
       return { role: "member" as const, lastSeq: 3, recovered: false, events: [] };
     },
     reload: async () => ({ message, reply }),
   } as Recovery;
-  const events: Pick<EventLog, "findCompletion"> = { findCompletion: async (answer) => completed(answer) };
-  const streams = createStreams({ hub, events, recovery, feeds: {} as Slots, openStreams: createOpenStreams() });
-  const send = async () => ({ message, reply, duplicate: true });
+  const events: Pick<EventLog, "findCompletion"> = { findCompletion: async (answer) => createCompletedEvent(answer) };
+  const streams = createStreams({ hub, events, recovery, feedSlots: {} as Slots, openStreams: createStreamRegistry() });
+  const sendMessage = async () => ({ message, reply, duplicate: true });
   const request = new Request("http://parley/", { method: "POST" });
-  const response = await streams.openReply(caller, conversationId, send, request, null);
+  const response = await streams.openReply(caller, conversationId, sendMessage, request, null);
   const text = await response.text();
   expect(text.match(/^event: .*/gm)).toEqual([
     "event: message.created",
@@ -76,32 +81,32 @@ test("a repeated send's stream ends with its answer, even if the answer ends whi
   expect(text).toContain('"content":"answer"');
 });
 
-test("a new send's stream that has to be loaded twice ends with its answer, without sending again", async () => {
+test("a new message's stream ends with the answer and sends the message only once, even if its start is loaded twice", async () => {
   const hub = createTestHub();
   const message = createMessage(1, {});
   const reply = createMessage(2, { role: "assistant", status: "streaming", content: "", parent_id: message.id });
-  const ended: Message = { ...reply, status: "complete", content: "answer" };
-  const eventFields = { conversation_id: conversationId, seq: 4, at: ended.updated_at };
-  const event = { type: "message.completed", ...eventFields, data: ended } as const;
-  let sends = 0;
+  const completedAnswer: Message = { ...reply, status: "complete", content: "answer" };
+  const eventFields = { conversation_id: conversationId, seq: 4, at: completedAnswer.updated_at };
+  const event = { type: "message.completed", ...eventFields, data: completedAnswer } as const;
+  let sendCount = 0;
   const recovery = {
-    async start() {
+    async getStartPosition() {
       hub.publish(event);
       return { role: "member" as const, lastSeq: 4, recovered: false, events: [] };
     },
-    reload: async () => ({ message, reply: ended }),
+    reload: async () => ({ message, reply: completedAnswer }),
   } as Recovery;
   const events: Pick<EventLog, "findCompletion"> = { findCompletion: async () => event };
-  const streams = createStreams({ hub, events, recovery, feeds: {} as Slots, openStreams: createOpenStreams() });
-  const send = async () => {
-    sends += 1;
+  const streams = createStreams({ hub, events, recovery, feedSlots: {} as Slots, openStreams: createStreamRegistry() });
+  const sendMessage = async () => {
+    sendCount += 1;
     // The caller's role changes, so the join has to be retried.
     hub.publish(createTestEvent(conversationId, 3, "member.added", { user_id: createId(), role: "member" }));
     return { message, reply };
   };
   const request = new Request("http://parley/", { method: "POST" });
-  const response = await streams.openReply(caller, conversationId, send, request, null);
+  const response = await streams.openReply(caller, conversationId, sendMessage, request, null);
   const text = await response.text();
   expect(text.match(/^event: .*/gm)?.at(-1)).toBe("event: message.completed");
-  expect(sends).toBe(1);
+  expect(sendCount).toBe(1);
 });

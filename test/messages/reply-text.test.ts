@@ -26,11 +26,11 @@ async function listDeltas(initialText: string, deltas: [offset: number, text: st
     findCompletion: async () => null,
     findSnapshot: () => undefined,
   });
-  const push = (event: DurableEvent | EphemeralEvent) => stream.onPush(JSON.stringify(event));
+  const pushEvent = (event: DurableEvent | EphemeralEvent) => stream.onPush(JSON.stringify(event));
   for (const [offset, text] of deltas)
-    push({ type: "message.delta", conversation_id, message_id: answer.id, attempt, offset, text });
+    pushEvent({ type: "message.delta", conversation_id, message_id: answer.id, attempt, offset, text });
   const final = { ...answer, content: "0123456789ab", status: "complete" as const };
-  push({ type: "message.completed", conversation_id, seq: 3, at, data: final });
+  pushEvent({ type: "message.completed", conversation_id, seq: 3, at, data: final });
   await stream.start({ message: question, reply: answer }, true);
   expect(frames.map(({ type }) => type).slice(0, 2)).toEqual(["message.created", "message.created"]);
   expect(frames.map(({ type }) => type).slice(-2)).toEqual(["message.completed", "end"]);

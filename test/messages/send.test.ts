@@ -27,7 +27,7 @@ beforeEach(async () => {
   path = `/conversations/${id}/messages`;
 });
 
-const send = (input: object, sender: RestClient = anna) => sender.request<SentMessage>("POST", path, input);
+const sendMessage = (input: object, sender: RestClient = anna) => sender.request<SentMessage>("POST", path, input);
 const listHistory = async () => (await anna.get<{ data: Message[] }>(path)).body.data;
 async function waitForEnd(messageId: string): Promise<Message> {
   for (;;) {
@@ -41,7 +41,7 @@ describe("a message sent over REST", () => {
   test("is returned as stored, and pushed", async () => {
     const socket = await openSocket(parley.url, { token: ben.account.access_token });
     await socket.request({ type: "subscribe", conversation_id: id });
-    const { status, headers, body } = await send({ content: "Hello ☔ \t", client_message_id: "c1" });
+    const { status, headers, body } = await sendMessage({ content: "Hello ☔ \t", client_message_id: "c1" });
     expect(status).toBe(201);
     expect(headers.get("location")).toBe(`/api/v1${path}/${body.message.id}`);
     expect(body).toEqual({
@@ -92,11 +92,11 @@ describe("a message sent over REST", () => {
   });
 
   test("is idempotent, with or without an answer", async () => {
-    const first = await send({ content: "once", client_message_id: "c1" });
-    const again = await send({ content: "twice", client_message_id: "c1", reply: true });
-    expect(again).toMatchObject({ status: 201, body: first.body });
+    const firstSend = await sendMessage({ content: "once", client_message_id: "c1" });
+    const resent = await sendMessage({ content: "twice", client_message_id: "c1", reply: true });
+    expect(resent).toMatchObject({ status: 201, body: firstSend.body });
 
-    const question = await send({ content: "question", client_message_id: "c2", reply: true });
+    const question = await sendMessage({ content: "question", client_message_id: "c2", reply: true });
     const { message, reply } = question.body;
     expect(reply).toMatchObject({
       role: "assistant",
@@ -112,16 +112,16 @@ describe("a message sent over REST", () => {
     const answer = await waitForEnd(reply?.id ?? "");
     expect(answer).toMatchObject({ status: "complete", finish_reason: "stop", error: null });
     expect(answer.content).toContain("offline");
-    const repeated = await send({ content: "question", client_message_id: "c2", reply: true });
-    expect(repeated.body).toEqual({ message, reply: answer });
+    const resentQuestion = await sendMessage({ content: "question", client_message_id: "c2", reply: true });
+    expect(resentQuestion.body).toEqual({ message, reply: answer });
     expect((await listHistory()).map(({ content }) => content)).toEqual(["once", "question", answer.content]);
   });
 
-  test("can be repeated concurrently over REST and a socket", async () => {
+  test("can be resent concurrently over REST and a socket", async () => {
     const socket = await openSocket(parley.url, { token: anna.account.access_token });
     const messages = await Promise.all(
       Array.from({ length: 20 }, async (_, n) => {
-        if (n % 2) return (await send({ content: `${n}`, client_message_id: "same" })).body.message;
+        if (n % 2) return (await sendMessage({ content: `${n}`, client_message_id: "same" })).body.message;
         const ack = await socket.request({
           type: "message.send",
           id: `f${n}`,
@@ -139,11 +139,11 @@ describe("a message sent over REST", () => {
   });
 
   test("has a client id that is unique per author and conversation", async () => {
-    const other = await createConversation(parley, anna.account);
+    const otherConversation = await createConversation(parley, anna.account);
     const responses = await Promise.all([
-      send({ content: "a", client_message_id: "same" }),
-      send({ content: "b", client_message_id: "same" }, ben),
-      anna.request<SentMessage>("POST", `/conversations/${other.id}/messages`, {
+      sendMessage({ content: "a", client_message_id: "same" }),
+      sendMessage({ content: "b", client_message_id: "same" }, ben),
+      anna.request<SentMessage>("POST", `/conversations/${otherConversation.id}/messages`, {
         content: "c",
         client_message_id: "same",
         reply: false,
@@ -153,15 +153,19 @@ describe("a message sent over REST", () => {
   });
 
   test("can only have a parent in the same conversation", async () => {
-    const { body } = await send({ content: "parent" });
-    const child = await send({ content: "child", parent_id: body.message.id.toUpperCase() });
+    const { body } = await sendMessage({ content: "parent" });
+    const child = await sendMessage({ content: "child", parent_id: body.message.id.toUpperCase() });
     expect(child.body.message.parent_id).toBe(body.message.id);
     expect((await listHistory()).at(-1)).toEqual(child.body.message);
-    const other = await createConversation(parley, anna.account);
-    const elsewhere = await anna.request<SentMessage>("POST", `/conversations/${other.id}/messages`, {
-      content: "elsewhere",
-    });
-    for (const parent_id of [elsewhere.body.message.id, createId()])
+    const otherConversation = await createConversation(parley, anna.account);
+    const messageElsewhere = await anna.request<SentMessage>(
+      "POST",
+      `/conversations/${otherConversation.id}/messages`,
+      {
+        content: "elsewhere",
+      },
+    );
+    for (const parent_id of [messageElsewhere.body.message.id, createId()])
       expect(await anna.requestProblem("POST", path, { content: "x", parent_id })).toMatchObject({
         status: 422,
         code: "invalid",
@@ -172,7 +176,7 @@ describe("a message sent over REST", () => {
 
   test("can have text up to the limit, but not one character more", async () => {
     const content = "ä".repeat(CONTENT_CHARS_MAX);
-    const { body } = await send({ content, client_message_id: "x".repeat(CLIENT_MESSAGE_ID_CHARS_MAX) });
+    const { body } = await sendMessage({ content, client_message_id: "x".repeat(CLIENT_MESSAGE_ID_CHARS_MAX) });
     expect((await anna.get<Message>(`${path}/${body.message.id}`)).body.content).toBe(content);
     expect(await anna.requestProblem("POST", path, { content: `${content}x` })).toMatchObject({
       status: 422,
@@ -182,21 +186,21 @@ describe("a message sent over REST", () => {
 });
 
 describe("an invalid message", () => {
-  const invalid: [string, unknown, string][] = [
+  const invalidInputs: [string, unknown, string][] = [
     ["no fields", {}, "#/content"],
     ["empty content", { content: "" }, "#/content"],
     ["a number", { content: 1 }, "#/content"],
-    ["NUL", { content: "a\0" }, "#/content"],
+    ["a NUL character", { content: "a\0" }, "#/content"],
     ["a lone surrogate", { content: "\udc00" }, "#/content"],
-    ["NUL in the client id", { content: "a", client_message_id: "\0" }, "#/client_message_id"],
+    ["a NUL character in the client id", { content: "a", client_message_id: "\0" }, "#/client_message_id"],
     ["an empty client id", { content: "a", client_message_id: "" }, "#/client_message_id"],
     ["an oversized client id", { content: "a", client_message_id: "x".repeat(129) }, "#/client_message_id"],
     ["an invalid parent id", { content: "a", parent_id: "1" }, "#/parent_id"],
     ["reply as a string", { content: "a", reply: "true" }, "#/reply"],
     ["an unknown field", { content: "a", role: "system" }, "#/role"],
   ];
-  test.each(invalid)(
-    "with %s returns 422 and its location, even if a stream is requested",
+  test.each(invalidInputs)(
+    "with %s returns 422 and the field's location, even if a stream is requested",
     async (_name, input, pointer) => {
       const problem = await anna.requestProblem("POST", path, input);
       expect(problem).toMatchObject({ status: 422, code: "invalid" });
@@ -208,7 +212,7 @@ describe("an invalid message", () => {
     },
   );
 
-  const bodies: [string, string, string, number, string][] = [
+  const invalidBodies: [string, string, string, number, string][] = [
     ["invalid JSON", '{"content":', "application/json", 400, "malformed"],
     ["plain text", "content", "text/plain", 415, "unsupported_media_type"],
     ["JSON declared as text", '{"content":"a"}', "text/plain", 415, "unsupported_media_type"],
@@ -217,7 +221,7 @@ describe("an invalid message", () => {
     ["zero bytes", "", "application/json", 422, "invalid"],
     ["null", "null", "application/json", 422, "invalid"],
   ];
-  test.each(bodies)("with a body of %s returns an error", async (_name, body, type, status, code) => {
+  test.each(invalidBodies)("with a body of %s returns an error", async (_name, body, type, status, code) => {
     const response = await fetch(`${parley.url}/api/v1${path}`, {
       method: "POST",
       headers: { authorization: `Bearer ${anna.account.access_token}`, "content-type": type },

@@ -26,16 +26,16 @@ async function createMember(): Promise<{ caller: Caller; conversationId: string 
 function createSenderWithFailingListeners() {
   const leasedCounts: number[] = [];
   let openLeases = 0;
-  const fail = () => {
+  const throwError = () => {
     throw new Error("A listener failed.");
   };
   const sender = createSender({
     database,
-    events: { publishIfSubscribed: fail },
+    events: { publishIfSubscribed: throwError },
     metrics: createMetrics({ version: "test", commit: "test" }),
     log: silentLog,
     defaultModel: "compatible/one",
-    budgets: { rules: null, refuse: fail },
+    budgets: { rules: null, rejectReservation: throwError },
     acquireLease(answers) {
       leasedCounts.push(answers);
       openLeases += 1;
@@ -44,18 +44,18 @@ function createSenderWithFailingListeners() {
       };
       return { owner: createId(), leaseMs: 1_000, context: null, release };
     },
-    onAnswer: fail,
+    onAnswerCreated: throwError,
   });
   return { sender, leasedCounts, countOpenLeases: () => openLeases };
 }
 
-test("a committed message is stored once, even if publishing it fails", async () => {
+test("a message is stored once even if publishing it fails after the commit", async () => {
   const { caller, conversationId } = await createMember();
   const { sender } = createSenderWithFailingListeners();
-  const sent = await Promise.all(
+  const results = await Promise.all(
     Array.from({ length: 10 }, (_, n) => sender.send(caller, conversationId, { content: `${n}`, reply: n === 5 })),
   );
-  expect(sent.map((result) => ("message" in result ? result.message.content : result))).toEqual(
+  expect(results.map((result) => ("message" in result ? result.message.content : result))).toEqual(
     Array.from({ length: 10 }, (_, n) => `${n}`),
   );
   const [row] = await database`select count(*)::int as count from messages where conversation_id = ${conversationId}`;
@@ -63,7 +63,7 @@ test("a committed message is stored once, even if publishing it fails", async ()
   await sender.close();
 });
 
-test("a lease is acquired for messages that may be answered, and released after the commit, even a failed one", async () => {
+test("a lease is acquired for messages that may be answered, and released after the commit succeeds or fails", async () => {
   const { caller, conversationId } = await createMember();
   const { sender, leasedCounts, countOpenLeases } = createSenderWithFailingListeners();
   await Promise.all([

@@ -6,16 +6,16 @@ import { startHttpProxy } from "../support/http-proxy.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
 const fetch = createFetch(noProxy);
-const stops: (() => unknown)[] = [];
+const cleanups: (() => unknown)[] = [];
 let requests: { url: string; headers: Headers }[] = [];
 beforeEach(() => {
   requests = [];
 });
 afterEach(async () => {
-  for (const stop of stops.splice(0)) await stop();
+  for (const cleanup of cleanups.splice(0)) await cleanup();
 });
 
-function serve(respond: (request: Request) => Response | Promise<Response>) {
+function startServer(respond: (request: Request) => Response | Promise<Response>) {
   const server = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
@@ -24,12 +24,12 @@ function serve(respond: (request: Request) => Response | Promise<Response>) {
       return respond(request);
     },
   });
-  stops.push(() => server.stop(true));
+  cleanups.push(() => server.stop(true));
   return `http://127.0.0.1:${server.port}`;
 }
 
-const catchError = (sent: Promise<unknown>): Promise<Error> =>
-  sent.then(
+const catchError = (response: Promise<unknown>): Promise<Error> =>
+  response.then(
     () => {
       throw new Error("the request succeeded");
     },
@@ -37,16 +37,17 @@ const catchError = (sent: Promise<unknown>): Promise<Error> =>
   );
 
 test("fetch sends and receives all kinds of bodies", async () => {
-  const url = serve(async (request) =>
+  const url = startServer(async (request) =>
     Response.json({ type: request.headers.get("content-type"), text: await request.text() }),
   );
-  const post = async (body: NonNullable<RequestInit["body"]>) => (await fetch(url, { method: "POST", body })).json();
-  expect(await post('{"a":1}')).toEqual({ type: null, text: '{"a":1}' });
-  expect(await post(new URLSearchParams({ a: "1" }))).toEqual({
+  const postBody = async (body: NonNullable<RequestInit["body"]>) =>
+    (await fetch(url, { method: "POST", body })).json();
+  expect(await postBody('{"a":1}')).toEqual({ type: null, text: '{"a":1}' });
+  expect(await postBody(new URLSearchParams({ a: "1" }))).toEqual({
     type: "application/x-www-form-urlencoded;charset=UTF-8",
     text: "a=1",
   });
-  expect(await post(new Uint8Array([104, 105]))).toEqual({ type: null, text: "hi" });
+  expect(await postBody(new Uint8Array([104, 105]))).toEqual({ type: null, text: "hi" });
   const response = await fetch(`${url}/path?q=1`, { headers: { "x-a": "b" } });
   expect(requests.at(-1)?.url).toBe(`${url}/path?q=1`);
   expect(requests.at(-1)?.headers.get("x-a")).toBe("b");
@@ -57,20 +58,20 @@ test("fetch sends and receives all kinds of bodies", async () => {
 
 test("a response without a body keeps its status", async () => {
   for (const status of [204, 304]) {
-    const response = await fetch(serve(() => new Response(null, { status })));
+    const response = await fetch(startServer(() => new Response(null, { status })));
     expect([response.status, response.body]).toEqual([status, null]);
   }
 });
 
 test("credentials in a URL are sent as basic authentication", async () => {
-  const url = serve(() => new Response("ok"));
+  const url = startServer(() => new Response("ok"));
   await (await fetch(url.replace("://", "://us%40er:pass@"))).text();
   expect(requests[0]?.headers.get("authorization")).toBe(`Basic ${btoa("us@er:pass")}`);
 });
 
 test("redirects are followed only within the origin, and at most five times", async () => {
-  const otherOrigin = serve(() => new Response("secret"));
-  const url = serve((request) => {
+  const otherOrigin = startServer(() => new Response("secret"));
+  const url = startServer((request) => {
     const { pathname } = new URL(request.url);
     if (pathname === "/mcp") return new Response(null, { status: 307, headers: { location: "/mcp/" } });
     if (pathname === "/see") return new Response(null, { status: 303, headers: { location: "/mcp/" } });
@@ -79,32 +80,32 @@ test("redirects are followed only within the origin, and at most five times", as
       return new Response(null, { status: 307, headers: { location: `${otherOrigin}/secret` } });
     return new Response(`${request.method} there`);
   });
-  const post = { method: "POST", body: "{}", headers: { authorization: "Bearer key" } };
-  expect(await (await fetch(`${url}/mcp`, post)).text()).toBe("POST there");
-  expect(await (await fetch(`${url}/see`, post)).text()).toBe("GET there");
-  expect((await fetch(`${url}/mcp`, { ...post, redirect: "manual" })).status).toBe(307);
+  const postOptions = { method: "POST", body: "{}", headers: { authorization: "Bearer key" } };
+  expect(await (await fetch(`${url}/mcp`, postOptions)).text()).toBe("POST there");
+  expect(await (await fetch(`${url}/see`, postOptions)).text()).toBe("GET there");
+  expect((await fetch(`${url}/mcp`, { ...postOptions, redirect: "manual" })).status).toBe(307);
   expect((await catchError(fetch(`${url}/mcp`, { redirect: "error" }))).message).toContain("redirects");
   requests = [];
   expect((await catchError(fetch(`${url}/loop`))).message).toContain("redirects more often than allowed");
   expect(requests.length).toBe(6);
   requests = [];
-  expect((await catchError(fetch(`${url}/away`, post))).message).toContain(
+  expect((await catchError(fetch(`${url}/away`, postOptions))).message).toContain(
     `redirects to ${otherOrigin}, which is not followed`,
   );
   expect(requests.length).toBe(1);
 });
 
-test("an unrequested gzip response is decompressed, and other content encodings are refused", async () => {
-  const zipped = serve(() => new Response(Bun.gzipSync("zipped"), { headers: { "content-encoding": "gzip" } }));
-  expect(await (await fetch(zipped)).text()).toBe("zipped");
+test("an unrequested gzip response is decompressed, and other content encodings are rejected", async () => {
+  const gzipUrl = startServer(() => new Response(Bun.gzipSync("zipped"), { headers: { "content-encoding": "gzip" } }));
+  expect(await (await fetch(gzipUrl)).text()).toBe("zipped");
   expect(requests[0]?.headers.get("accept-encoding")).toBe("identity");
-  const other = serve(() => new Response("??", { headers: { "content-encoding": "br" } }));
-  expect((await catchError(fetch(other))).message).toContain("unsupported compression (br)");
+  const brotliUrl = startServer(() => new Response("??", { headers: { "content-encoding": "br" } }));
+  expect((await catchError(fetch(brotliUrl))).message).toContain("unsupported compression (br)");
 });
 
 test("an aborted request fails with the abort's reason, before and after the headers", async () => {
   const abortedPaths: string[] = [];
-  const url = serve((request) => {
+  const url = startServer((request) => {
     const { pathname } = new URL(request.url);
     request.signal.addEventListener("abort", () => abortedPaths.push(pathname));
     if (pathname === "/silent") return new Promise(() => {});
@@ -118,68 +119,70 @@ test("an aborted request fails with the abort's reason, before and after the hea
     );
   });
   const reason = new Error("enough");
-  const first = new AbortController();
-  const silent = fetch(`${url}/silent`, { signal: first.signal });
+  const silentAbort = new AbortController();
+  const pendingResponse = fetch(`${url}/silent`, { signal: silentAbort.signal });
   await waitUntil(() => requests.length === 1);
-  first.abort(reason);
-  expect(await catchError(silent)).toBe(reason);
-  const second = new AbortController();
-  const response = await fetch(`${url}/started`, { signal: second.signal });
-  const text = response.text();
-  second.abort(reason);
-  expect(await catchError(text)).toBe(reason);
-  const third = await fetch(`${url}/cancelled`);
-  await third.body?.cancel();
+  silentAbort.abort(reason);
+  expect(await catchError(pendingResponse)).toBe(reason);
+  const startedAbort = new AbortController();
+  const response = await fetch(`${url}/started`, { signal: startedAbort.signal });
+  const pendingText = response.text();
+  startedAbort.abort(reason);
+  expect(await catchError(pendingText)).toBe(reason);
+  const cancelledResponse = await fetch(`${url}/cancelled`);
+  await cancelledResponse.body?.cancel();
   await waitUntil(() => abortedPaths.length === 3);
   expect(abortedPaths).toEqual(["/silent", "/started", "/cancelled"]);
 });
 
-const connections = ["directly", "through a proxy", "through a tunnel"];
-test.each(connections)("a server connected %s is slowed down by a slow reader", async (connection) => {
+const connectionTypes = ["directly", "through a proxy", "through a tunnel"];
+test.each(connectionTypes)("a server connected %s is slowed down by a slow reader", async (connection) => {
   const proxy = await startHttpProxy();
-  stops.push(proxy.stop);
+  cleanups.push(proxy.stop);
   const findProxy = createProxyFinder({ HTTP_PROXY: proxy.url });
-  const get = createFetch((url) => {
+  const fetchThrough = createFetch((url) => {
     const route = findProxy(url);
     return connection === "directly" || route === null
       ? null
       : { ...route, isTunnel: connection === "through a tunnel" };
   });
-  const size = 64 * 1024 * 1024;
+  const sizeBytes = 64 * 1024 * 1024;
   const chunk = Buffer.alloc(1024 * 1024);
-  let sent = 0;
+  let sentBytes = 0;
   const server = startRawServer((socket) => {
-    socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${size}\r\n\r\n`);
+    socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${sizeBytes}\r\n\r\n`);
     const writeMore = () => {
-      while (sent < size) {
-        const written = socket.write(chunk.subarray(0, Math.min(chunk.length, size - sent)));
-        if (written <= 0) return void setTimeout(writeMore, 5);
-        sent += written;
+      while (sentBytes < sizeBytes) {
+        const writtenBytes = socket.write(chunk.subarray(0, Math.min(chunk.length, sizeBytes - sentBytes)));
+        if (writtenBytes <= 0) return void setTimeout(writeMore, 5);
+        sentBytes += writtenBytes;
       }
     };
     writeMore();
   });
-  stops.push(server.stop);
-  const response = await get(connection === "directly" ? server.url : server.url.replace("localhost", "models.test"));
+  cleanups.push(server.stop);
+  const response = await fetchThrough(
+    connection === "directly" ? server.url : server.url.replace("localhost", "models.test"),
+  );
   expect(proxy.requests.length).toBe(connection === "directly" ? 0 : 1);
-  let before = -1;
+  let sentBytesBefore = -1;
   // Waits until the kernel's buffers are full.
   await waitUntil(async () => {
-    const hasStopped = before === sent;
-    before = sent;
+    const hasStopped = sentBytesBefore === sentBytes;
+    sentBytesBefore = sentBytes;
     await Bun.sleep(200);
     return hasStopped;
   });
-  expect(sent).toBeLessThan(size / 2);
+  expect(sentBytes).toBeLessThan(sizeBytes / 2);
   let bytes = 0;
   for await (const chunk of response.body ?? []) bytes += chunk.byteLength;
-  expect(bytes).toBe(size);
+  expect(bytes).toBe(sizeBytes);
 });
 
-test("a configured proxy is used, and its errors name the setting", async () => {
+test("a configured proxy is used, and errors about it mention the setting", async () => {
   const proxy = await startHttpProxy("a:b");
-  stops.push(proxy.stop);
-  const url = serve(() => new Response("through the proxy")).replace("127.0.0.1", "elsewhere.test");
+  cleanups.push(proxy.stop);
+  const url = startServer(() => new Response("through the proxy")).replace("127.0.0.1", "elsewhere.test");
   const authorizedFetch = createFetch(createProxyFinder({ HTTP_PROXY: proxy.url.replace("://", "://a:b@") }));
   expect(await (await authorizedFetch(url)).text()).toBe("through the proxy");
   expect(proxy.requests).toMatchObject([{ kind: "absolute", target: new URL(url).host }]);

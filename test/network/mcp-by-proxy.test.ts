@@ -9,16 +9,16 @@ afterEach(async () => {
 });
 
 test.each(["2026", "2025"] as const)(
-  "an MCP server's (%s) tools are listed and called through a proxy",
+  "the tools of an MCP server (revision %s) are listed and called through a proxy",
   async (revision) => {
-    const proxy = await startHttpProxy("name:secret-of-the-proxy");
+    const proxy = await startHttpProxy("name:proxy-secret");
     cleanups.push(proxy.stop);
     const mcp = startMcpServer({ revision, tools: [{ name: "look" }] });
     cleanups.push(mcp.stop);
     const target = `wiki.example.test:${new URL(mcp.url).port}`;
     const app = await startWithMcp({
       MCP_SERVERS: `wiki=http://${target}/mcp`,
-      HTTP_PROXY: `http://name:secret-of-the-proxy@127.0.0.1:${proxy.port}`,
+      HTTP_PROXY: `http://name:proxy-secret@127.0.0.1:${proxy.port}`,
       NO_PROXY: "127.0.0.1",
     });
     cleanups.push(app.stop);

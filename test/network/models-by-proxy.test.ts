@@ -1,9 +1,9 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, spyOn, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { createExplainFailure } from "../../src/ai/providers/explain-failure.ts";
+import { createFailureExplainer } from "../../src/ai/providers/explain-failure.ts";
 import { CONNECT_TIMEOUT_MS } from "../../src/lib/http-client/open-socket.ts";
 import { createProxyFinder, type FindProxy } from "../../src/lib/outgoing/find-proxy.ts";
-import { collect, createTestChain } from "../ai/collect.ts";
+import { collectRun, createTestChain } from "../ai/collect.ts";
 import { waitUntilReusable } from "../ai/raw-server.ts";
 import { type HttpProxy, startHttpProxy } from "../support/http-proxy.ts";
 import { createTestLog } from "../support/log.ts";
@@ -14,7 +14,7 @@ import { waitUntil } from "../support/wait-until.ts";
 const USER = "parley";
 const PASSWORD = "s3cret/pass";
 const CREDENTIALS = `${USER}:${PASSWORD}`;
-/** A certificate for `*.models.test` whose CA this process trusts. Only set when models-by-tls.test.ts runs this file. */
+/** A certificate for `*.models.test` from a CA that this process trusts. It is set only if models-by-tls.test.ts runs this file. */
 const { TEST_TLS_CERT, TEST_TLS_KEY } = process.env;
 const certificate =
   TEST_TLS_CERT && TEST_TLS_KEY
@@ -41,8 +41,8 @@ beforeAll(async () => {
 });
 beforeEach(() => {
   testNumber += 1;
-  const rename = (url: string) => url.replace(new URL(url).origin, createOrigin(tlsPort ?? mockProvider.port));
-  urls = { openaiUrl: rename(mockProvider.openaiUrl), anthropicUrl: rename(mockProvider.anthropicUrl) };
+  const replaceOrigin = (url: string) => url.replace(new URL(url).origin, createOrigin(tlsPort ?? mockProvider.port));
+  urls = { openaiUrl: replaceOrigin(mockProvider.openaiUrl), anthropicUrl: replaceOrigin(mockProvider.anthropicUrl) };
 });
 afterEach(() => {
   globalThis.setTimeout = realSetTimeout;
@@ -60,8 +60,8 @@ const createOrigin = (port: number) => `${certificate ? "https" : "http"}://${te
 /** Returns the proxy's URL with credentials. */
 const createProxyUrl = (password = PASSWORD) => proxy.url.replace("://", `://${USER}:${encodeURIComponent(password)}@`);
 
-/** Sends requests through the proxy in the given mode. HTTPS URLs always use a tunnel. */
-const useProxy = (mode: ProxyMode, proxyUrl = createProxyUrl()): FindProxy => {
+/** Creates a `FindProxy` that routes requests through the proxy in the given mode. HTTPS URLs always use a tunnel. */
+const createFindProxy = (mode: ProxyMode, proxyUrl = createProxyUrl()): FindProxy => {
   const findProxy = createProxyFinder({ HTTP_PROXY: proxyUrl, HTTPS_PROXY: proxyUrl });
   return (url) => {
     const route = findProxy(url);
@@ -69,8 +69,8 @@ const useProxy = (mode: ProxyMode, proxyUrl = createProxyUrl()): FindProxy => {
   };
 };
 
-/** The setting that the log must name. */
-const setting = certificate ? "HTTPS_PROXY" : "HTTP_PROXY";
+/** The setting that the log must mention. */
+const proxySetting = certificate ? "HTTPS_PROXY" : "HTTP_PROXY";
 
 const faults = ["rate-limited-long", "fails", "unauthorized", "refused", "html"];
 const faultsInStream = ["stall", "cut", "error-event", "no-end-marker", "not-json"];
@@ -78,7 +78,7 @@ const faultsInStream = ["stall", "cut", "error-event", "no-end-marker", "not-jso
 describe.each(proxyModes)("through a proxy (%s)", (mode) => {
   test.each(providers)("%s answers", async (provider) => {
     const model = `${provider}/normal`;
-    const { text, end } = await collect(createTestChain(urls, [model], { findProxy: useProxy(mode) }));
+    const { text, end } = await collectRun(createTestChain(urls, [model], { findProxy: createFindProxy(mode) }));
     expect(end).toMatchObject({ type: "finish", model });
     expect(text).toBe(answerText);
     expect(proxy.requests).toEqual([
@@ -100,18 +100,18 @@ describe.each(proxyModes)("through a proxy (%s)", (mode) => {
     mockProvider.script("waits", { fault: "stall", piecesBeforeFault: 1 });
     const controller = new AbortController();
     const chain = createTestChain(urls, [`${provider}/waits`], {
-      findProxy: useProxy(mode),
+      findProxy: createFindProxy(mode),
       firstTokenTimeoutMs: 20_000,
       idleTimeoutMs: 20_000,
     });
     let text = "";
     const messages = [{ role: "user" as const, content: "Hello" }];
-    const ended = chain.run({ model: null, messages, signal: controller.signal }, (part) => {
+    const runPromise = chain.run({ model: null, messages, signal: controller.signal }, (part) => {
       if (part.type === "text") text += part.text;
     });
     await waitUntil(() => text === "Parley's ");
     controller.abort();
-    await ended;
+    await runPromise;
     await waitUntil(() => mockProvider.requests[0]?.wasAborted === true);
     await waitUntil(() => !proxy.isOpen(proxy.requests[0]?.clientPort ?? 0));
   });
@@ -120,21 +120,21 @@ describe.each(proxyModes)("through a proxy (%s)", (mode) => {
     "%s with the model %s fails in the same way as without a proxy",
     async (provider, fault) => {
       const models = [`${provider}/${fault}`, `${provider}/normal`];
-      const direct = await collect(createTestChain(mockProvider, models));
+      const directResult = await collectRun(createTestChain(mockProvider, models));
       const listRequests = () => mockProvider.requests.map(({ model, body }) => ({ model, body }));
       const directRequests = listRequests();
       mockProvider.reset();
-      const proxied = await collect(createTestChain(urls, models, { findProxy: useProxy(mode) }));
-      expect(proxied).toEqual(direct);
+      const proxiedResult = await collectRun(createTestChain(urls, models, { findProxy: createFindProxy(mode) }));
+      expect(proxiedResult).toEqual(directResult);
       expect(listRequests()).toEqual(directRequests);
       expect(proxy.requests.length).toBeGreaterThan(0);
     },
   );
 
   test("a connection serves several requests in sequence", async () => {
-    const chain = createTestChain(urls, ["openai/normal"], { findProxy: useProxy(mode) });
+    const chain = createTestChain(urls, ["openai/normal"], { findProxy: createFindProxy(mode) });
     for (let n = 0; n < 3; n += 1) {
-      await collect(chain);
+      await collectRun(chain);
       await waitUntilReusable();
     }
     expect(mockProvider.requests.length).toBe(3);
@@ -143,35 +143,35 @@ describe.each(proxyModes)("through a proxy (%s)", (mode) => {
   });
 
   test("a redirect is not followed", async () => {
-    let redirectedRequests = 0;
+    let receivedRequestCount = 0;
     const server = Bun.serve({
       port: 0,
       hostname: "127.0.0.1",
       fetch(request) {
-        redirectedRequests += 1;
+        receivedRequestCount += 1;
         return Response.redirect(new URL("/elsewhere", request.url).href, 307);
       },
     });
     const port = server.port ?? 0;
     const url = `${createOrigin(certificate ? await startTlsProxy(certificate, port) : port)}/v1`;
     const chain = createTestChain({ openaiUrl: url, anthropicUrl: url }, ["openai/normal"], {
-      findProxy: useProxy(mode),
+      findProxy: createFindProxy(mode),
     });
-    const { end } = await collect(chain);
+    const { end } = await collectRun(chain);
     await server.stop(true);
     expect(end).toMatchObject({ type: "error", code: "provider_unavailable" });
-    expect(redirectedRequests).toBe(1);
+    expect(receivedRequestCount).toBe(1);
   });
 
   /** Returns the log lines of a request whose only model can't be reached. */
   async function logFailure(findProxy: FindProxy): Promise<string> {
     const { log, lines } = createTestLog();
-    const { end } = await collect(
+    const { end } = await collectRun(
       createTestChain(urls, ["openai/normal"], {
         findProxy,
         log,
         maxRetries: 0,
-        explainFailure: createExplainFailure({ OPENAI_API_KEY: "k", OPENAI_BASE_URL: urls.openaiUrl }),
+        explainFailure: createFailureExplainer({ OPENAI_API_KEY: "k", OPENAI_BASE_URL: urls.openaiUrl }),
       }),
     );
     expect(end).toMatchObject({ type: "error", code: "provider_unavailable" });
@@ -183,31 +183,31 @@ describe.each(proxyModes)("through a proxy (%s)", (mode) => {
     return text;
   }
 
-  test("the log names the setting if the proxy's credentials are wrong or missing", async () => {
+  test("the log mentions the setting if the proxy's credentials are invalid or missing", async () => {
     const name = `127.0.0.1:${proxy.port}`;
-    expect(await logFailure(useProxy(mode, createProxyUrl("wrong")))).toContain(
-      `the proxy ${name} refuses the credentials (HTTP 407): correct user and password in ${setting}`,
+    expect(await logFailure(createFindProxy(mode, createProxyUrl("wrong")))).toContain(
+      `the proxy ${name} rejects the credentials (HTTP 407): correct the user and password in ${proxySetting}`,
     );
-    expect(await logFailure(useProxy(mode, proxy.url))).toContain(
-      `the proxy ${name} requires credentials (HTTP 407): add user:password@ to ${setting}`,
+    expect(await logFailure(createFindProxy(mode, proxy.url))).toContain(
+      `the proxy ${name} requires credentials (HTTP 407): add user:password@ to ${proxySetting}`,
     );
   });
 
-  test("the log names an unreachable proxy", async () => {
+  test("the log identifies an unreachable proxy", async () => {
     const stoppedProxy = await startHttpProxy();
     await stoppedProxy.stop();
-    const explanation = await logFailure(useProxy(mode, stoppedProxy.url));
+    const explanation = await logFailure(createFindProxy(mode, stoppedProxy.url));
     expect(explanation).toContain(`the proxy 127.0.0.1:${stoppedProxy.port} can't be used (`);
-    // If the proxy's name can't be resolved, the log names the proxy instead of the model's server.
-    const unknown = await logFailure(useProxy(mode, "http://proxy.invalid:3128"));
-    expect(unknown).toContain("the proxy proxy.invalid:3128 can't be used (");
-    expect(unknown).not.toContain("OPENAI_BASE_URL");
+    // If the proxy's name can't be resolved, the log mentions the proxy, not the model's server.
+    const unknownProxyLog = await logFailure(createFindProxy(mode, "http://proxy.invalid:3128"));
+    expect(unknownProxyLog).toContain("the proxy proxy.invalid:3128 can't be used (");
+    expect(unknownProxyLog).not.toContain("OPENAI_BASE_URL");
   });
 });
 
-const proxyFaults = ["refuses", "disconnects", "sends nonsense", "sends extra data", "stalls"] as const;
+const proxyFaults = ["rejects", "disconnects", "sends nonsense", "sends extra data", "stalls"] as const;
 const expectedMessages = {
-  refuses:
+  rejects:
     /the proxy 127\.0\.0\.1:\d+ refused to connect to \d+\.models\.test:\d+ \(HTTP 403\): allow the host in the proxy, or add it/,
   disconnects: /the proxy 127\.0\.0\.1:\d+ can't be used \(.*\): check HTTP_PROXY/,
   "sends nonsense": /the proxy 127\.0\.0\.1:\d+ can't be used \(status line 220 mail.*\): check HTTP_PROXY/,
@@ -224,8 +224,8 @@ test.each(proxyFaults)(
     spyOn(globalThis, "setTimeout").mockImplementation(((work: () => void, ms: number) =>
       realSetTimeout(work, ms === CONNECT_TIMEOUT_MS ? 100 : ms)) as typeof setTimeout);
     const { log, lines } = createTestLog();
-    const options = { findProxy: useProxy("tunnel"), log, maxRetries: 0, firstTokenTimeoutMs: 20_000 };
-    const { end } = await collect(createTestChain(urls, ["openai/normal"], options));
+    const options = { findProxy: createFindProxy("tunnel"), log, maxRetries: 0, firstTokenTimeoutMs: 20_000 };
+    const { end } = await collectRun(createTestChain(urls, ["openai/normal"], options));
     expect(end).toMatchObject({ type: "error", code: "provider_unavailable" });
     expect(JSON.stringify(lines)).toMatch(expectedMessages[mode]);
     expect(mockProvider.requests).toEqual([]);
@@ -234,7 +234,7 @@ test.each(proxyFaults)(
 
 test("hosts in NO_PROXY are connected to directly", async () => {
   const findProxy = createProxyFinder({ HTTP_PROXY: proxy.url, NO_PROXY: ["127.0.0.0/8"] });
-  const { text } = await collect(createTestChain(mockProvider, ["openai/normal"], { findProxy }));
+  const { text } = await collectRun(createTestChain(mockProvider, ["openai/normal"], { findProxy }));
   expect(text).toBe(answerText);
   expect(proxy.requests).toEqual([]);
 });

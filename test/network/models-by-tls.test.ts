@@ -7,7 +7,7 @@ const certificates = createCertificates();
 afterAll(certificates.remove);
 
 /** Runs the proxy tests in another process, because the runtime reads CA certificates only at startup. */
-async function runWith(caFile: string, files: Record<string, string>) {
+async function runProxyTests(caFile: string, files: Record<string, string>) {
   const child = Bun.spawn(
     [
       process.execPath,
@@ -27,7 +27,7 @@ test("models with TLS behave the same through a proxy", async () => {
   const authority = certificates.create("Test CA", { extensions: "authority" });
   const names = ["*.models.test"];
   const { certFile, keyFile } = certificates.create("models", { issuer: authority, extensions: "local", names });
-  const { code, output, passedCount } = await runWith(authority.certFile, {
+  const { code, output, passedCount } = await runProxyTests(authority.certFile, {
     TEST_TLS_CERT: certFile,
     TEST_TLS_KEY: keyFile,
   });
@@ -35,9 +35,9 @@ test("models with TLS behave the same through a proxy", async () => {
   expect(passedCount).toBeGreaterThan(35);
 });
 
-test("a certificate for another name or from another CA is refused even in a tunnel", async () => {
+test("a certificate for a different name or from an unknown CA is rejected even in a tunnel", async () => {
   const authority = certificates.create("Test CA", { extensions: "authority" });
-  const other = certificates.create("Another CA", { extensions: "authority" });
+  const otherAuthority = certificates.create("Other CA", { extensions: "authority" });
   const names = ["models.test"];
   const certificate = certificates.create("models", { issuer: authority, extensions: "local", names });
   const proxy = await startHttpProxy();
@@ -62,7 +62,7 @@ test("a certificate for another name or from another CA is refused even in a tun
   expect(await fetchThroughProxy("models.test", authority)).toBe("welcome");
   expect(requestCount).toBe(1);
   expect(await fetchThroughProxy("elsewhere.test", authority)).toContain("the certificate is not trusted: ");
-  expect(await fetchThroughProxy("models.test", other)).toEndWith(
+  expect(await fetchThroughProxy("models.test", otherAuthority)).toEndWith(
     "set NODE_EXTRA_CA_CERTS to a file with that CA's certificate",
   );
   expect(requestCount).toBe(1);

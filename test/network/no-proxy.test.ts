@@ -1,9 +1,9 @@
 import { expect, test } from "bun:test";
 import { createProxyFinder } from "../../src/lib/outgoing/find-proxy.ts";
-import { createNoProxy, isNoProxyEntry } from "../../src/lib/outgoing/no-proxy.ts";
+import { createNoProxyMatcher, isNoProxyEntry } from "../../src/lib/outgoing/no-proxy.ts";
 
 const isDirect = (entries: string, url: string): boolean =>
-  createNoProxy(entries.split(" ").filter(Boolean))(new URL(url));
+  createNoProxyMatcher(entries.split(" ").filter(Boolean))(new URL(url));
 
 test.each([
   // Names and their subdomains, in any notation.

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import type { Caller } from "../../src/access/caller.ts";
-import { createOpenStreams } from "../../src/access/open-streams.ts";
+import { createStreamRegistry } from "../../src/access/open-streams.ts";
 import type { AnswerPart } from "../../src/ai/answer-part.ts";
 import type { PushPart } from "../../src/ai/provider.ts";
 import { createId } from "../../src/lib/id.ts";
@@ -20,11 +20,11 @@ function createService() {
   const counts = { charged: 0, stored: 0, notStored: 0 };
   let isLocked = true;
   const state = { slotsInUse: 0, isBudgetExceeded: false };
-  const openStreams = createOpenStreams();
+  const openStreams = createStreamRegistry();
   const deps = {
     chain: {
       has: () => true,
-      findUnsupported: () => null,
+      findUnsupportedField: () => null,
       async run(_request: unknown, push: PushPart<AnswerPart>) {
         push({ type: "start", model: "a/b", attempt: 1 });
         push({ type: "text", text: "Hello." });
@@ -72,13 +72,13 @@ function createService() {
     },
   };
   const service = createCompletionService(deps as unknown as Parameters<typeof createCompletionService>[0]);
-  const start = (userId: string) => {
+  const startCompletion = (userId: string) => {
     const caller = { user: { id: userId }, scopes: null } as unknown as Caller;
     const request = { model: "a/b", messages: [], options: {}, conversationId: createId(), question: null };
     return service.start(caller, request as unknown as CompletionRequest);
   };
-  const complete = async (userId: string) => {
-    const completion = await start(userId);
+  const runCompletion = async (userId: string) => {
+    const completion = await startCompletion(userId);
     const types: string[] = [];
     const end = await completion.run((part) => types.push(part.type));
     expect([...types, end.type]).toEqual(["start", "text", "finish"]);
@@ -86,16 +86,16 @@ function createService() {
   const unlock = () => {
     isLocked = false;
   };
-  return { service, openStreams, counts, state, start, complete, unlock };
+  return { service, openStreams, counts, state, startCompletion, runCompletion, unlock };
 }
 
-test("answers waiting to be stored use no request slots, and answers beyond the total limit are charged but not stored", async () => {
-  const { service, counts, complete, unlock } = createService();
+test("answers that wait to be stored use no request slots, and answers beyond the total limit are charged but not stored", async () => {
+  const { service, counts, runCompletion, unlock } = createService();
   const users = Array.from({ length: STORING_MAX / STORING_PER_USER_MAX }, () => createId());
-  await Promise.all(users.flatMap((user) => Array.from({ length: STORING_PER_USER_MAX }, () => complete(user))));
+  await Promise.all(users.flatMap((user) => Array.from({ length: STORING_PER_USER_MAX }, () => runCompletion(user))));
   expect(counts).toEqual({ charged: STORING_MAX, stored: 0, notStored: 0 });
   expect(STORING_MAX).toBeGreaterThanOrEqual(COMPLETIONS_MAX);
-  await complete(createId());
+  await runCompletion(createId());
   await Bun.sleep(10);
   expect(counts).toEqual({ charged: STORING_MAX + 1, stored: 0, notStored: 1 });
   unlock();
@@ -103,10 +103,10 @@ test("answers waiting to be stored use no request slots, and answers beyond the 
   expect(counts.stored).toBe(STORING_MAX);
 }, 20_000);
 
-test("one user's answers waiting to be stored have a lower limit", async () => {
-  const { service, counts, complete, unlock } = createService();
+test("each user has a lower limit for answers that wait to be stored", async () => {
+  const { service, counts, runCompletion, unlock } = createService();
   const user = createId();
-  await Promise.all(Array.from({ length: STORING_PER_USER_MAX + 10 }, () => complete(user)));
+  await Promise.all(Array.from({ length: STORING_PER_USER_MAX + 10 }, () => runCompletion(user)));
   await Bun.sleep(10);
   expect(counts).toEqual({ charged: STORING_PER_USER_MAX + 10, stored: 0, notStored: 10 });
   unlock();
@@ -114,22 +114,23 @@ test("one user's answers waiting to be stored have a lower limit", async () => {
   expect(counts.stored).toBe(STORING_PER_USER_MAX);
 }, 20_000);
 
-test("concurrent requests get the available slots, and failed requests release their slots", async () => {
-  const { openStreams, state, start, complete, unlock } = createService();
+test("concurrent requests can use every slot but no more, and failed requests release their slots", async () => {
+  const { openStreams, state, startCompletion, runCompletion, unlock } = createService();
   unlock();
-  const startAll = (count: number) => Promise.allSettled(Array.from({ length: count }, () => start(createId())));
+  const startCompletions = (count: number) =>
+    Promise.allSettled(Array.from({ length: count }, () => startCompletion(createId())));
   state.isBudgetExceeded = true;
-  const failed = await startAll(COMPLETIONS_MAX);
-  expect(failed.every(({ status }) => status === "rejected")).toBeTrue();
+  const failedStarts = await startCompletions(COMPLETIONS_MAX);
+  expect(failedStarts.every(({ status }) => status === "rejected")).toBeTrue();
   expect([openStreams.count(), state.slotsInUse]).toEqual([0, 0]);
 
   state.isBudgetExceeded = false;
-  const results = await startAll(COMPLETIONS_MAX + 100);
-  const started = results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
-  const reasons = results.flatMap((result) => (result.status === "rejected" ? [result.reason.code] : []));
-  expect(started.length).toBe(COMPLETIONS_MAX);
-  expect(reasons).toEqual(Array(100).fill("unavailable"));
-  await Promise.all(started.map(({ run }) => run(() => {})));
+  const results = await startCompletions(COMPLETIONS_MAX + 100);
+  const startedCompletions = results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
+  const rejectionCodes = results.flatMap((result) => (result.status === "rejected" ? [result.reason.code] : []));
+  expect(startedCompletions.length).toBe(COMPLETIONS_MAX);
+  expect(rejectionCodes).toEqual(Array(100).fill("unavailable"));
+  await Promise.all(startedCompletions.map(({ run }) => run(() => {})));
   expect([openStreams.count(), state.slotsInUse]).toEqual([0, 0]);
-  await complete(createId());
+  await runCompletion(createId());
 }, 20_000);

@@ -26,32 +26,34 @@ beforeEach(async () => {
     },
   });
   anna = await parley.register();
-  client = connect(anna.access_token);
+  client = createClient(anna.access_token);
 });
 afterEach(async () => {
   await parley.stop();
   await provider.stop();
 });
 
-const connect = (apiKey: string) => new OpenAI({ apiKey, baseURL: `${parley.url}/v1`, maxRetries: 0 });
+const createClient = (apiKey: string) => new OpenAI({ apiKey, baseURL: `${parley.url}/v1`, maxRetries: 0 });
 const models = ["openai/one", "anthropic/two", "compatible/three"];
-const hello = [{ role: "user" as const, content: "Hello" }];
-const lookUp = {
+const helloMessages = [{ role: "user" as const, content: "Hello" }];
+const lookUpTool = {
   type: "function" as const,
   function: { name: "look_up", description: "Looks it up.", parameters: { type: "object", properties: {} } },
 };
 
 /** Reads a stream, and returns its chunks and whether it ended with [DONE]. */
-async function readRaw(body: object): Promise<{ chunks: Record<string, unknown>[]; isDone: boolean; text: string }> {
+async function requestRawStream(
+  body: object,
+): Promise<{ chunks: Record<string, unknown>[]; isDone: boolean; text: string }> {
   const response = await parley.fetch("/v1/chat/completions", {
     token: anna.access_token,
-    json: { model: "openai/one", messages: hello, stream: true, ...body },
+    json: { model: "openai/one", messages: helloMessages, stream: true, ...body },
   });
   expect(response.headers.get("content-type")).toStartWith("text/event-stream");
   const text = await response.text();
-  const datas = text.split("\n\n").filter((event) => event.startsWith("data: "));
-  const isDone = datas.at(-1) === "data: [DONE]";
-  const chunks = datas.slice(0, isDone ? -1 : undefined).map((data) => JSON.parse(data.slice(6)));
+  const dataLines = text.split("\n\n").filter((event) => event.startsWith("data: "));
+  const isDone = dataLines.at(-1) === "data: [DONE]";
+  const chunks = dataLines.slice(0, isDone ? -1 : undefined).map((data) => JSON.parse(data.slice(6)));
   return { chunks, isDone, text };
 }
 
@@ -75,8 +77,8 @@ describe("models", () => {
 
   test("are found by name, with the slash encoded or raw", async () => {
     expect(await client.models.retrieve("anthropic/two")).toMatchObject({ id: "anthropic/two", object: "model" });
-    const raw = await parley.fetch("/v1/models/anthropic/two", { token: anna.access_token });
-    expect(await raw.json()).toMatchObject({ id: "anthropic/two" });
+    const rawResponse = await parley.fetch("/v1/models/anthropic/two", { token: anna.access_token });
+    expect(await rawResponse.json()).toMatchObject({ id: "anthropic/two" });
     expect(await catchError(client.models.retrieve("openai/none"))).toMatchObject({
       status: 404,
       code: "model_not_found",
@@ -89,7 +91,7 @@ describe("a completion", () => {
     provider.script(model.split("/")[1] ?? "", { text: "Grüße aus Parley – 🦊." });
     const completion = await client.chat.completions.create({
       model,
-      messages: [{ role: "developer", content: "Be brief." }, ...hello],
+      messages: [{ role: "developer", content: "Be brief." }, ...helloMessages],
       temperature: 0.5,
       top_p: 0.9,
       max_tokens: 5,
@@ -113,18 +115,18 @@ describe("a completion", () => {
     const { prompt_tokens = 0, completion_tokens = 0, total_tokens = 0 } = completion.usage ?? {};
     expect(prompt_tokens).toBeGreaterThan(0);
     expect(total_tokens).toBe(prompt_tokens + completion_tokens);
-    const sent = provider.requests.at(-1)?.body ?? {};
-    expect(sent).toMatchObject({ temperature: 0.5, top_p: 0.9 });
-    expect(JSON.stringify(sent)).toContain(":77");
-    expect(JSON.stringify(sent)).toContain("Be brief.");
-    // A hint is sent only to servers that have the field.
-    expect(sent.seed).toBe(model === "compatible/three" ? 1 : undefined);
+    const providerBody = provider.requests.at(-1)?.body ?? {};
+    expect(providerBody).toMatchObject({ temperature: 0.5, top_p: 0.9 });
+    expect(JSON.stringify(providerBody)).toContain(":77");
+    expect(JSON.stringify(providerBody)).toContain("Be brief.");
+    // A hint such as `seed` is sent only to servers whose API supports it.
+    expect(providerBody.seed).toBe(model === "compatible/three" ? 1 : undefined);
   });
 
   test("comes from the next model if the first is down", async () => {
     provider.script("one", { fault: "status", status: 500 });
     provider.script("two", { text: "I am the second." });
-    const completion = await client.chat.completions.create({ model: "openai/one", messages: hello });
+    const completion = await client.chat.completions.create({ model: "openai/one", messages: helloMessages });
     expect(completion).toMatchObject({
       model: "anthropic/two",
       choices: [{ message: { content: "I am the second." } }],
@@ -155,7 +157,7 @@ describe("a completion", () => {
     provider.script("one", { pieces: Array(500).fill("word "), pieceDelayMs: 10 });
     const abort = new AbortController();
     const completion = client.chat.completions.create(
-      { model: "openai/one", messages: hello },
+      { model: "openai/one", messages: helloMessages },
       { signal: abort.signal },
     );
     completion.catch(() => {});
@@ -171,7 +173,7 @@ describe("a stream", () => {
     provider.script(model.split("/")[1] ?? "", { pieces: ["The ", "quick ", "fox 🦊"], pieceDelayMs: 20 });
     const stream = await client.chat.completions.create({
       model,
-      messages: hello,
+      messages: helloMessages,
       stream: true,
       stream_options: { include_usage: true },
     });
@@ -190,22 +192,22 @@ describe("a stream", () => {
       null,
     ]);
     expect(chunks.slice(0, -1).every(({ usage }) => usage === null)).toBe(true);
-    const last = chunks.at(-1);
-    expect(last?.choices).toEqual([]);
-    expect(last?.usage?.completion_tokens).toBe(3);
-    expect(last?.usage?.total_tokens).toBe((last?.usage?.prompt_tokens ?? 0) + 3);
+    const lastChunk = chunks.at(-1);
+    expect(lastChunk?.choices).toEqual([]);
+    expect(lastChunk?.usage?.completion_tokens).toBe(3);
+    expect(lastChunk?.usage?.total_tokens).toBe((lastChunk?.usage?.prompt_tokens ?? 0) + 3);
   });
 
   test("ends with [DONE], and has usage only on request", async () => {
-    const { chunks, isDone } = await readRaw({});
+    const { chunks, isDone } = await requestRawStream({});
     expect(isDone).toBe(true);
     expect(chunks.every((chunk) => !("usage" in chunk))).toBe(true);
   });
 
-  test("does not show a failover before the first text", async () => {
+  test("doesn't reveal a failover that happens before the first text", async () => {
     provider.script("one", { fault: "no_end_marker", piecesBeforeFault: 0 });
     provider.script("two", { text: "Here I am." });
-    const { chunks, isDone } = await readRaw({});
+    const { chunks, isDone } = await requestRawStream({});
     expect(
       chunks.map(({ choices }) => (choices as { delta: { content?: string } }[])[0]?.delta.content ?? "").join(""),
     ).toBe("Here I am.");
@@ -216,14 +218,14 @@ describe("a stream", () => {
   test("continues with the next model after a failover in the middle of the text", async () => {
     provider.script("one", { pieces: ["The capital ", "is ", "never sent"], fault: "cut", piecesBeforeFault: 2 });
     provider.script("two", { text: "Paris." });
-    const runner = client.chat.completions.stream({ model: "openai/one", messages: hello });
+    const runner = client.chat.completions.stream({ model: "openai/one", messages: helloMessages });
     expect(await runner.finalContent()).toBe("The capital is Paris.");
   });
 
-  test("ends with an error and without [DONE] if its models fail permanently", async () => {
+  test("ends with an error and without [DONE] if every model fails permanently", async () => {
     for (const model of ["one", "two", "three"])
       provider.script(model, { text: "a b c d", fault: "cut", piecesBeforeFault: 1 });
-    const { chunks, isDone, text } = await readRaw({});
+    const { chunks, isDone, text } = await requestRawStream({});
     expect(isDone).toBe(false);
     expect(chunks.at(-1)).toEqual({
       error: {
@@ -236,7 +238,11 @@ describe("a stream", () => {
     expect(text).not.toContain(PROVIDER_INTERNAL_TEXT);
     const error = await catchError(
       (async () => {
-        const stream = await client.chat.completions.create({ model: "openai/one", messages: hello, stream: true });
+        const stream = await client.chat.completions.create({
+          model: "openai/one",
+          messages: helloMessages,
+          stream: true,
+        });
         for await (const _ of stream);
       })(),
     );
@@ -246,7 +252,7 @@ describe("a stream", () => {
   test("ends with an error if a tool call is cut off after text was sent", async () => {
     provider.script("one", { pieces: ["Let me ", "look"], fault: "tool_call_cut", piecesBeforeFault: 2 });
     provider.script("two", { text: "Something else." });
-    const { chunks, isDone, text } = await readRaw({ tools: [lookUp] });
+    const { chunks, isDone, text } = await requestRawStream({ tools: [lookUpTool] });
     expect(isDone).toBe(false);
     expect(text).not.toContain("Something else.");
     expect(chunks.at(-1)).toMatchObject({ error: { code: "provider_unavailable" } });
@@ -254,7 +260,7 @@ describe("a stream", () => {
 
   test("is aborted at the provider when its reader disconnects", async () => {
     provider.script("one", { pieces: Array(500).fill("word "), pieceDelayMs: 10 });
-    const stream = await client.chat.completions.create({ model: "openai/one", messages: hello, stream: true });
+    const stream = await client.chat.completions.create({ model: "openai/one", messages: helloMessages, stream: true });
     let chunks = 0;
     for await (const _ of stream) {
       chunks += 1;
@@ -269,13 +275,13 @@ describe("tools", () => {
   test.each(models)("are called by %s, which continues with their results", async (model) => {
     const script = { text: "One moment.", toolCalls: [{ name: "look_up", arguments: '{"word":"fox"}' }] };
     provider.script(model.split("/")[1] ?? "", script, { text: "A fox is red." });
-    const first = await client.chat.completions.create({
+    const firstCompletion = await client.chat.completions.create({
       model,
-      messages: hello,
-      tools: [lookUp],
+      messages: helloMessages,
+      tools: [lookUpTool],
       tool_choice: "auto",
     });
-    const [choice] = first.choices;
+    const [choice] = firstCompletion.choices;
     expect(choice?.finish_reason).toBe("tool_calls");
     expect(choice?.message.content).toBe("One moment.");
     const [call] = choice?.message.tool_calls ?? [];
@@ -284,12 +290,16 @@ describe("tools", () => {
       type: "function",
       function: { name: "look_up", arguments: '{"word":"fox"}' },
     });
-    const second = await client.chat.completions.create({
+    const secondCompletion = await client.chat.completions.create({
       model,
-      messages: [...hello, choice?.message as never, { role: "tool", tool_call_id: call?.id ?? "", content: "red" }],
-      tools: [lookUp],
+      messages: [
+        ...helloMessages,
+        choice?.message as never,
+        { role: "tool", tool_call_id: call?.id ?? "", content: "red" },
+      ],
+      tools: [lookUpTool],
     });
-    expect(second.choices[0]?.message.content).toBe("A fox is red.");
+    expect(secondCompletion.choices[0]?.message.content).toBe("A fox is red.");
     expect(JSON.stringify(provider.requests.at(-1)?.body)).toContain('"red"');
   });
 
@@ -300,7 +310,11 @@ describe("tools", () => {
         { name: "look_up", arguments: "{no JSON" },
       ],
     });
-    const runner = client.chat.completions.stream({ model: "openai/one", messages: hello, tools: [lookUp] });
+    const runner = client.chat.completions.stream({
+      model: "openai/one",
+      messages: helloMessages,
+      tools: [lookUpTool],
+    });
     const { choices } = await runner.finalChatCompletion();
     expect(choices[0]?.finish_reason).toBe("tool_calls");
     expect(choices[0]?.message.tool_calls?.map((call) => call.type === "function" && call.function.arguments)).toEqual([
@@ -310,9 +324,9 @@ describe("tools", () => {
   });
 });
 
-describe("an error", () => {
-  test("has OpenAI's format for a wrong or missing API key", async () => {
-    const error = await catchError(connect("wrong").models.list());
+describe("error responses", () => {
+  test("have OpenAI's format if the API key is invalid or missing", async () => {
+    const error = await catchError(createClient("invalid").models.list());
     expect(error).toMatchObject({ status: 401, code: "invalid_api_key", type: "invalid_request_error" });
     const response = await parley.fetch("/v1/chat/completions", { json: {} });
     expect(response.status).toBe(401);
@@ -326,12 +340,12 @@ describe("an error", () => {
     ]);
   });
 
-  test("for an unknown model is 404", async () => {
-    const error = await catchError(client.chat.completions.create({ model: "openai/none", messages: hello }));
+  test("have the status 404 for an unknown model", async () => {
+    const error = await catchError(client.chat.completions.create({ model: "openai/none", messages: helloMessages }));
     expect(error).toMatchObject({ status: 404, code: "model_not_found", param: "model" });
   });
 
-  test("for an unknown path is 404, and for an unsupported method 405", async () => {
+  test("have the status 404 for an unknown path, and 405 for an unsupported method", async () => {
     const unknownPath = await parley.fetch("/v1/embeddings", { token: anna.access_token, json: {} });
     expect([unknownPath.status, ((await unknownPath.json()) as { error: { code: string } }).error.code]).toEqual([
       404,
@@ -342,7 +356,7 @@ describe("an error", () => {
     expect(await wrongMethod.json()).toMatchObject({ error: { code: "method_not_allowed" } });
   });
 
-  const call = { id: "c1", type: "function", function: { name: "f", arguments: "{}" } };
+  const toolCall = { id: "c1", type: "function", function: { name: "f", arguments: "{}" } };
   test.each<[string, Record<string, unknown>, string | null]>([
     ["no messages", { messages: [] }, "messages"],
     ["invalid messages", { messages: "Hello" }, "messages"],
@@ -355,14 +369,14 @@ describe("an error", () => {
     ],
     [
       "a tool result without its call",
-      { messages: [...hello, { role: "tool", tool_call_id: "c1", content: "x" }] },
+      { messages: [...helloMessages, { role: "tool", tool_call_id: "c1", content: "x" }] },
       "messages[1].role",
     ],
     [
       "a tool result for an unknown call",
       {
         messages: [
-          { role: "assistant", tool_calls: [call] },
+          { role: "assistant", tool_calls: [toolCall] },
           { role: "tool", tool_call_id: "c2", content: "x" },
         ],
       },
@@ -372,7 +386,7 @@ describe("an error", () => {
       "a tool result without an id",
       {
         messages: [
-          { role: "assistant", tool_calls: [call] },
+          { role: "assistant", tool_calls: [toolCall] },
           { role: "tool", content: "x" },
         ],
       },
@@ -380,25 +394,25 @@ describe("an error", () => {
     ],
     ["two choices", { n: 2 }, "n"],
     ["a temperature out of range", { temperature: 3 }, "temperature"],
-    ["no tokens", { max_tokens: 0 }, "max_tokens"],
+    ["a token limit of zero", { max_tokens: 0 }, "max_tokens"],
     ["five stop sequences", { stop: ["a", "b", "c", "d", "e"] }, "stop"],
     [
       "a tool with an invalid name",
       { tools: [{ type: "function", function: { name: "a b" } }] },
       "tools[0].function.name",
     ],
-    ["two tools with the same name", { tools: [lookUp, lookUp] }, "tools"],
+    ["two tools with the same name", { tools: [lookUpTool, lookUpTool] }, "tools"],
     [
       "a tool_choice of an unknown tool",
-      { tools: [lookUp], tool_choice: { type: "function", function: { name: "g" } } },
+      { tools: [lookUpTool], tool_choice: { type: "function", function: { name: "g" } } },
       "tool_choice.function.name",
     ],
-    ["an invalid conversation", { metadata: { conversation_id: "7" } }, "metadata.conversation_id"],
-    ["NUL", { messages: [{ role: "user", content: "a\0b" }] }, "messages[0].content"],
-  ])("for %s is 400", async (_name, body, param) => {
+    ["an invalid conversation ID", { metadata: { conversation_id: "7" } }, "metadata.conversation_id"],
+    ["a NUL character", { messages: [{ role: "user", content: "a\0b" }] }, "messages[0].content"],
+  ])("have the status 400 for a request with %s", async (_name, body, param) => {
     const response = await parley.fetch("/v1/chat/completions", {
       token: anna.access_token,
-      json: { model: "openai/one", messages: hello, ...body },
+      json: { model: "openai/one", messages: helloMessages, ...body },
     });
     expect(response.status).toBe(400);
     const { error } = (await response.json()) as { error: { type: string; param: string | null; message: string } };
@@ -406,8 +420,8 @@ describe("an error", () => {
     expect(provider.requests.length).toBe(0);
   });
 
-  test("is 400 for invalid JSON, 415 for another content type, and 413 for 2 MB", async () => {
-    const send = (body: string, type: string) =>
+  test("have the status 400 for invalid JSON, 415 for an unsupported content type, and 413 for a body of 2 MB", async () => {
+    const postBody = (body: string, type: string) =>
       fetch(`${parley.url}/v1/chat/completions`, {
         method: "POST",
         headers: { authorization: `Bearer ${anna.access_token}`, "content-type": type },
@@ -415,9 +429,9 @@ describe("an error", () => {
       });
     const large = JSON.stringify({ model: "openai/one", messages: [{ role: "user", content: "x".repeat(2_000_000) }] });
     const responses = await Promise.all([
-      send("{", "application/json"),
-      send("{}", "text/plain"),
-      send(large, "application/json"),
+      postBody("{", "application/json"),
+      postBody("{}", "text/plain"),
+      postBody(large, "application/json"),
     ]);
     expect(responses.map(({ status }) => status)).toEqual([400, 415, 413]);
     for (const response of responses)
@@ -425,23 +439,20 @@ describe("an error", () => {
   });
 
   test.each([
-    ["down", { fault: "status", status: 500 }, 503, "provider_unavailable"],
-    ["refusing the request", { fault: "status", status: 400 }, 400, "provider_refused"],
-    ["rate-limited", { fault: "status", status: 429, retryAfter: "3600" }, 429, "provider_rate_limited"],
-    ["given a wrong API key", { fault: "status", status: 401 }, 503, "provider_unauthorized"],
-  ] as const)(
-    "has Parley's status and no provider details if all models are %s",
-    async (_name, script, status, code) => {
-      for (const model of ["one", "two", "three"]) provider.script(model, script);
-      for (const stream of [false, true]) {
-        const response = await parley.fetch("/v1/chat/completions", {
-          token: anna.access_token,
-          json: { model: "openai/one", messages: hello, stream },
-        });
-        const text = await response.text();
-        expect([response.status, JSON.parse(text).error.code]).toEqual([status, code]);
-        expect(text).not.toContain(PROVIDER_INTERNAL_TEXT);
-      }
-    },
-  );
+    ["are down", { fault: "status", status: 500 }, 503, "provider_unavailable"],
+    ["reject the request", { fault: "status", status: 400 }, 400, "provider_refused"],
+    ["are rate-limited", { fault: "status", status: 429, retryAfter: "3600" }, 429, "provider_rate_limited"],
+    ["reject Parley's API key", { fault: "status", status: 401 }, 503, "provider_unauthorized"],
+  ] as const)("have Parley's status and no provider details if all models %s", async (_name, script, status, code) => {
+    for (const model of ["one", "two", "three"]) provider.script(model, script);
+    for (const stream of [false, true]) {
+      const response = await parley.fetch("/v1/chat/completions", {
+        token: anna.access_token,
+        json: { model: "openai/one", messages: helloMessages, stream },
+      });
+      const text = await response.text();
+      expect([response.status, JSON.parse(text).error.code]).toEqual([status, code]);
+      expect(text).not.toContain(PROVIDER_INTERNAL_TEXT);
+    }
+  });
 });

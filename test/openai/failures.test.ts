@@ -6,13 +6,13 @@ import { abortedRun, createFailure, startCompletionServer } from "../support/scr
 const server = startCompletionServer();
 afterAll(() => server.stop());
 
-const complete = (stream: boolean) =>
+const requestCompletion = (stream: boolean) =>
   fetch(`${server.url}/chat/completions`, { method: "POST", body: JSON.stringify({ stream }) });
 
-type Case = [string, ProviderErrorCode, Partial<RunFailure>, number, Record<string, unknown>];
+type FailureCase = [string, ProviderErrorCode, Partial<RunFailure>, number, Record<string, unknown>];
 
 describe("a model failure", () => {
-  test.each<Case>([
+  test.each<FailureCase>([
     [
       "a context that is too long",
       "provider_refused",
@@ -95,7 +95,7 @@ describe("a model failure", () => {
   ])("due to %s is returned as an OpenAI error", async (_name, code, fields, status, error) => {
     server.scriptRun(async () => createFailure(code, fields));
     for (const stream of [false, true]) {
-      const response = await complete(stream);
+      const response = await requestCompletion(stream);
       const body = (await response.json()) as { error: object };
       expect([response.status, response.headers.get("retry-after")]).toEqual([status, null]);
       expect(body.error).toMatchObject({ message: expect.any(String), ...error });
@@ -113,7 +113,8 @@ describe("a model failure", () => {
   ])("with a retry delay of %d ms is returned with the matching Retry-After", async (retryAfterMs, header) => {
     for (const code of ["provider_rate_limited", "provider_unavailable", "provider_timeout"] as const) {
       server.scriptRun(async () => createFailure(code, { retryAfterMs }));
-      for (const stream of [false, true]) expect((await complete(stream)).headers.get("retry-after")).toBe(header);
+      for (const stream of [false, true])
+        expect((await requestCompletion(stream)).headers.get("retry-after")).toBe(header);
     }
   });
 
@@ -125,13 +126,13 @@ describe("a model failure", () => {
     ["constructor", null, "The model failed."],
   ])("with the code %s and the parameter %s has Parley's own message", async (providerCode, param, message) => {
     server.scriptRun(async () => createFailure("provider_refused", { status: 400, providerCode, param }));
-    expect(((await (await complete(false)).json()) as { error: object }).error).toMatchObject({ message });
+    expect(((await (await requestCompletion(false)).json()) as { error: object }).error).toMatchObject({ message });
   });
 
-  test("caused by a shutdown can be retried immediately", async () => {
+  test("caused by a shutdown can be retried after one second", async () => {
     server.scriptRun(async () => abortedRun);
     for (const stream of [false, true]) {
-      const response = await complete(stream);
+      const response = await requestCompletion(stream);
       expect([response.status, response.headers.get("retry-after")]).toEqual([503, "1"]);
       expect(await response.json()).toMatchObject({ error: { code: "draining" } });
     }
@@ -143,7 +144,7 @@ describe("a model failure", () => {
       await Bun.sleep(50);
       return abortedRun;
     });
-    const response = await complete(true);
+    const response = await requestCompletion(true);
     const text = await response.text();
     expect(response.status).toBe(200);
     expect(text).toMatch(/^: connected\n\ndata: \{"error":\{[^\n]*"code":"draining"\}\}\n\n$/);

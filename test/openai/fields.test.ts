@@ -51,7 +51,7 @@ async function complete(body: Record<string, unknown>, token = anna.access_token
   return { status: response.status, error, text: choices?.[0]?.message.content ?? "", model };
 }
 
-const readLastBody = () => provider.requests.at(-1)?.body ?? {};
+const getLastBody = () => provider.requests.at(-1)?.body ?? {};
 const withUserFields = (fields: object) => ({ messages: [{ role: "user", content: "Hello", ...fields }] });
 const withAssistantFields = (fields: object) => ({
   messages: [
@@ -60,17 +60,17 @@ const withAssistantFields = (fields: object) => ({
     { role: "user", content: "Go on." },
   ],
 });
-const call = { id: "c1", type: "function", function: { name: "f", arguments: "{}" } };
-const tool = (name: string, fields: object = {}) => ({ type: "function", function: { name }, ...fields });
+const toolCall = { id: "c1", type: "function", function: { name: "f", arguments: "{}" } };
+const createTool = (name: string, fields: object = {}) => ({ type: "function", function: { name }, ...fields });
 
-describe("a field that would have no effect", () => {
+describe("a request with an unsupported field or value", () => {
   test.each<[string, Record<string, unknown>, string, string]>([
     ["an unknown field", { foo: 1 }, "foo", "unknown_parameter"],
     ["a field named like a property of every object", { constructor: 1 }, "constructor", "unknown_parameter"],
     ["a field with special characters", { "a/b\n": 1 }, '"a/b\\n"', "unknown_parameter"],
     ["a field of a compatible server", { num_ctx: 4096 }, "num_ctx", "unknown_parameter"],
     ["two choices", { n: 2 }, "n", "unsupported_value"],
-    ["another service tier", { service_tier: "priority" }, "service_tier", "unsupported_value"],
+    ["a priority service tier", { service_tier: "priority" }, "service_tier", "unsupported_value"],
     ["an audio modality", { modalities: ["text", "audio"] }, "modalities", "unsupported_value"],
     ["log probabilities", { logprobs: true }, "logprobs", "unsupported_parameter"],
     ["top log probabilities", { top_logprobs: 3 }, "top_logprobs", "unsupported_value"],
@@ -87,10 +87,15 @@ describe("a field that would have no effect", () => {
     ["a deprecated function_call", { function_call: { name: "f" } }, "function_call", "unsupported_value"],
     ["alternative models", { models: ["openai/gpt-5-pro"] }, "models", "unsupported_parameter"],
     ["provider routing", { provider: { order: ["x"] } }, "provider", "unsupported_parameter"],
-    ["extra_body", { extra_body: { top_k: 1 } }, "extra_body", "unsupported_parameter"],
+    ["an extra_body field", { extra_body: { top_k: 1 } }, "extra_body", "unsupported_parameter"],
     ["an unknown stream option", { stream_options: { foo: true } }, "stream_options.foo", "unknown_parameter"],
     ["an unknown field of a message", withUserFields({ foo: 1 }), "messages[0].foo", "unknown_parameter"],
-    ["tool calls of a user", withUserFields({ tool_calls: [call] }), "messages[0].tool_calls", "unknown_parameter"],
+    [
+      "tool calls in a user message",
+      withUserFields({ tool_calls: [toolCall] }),
+      "messages[0].tool_calls",
+      "unknown_parameter",
+    ],
     ["annotations", withAssistantFields({ annotations: [{}] }), "messages[1].annotations", "unsupported_parameter"],
     ["an audio message", withAssistantFields({ audio: { id: "a" } }), "messages[1].audio", "unsupported_parameter"],
     [
@@ -114,7 +119,7 @@ describe("a field that would have no effect", () => {
     ["a file", withUserFields({ content: [{ type: "file", file: {} }] }), "messages[0].content[0].type", "invalid"],
     ["a deprecated function message", { messages: [{ role: "function", name: "f" }] }, "messages[0].role", "invalid"],
     ["a custom tool", { tools: [{ type: "custom", custom: { name: "f" } }] }, "tools[0].custom", "unknown_parameter"],
-    ["an unknown field of a tool", { tools: [tool("f", { foo: 1 })] }, "tools[0].foo", "unknown_parameter"],
+    ["an unknown field of a tool", { tools: [createTool("f", { foo: 1 })] }, "tools[0].foo", "unknown_parameter"],
     [
       "a custom chat template",
       { chat_template_kwargs: { chat_template: "{{ x }}" } },
@@ -123,7 +128,7 @@ describe("a field that would have no effect", () => {
     ],
     ["a string instead of a number", { top_k: "many" }, "top_k", "invalid"],
     ["a penalty out of range", { frequency_penalty: 3 }, "frequency_penalty", "invalid"],
-  ])("returns 400: %s", async (_name, body, param, code) => {
+  ])("is rejected with 400: %s", async (_name, body, param, code) => {
     const { status, error } = await complete(body);
     expect([status, error?.param, error?.code, error?.type]).toEqual([400, param, code, "invalid_request_error"]);
     expect(error?.message).not.toBe("");
@@ -131,8 +136,8 @@ describe("a field that would have no effect", () => {
   });
 });
 
-test("null and default values count as absent", async () => {
-  const empty = {
+test("fields with null or default values are treated as absent", async () => {
+  const absentFields = {
     logprobs: false,
     top_logprobs: 0,
     logit_bias: {},
@@ -149,7 +154,7 @@ test("null and default values count as absent", async () => {
     stop: null,
     stream_options: null,
     tool_choice: null,
-    tools: [{ ...tool("f", { foo: null }), function: { name: "f", strict: null, foo: null } }],
+    tools: [{ ...createTool("f", { foo: null }), function: { name: "f", strict: null, foo: null } }],
     messages: [
       { role: "user", content: [{ type: "text", text: "Hello", cache_control: null }], name: null },
       {
@@ -159,14 +164,14 @@ test("null and default values count as absent", async () => {
         annotations: [],
         audio: null,
         function_call: null,
-        tool_calls: [{ ...call, index: 0, extra_content: null }],
+        tool_calls: [{ ...toolCall, index: 0, extra_content: null }],
       },
       { role: "tool", tool_call_id: "c1", content: "42", name: null },
     ],
   };
   for (const model of ["openai/one", "anthropic/two", "compatible/three"])
-    expect(await complete({ ...empty, model })).toMatchObject({ status: 200, error: null });
-  expect(readLastBody()).not.toContainAnyKeys([
+    expect(await complete({ ...absentFields, model })).toMatchObject({ status: 200, error: null });
+  expect(getLastBody()).not.toContainAnyKeys([
     "n",
     "logprobs",
     "frequency_penalty",
@@ -176,8 +181,8 @@ test("null and default values count as absent", async () => {
   ]);
 });
 
-describe("a supported field", () => {
-  const forwarded = {
+describe("an optional field", () => {
+  const forwardedFields = {
     seed: 7,
     frequency_penalty: 0.5,
     presence_penalty: -0.5,
@@ -198,22 +203,22 @@ describe("a supported field", () => {
   };
 
   test.each(["compatible/three", "local/four"])("reaches a compatible server unchanged: %s", async (model) => {
-    expect(await complete({ ...forwarded, model })).toMatchObject({ status: 200, model });
-    expect(readLastBody()).toMatchObject(forwarded);
+    expect(await complete({ ...forwardedFields, model })).toMatchObject({ status: 200, model });
+    expect(getLastBody()).toMatchObject(forwardedFields);
   });
 
   const hints = { seed: 7, user: "u1", safety_identifier: "s1", prompt_cache_key: "k1" };
   test("reaches OpenAI under its Responses API name if that API has the field", async () => {
     expect((await complete({ ...hints, verbosity: "low", model: "openai/one" })).status).toBe(200);
     const { seed: _, ...supportedHints } = hints;
-    expect(readLastBody()).toMatchObject({ ...supportedHints, text: { verbosity: "low" } });
-    expect(readLastBody()).not.toContainAnyKeys(["seed", "verbosity"]);
+    expect(getLastBody()).toMatchObject({ ...supportedHints, text: { verbosity: "low" } });
+    expect(getLastBody()).not.toContainAnyKeys(["seed", "verbosity"]);
   });
 
-  test("reaches Anthropic if the Messages API has it", async () => {
+  test("reaches Anthropic if the Messages API has the field", async () => {
     expect((await complete({ ...hints, top_k: 40, model: "anthropic/two" })).status).toBe(200);
-    expect(readLastBody()).toMatchObject({ top_k: 40 });
-    expect(readLastBody()).not.toContainAnyKeys(Object.keys(hints));
+    expect(getLastBody()).toMatchObject({ top_k: 40 });
+    expect(getLastBody()).not.toContainAnyKeys(Object.keys(hints));
   });
 
   test.each([
@@ -223,8 +228,8 @@ describe("a supported field", () => {
     ["anthropic/two", "verbosity"],
     ["anthropic/two", "logit_bias"],
     ["anthropic/two", "enable_thinking"],
-  ] as const)("returns 400 for %s, whose provider doesn't support %s", async (model, field) => {
-    const { status, error } = await complete({ model, [field]: forwarded[field] });
+  ] as const)("is rejected with 400 for %s if its provider doesn't support the field: %s", async (model, field) => {
+    const { status, error } = await complete({ model, [field]: forwardedFields[field] });
     expect([status, error?.param, error?.code]).toEqual([400, field, "unsupported_parameter"]);
     expect(error?.message).toContain(model);
     expect(provider.requests).toEqual([]);
@@ -233,7 +238,7 @@ describe("a supported field", () => {
   test("limits failover to models whose provider supports the field too", async () => {
     provider.script("three", { fault: "status", status: 500 });
     expect(await complete({ min_p: 0.05 })).toMatchObject({ status: 200, model: "local/four" });
-    expect(readLastBody()).toMatchObject({ min_p: 0.05 });
+    expect(getLastBody()).toMatchObject({ min_p: 0.05 });
     expect(provider.requests.map(({ model }) => model)).toEqual(["three", "four"]);
     provider.script("four", { fault: "status", status: 500 });
     expect((await complete({ min_p: 0.05 })).status).toBe(503);
@@ -241,22 +246,25 @@ describe("a supported field", () => {
   });
 });
 
-describe("a mapped field", () => {
+describe("mapped fields", () => {
   test("`name` is shown to the model", async () => {
     await complete(withUserFields({ name: "Ada" }));
-    expect(JSON.stringify(readLastBody())).toContain("Ada: Hello");
+    expect(JSON.stringify(getLastBody())).toContain("Ada: Hello");
   });
 
   test("`allowed_tools` hides other tools from the model", async () => {
-    const choose = (mode: string, ...names: string[]) => ({
-      tools: [tool("f"), tool("g"), tool("h")],
-      tool_choice: { type: "allowed_tools", allowed_tools: { mode, tools: names.map((name) => tool(name)) } },
+    const createToolChoice = (mode: string, ...names: string[]) => ({
+      tools: [createTool("f"), createTool("g"), createTool("h")],
+      tool_choice: { type: "allowed_tools", allowed_tools: { mode, tools: names.map((name) => createTool(name)) } },
     });
-    expect((await complete(choose("required", "f", "h"))).status).toBe(200);
-    const { tools, tool_choice } = readLastBody() as { tools: { function: { name: string } }[]; tool_choice: string };
+    expect((await complete(createToolChoice("required", "f", "h"))).status).toBe(200);
+    const { tools, tool_choice } = getLastBody() as { tools: { function: { name: string } }[]; tool_choice: string };
     expect([tools.map((entry) => entry.function.name), tool_choice]).toEqual([["f", "h"], "required"]);
-    const unknown = await complete(choose("auto", "x"));
-    expect([unknown.status, unknown.error?.param]).toEqual([400, "tool_choice.allowed_tools.tools[0].function.name"]);
+    const unknownToolResponse = await complete(createToolChoice("auto", "x"));
+    expect([unknownToolResponse.status, unknownToolResponse.error?.param]).toEqual([
+      400,
+      "tool_choice.allowed_tools.tools[0].function.name",
+    ]);
   });
 
   test.each(["openai/one", "anthropic/two", "compatible/three"])(
@@ -273,7 +281,7 @@ describe("a mapped field", () => {
   );
 });
 
-test("an API key without the scope is refused before the fields are validated", async () => {
+test("an API key without the required scope is rejected before the fields are validated", async () => {
   const { key } = await createKey(parley, anna, { scopes: ["messages:write"] });
   const { status, error } = await complete({ foo: 1 }, key);
   expect([status, error?.type]).toEqual([403, "permission_error"]);

@@ -16,9 +16,12 @@ afterAll(async () => {
   await provider.stop();
 });
 
-const hello = { role: "user", content: "Hello" };
-const complete = (...history: object[]) =>
-  parley.fetch("/v1/chat/completions", { token, json: { model: "compatible/one", messages: [...history, hello] } });
+const helloMessage = { role: "user", content: "Hello" };
+const sendHistory = (...history: object[]) =>
+  parley.fetch("/v1/chat/completions", {
+    token,
+    json: { model: "compatible/one", messages: [...history, helloMessage] },
+  });
 const createRefusalPart = (refusal: unknown) => ({ type: "refusal", refusal });
 const createTextPart = (text: string) => ({ type: "text", text });
 
@@ -40,28 +43,32 @@ describe("an assistant message in the history", () => {
     ["a refusal without the content field", { refusal: "No." }, "No."],
     ["a refusal with empty content", { content: "", refusal: "No." }, "No."],
     ["a refusal with text", { content: "Well.", refusal: "No." }, "Well.\nNo."],
-    ["an empty list of calls", { content: "Well.", tool_calls: [] }, "Well."],
-    ["a refusal and an empty list of calls", { content: null, tool_calls: [], refusal: "No." }, "No."],
+    ["an empty list of tool calls", { content: "Well.", tool_calls: [] }, "Well."],
+    ["a refusal and an empty list of tool calls", { content: null, tool_calls: [], refusal: "No." }, "No."],
     ["the fields of Parley's own answers", { content: "Well.", refusal: null, annotations: [], audio: null }, "Well."],
   ])("with %s is passed on as text", async (_name, message, content) => {
-    const response = await complete(hello, { role: "assistant", ...message });
+    const response = await sendHistory(helloMessage, { role: "assistant", ...message });
     expect(response.status).toBe(200);
-    expect(provider.requests.at(-1)?.body.messages).toEqual([hello, { role: "assistant", content }, hello]);
+    expect(provider.requests.at(-1)?.body.messages).toEqual([
+      helloMessage,
+      { role: "assistant", content },
+      helloMessage,
+    ]);
   });
 
   test("with a refusal and tool calls is passed on with the tool results", async () => {
     const call = { id: "c1", type: "function", function: { name: "f", arguments: "{}" } };
-    const response = await complete(
-      hello,
+    const response = await sendHistory(
+      helloMessage,
       { role: "assistant", content: null, refusal: "Only this much.", tool_calls: [call] },
       { role: "tool", tool_call_id: "c1", content: "x" },
     );
     expect(response.status).toBe(200);
     expect(provider.requests.at(-1)?.body.messages).toMatchObject([
-      hello,
+      helloMessage,
       { role: "assistant", content: "Only this much.", tool_calls: [call] },
       { role: "tool", content: "x" },
-      hello,
+      helloMessage,
     ]);
   });
 });
@@ -83,10 +90,10 @@ test.each<[string, object, string]>([
   ["an empty assistant message", { role: "assistant", content: null, tool_calls: [] }, "messages[0].content"],
   ["an assistant message with an empty refusal", { role: "assistant", refusal: "" }, "messages[0].content"],
   ["a deprecated function role", { role: "function", name: "f", content: "x" }, "messages[0].role"],
-])("%s returns 400 with its location", async (_name, message, param) => {
-  const count = provider.requests.length;
-  const response = await complete(message);
+])("%s is rejected with 400, and the error states its location", async (_name, message, param) => {
+  const requestCount = provider.requests.length;
+  const response = await sendHistory(message);
   expect(response.status).toBe(400);
   expect(await response.json()).toMatchObject({ error: { type: "invalid_request_error", param } });
-  expect(provider.requests.length).toBe(count);
+  expect(provider.requests.length).toBe(requestCount);
 });

@@ -27,14 +27,14 @@ afterAll(() => parley.stop());
 
 type ListedModel = { id: string; supported_parameters: string[]; [field: string]: unknown };
 
-async function read<T>(path: string): Promise<T> {
+async function getJson<T>(path: string): Promise<T> {
   const response = await parley.fetch(path, { token: anna.access_token });
   expect(response.status).toBe(200);
   return (await response.json()) as T;
 }
 
 test("/v1/models lists the capabilities of each model", async () => {
-  const { data } = await read<{ data: ListedModel[] }>("/v1/models");
+  const { data } = await getJson<{ data: ListedModel[] }>("/v1/models");
   const [thinker, writer, claude, mystery] = data;
   expect(thinker).toMatchObject({ context_length: 400_000, max_completion_tokens: 128_000 });
   expect(thinker?.supported_parameters).toContainValues(["tools", "reasoning_effort", "verbosity", "stop"]);
@@ -55,36 +55,36 @@ test("/v1/models lists the capabilities of each model", async () => {
 test.each(["compatible/vendor/mystery:free", "compatible%2Fvendor%2Fmystery%3Afree"])(
   "/v1/models/%s returns one model",
   async (path) => {
-    const { data } = await read<{ data: ListedModel[] }>("/v1/models");
-    expect(await read<ListedModel>(`/v1/models/${path}`)).toEqual(data[3] as ListedModel);
+    const { data } = await getJson<{ data: ListedModel[] }>("/v1/models");
+    expect(await getJson<ListedModel>(`/v1/models/${path}`)).toEqual(data[3] as ListedModel);
   },
 );
 
-test("every listed parameter is accepted, and the others are refused", async () => {
-  const { data } = await read<{ data: ListedModel[] }>("/v1/models");
-  const { supported_parameters: supported = [] } = data[2] ?? {};
+test("every listed parameter is accepted, and any other parameter is rejected", async () => {
+  const { data } = await getJson<{ data: ListedModel[] }>("/v1/models");
+  const { supported_parameters: supportedParameters = [] } = data[2] ?? {};
   const samples = { top_k: 5, min_p: 0.5, verbosity: "low", presence_penalty: 1, enable_thinking: true };
   for (const [field, value] of Object.entries(samples)) {
     const json = { model: data[2]?.id, messages: [{ role: "user", content: "Hello" }], [field]: value };
     const response = await parley.fetch("/v1/chat/completions", { token: anna.access_token, json });
     const { error } = (await response.json()) as { error?: { param: string | null } };
-    expect([field, error?.param === field]).toEqual([field, !supported.includes(field)]);
+    expect([field, error?.param === field]).toEqual([field, !supportedParameters.includes(field)]);
   }
 });
 
-const formats = ["json_object", "json_schema"];
+const formatAbilities = ["json_object", "json_schema"];
 
 test("/api/v1/models has the same data in Parley's format", async () => {
-  const { data } = await read<{ data: object[] }>("/api/v1/models");
+  const { data } = await getJson<{ data: object[] }>("/api/v1/models");
   expect(data).toMatchObject([
-    { context_tokens: 400_000, answer_tokens_max: 128_000, abilities: ["tools", "thinking", ...formats] },
-    { context_tokens: 128_000, answer_tokens_max: 16_384, abilities: ["tools", ...formats] },
-    { context_tokens: 200_000, answer_tokens_max: 64_000, abilities: ["tools", "thinking", ...formats] },
-    { context_tokens: null, answer_tokens_max: null, abilities: ["tools", "thinking", ...formats] },
+    { context_tokens: 400_000, answer_tokens_max: 128_000, abilities: ["tools", "thinking", ...formatAbilities] },
+    { context_tokens: 128_000, answer_tokens_max: 16_384, abilities: ["tools", ...formatAbilities] },
+    { context_tokens: 200_000, answer_tokens_max: 64_000, abilities: ["tools", "thinking", ...formatAbilities] },
+    { context_tokens: null, answer_tokens_max: null, abilities: ["tools", "thinking", ...formatAbilities] },
   ]);
 });
 
-test("an API key needs a scope to list models", async () => {
+test("an API key without the scope chat:completions can't list models", async () => {
   const { key } = await createKey(parley, anna, { scopes: ["messages:read"] });
   for (const path of ["/v1/models", "/v1/models/openai/gpt-4o"])
     expect((await parley.fetch(path, { token: key })).status).toBe(403);

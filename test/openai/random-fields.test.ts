@@ -46,58 +46,62 @@ const plausibleValues = fc.constantFrom<unknown>(
   ["text"],
   null,
 );
-const value = fc.oneof(
+const arbitraryValue = fc.oneof(
   { weight: 4, arbitrary: plausibleValues },
   { weight: 1, arbitrary: fc.jsonValue({ maxDepth: 2 }) },
 );
 /** Fields that the test sets itself, or that affect more than the provider's request. */
 const excludedFields = new Set(["model", "messages", "stream", "response_format", "metadata"]);
-const name = fc.oneof(
+const arbitraryFieldName = fc.oneof(
   {
     weight: 8,
     arbitrary: fc.constantFrom(...Object.keys(requestFields).filter((field) => !excludedFields.has(field))),
   },
   { weight: 1, arbitrary: fc.string({ minLength: 1, maxLength: 8 }).filter((text) => !excludedFields.has(text)) },
 );
-const request = fc.record({
+const arbitraryRequest = fc.record({
   model: fc.constantFrom("openai/one", "compatible/three"),
-  fields: fc.dictionary(name, value, { maxKeys: 4 }),
-  messageFields: fc.dictionary(fc.constantFrom("name", "refusal", "audio", "tool_calls", "foo"), value, { maxKeys: 1 }),
+  fields: fc.dictionary(arbitraryFieldName, arbitraryValue, { maxKeys: 4 }),
+  messageFields: fc.dictionary(fc.constantFrom("name", "refusal", "audio", "tool_calls", "foo"), arbitraryValue, {
+    maxKeys: 1,
+  }),
 });
 
 const hasEffect = (field: string, requested: unknown): boolean =>
   requested !== null && !requestFields[field]?.isNeutral?.(requested);
 
-test("a request with random fields succeeds or is refused, and no field is silently ignored", async () => {
+test("a request with random fields succeeds or is rejected, and no field is silently ignored", async () => {
   let successCount = 0;
   await fc.assert(
-    fc.asyncProperty(request, async ({ model, fields, messageFields }) => {
+    fc.asyncProperty(arbitraryRequest, async ({ model, fields, messageFields }) => {
       const messages = [{ role: "user", content: "Hello", ...messageFields }];
-      const before = provider.requests.length;
+      const requestCountBefore = provider.requests.length;
       const json = { model, messages, ...fields };
       const response = await parley.fetch("/v1/chat/completions", { token: anna.access_token, json });
       const { error } = (await response.json()) as { error?: { type: string; param: string | null } };
       if (response.status !== 200) {
         expect([response.status, error?.type]).toEqual([400, "invalid_request_error"]);
         expect(error?.param).toBeString();
-        expect(provider.requests.length).toBe(before);
+        expect(provider.requests.length).toBe(requestCountBefore);
         return;
       }
       successCount += 1;
-      const requested = Object.entries(fields).filter(([field, value]) => hasEffect(field, value));
+      const requestedFields = Object.entries(fields).filter(([field, value]) => hasEffect(field, value));
       expect(
-        requested.filter(
+        requestedFields.filter(
           ([field]) => !["mapped", "forwarded", "ignored"].includes(requestFields[field]?.treatment ?? ""),
         ),
       ).toEqual([]);
       expect(Object.entries(messageFields).filter(([field, value]) => value !== null && field === "foo")).toEqual([]);
-      const sent = provider.requests.at(-1)?.body ?? {};
-      for (const [field, value] of requested) {
+      const providerBody = provider.requests.at(-1)?.body ?? {};
+      for (const [field, value] of requestedFields) {
         if (!extraFields.includes(field as ExtraField)) continue;
         const isForwarded = hasField(model === "openai/one" ? "responses" : "chat", field as ExtraField);
         expect(isForwarded || isHint(field as ExtraField)).toBe(true);
         if (isForwarded)
-          expect(field === "verbosity" && model === "openai/one" ? sent.text : { [field]: sent[field] }).toEqual({
+          expect(
+            field === "verbosity" && model === "openai/one" ? providerBody.text : { [field]: providerBody[field] },
+          ).toEqual({
             [field]: value,
           });
       }

@@ -20,14 +20,14 @@ const createConfig = (overrides: Record<string, string> = {}) => ({
   AI_MAX_RETRIES: "0",
   ...overrides,
 });
-const connect = (app: TestApp, account: Account) =>
+const createClient = (app: TestApp, account: Account) =>
   new OpenAI({ apiKey: account.access_token, baseURL: `${app.url}/v1`, maxRetries: 0 });
 
 beforeAll(async () => {
   provider = startMockProvider();
   parley = await startApp({ config: createConfig() });
   anna = await parley.register();
-  client = connect(parley, anna);
+  client = createClient(parley, anna);
 });
 beforeEach(() => provider.reset());
 afterAll(async () => {
@@ -50,8 +50,14 @@ async function readStream(model: string, fields: object = {}, openai = client) {
     lastModel = chunk.model;
     usage = chunk.usage ?? usage;
   }
-  const join = (field: string) => deltas.flatMap(([name, text]) => (name === field ? [text] : [])).join("");
-  return { deltas, reasoning: join("reasoning_content"), content: join("content"), model: lastModel, usage };
+  const joinDeltas = (field: string) => deltas.flatMap(([name, text]) => (name === field ? [text] : [])).join("");
+  return {
+    deltas,
+    reasoning: joinDeltas("reasoning_content"),
+    content: joinDeltas("content"),
+    model: lastModel,
+    usage,
+  };
 }
 
 describe.each(["openai/one", "anthropic/two", "compatible/three"])("%s on /v1", (model) => {
@@ -62,7 +68,7 @@ describe.each(["openai/one", "anthropic/two", "compatible/three"])("%s on /v1", 
       thinking: ["First, ", "a plan."],
       pieces: ["The ", "answer."],
       pieceDelayMs: 10,
-      reportsUsage: false,
+      reportUsage: false,
     });
     const { deltas, usage } = await readStream(model);
     expect(deltas).toEqual([
@@ -99,12 +105,12 @@ describe("a failover on /v1", () => {
     const backup = await startApp({ config: createConfig({ AI_MODELS: "compatible/fails,compatible/three" }) });
     try {
       const account = await backup.register();
-      const streamed = await readStream("compatible/fails", {}, connect(backup, account));
+      const streamed = await readStream("compatible/fails", {}, createClient(backup, account));
       expect(streamed.reasoning).toBe("A wrong idea.\n\nA better one.");
       expect(streamed.content).toBe("Done.");
       expect(streamed.model).toBe("compatible/three");
       // Without a stream, only the answering model's reasoning is returned.
-      const completion = await connect(backup, account).chat.completions.create({
+      const completion = await createClient(backup, account).chat.completions.create({
         model: "compatible/fails",
         messages,
       });
@@ -136,7 +142,7 @@ describe("a failover on /v1", () => {
   });
 });
 
-test("a stored answer has its reasoning, visible only to members", async () => {
+test("a stored answer includes its reasoning, and outsiders can't read it", async () => {
   const outsider = await parley.register();
   const { id } = await createConversation(parley, anna, [], { reply_mode: "never" });
   provider.script("three", { thinking: ["First, ", "a plan."], pieces: ["The answer."] });
@@ -161,15 +167,17 @@ test.each([
     const { id } = await createConversation(app, account, [], { reply_mode: "never" });
     provider.script("three", { thinking: ["First, ", "a plan."], pieces: ["The answer."] });
     const metadata = { conversation_id: id };
-    const { reasoning, content } = await readStream("compatible/three", { metadata }, connect(app, account));
+    const { reasoning, content } = await readStream("compatible/three", { metadata }, createClient(app, account));
     expect([reasoning, content]).toEqual([streamedReasoning, "The answer."]);
     expect(await app.database`select 1 from messages where content = 'The answer.'`).toHaveLength(1);
     // The client also receives encrypted thinking to send back, whether or not readable reasoning is streamed.
     const tool = { type: "function" as const, function: { name: "f", parameters: { type: "object" } } };
     const toolCalls = [{ name: "f", arguments: "{}" }];
     provider.script("two", { thinkingFormat: "signed", pieces: [], toolCalls });
-    const { choices } = await connect(app, account).chat.completions.create({
-      ...{ model: "anthropic/two", messages, tools: [tool] },
+    const { choices } = await createClient(app, account).chat.completions.create({
+      model: "anthropic/two",
+      messages,
+      tools: [tool],
     });
     type Details = { reasoning_details?: { type: string; format: string }[] };
     const { reasoning_details: details } = (choices[0]?.message ?? {}) as Details;

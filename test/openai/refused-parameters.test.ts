@@ -35,7 +35,7 @@ beforeEach(() => {
 const messages = [{ role: "user" as const, content: "Hello" }];
 
 test.each(["compatible/own", "openai/own"])(
-  "%s answers even if it refuses a field that the client set",
+  "%s answers even if it rejects a field that the client set",
   async (model) => {
     const complete = () => client.chat.completions.create({ model, messages, temperature: 0.2, top_p: 0.9 });
     for (const requests of [2, 3]) {
@@ -45,7 +45,7 @@ test.each(["compatible/own", "openai/own"])(
         "Done.",
         requests,
       ]);
-      // The answer is charged, but not the refused request.
+      // Only the answer is charged, not the rejected request.
       expect(completion.usage?.prompt_tokens).toBe(11);
     }
     expect(provider.bodies.map((body) => [body.model, body.temperature, body.top_p])).toEqual([
@@ -56,7 +56,7 @@ test.each(["compatible/own", "openai/own"])(
   },
 );
 
-test("a model streams even if it refuses a field that the client set", async () => {
+test("a model streams its answer even if it rejects a field that the client set", async () => {
   const stream = await client.chat.completions.create({
     model: "compatible/spare",
     messages,
@@ -68,7 +68,7 @@ test("a model streams even if it refuses a field that the client set", async () 
   expect([text, provider.bodies.length]).toEqual(["Done.", 2]);
 });
 
-test.each(["compatible/own", "openai/own"])("%s answers even if it refuses a hint", async (model) => {
+test.each(["compatible/own", "openai/own"])("%s answers even if it rejects a hint", async (model) => {
   provider.rejectWith((body) =>
     "safety_identifier" in body ? { status: 400, body: createUnsupportedError("safety_identifier") } : null,
   );
@@ -83,11 +83,11 @@ test.each(["compatible/own", "openai/own"])("%s answers even if it refuses a hin
   ]);
 });
 
-test("a refusal of any other field is returned to the client", async () => {
+test("if the model rejects any other field, the error is returned to the client", async () => {
   provider.rejectWith((body) => ("min_p" in body ? { status: 400, body: createUnsupportedError("min_p") } : null));
   const json = { model: "compatible/own", messages, min_p: 0.1 };
-  const failed = client.post("/chat/completions", { body: json }).then(() => null);
-  expect(await failed.catch((error: unknown) => error)).toMatchObject({
+  const failedRequest = client.post("/chat/completions", { body: json }).then(() => null);
+  expect(await failedRequest.catch((error: unknown) => error)).toMatchObject({
     status: 400,
     code: "unsupported_parameter",
     param: "min_p",

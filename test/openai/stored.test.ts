@@ -6,6 +6,7 @@ import { createConversation } from "../support/conversation.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { openSocket } from "../support/socket.ts";
+import { waitUntil } from "../support/wait-until.ts";
 
 let provider: MockProvider;
 let parley: TestApp;
@@ -48,21 +49,15 @@ const listMessages = async (): Promise<Message[]> => {
   const response = await parley.fetch(path, { token: anna.access_token });
   return ((await response.json()) as { data: Message[] }).data;
 };
-async function waitUntil(check: () => Promise<boolean>): Promise<void> {
-  for (let waits = 0; !(await check()); waits += 1) {
-    if (waits > 100) throw new Error("Timed out.");
-    await Bun.sleep(30);
-  }
-}
 
-describe("an exchange with a conversation in its metadata", () => {
+describe("an exchange with a conversation ID in its metadata", () => {
   test("is stored as two messages, and pushed to subscribers", async () => {
     provider.script("one", { text: "A red animal." });
     const socket = await openSocket(parley.url, { token: ben.access_token });
     await socket.request({ type: "subscribe", conversation_id });
     const completion = await complete();
-    const [question, answer, ...rest] = await listMessages();
-    expect(rest).toEqual([]);
+    const [question, answer, ...otherMessages] = await listMessages();
+    expect(otherMessages).toEqual([]);
     expect(question).toMatchObject({ role: "user", content: "What is a fox?", author: { id: anna.user.id } });
     expect(answer).toMatchObject({
       id: completion.id.replace("chatcmpl-", ""),
@@ -76,8 +71,8 @@ describe("an exchange with a conversation in its metadata", () => {
       usage: { output_tokens: 3 },
     });
     await socket.waitFor((frame) => frame.type === "message.created" && frame.data?.role === "assistant");
-    const created = socket.frames.filter(({ type }) => type === "message.created");
-    expect(created.map(({ data }) => data)).toEqual([question, answer] as never);
+    const createdFrames = socket.frames.filter(({ type }) => type === "message.created");
+    expect(createdFrames.map(({ data }) => data)).toEqual([question, answer] as never);
     expect((answer?.seq ?? 0) - (question?.seq ?? 0)).toBe(1);
     await socket.close();
   });
@@ -131,30 +126,30 @@ describe("an exchange with a conversation in its metadata", () => {
   });
 
   test("is cut off at the end of a shutdown, and its partial answer is stored", async () => {
-    const shared = await createTestDatabase();
-    const other = await startApp({
-      database: shared,
+    const testDatabase = await createTestDatabase();
+    const drainingApp = await startApp({
+      database: testDatabase,
       config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/slow", AI_MAX_RETRIES: "0" },
     });
-    const { access_token: token, ...account } = await other.register();
-    const { id } = await createConversation(other, { access_token: token, ...account });
+    const { access_token: token, ...account } = await drainingApp.register();
+    const { id } = await createConversation(drainingApp, { access_token: token, ...account });
     provider.script("slow", { pieces: Array(2_000).fill("word "), pieceDelayMs: 10 });
     const openStream = (metadata: object) =>
-      other.fetch("/v1/chat/completions", {
+      drainingApp.fetch("/v1/chat/completions", {
         token,
         json: { model: "compatible/slow", messages: [{ role: "user", content: "Talk." }], stream: true, metadata },
       });
     const streams = await Promise.all([openStream({}), openStream({ conversation_id: id })]);
-    const texts = Promise.all(streams.map((stream) => stream.text()));
-    await other.stop();
-    for (const text of await texts) {
+    const streamTexts = Promise.all(streams.map((stream) => stream.text()));
+    await drainingApp.stop();
+    for (const text of await streamTexts) {
       expect(text).not.toContain("[DONE]");
       expect(text).toContain('"code":"draining"');
     }
-    const [answer] = await shared.database<{ status: string; content: string }[]>`
+    const [answer] = await testDatabase.database<{ status: string; content: string }[]>`
       select status, content from messages where conversation_id = ${id} and role = 'assistant'`;
     expect(answer).toMatchObject({ status: "cancelled", content: expect.stringMatching(/^word /) });
-    await shared.database.end({ timeout: 1 });
+    await testDatabase.database.end({ timeout: 1 });
   });
 
   test("requires a caller who can write to the conversation", async () => {
@@ -164,11 +159,11 @@ describe("an exchange with a conversation in its metadata", () => {
       messages: [{ role: "user", content: "Hello" }],
       metadata: { conversation_id },
     };
-    const refused = await parley.fetch(path, { token: outsider.access_token, json });
-    expect([refused.status, ((await refused.json()) as { error: { code: string } }).error.code]).toEqual([
-      404,
-      "not_found",
-    ]);
+    const outsiderResponse = await parley.fetch(path, { token: outsider.access_token, json });
+    expect([
+      outsiderResponse.status,
+      ((await outsiderResponse.json()) as { error: { code: string } }).error.code,
+    ]).toEqual([404, "not_found"]);
     await parley.fetch(`/api/v1/conversations/${conversation_id}/members`, {
       token: anna.access_token,
       json: { user_id: ben.user.id, role: "viewer" },
@@ -186,8 +181,8 @@ describe("an exchange with a conversation in its metadata", () => {
 describe("an API key", () => {
   const completeWithScopes = async (scopes: string[], metadata?: object) => {
     const json = { name: "Test", scopes };
-    const created = await parley.fetch("/api/v1/api-keys", { token: anna.access_token, json });
-    const { key } = (await created.json()) as { key: string };
+    const keyResponse = await parley.fetch("/api/v1/api-keys", { token: anna.access_token, json });
+    const { key } = (await keyResponse.json()) as { key: string };
     const response = await parley.fetch("/v1/chat/completions", {
       token: key,
       json: { model: "compatible/one", messages: [{ role: "user", content: "Hello" }], ...(metadata && { metadata }) },
@@ -237,8 +232,8 @@ test("assistant messages sent by a client are never shown as a model's answers",
   ];
   for (const history of histories) await complete({ messages: history });
   expect(provider.requests.every(({ body }) => JSON.stringify(body).includes(FORGED))).toBe(true);
-  const stored = await listMessages();
-  expect(stored.map(({ role, content, supplied, model }) => [role, content, supplied, model])).toEqual([
+  const storedMessages = await listMessages();
+  expect(storedMessages.map(({ role, content, supplied, model }) => [role, content, supplied, model])).toEqual([
     ["user", "Second question", false, null],
     ["assistant", "The model's own words.", false, "compatible/one"],
     ["assistant", "The model's own words.", false, "compatible/one"],
@@ -254,12 +249,14 @@ test("assistant messages sent by a client are never shown as a model's answers",
       "/api/v1/me/export",
     ].map(async (path) => (await parley.fetch(path, { token })).text()),
   );
-  expect([...outputs, JSON.stringify([stored, socket.frames])].filter((text) => text.includes(FORGED))).toEqual([]);
+  expect([...outputs, JSON.stringify([storedMessages, socket.frames])].filter((text) => text.includes(FORGED))).toEqual(
+    [],
+  );
   await socket.close();
 });
 
-test("an insufficient budget returns OpenAI's quota error, and no tokens stay reserved after an answer", async () => {
-  const start = (tokens: string) =>
+test("an insufficient budget causes OpenAI's quota error, and no tokens stay reserved after an answer", async () => {
+  const startWithBudget = (tokens: string) =>
     startApp({
       config: {
         COMPATIBLE_BASE_URL: provider.openaiUrl,
@@ -269,21 +266,25 @@ test("an insufficient budget returns OpenAI's quota error, and no tokens stay re
       },
     });
   const json = { model: "compatible/one", messages: [{ role: "user", content: "Hello" }] };
-  const lowBudget = await start("101");
-  const { access_token: token } = await lowBudget.register();
-  const refused = await lowBudget.fetch("/v1/chat/completions", { token, json });
-  expect(refused.status).toBe(429);
-  expect(Number(refused.headers.get("retry-after"))).toBeGreaterThan(0);
-  expect(await refused.json()).toMatchObject({ error: { code: "insufficient_quota", type: "rate_limit_error" } });
+  const lowBudgetApp = await startWithBudget("101");
+  const { access_token: token } = await lowBudgetApp.register();
+  const rejectedResponse = await lowBudgetApp.fetch("/v1/chat/completions", { token, json });
+  expect(rejectedResponse.status).toBe(429);
+  expect(Number(rejectedResponse.headers.get("retry-after"))).toBeGreaterThan(0);
+  expect(await rejectedResponse.json()).toMatchObject({
+    error: { code: "insufficient_quota", type: "rate_limit_error" },
+  });
   expect(provider.requests.length).toBe(0);
-  await lowBudget.stop();
+  await lowBudgetApp.stop();
 
-  const highBudget = await start("1000000");
-  const { access_token } = await highBudget.register();
-  const response = await highBudget.fetch("/v1/chat/completions", { token: access_token, json });
+  const highBudgetApp = await startWithBudget("1000000");
+  const { access_token } = await highBudgetApp.register();
+  const response = await highBudgetApp.fetch("/v1/chat/completions", { token: access_token, json });
   const { usage } = (await response.json()) as { usage: { total_tokens: number } };
-  const spent = (await (await highBudget.fetch("/api/v1/me/usage", { token: access_token })).json()) as { day: object };
-  expect(spent.day).toMatchObject({ spent_tokens: usage.total_tokens, reserved_tokens: 0 });
+  const usageSummary = (await (await highBudgetApp.fetch("/api/v1/me/usage", { token: access_token })).json()) as {
+    day: object;
+  };
+  expect(usageSummary.day).toMatchObject({ spent_tokens: usage.total_tokens, reserved_tokens: 0 });
   expect(provider.requests.at(-1)?.body.max_tokens).toBe(100);
-  await highBudget.stop();
+  await highBudgetApp.stop();
 });

@@ -48,7 +48,7 @@ describe.concurrent("a stream with several models", () => {
     expect(text).toEndWith("data: [DONE]\n\n");
   });
 
-  test("continues with the next model even if it was opened while the first one was silent", async () => {
+  test("opens while the first model is silent, and continues with the next model", async () => {
     provider.script("silent", { fault: "no_headers" });
     provider.script("backup", { text: "Here I am." });
     const { response, openedMs, endedMs, text } = await requestStream("compatible/silent");
@@ -86,9 +86,9 @@ describe.concurrent("a stream with several models", () => {
   });
 });
 
-test("an error in the first packet after HTTP 200 gets its own status, and a later error is an event", async () => {
+test("an error in the provider's first packet after HTTP 200 gets its own status, and a later error is sent as an event", async () => {
   const error = {
-    message: "FOREIGN",
+    message: "Provider's own message.",
     type: "invalid_request_error",
     code: "context_length_exceeded",
     param: "messages",
@@ -106,29 +106,29 @@ test("an error in the first packet after HTTP 200 gets its own status, and a lat
         { headers: { "content-type": "text/event-stream" } },
       ),
   });
-  const other = await startApp({
+  const faultyApp = await startApp({
     config: { COMPATIBLE_BASE_URL: `http://127.0.0.1:${faultyServer.port}/v1`, AI_MODELS: "compatible/faulty" },
   });
-  const { access_token: token } = await other.register();
+  const { access_token: token } = await faultyApp.register();
   const requestCompletion = async () => {
     const json = { model: "compatible/faulty", messages, stream: true };
-    const response = await other.fetch("/v1/chat/completions", { token, json });
+    const response = await faultyApp.fetch("/v1/chat/completions", { token, json });
     return { status: response.status, text: await response.text() };
   };
-  const early = await requestCompletion();
-  expect([early.status, JSON.parse(early.text).error.type]).toEqual([400, "invalid_request_error"]);
+  const earlyError = await requestCompletion();
+  expect([earlyError.status, JSON.parse(earlyError.text).error.type]).toEqual([400, "invalid_request_error"]);
   firstBytes = ": PROCESSING\n\n";
-  const late = await requestCompletion();
-  expect(late.status).toBe(200);
-  expect(late.text).toStartWith(': connected\n\ndata: {"error":{');
-  expect(late.text).not.toContain("[DONE]");
-  expect(early.text + late.text).not.toContain("FOREIGN");
-  await other.stop();
+  const lateError = await requestCompletion();
+  expect(lateError.status).toBe(200);
+  expect(lateError.text).toStartWith(': connected\n\ndata: {"error":{');
+  expect(lateError.text).not.toContain("[DONE]");
+  expect(earlyError.text + lateError.text).not.toContain("Provider's own message.");
+  await faultyApp.stop();
   await faultyServer.stop(true);
 });
 
-test("an error that follows response headers gets its own status, because headers alone don't open a stream", async () => {
-  const error = { message: "FOREIGN", type: "invalid_request_error", code: "context_length_exceeded" };
+test("an error after the provider's response headers gets its own status, because headers alone don't open a stream", async () => {
+  const error = { message: "Provider's own message.", type: "invalid_request_error", code: "context_length_exceeded" };
   const event = `data: ${JSON.stringify({ error })}\n\n`;
   const faultyServer = Bun.listen({
     hostname: "127.0.0.1",
@@ -141,15 +141,15 @@ test("an error that follows response headers gets its own status, because header
       },
     },
   });
-  const other = await startApp({
+  const faultyApp = await startApp({
     config: { COMPATIBLE_BASE_URL: `http://127.0.0.1:${faultyServer.port}/v1`, AI_MODELS: "compatible/faulty" },
   });
-  const { access_token: token } = await other.register();
+  const { access_token: token } = await faultyApp.register();
   const json = { model: "compatible/faulty", messages, stream: true };
-  const response = await other.fetch("/v1/chat/completions", { token, json });
+  const response = await faultyApp.fetch("/v1/chat/completions", { token, json });
   const body = (await response.json()) as { error: { code: string } };
   expect([response.status, body.error.code]).toEqual([400, "context_length_exceeded"]);
-  await other.stop();
+  await faultyApp.stop();
   faultyServer.stop(true);
 });
 
@@ -165,7 +165,7 @@ test("stream options are ignored if they are null or if no stream is requested",
   }
 });
 
-test("HEAD is refused for completions, and allowed for models", async () => {
+test("HEAD returns 405 for completions, and 200 for models", async () => {
   const requestHead = (path: string) => parley.fetch(path, { token: anna.access_token, method: "HEAD" });
   const [completions, models] = await Promise.all([requestHead("/v1/chat/completions"), requestHead("/v1/models")]);
   expect([completions.status, completions.headers.get("allow"), models.status]).toEqual([405, "POST", 200]);

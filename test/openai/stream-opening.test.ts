@@ -15,7 +15,7 @@ const TIMER_TOLERANCE_MS = 700;
 const servers = new Set<ReturnType<typeof startCompletionServer>>();
 afterAll(() => Promise.all([...servers].map((server) => server.stop())));
 
-function serve(run: ScriptedRun, options = {}) {
+function startServer(run: ScriptedRun, options = {}) {
   const server = startCompletionServer(options);
   servers.add(server);
   server.scriptRun(run);
@@ -25,8 +25,8 @@ function serve(run: ScriptedRun, options = {}) {
 type Chunk = { atMs: number; text: string };
 
 /** Sends a request, and returns each received chunk with its time since the request. */
-async function request(run: ScriptedRun, body: object = { stream: true }) {
-  const { url } = serve(run);
+async function sendRequest(run: ScriptedRun, body: object = { stream: true }) {
+  const { url } = startServer(run);
   const startedMs = performance.now();
   const measureMs = () => performance.now() - startedMs;
   const response = await fetch(`${url}/chat/completions`, { method: "POST", body: JSON.stringify(body) });
@@ -40,14 +40,14 @@ async function request(run: ScriptedRun, body: object = { stream: true }) {
     openedMs,
     chunks,
     text,
-    comments: text.match(/^: keep-alive$/gm)?.length ?? 0,
+    commentCount: text.match(/^: keep-alive$/gm)?.length ?? 0,
     endedMs: measureMs(),
   };
 }
 
 describe.concurrent("a stream", () => {
   test("opens with the model's first byte, before there is text", async () => {
-    const { openedMs, text, response } = await request(async (push, { onActivity }) => {
+    const { openedMs, text, response } = await sendRequest(async (push, { onActivity }) => {
       await Bun.sleep(100);
       onActivity();
       await Bun.sleep(1_000);
@@ -61,21 +61,21 @@ describe.concurrent("a stream", () => {
   });
 
   test("opens after two seconds without any output", async () => {
-    const { openedMs, chunks } = await request(async (push) => {
+    const { openedMs, chunks } = await sendRequest(async (push) => {
       await Bun.sleep(3_000);
       pushText(push, "Hello");
       return createFinish();
     });
     expect(openedMs).toBeWithin(1_950, 2_000 + TIMER_TOLERANCE_MS);
     expect(chunks[0]?.text).toBe(": connected\n\n");
-    // The role is sent with the first text, because the answering model isn't known before.
+    // The role is sent with the first text, because the answering model isn't known before that.
     expect(chunks[1]?.atMs).toBeGreaterThan(2_950);
     expect(chunks[1]?.text).toContain('"model":"a/b","choices":[{"index":0,"delta":{"role":"assistant","content":""}');
   });
 
   test("has a role chunk even if the model sends only tool calls or nothing", async () => {
     for (const toolCalls of [[{ id: "c1", name: "look_up", arguments: "{}" }], []]) {
-      const { text } = await request(async (_push, { onActivity }) => {
+      const { text } = await sendRequest(async (_push, { onActivity }) => {
         onActivity();
         await Bun.sleep(20);
         return createFinish({ toolCalls, reason: toolCalls.length > 0 ? "tool_calls" : "stop" });
@@ -87,8 +87,8 @@ describe.concurrent("a stream", () => {
     }
   });
 
-  test("is not opened by a refusal, which keeps its status and Retry-After", async () => {
-    const { response, text } = await request(async () => {
+  test("isn't opened if the provider rejects the request, and the error keeps its status and Retry-After", async () => {
+    const { response, text } = await sendRequest(async () => {
       await Bun.sleep(1_500);
       return createFailure("provider_rate_limited", { status: 429, retryAfterMs: 2_100 });
     });
@@ -97,8 +97,8 @@ describe.concurrent("a stream", () => {
     expect(JSON.parse(text).error).toMatchObject({ code: "provider_rate_limited", type: "rate_limit_error" });
   });
 
-  test("is not opened by a refusal in the model's first packet, even if the run ends much later", async () => {
-    const { response, text } = await request((_push, { onActivity, onEnd }) => {
+  test("isn't opened if the model's first packet is an error, even if the run ends much later", async () => {
+    const { response, text } = await sendRequest((_push, { onActivity, onEnd }) => {
       onActivity();
       onEnd();
       return Bun.sleep(2_500).then(() =>
@@ -109,8 +109,8 @@ describe.concurrent("a stream", () => {
     expect(JSON.parse(text).error).toMatchObject({ code: "context_length_exceeded" });
   });
 
-  test("that is already open ends with an error event on a refusal, without [DONE]", async () => {
-    const { response, text, endedMs } = await request(async (_push, { onActivity }) => {
+  test("that is already open ends with an error event and without [DONE] if the provider rejects the request", async () => {
+    const { response, text, endedMs } = await sendRequest(async (_push, { onActivity }) => {
       onActivity();
       await Bun.sleep(100);
       return createFailure("provider_refused", { status: 400, providerCode: "invalid_value", param: "top_p" });
@@ -130,22 +130,22 @@ describe.concurrent("a stream", () => {
   });
 
   test("sends a comment after every five seconds without text, even before the first text", async () => {
-    const { chunks, comments, text } = await request(async (push, { onActivity }) => {
+    const { chunks, commentCount, text } = await sendRequest(async (push, { onActivity }) => {
       onActivity();
       await Bun.sleep(COMMENT_INTERVAL_MS + 1_000);
       pushText(push, "Hello");
       await Bun.sleep(COMMENT_INTERVAL_MS + 1_000);
       return createFinish();
     });
-    expect(comments).toBe(2);
-    const times = chunks.map(({ atMs }) => atMs);
-    for (const [index, atMs] of [...times, times.at(-1) ?? 0].entries())
-      expect(atMs - (times[index - 1] ?? 0)).toBeLessThan(COMMENT_INTERVAL_MS + TIMER_TOLERANCE_MS);
+    expect(commentCount).toBe(2);
+    const chunkTimesMs = chunks.map(({ atMs }) => atMs);
+    for (const [index, atMs] of [...chunkTimesMs, chunkTimesMs.at(-1) ?? 0].entries())
+      expect(atMs - (chunkTimesMs[index - 1] ?? 0)).toBeLessThan(COMMENT_INTERVAL_MS + TIMER_TOLERANCE_MS);
     expect(text).toEndWith("data: [DONE]\n\n");
   }, 20_000);
 
   test("sends no comments while text is sent", async () => {
-    const { comments, text } = await request(async (push) => {
+    const { commentCount, text } = await sendRequest(async (push) => {
       pushText(push);
       for (let sent = 0; sent < 13; sent += 1) {
         push({ type: "text", text: "word " });
@@ -153,12 +153,12 @@ describe.concurrent("a stream", () => {
       }
       return createFinish();
     });
-    expect(comments).toBe(0);
+    expect(commentCount).toBe(0);
     expect(text.match(/word /g)?.length).toBe(13);
   }, 20_000);
 
-  test("ends immediately if sent text can't be withdrawn, even if the run continues", async () => {
-    const { text, endedMs } = await request(async (push) => {
+  test("ends immediately if the model's run resets text that was already sent, even if the run continues", async () => {
+    const { text, endedMs } = await sendRequest(async (push) => {
       pushText(push, "Let me ", "look");
       push({ type: "reset", model: "c/d", attempt: 2, text: "" });
       push({ type: "text", text: "Something else." });
@@ -173,7 +173,11 @@ describe.concurrent("a stream", () => {
 });
 
 describe.concurrent("a disconnecting reader", () => {
-  async function disconnect(server: ReturnType<typeof serve>, stream: boolean, started: Promise<void>): Promise<void> {
+  async function disconnect(
+    server: ReturnType<typeof startServer>,
+    stream: boolean,
+    started: Promise<void>,
+  ): Promise<void> {
     const abort = new AbortController();
     const body = JSON.stringify({ stream });
     const request = fetch(`${server.url}/chat/completions`, { method: "POST", body, signal: abort.signal });
@@ -185,7 +189,7 @@ describe.concurrent("a disconnecting reader", () => {
 
   test.each([true, false])("ends the run before the model has answered (stream: %p)", async (stream) => {
     const started = Promise.withResolvers<void>();
-    const server = serve(() => {
+    const server = startServer(() => {
       started.resolve();
       return new Promise(() => {});
     });
@@ -194,15 +198,15 @@ describe.concurrent("a disconnecting reader", () => {
   });
 
   test.each([true, false])("ends the run before a model is called (stream: %p)", async (stream) => {
-    const server = serve(() => new Promise(() => {}), { startDelayMs: 300 });
+    const server = startServer(() => new Promise(() => {}), { startDelayMs: 300 });
     await disconnect(server, stream, Bun.sleep(100));
     expect(server.countDisconnects()).toBe(1);
   });
 });
 
-describe.concurrent("an answer without a stream", () => {
-  test("sends no early bytes, and is not ended by the server's idle timeout", async () => {
-    const { openedMs, text, response } = await request(async (push, { onActivity }) => {
+describe.concurrent("a non-streamed answer", () => {
+  test("sends no early bytes, and its connection isn't closed by the server's idle timeout", async () => {
+    const { openedMs, text, response } = await sendRequest(async (push, { onActivity }) => {
       onActivity();
       // This test's server closes connections that have been idle for a second, and checks them every four seconds.
       await Bun.sleep(8_000);
@@ -216,7 +220,7 @@ describe.concurrent("an answer without a stream", () => {
 });
 
 describe.concurrent("OpenAI's client", () => {
-  const connect = (run: ScriptedRun) => new OpenAI({ apiKey: "k", baseURL: serve(run).url, maxRetries: 0 });
+  const createClient = (run: ScriptedRun) => new OpenAI({ apiKey: "k", baseURL: startServer(run).url, maxRetries: 0 });
   const params = { model: "a/b", messages: [{ role: "user" as const, content: "Hello" }], stream: true as const };
   const refusal = createFailure("provider_refused", {
     status: 422,
@@ -224,20 +228,20 @@ describe.concurrent("OpenAI's client", () => {
     param: "messages[0].content",
   });
 
-  async function catchError(run: ScriptedRun): Promise<{ error: APIError; texts: string[] }> {
-    const texts: string[] = [];
+  async function catchError(run: ScriptedRun): Promise<{ error: APIError; receivedTexts: string[] }> {
+    const receivedTexts: string[] = [];
     try {
-      for await (const chunk of await connect(run).chat.completions.create(params))
-        texts.push(chunk.choices[0]?.delta.content ?? "");
+      for await (const chunk of await createClient(run).chat.completions.create(params))
+        receivedTexts.push(chunk.choices[0]?.delta.content ?? "");
     } catch (error) {
-      if (error instanceof APIError) return { error, texts };
+      if (error instanceof APIError) return { error, receivedTexts };
       throw error;
     }
     throw new Error("The request succeeded.");
   }
 
   test("ignores comments", async () => {
-    const stream = await connect(async (push, { onActivity }) => {
+    const stream = await createClient(async (push, { onActivity }) => {
       onActivity();
       await Bun.sleep(COMMENT_INTERVAL_MS + 500);
       pushText(push, "Hel", "lo");
@@ -248,18 +252,18 @@ describe.concurrent("OpenAI's client", () => {
     expect(texts).toEqual(["", "Hel", "lo", null]);
   }, 20_000);
 
-  test("throws an APIError with status, code and parameter for a refusal before the stream opens", async () => {
+  test("throws an APIError with status, code and parameter if the request is rejected before the stream opens", async () => {
     const { error } = await catchError(async () => refusal);
     expect(error).toMatchObject({ status: 422, code: "invalid_type", param: "messages[0].content" });
   });
 
-  test("throws an APIError with code and parameter for a later refusal, after returning the text received until then", async () => {
-    const { error, texts } = await catchError(async (push) => {
+  test("throws an APIError with code and parameter if the request is rejected later, after returning the text received before", async () => {
+    const { error, receivedTexts } = await catchError(async (push) => {
       pushText(push, "Hel", "lo");
       await Bun.sleep(50);
       return refusal;
     });
     expect(error).toMatchObject({ status: undefined, code: "invalid_type", param: "messages[0].content" });
-    expect(texts).toEqual(["", "Hel", "lo"]);
+    expect(receivedTexts).toEqual(["", "Hel", "lo"]);
   });
 });

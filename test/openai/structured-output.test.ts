@@ -44,7 +44,10 @@ type Body = {
   choices: { message: { content: string }; finish_reason: string }[];
   error?: { code: string; param: string | null; message: string; type: string };
 };
-const parse = async (response: Response) => ({ status: response.status, body: (await response.json()) as Body });
+const parseResponse = async (response: Response) => ({
+  status: response.status,
+  body: (await response.json()) as Body,
+});
 
 /** Reads a stream, and returns its text, its error, and whether it ended with [DONE]. */
 async function readStream(response: Response) {
@@ -59,17 +62,17 @@ describe("response_format", () => {
   test("has no effect if it is text or null", async () => {
     provider.script("one", { text: "words" });
     for (const response_format of [{ type: "text" }, null])
-      expect((await parse(await complete({ response_format }))).body.choices[0]?.message.content).toBe("words");
+      expect((await parseResponse(await complete({ response_format }))).body.choices[0]?.message.content).toBe("words");
     expect(provider.requests.map(({ body }) => findRequiredFormat(body))).toEqual([{}, {}]);
   });
 
   test("can be json_object even if no message mentions JSON", async () => {
     provider.script("one", { text: '{"a":1}' });
-    const { body } = await parse(await complete({ response_format: { type: "json_object" } }));
+    const { body } = await parseResponse(await complete({ response_format: { type: "json_object" } }));
     expect(body.choices[0]?.message.content).toBe('{"a":1}');
     expect(findRequiredFormat(provider.requests[0]?.body ?? {}).type).toBe("json_object");
     provider.script("one", { text: "[1]" });
-    expect((await parse(await complete({ response_format: { type: "json_object" } }))).status).toBe(502);
+    expect((await parseResponse(await complete({ response_format: { type: "json_object" } }))).status).toBe(502);
   });
 
   test("sends all fields of json_schema to the provider", async () => {
@@ -88,9 +91,9 @@ describe("response_format", () => {
 
   test("retries the request once if the text doesn't match the schema, then returns an error", async () => {
     provider.script("one", { text: '{"a":"x"}' }, { text: '{"a":2}' });
-    expect((await parse(await complete())).body.choices[0]?.message.content).toBe('{"a":2}');
+    expect((await parseResponse(await complete())).body.choices[0]?.message.content).toBe('{"a":2}');
     provider.script("one", { text: '{"a":"x"}' });
-    expect(await parse(await complete())).toMatchObject({
+    expect(await parseResponse(await complete())).toMatchObject({
       status: 502,
       body: { error: { code: "invalid_output", type: "server_error", param: null } },
     });
@@ -114,7 +117,7 @@ describe("response_format", () => {
     expect(provider.requests).toHaveLength(2);
   });
 
-  test("ends a stream that would fail over to another model, because JSON can't be continued", async () => {
+  test("ends a stream that would fail over to the next model, because a different model can't continue JSON", async () => {
     provider.script("one", { pieces: ['{"a":', '"never"'], fault: "cut", piecesBeforeFault: 1 });
     provider.script("two", { text: '{"a":1}' });
     const { text, isDone, error } = await readStream(await complete({ stream: true }));
@@ -123,13 +126,13 @@ describe("response_format", () => {
 
   test("removes a code fence around the text, even in a stream", async () => {
     provider.script("one", { pieces: ["```json\n", '{"a":4}', "\n```"] });
-    expect((await parse(await complete())).body.choices[0]?.message.content).toBe('{"a":4}');
+    expect((await parseResponse(await complete())).body.choices[0]?.message.content).toBe('{"a":4}');
     expect(await readStream(await complete({ stream: true }))).toMatchObject({ text: '{"a":4}', isDone: true });
   });
 
   test("returns truncated text with its finish reason, as OpenAI's clients expect", async () => {
     provider.script("one", { text: '{"a":', finishReason: "length" });
-    const { status, body } = await parse(await complete());
+    const { status, body } = await parseResponse(await complete());
     expect([status, body.choices[0]?.finish_reason, body.choices[0]?.message.content]).toEqual([
       200,
       "length",
@@ -140,10 +143,10 @@ describe("response_format", () => {
   test("does not apply to tool calls", async () => {
     provider.script("one", { toolCalls: [{ name: "f", arguments: "{}" }] });
     const tools = [{ type: "function", function: { name: "f", parameters: { type: "object" } } }];
-    expect((await parse(await complete({ tools }))).body.choices[0]?.finish_reason).toBe("tool_calls");
+    expect((await parseResponse(await complete({ tools }))).body.choices[0]?.finish_reason).toBe("tool_calls");
   });
 
-  const refused: [string, object, string][] = [
+  const rejectedFormats: [string, object, string][] = [
     ["an unknown type", { type: "xml" }, "response_format.type"],
     ["no schema", { type: "json_schema" }, "response_format.json_schema"],
     ["no name", { type: "json_schema", json_schema: { schema } }, "response_format.json_schema.name"],
@@ -158,18 +161,18 @@ describe("response_format", () => {
       "response_format.json_schema.schema.$ref",
     ],
   ];
-  test.each(refused)(
-    "with %s is rejected, and the error names the parameter",
+  test.each(rejectedFormats)(
+    "with %s is rejected, and the error identifies the parameter",
     async (_name, response_format, param) => {
-      const { status, body } = await parse(await complete({ response_format }));
+      const { status, body } = await parseResponse(await complete({ response_format }));
       expect([status, body.error?.type]).toEqual([400, "invalid_request_error"]);
       expect(body.error?.param?.replaceAll('"', "")).toBe(param);
       expect(provider.requests).toHaveLength(0);
     },
   );
 
-  test("is refused if the model doesn't support it, and the error names the model", async () => {
-    const { status, body } = await parse(await complete({ model: "openai/gpt-4-turbo" }));
+  test("is rejected if the model doesn't support it, and the error mentions the model", async () => {
+    const { status, body } = await parseResponse(await complete({ model: "openai/gpt-4-turbo" }));
     expect([status, body.error?.param]).toEqual([400, "response_format"]);
     expect(body.error?.message).toContain("openai/gpt-4-turbo");
     expect(provider.requests).toHaveLength(0);

@@ -33,7 +33,7 @@ afterAll(async () => {
   await provider.stop();
 });
 
-const connect = ({ access_token }: Account) =>
+const createClient = ({ access_token }: Account) =>
   new OpenAI({ apiKey: access_token, baseURL: `${parley.url}/v1`, maxRetries: 0 });
 const tools = [
   { type: "function" as const, function: { name: "look_up", parameters: { type: "object", properties: {} } } },
@@ -48,13 +48,13 @@ type ReturnedMessage = OpenAI.ChatCompletionMessage & {
 const listCalls = ({ tool_calls = [] }: ReturnedMessage) =>
   tool_calls as (OpenAI.ChatCompletionMessageFunctionToolCall & { extra_content?: unknown })[];
 
-/** Requests a stream, and assembles the message as a client does: joins texts, and keeps everything else unchanged. */
+/** Requests a stream, and assembles the message as a client does: it joins the text deltas and keeps everything else unchanged. */
 async function completeInChunks(
   request: OpenAI.ChatCompletionCreateParamsNonStreaming,
   user: Account,
 ): Promise<ReturnedMessage> {
   const message: Record<string, unknown> = { role: "assistant", content: "" };
-  const stream = await connect(user).chat.completions.create({ ...request, stream: true });
+  const stream = await createClient(user).chat.completions.create({ ...request, stream: true });
   for await (const { choices } of stream) {
     const { content, tool_calls, ...rest } = (choices[0]?.delta ?? {}) as Record<string, unknown>;
     message.content = `${message.content}${content ?? ""}`;
@@ -72,14 +72,14 @@ const complete = async (
   request: OpenAI.ChatCompletionCreateParamsNonStreaming,
   user: Account,
 ): Promise<ReturnedMessage> => {
-  const { choices } = await connect(user).chat.completions.create(request);
+  const { choices } = await createClient(user).chat.completions.create(request);
   return choices[0]?.message as ReturnedMessage;
 };
 
 type Complete = typeof complete;
 const question = { role: "user" as const, content: "What is it?" };
 
-/** Runs one step of a client's tool loop: sends a request, and appends the returned message and a result for each call. */
+/** Runs one step of a client's tool loop: sends a request, and adds the returned message and the results of its calls to `messages`. */
 async function requestStep(
   messages: ChatCompletionMessageParam[],
   { model, send = complete, user = anna }: { model: string; send?: Complete; user?: Account },
@@ -101,6 +101,7 @@ const modelFormats: [string, ThinkingFormat][] = [
   ["compatible/three", "signature"],
   ["compatible/three", "details"],
 ];
+
 /** Returns a recording of a stream with these deltas. */
 const createRecording = (...deltas: object[]): string => {
   const chunks = [...deltas.map((delta) => ({ delta })), { delta: {}, finish_reason: "stop" }];
@@ -120,12 +121,12 @@ function scriptLoop(model: string, thinkingFormat: ThinkingFormat): void {
   );
 }
 
-describe("a client's tool loop that returns messages unchanged", () => {
+describe("a client's tool loop", () => {
   describe.each([
     ["without a stream", complete],
     ["with a stream", completeInChunks],
   ] as const)("%s", (_name, send) => {
-    test.each(modelFormats)("is accepted by %s (%s)", async (model, thinkingFormat) => {
+    test.each(modelFormats)("that returns messages unchanged is accepted by %s (%s)", async (model, thinkingFormat) => {
       scriptLoop(model, thinkingFormat);
       const messages: ChatCompletionMessageParam[] = [question];
       const first = await requestStep(messages, { model, send });
@@ -136,13 +137,13 @@ describe("a client's tool loop that returns messages unchanged", () => {
       // Sends a new question with all previous messages. Outside its tool loop, a model may reject thinking.
       messages.push(question);
       await requestStep(messages, { model, send });
-      expect(provider.refusals).toEqual([]);
+      expect(provider.thinkingErrors).toEqual([]);
       expect(provider.requests).toHaveLength(4);
     });
   });
 
   test.each(modelFormats)(
-    "is accepted by %s (%s) even if it keeps only the calls' signatures",
+    "that returns only the calls' signatures is accepted by %s (%s)",
     async (model, thinkingFormat) => {
       scriptLoop(model, thinkingFormat);
       const messages: ChatCompletionMessageParam[] = [question];
@@ -150,7 +151,7 @@ describe("a client's tool loop that returns messages unchanged", () => {
         const message = await requestStep(messages, { model });
         delete message.reasoning_details;
       }
-      expect(provider.refusals).toEqual([]);
+      expect(provider.thinkingErrors).toEqual([]);
       expect(provider.requests).toHaveLength(3);
     },
   );
@@ -203,49 +204,49 @@ describe("a client receives", () => {
     provider.script("three", { toolCalls: [call] });
     const withoutThinking = await requestStep([question], { model: "compatible/three" });
     expect(JSON.stringify(withoutThinking)).not.toMatch(/reasoning_details|extra_content/);
-    const long = "x".repeat(SENT_THINKING_BYTES_MAX + 1);
-    provider.script("three", { recording: createRecording({ reasoning_content: long }, { content: "Done." }) });
+    const longThinking = "x".repeat(SENT_THINKING_BYTES_MAX + 1);
+    provider.script("three", { recording: createRecording({ reasoning_content: longThinking }, { content: "Done." }) });
     const withLongThinking = await requestStep([question], { model: "compatible/three" });
     expect(withLongThinking.content).toBe("Done.");
     expect(withLongThinking).not.toHaveProperty("reasoning_details");
   });
 
-  test.each(["x", "想"])("as much thinking as it can send back: %s", async (letter) => {
-    const longest = letter.repeat(Math.floor((SENT_THINKING_BYTES_MAX - 200) / Buffer.byteLength(letter)));
+  test.each(["x", "想"])("as much thinking as fits into the request that sends it back: %s", async (letter) => {
+    const longestThinking = letter.repeat(Math.floor((SENT_THINKING_BYTES_MAX - 200) / Buffer.byteLength(letter)));
     const tool_calls = [{ index: 0, id: "one", type: "function", function: call }];
     provider.script(
       "three",
-      { recording: createRecording({ reasoning_content: longest }, { tool_calls }) },
+      { recording: createRecording({ reasoning_content: longestThinking }, { tool_calls }) },
       { text: "Done." },
     );
     const messages: ChatCompletionMessageParam[] = [question];
     expect(await requestStep(messages, { model: "compatible/three" })).toHaveProperty("reasoning_details");
     expect((await requestStep(messages, { model: "compatible/three" })).content).toBe("Done.");
-    expect(JSON.stringify(provider.requests.at(-1)?.body)).toContain(longest);
-    const tooLong = `${longest}${letter.repeat(200)}`;
-    provider.script("three", { recording: createRecording({ reasoning_content: tooLong }, { tool_calls }) });
+    expect(JSON.stringify(provider.requests.at(-1)?.body)).toContain(longestThinking);
+    const tooLongThinking = `${longestThinking}${letter.repeat(200)}`;
+    provider.script("three", { recording: createRecording({ reasoning_content: tooLongThinking }, { tool_calls }) });
     expect(await requestStep([question], { model: "compatible/three" })).not.toHaveProperty("reasoning_details");
   });
 
   test("thinking that isn't stored with the exchange", async () => {
     const { id } = await createConversation(parley, anna, [], { title: "Stored" });
     scriptLoop("anthropic/two", "signed");
-    await connect(anna).chat.completions.create({
+    await createClient(anna).chat.completions.create({
       model: "anthropic/two",
       messages: [question],
       tools,
       metadata: { conversation_id: id },
     });
-    const stored = await parley.fetch(`/api/v1/conversations/${id}/messages`, { token: anna.access_token });
-    const text = await stored.text();
+    const storedResponse = await parley.fetch(`/api/v1/conversations/${id}/messages`, { token: anna.access_token });
+    const text = await storedResponse.text();
     expect(text).toContain("look_up");
     expect(text).not.toMatch(/signed two|redacted|parley\.v1/);
   });
 });
 
 /** Returns everything sent to models after the first request. */
-const listLaterRequests = () => JSON.stringify(provider.requests.slice(1).map(({ body }) => body));
-const anyThinking = /Thought \w+ \d|signed|redacted \w+ \d|encrypted \w+ \d|parley\.v1|forged/;
+const serializeLaterRequests = () => JSON.stringify(provider.requests.slice(1).map(({ body }) => body));
+const thinkingPattern = /Thought \w+ \d|signed|redacted \w+ \d|encrypted \w+ \d|parley\.v1|forged/;
 
 describe("returned thinking", () => {
   test.each(
@@ -260,15 +261,15 @@ describe("returned thinking", () => {
     await requestStep(messages, { model });
     provider.script(getName(other), { text: "Done." });
     expect((await requestStep(messages, { model: other })).content).toBe("Done.");
-    expect(listLaterRequests()).not.toMatch(anyThinking);
+    expect(serializeLaterRequests()).not.toMatch(thinkingPattern);
   });
 
-  test("is not sent to another model of the same server", async () => {
+  test("is not sent to a different model of the same server", async () => {
     scriptLoop("compatible/three", "details");
     const messages: ChatCompletionMessageParam[] = [question];
     await requestStep(messages, { model: "compatible/three" });
     await requestStep(messages, { model: "compatible/four" });
-    expect(listLaterRequests()).not.toMatch(anyThinking);
+    expect(serializeLaterRequests()).not.toMatch(thinkingPattern);
   });
 
   test("from another user is dropped", async () => {
@@ -277,7 +278,7 @@ describe("returned thinking", () => {
     await requestStep(messages, { model: "anthropic/two" });
     provider.script("two", { text: "Done." });
     expect((await requestStep(messages, { model: "anthropic/two", user: ben })).content).toBe("Done.");
-    expect(listLaterRequests()).not.toMatch(anyThinking);
+    expect(serializeLaterRequests()).not.toMatch(thinkingPattern);
   });
 
   const forgeries: [string, object][] = [
@@ -316,7 +317,7 @@ describe("returned thinking", () => {
       const { content } = await requestStep(messages, { model });
       expect(content).toContain("Parley's provider");
     }
-    expect(JSON.stringify(provider.requests.map(({ body }) => body))).not.toMatch(anyThinking);
+    expect(JSON.stringify(provider.requests.map(({ body }) => body))).not.toMatch(thinkingPattern);
   });
 
   test("that was modified is dropped", async () => {
@@ -326,14 +327,14 @@ describe("returned thinking", () => {
     const modified = JSON.stringify(messages).replaceAll(/parley\.v1\.(.{40})./g, "parley.v1.$1~");
     provider.script("two", { text: "Done." });
     await requestStep(JSON.parse(modified), { model: "anthropic/two" });
-    expect(listLaterRequests()).not.toMatch(anyThinking);
+    expect(serializeLaterRequests()).not.toMatch(thinkingPattern);
   });
 });
 
 describe("reasoning_effort", () => {
   test("reaches the model in its provider's format", async () => {
     const completeWith = (model: string) =>
-      connect(anna).chat.completions.create({ model, messages: [question], reasoning_effort: "low" });
+      createClient(anna).chat.completions.create({ model, messages: [question], reasoning_effort: "low" });
     for (const model of ["openai/one", "anthropic/two", "compatible/three"]) await completeWith(model);
     expect(provider.requests.map(({ body }) => [body.reasoning, body.output_config, body.reasoning_effort])).toEqual([
       [{ summary: "auto", effort: "low" }, undefined, undefined],
@@ -353,12 +354,12 @@ describe("reasoning_effort", () => {
     await requestStep(otherLoop, { model: "compatible/three" });
     provider.script(getName(model), { text: "Done.", thinkingFormat: "signed" });
     expect((await requestStep(otherLoop, { model, send })).content).toBe("Done.");
-    expect(provider.refusals).toEqual([]);
+    expect(provider.thinkingErrors).toEqual([]);
     const modes = provider.listRequests(getName(model)).map(({ body }) => (body.thinking as { type: string })?.type);
     expect(modes).toEqual(["enabled", "enabled", "enabled", undefined] as never);
   });
 
-  test("with an unknown value is refused", async () => {
+  test("with an unknown value is rejected", async () => {
     const response = await parley.fetch("/v1/chat/completions", {
       token: anna.access_token,
       json: { model: "openai/one", messages: [question], reasoning_effort: "much" },
@@ -378,9 +379,9 @@ test("budgets count returned thinking if it can be decrypted", async () => {
     BUDGET_ANSWER_TOKENS: "100",
     BUDGET_USER_TOKENS_PER_DAY: "20000",
   };
-  const limited = await startApp({ config });
+  const limitedApp = await startApp({ config });
   try {
-    const [clara, dan] = await Promise.all([limited.register(), limited.register()]);
+    const [clara, dan] = await Promise.all([limitedApp.register(), limitedApp.register()]);
     const data = { model: "three", field: "reasoning_content", text: "A thought. ".repeat(10_000) };
     const sealed = createSealedThinking(secret).seal(clara.user.id, { provider: "compatible", data });
     const messages = [
@@ -394,16 +395,16 @@ test("budgets count returned thinking if it can be decrypted", async () => {
       { role: "tool", tool_call_id: "one", content: "It is this." },
     ];
     provider.script("three", { text: "It is this." });
-    const request = ({ access_token: token }: Account) =>
-      limited.fetch("/v1/chat/completions", { token, json: { model: "compatible/three", messages, tools } });
-    const refused = await request(clara);
-    expect(refused.status).toBe(429);
-    expect(await refused.json()).toMatchObject({ error: { code: "insufficient_quota" } });
+    const requestCompletion = ({ access_token: token }: Account) =>
+      limitedApp.fetch("/v1/chat/completions", { token, json: { model: "compatible/three", messages, tools } });
+    const rejectedResponse = await requestCompletion(clara);
+    expect(rejectedResponse.status).toBe(429);
+    expect(await rejectedResponse.json()).toMatchObject({ error: { code: "insufficient_quota" } });
     expect(provider.requests).toEqual([]);
     // Another user's thinking can't be decrypted, and is neither counted nor sent.
-    expect((await request(dan)).status).toBe(200);
+    expect((await requestCompletion(dan)).status).toBe(200);
     expect(JSON.stringify(provider.requests.at(-1)?.body)).not.toContain("A thought.");
   } finally {
-    await limited.stop();
+    await limitedApp.stop();
   }
 });

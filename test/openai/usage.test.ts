@@ -93,11 +93,11 @@ test.each([
   const completion = await client.chat.completions.create({ model, messages, metadata: { conversation_id } });
   expect(completion.usage).toMatchObject(usage);
   const id = completion.id.replace("chatcmpl-", "");
-  const stored = await rest.get<Message>(`/conversations/${conversation_id}/messages/${id}`);
-  expect(stored.body.usage).toMatchObject({
+  const storedMessage = await rest.get<Message>(`/conversations/${conversation_id}/messages/${id}`);
+  expect(storedMessage.body.usage).toMatchObject({
     input_tokens: usage.prompt_tokens,
     output_tokens: usage.completion_tokens,
   });
-  const spent = await rest.get<{ day: object }>("/me/usage");
-  expect(spent.body.day).toMatchObject({ spent_tokens: usage.prompt_tokens + usage.completion_tokens });
+  const usageSummary = await rest.get<{ day: object }>("/me/usage");
+  expect(usageSummary.body.day).toMatchObject({ spent_tokens: usage.prompt_tokens + usage.completion_tokens });
 });

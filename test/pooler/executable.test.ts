@@ -71,35 +71,37 @@ test("a Postgres restart behind PgBouncer causes only temporary errors", async (
   await send("before");
   await server.shutDown("fast");
   await waitForStatus(instances[0], 503);
-  const sending = send("during the restart");
+  const pendingSend = send("during the restart");
   await server.start();
   await waitForStatus(instances[0], 200);
-  expect((await sending).filter((code) => code !== "unavailable")).toEqual([]);
+  expect((await pendingSend).filter((code) => code !== "unavailable")).toEqual([]);
   expect(await send("after")).toEqual([]);
 });
 
-test("an instance waits to start, and logs the reason, if PgBouncer refuses more connections", async () => {
-  const admin = `postgres://postgres@127.0.0.1:${pooler.port}/pgbouncer`;
+test("an instance waits to start, and logs the reason, if PgBouncer rejects additional connections", async () => {
+  const adminUrl = `postgres://postgres@127.0.0.1:${pooler.port}/pgbouncer`;
   pooler.writeConfig({ max_client_conn: "1" });
-  await server.psqlAt(admin, "reload");
-  const third = await installation.start({ until: "listening" });
-  while (!third.readLog().includes("max_client_conn")) await Bun.sleep(RETRY_MS);
-  expect(third.readLog()).toContain("raise PgBouncer's max_client_conn");
-  expect((await fetch(`${third.url}/readyz`)).status).toBe(503);
+  await server.psqlAt(adminUrl, "reload");
+  const thirdInstance = await installation.start({ until: "listening" });
+  while (!thirdInstance.readLog().includes("max_client_conn")) await Bun.sleep(RETRY_MS);
+  expect(thirdInstance.readLog()).toContain("raise PgBouncer's max_client_conn");
+  expect((await fetch(`${thirdInstance.url}/readyz`)).status).toBe(503);
   pooler.writeConfig();
-  await server.psqlAt(admin, "reload");
-  await third.waitUntilReady();
-  expect((await third.stop()).code).toBe(0);
+  await server.psqlAt(adminUrl, "reload");
+  await thirdInstance.waitUntilReady();
+  expect((await thirdInstance.stop()).code).toBe(0);
 });
 
 test("commands work behind PgBouncer", async () => {
-  const { code, output } = await installation.run(["migrate", "--status"]);
+  const { code, stdout } = await installation.run(["migrate", "--status"]);
   expect(code).toBe(0);
-  expect(output).not.toContain("pending");
+  expect(stdout).not.toContain("pending");
 });
 
 test("the log has no unexpected errors", () => {
   const errors = installation.readLog().match(/.*"level":"(?:error|fatal)".*/g) ?? [];
-  const unexpected = errors.filter((line) => !/unreachable|not responding|CONNECTION|08P01|57P0|ECONN/.test(line));
-  expect(unexpected).toEqual([]);
+  const unexpectedErrors = errors.filter(
+    (line) => !/unreachable|not responding|CONNECTION|08P01|57P0|ECONN/.test(line),
+  );
+  expect(unexpectedErrors).toEqual([]);
 });

@@ -14,7 +14,7 @@ import { startPgBouncer, type TestPgBouncer } from "../support/pgbouncer.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
 
 const RETRY_MS = 20;
-const MESSAGES = 200;
+const MESSAGE_COUNT = 200;
 
 let server: Awaited<ReturnType<typeof startInstalledPostgres>>;
 let provider: MockProvider;
@@ -75,11 +75,11 @@ describe.each([
         startApp({ config, bus: link.buses[n], database: { database, name, target: { ...server, database: name } } }),
       ),
     );
-    const [first, second] = instances as [TestApp, TestApp];
-    account = await first.register();
-    conversation_id = (await createConversation(first, account)).id;
+    const [firstApp, secondApp] = instances as [TestApp, TestApp];
+    account = await firstApp.register();
+    conversation_id = (await createConversation(firstApp, account)).id;
     sockets = await Promise.all(
-      [first, second].map((instance) => openSocket(instance.url, { token: account.access_token })),
+      [firstApp, secondApp].map((instance) => openSocket(instance.url, { token: account.access_token })),
     );
   });
   afterAll(async () => {
@@ -89,7 +89,7 @@ describe.each([
   });
 
   /** Sends a message until it is acknowledged, and returns its seq. */
-  async function send(socket: TestSocket, content: string, errors: Set<unknown>): Promise<number> {
+  async function sendUntilAcked(socket: TestSocket, content: string, errors: Set<unknown>): Promise<number> {
     for (;;) {
       const frame = { conversation_id, content, client_message_id: content, reply: false };
       const response = await socket.request({ type: "message.send", ...frame });
@@ -110,21 +110,23 @@ describe.each([
   test("two instances store concurrent messages once and in order", async () => {
     const name = createId();
     const errors = new Set();
-    const sent = await Promise.all(
-      Array.from({ length: MESSAGES }, (_, n) => send(sockets[n % 2] as TestSocket, `${name} ${n}`, errors)),
+    const sentSeqs = await Promise.all(
+      Array.from({ length: MESSAGE_COUNT }, (_, n) =>
+        sendUntilAcked(sockets[n % 2] as TestSocket, `${name} ${n}`, errors),
+      ),
     );
     expect([...errors]).toEqual([]);
     const contents = (await listContents()).filter((content) => content.startsWith(name));
-    expect(contents.length).toBe(MESSAGES);
-    expect(new Set(sent).size).toBe(MESSAGES);
+    expect(contents.length).toBe(MESSAGE_COUNT);
+    expect(new Set(sentSeqs).size).toBe(MESSAGE_COUNT);
   });
 
   test("answers are streamed and stored", async () => {
     const { access_token: token } = account;
-    const [first] = instances as [TestApp];
+    const [firstApp] = instances as [TestApp];
     const path = `/api/v1/conversations/${conversation_id}/messages`;
-    const sent = await first.fetch(path, { token, json: { content: "A question", reply: true } });
-    expect(sent.status).toBe(201);
+    const response = await firstApp.fetch(path, { token, json: { content: "A question", reply: true } });
+    expect(response.status).toBe(201);
     const [database] = databases as [ReturnType<typeof openDatabase>];
     let answers: { status: string; content: string }[] = [];
     while (answers[0]?.status !== "complete") {
@@ -157,31 +159,31 @@ describe.each([
 
   test("a PgBouncer crash causes only temporary errors, and no message is lost", async () => {
     const name = createId();
-    let isOver = false;
+    let isFinished = false;
     const ackedContents: string[] = [];
     const errors = new Set<unknown>();
-    const sending = Promise.all(
+    const sendLoops = Promise.all(
       sockets.map(async (socket, index) => {
-        for (let n = 0; !isOver; n += 1) {
+        for (let n = 0; !isFinished; n += 1) {
           const content = `${name} ${index} ${n}`;
-          await send(socket, content, errors);
+          await sendUntilAcked(socket, content, errors);
           ackedContents.push(content);
         }
       }),
     );
     while (ackedContents.length < 20) await Bun.sleep(RETRY_MS);
     await pooler.kill();
-    const [first] = instances as [TestApp];
-    while ((await first.fetch("/readyz")).status !== 503) await Bun.sleep(RETRY_MS);
+    const [firstApp] = instances as [TestApp];
+    while ((await firstApp.fetch("/readyz")).status !== 503) await Bun.sleep(RETRY_MS);
     while (errors.size === 0) await Bun.sleep(RETRY_MS);
     await pooler.start();
-    while ((await first.fetch("/readyz")).status !== 200) await Bun.sleep(RETRY_MS);
-    const before = ackedContents.length;
-    while (ackedContents.length < before + 20) await Bun.sleep(RETRY_MS);
-    isOver = true;
-    await sending;
+    while ((await firstApp.fetch("/readyz")).status !== 200) await Bun.sleep(RETRY_MS);
+    const ackedCountBefore = ackedContents.length;
+    while (ackedContents.length < ackedCountBefore + 20) await Bun.sleep(RETRY_MS);
+    isFinished = true;
+    await sendLoops;
     expect([...errors]).toEqual(["unavailable"]);
-    const stored = (await listContents()).filter((content) => content.startsWith(name));
-    expect(stored.sort()).toEqual(ackedContents.sort());
+    const storedContents = (await listContents()).filter((content) => content.startsWith(name));
+    expect(storedContents.sort()).toEqual(ackedContents.sort());
   });
 });

@@ -33,7 +33,7 @@ afterEach(async () => {
   expect(settings.map(({ name }) => name)).toEqual([]);
 });
 
-const run = (...statements: string[]) =>
+const runMigrations = (...statements: string[]) =>
   migrate(database, silentLog, {
     sources: {
       migrations: [
@@ -45,18 +45,18 @@ const run = (...statements: string[]) =>
     },
   });
 
-const INDEX = "create index concurrently if not exists things_by_id on things (id);";
+const CREATE_INDEX = "create index concurrently if not exists things_by_id on things (id);";
 
 test("a statement outside a transaction that exceeds the role's statement_timeout fails with a suggested fix", async () => {
-  const error = await run("select pg_sleep(0.4);", INDEX).catch((error) => error);
+  const error = await runMigrations("select pg_sleep(0.4);", CREATE_INDEX).catch((error) => error);
   expect(error).toBeInstanceOf(MigrationError);
   expect(error.message).toContain("0002_outside.sql takes longer than the role's statement_timeout");
   expect(error.message).toContain("run `parley migrate` once with a DATABASE_URL that connects directly to Postgres");
 });
 
 test("faster statements succeed, and slow statements inside a transaction are not affected", async () => {
-  expect(await run(INDEX)).toEqual(["0002_outside.sql"]);
+  expect(await runMigrations(CREATE_INDEX)).toEqual(["0002_outside.sql"]);
   const [index] = await database`select indisvalid from pg_index where indexrelid = to_regclass('things_by_id')`;
   expect(index?.indisvalid).toBe(true);
-  expect(await run(INDEX)).toEqual([]);
+  expect(await runMigrations(CREATE_INDEX)).toEqual([]);
 });

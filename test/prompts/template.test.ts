@@ -11,7 +11,7 @@ import { createVariables } from "../../src/modules/prompts/variables.ts";
 /** The longest template, consisting of one repeated variable. */
 const longestTemplate = "{{preferences.a}}".repeat(Math.floor(32_000 / "{{preferences.a}}".length));
 
-const create = (preferences: Record<string, unknown>): Variables =>
+const createTestVariables = (preferences: Record<string, unknown>): Variables =>
   createVariables({
     user: { id: "u", display_name: "Anna" },
     preferences,
@@ -22,7 +22,7 @@ const create = (preferences: Record<string, unknown>): Variables =>
 
 /** Reference implementation, which renders the whole template regardless of cost. */
 function renderAll(template: string, variables: Variables): string {
-  const read = (name: string): string => {
+  const readVariable = (name: string): string => {
     if (!name.startsWith("preferences.")) return variables[name as Exclude<keyof Variables, "preferences">];
     const value = name
       .split(".")
@@ -30,35 +30,41 @@ function renderAll(template: string, variables: Variables): string {
     return typeof value === "string" ? value : value === undefined || value === null ? "" : JSON.stringify(value);
   };
   return template
-    .replaceAll(/\\\{\{|\{\{\s*([\w.]+)\s*\}\}/g, (_, name?: string) => (name === undefined ? "{{" : read(name)))
+    .replaceAll(/\\\{\{|\{\{\s*([\w.]+)\s*\}\}/g, (_, name?: string) =>
+      name === undefined ? "{{" : readVariable(name),
+    )
     .slice(0, RENDERED_CHARS_MAX)
     .toWellFormed();
 }
 
 describe("a template", () => {
   test("is rendered as if all values were inserted and the result then truncated", () => {
-    const value = fc.oneof(
+    const arbitraryValue = fc.oneof(
       fc.string({ unit: "binary", maxLength: 40 }),
       fc.constant("{{user.id}}"),
       fc.constant("😀".repeat(20_001)),
       fc.jsonValue(),
     );
     const names = ["a", "b", "c"];
-    const variable = fc.constantFrom(
+    const arbitraryVariable = fc.constantFrom(
       ...variableNames,
       ...names.map((name) => `preferences.${name}`),
       "preferences.none",
     );
-    const piece = fc.oneof(
+    const arbitraryPiece = fc.oneof(
       fc.string({ maxLength: 10 }).map((text) => text.replaceAll(/[{\\]/g, "")),
       fc.constant("\\{{"),
-      fc.tuple(variable, fc.constantFrom("", " ")).map(([name, space]) => `{{${space}${name}${space}}}`),
+      fc.tuple(arbitraryVariable, fc.constantFrom("", " ")).map(([name, space]) => `{{${space}${name}${space}}}`),
     );
     fc.assert(
-      fc.property(fc.array(piece, { maxLength: 30 }), fc.tuple(value, value, value), (pieces, [a, b, c]) => {
-        const variables = create({ a, b, c });
-        expect(renderTemplate(pieces.join(""), variables)).toBe(renderAll(pieces.join(""), variables));
-      }),
+      fc.property(
+        fc.array(arbitraryPiece, { maxLength: 30 }),
+        fc.tuple(arbitraryValue, arbitraryValue, arbitraryValue),
+        (pieces, [a, b, c]) => {
+          const variables = createTestVariables({ a, b, c });
+          expect(renderTemplate(pieces.join(""), variables)).toBe(renderAll(pieces.join(""), variables));
+        },
+      ),
     );
   });
 
@@ -70,7 +76,7 @@ describe("a template", () => {
         return "x".repeat(16_000);
       },
     };
-    const rendered = renderTemplate(`start ${longestTemplate}`, create({ a }));
+    const rendered = renderTemplate(`start ${longestTemplate}`, createTestVariables({ a }));
     expect(rendered).toHaveLength(RENDERED_CHARS_MAX);
     expect(rendered).toStartWith('start "xxx');
     expect(serializationCount).toBe(1);
@@ -87,21 +93,21 @@ describe("a template", () => {
         },
       },
     );
-    renderTemplate("{{preferences.long}}{{preferences.late}}", create(preferences));
+    renderTemplate("{{preferences.long}}{{preferences.late}}", createTestVariables(preferences));
     expect(readNames).toContain("long");
     expect(readNames).not.toContain("late");
   });
 
   test("is truncated between characters", () => {
-    const rendered = renderTemplate("a{{preferences.a}}", create({ a: "😀".repeat(RENDERED_CHARS_MAX) }));
+    const rendered = renderTemplate("a{{preferences.a}}", createTestVariables({ a: "😀".repeat(RENDERED_CHARS_MAX) }));
     expect(rendered).toHaveLength(RENDERED_CHARS_MAX);
     expect(rendered.isWellFormed()).toBe(true);
   });
 
   test("uses the user's time zone, or UTC if it is unknown", () => {
     const clock = "{{date}} {{time}} {{weekday}}";
-    expect(renderTemplate(clock, create({ timezone: "Europe/Berlin" }))).toBe("2026-08-01 01:30 Saturday");
+    expect(renderTemplate(clock, createTestVariables({ timezone: "Europe/Berlin" }))).toBe("2026-08-01 01:30 Saturday");
     for (const timezone of ["Nowhere/Land", 5, undefined])
-      expect(renderTemplate(clock, create({ timezone }))).toBe("2026-07-31 23:30 Friday");
+      expect(renderTemplate(clock, createTestVariables({ timezone }))).toBe("2026-07-31 23:30 Friday");
   });
 });

@@ -54,10 +54,10 @@ const openAjv = createAjv(document);
 const closedAjv = createAjv(disallowExtraFields(document as never) as object);
 
 /**
- * Compiles a schema from the AsyncAPI document alone, as users of the document do.
- * @param isClosed Refuses fields that the document doesn't list.
+ * Compiles a schema with only the AsyncAPI document, as users of the document do.
+ * @param isClosed Rejects fields that the document doesn't list.
  */
-function compile(name: string, { isClosed = false } = {}): ValidateFunction {
+function compileSchema(name: string, { isClosed = false } = {}): ValidateFunction {
   const ajv = isClosed ? closedAjv : openAjv;
   const validate = ajv.getSchema(`document#/components/schemas/${name}`);
   if (!validate) throw new Error(`The document has no schema ${name}.`);
@@ -75,32 +75,38 @@ describe("the AsyncAPI document", () => {
 
   test("has no dangling references", () => {
     const references = JSON.stringify(document).match(/"#\/[^"]+"/g) ?? [];
-    const find = (path: string) =>
+    const resolvePath = (path: string) =>
       path
         .split("/")
         .slice(1)
         .reduce((value, key) => (value as Record<string, unknown> | undefined)?.[key], document as unknown);
     expect(references.length).toBeGreaterThan(100);
-    expect(references.map((text) => JSON.parse(text) as string).filter((path) => find(path) === undefined)).toEqual([]);
+    expect(
+      references.map((text) => JSON.parse(text) as string).filter((path) => resolvePath(path) === undefined),
+    ).toEqual([]);
   });
 
   test("has every client frame with its replies, every push and every close code", () => {
     const realtimeOperations = operations.filter(({ channel }) => getName(channel) === "realtime");
-    const received = realtimeOperations.filter(({ action }) => action === "receive");
-    const sent = realtimeOperations.filter(({ action }) => action === "send");
-    expect(received.flatMap(({ messages }) => listTypes(messages)).sort()).toEqual(Object.keys(clientFrames).sort());
-    const { ack: _, pong: __, ...others } = pushes;
-    expect(sent.flatMap(({ messages }) => listTypes(messages)).sort()).toEqual(Object.keys(others).sort());
-    const withReplies = received.map(({ messages, reply }) => [
+    const receiveOperations = realtimeOperations.filter(({ action }) => action === "receive");
+    const sendOperations = realtimeOperations.filter(({ action }) => action === "send");
+    expect(receiveOperations.flatMap(({ messages }) => listTypes(messages)).sort()).toEqual(
+      Object.keys(clientFrames).sort(),
+    );
+    const { ack: _, pong: __, ...otherPushes } = pushes;
+    expect(sendOperations.flatMap(({ messages }) => listTypes(messages)).sort()).toEqual(
+      Object.keys(otherPushes).sort(),
+    );
+    const typesWithReplies = receiveOperations.map(({ messages, reply }) => [
       ...listTypes(messages),
       ...listTypes(reply?.messages ?? []),
     ]);
-    for (const [type = "", ...replies] of withReplies) {
+    for (const [type = "", ...replies] of typesWithReplies) {
       const success = type in acks ? ["ack"] : type === "ping" ? ["pong"] : [];
       expect({ type, replies }).toEqual({ type, replies: [...success, "error"] });
     }
-    const listed = Object.values(document.channels).flatMap(({ messages }) => Object.keys(messages));
-    expect([...new Set(listed)].sort()).toEqual(Object.keys(document.components.messages).sort());
+    const listedMessages = Object.values(document.channels).flatMap(({ messages }) => Object.keys(messages));
+    expect([...new Set(listedMessages)].sort()).toEqual(Object.keys(document.components.messages).sort());
     const codes = document.channels.realtime["x-close-codes"];
     expect(codes.map(({ code }) => code)).toEqual(Object.values(closeCodes).map(({ code }) => code));
     expect(codes.filter(({ code, reconnect }) => reconnect !== code < 4500)).toEqual([]);
@@ -123,11 +129,11 @@ describe("the AsyncAPI document", () => {
   });
 
   test("has valid examples for every message", () => {
-    const invalid = Object.entries(document.components.messages).flatMap(([name, { payload, examples }]) => {
-      const validate = compile(getName(payload), { isClosed: true });
+    const invalidExamples = Object.entries(document.components.messages).flatMap(([name, { payload, examples }]) => {
+      const validate = compileSchema(getName(payload), { isClosed: true });
       return examples.filter((example) => !validate(example.payload)).map(() => ({ name, errors: validate.errors }));
     });
-    expect(invalid).toEqual([]);
+    expect(invalidExamples).toEqual([]);
     const examples = Object.values(document.components.messages).map((message) => message.examples.length);
     expect(Math.min(...examples)).toBeGreaterThan(0);
   });
@@ -143,8 +149,10 @@ describe("the AsyncAPI document", () => {
     expect(await diagnose(documentWithHost)).toEqual([
       { severity: 2, code: "asyncapi-latest-version", path: "asyncapi" },
     ]);
-    const { realtime: _, ...others } = document.channels;
-    expect((await diagnose({ ...document, channels: others })).some(({ severity }) => severity === 0)).toBe(true);
+    const { realtime: _, ...otherChannels } = document.channels;
+    expect((await diagnose({ ...document, channels: otherChannels })).some(({ severity }) => severity === 0)).toBe(
+      true,
+    );
   });
 
   test("uses each schema name once, and only keywords that other tools understand", () => {
@@ -175,11 +183,11 @@ describe("the AsyncAPI document's schemas", () => {
     const anna = await parley.register();
     const { id: conversation_id } = await createConversation(parley, anna);
     const socket = await openSocket(parley.url, { token: anna.access_token });
-    const sent = { type: "message.send", conversation_id, client_message_id: "1", content: "Hello", reply: true };
+    const sentFrame = { type: "message.send", conversation_id, client_message_id: "1", content: "Hello", reply: true };
     await socket.request({ type: "subscribe", conversation_id });
-    await socket.request(sent);
+    await socket.request(sentFrame);
     await socket.waitFor(({ type }) => type === "message.completed");
-    const subscribed = await socket.request({ type: "subscribe", conversation_id, after_seq: 0 });
+    const subscribeAck = await socket.request({ type: "subscribe", conversation_id, after_seq: 0 });
     const { frames } = socket;
     await socket.close();
 
@@ -189,16 +197,16 @@ describe("the AsyncAPI document's schemas", () => {
       ["message.delta", "MessageDelta"],
       ["message.completed", "MessageCompleted"],
     ] as const) {
-      const validate = compile(name);
+      const validate = compileSchema(name);
       const frame = frames.find((candidate) => candidate.type === type);
       for (const validFrame of [frame, { ...frame, later: 1 }])
         expect({ name, errors: validate(validFrame) ? [] : validate.errors }).toEqual({ name, errors: [] });
       const { conversation_id: _, connection_id: __, ...incomplete } = frame as object as Record<string, unknown>;
       expect({ name, isValid: validate(incomplete) }).toEqual({ name, isValid: false });
     }
-    expect(compile("SubscribeAck")(subscribed)).toBe(true);
-    expect(compile("Event")({ ...createTestEvent(conversation_id, 1), type: "message.unknown" })).toBe(false);
-    expect(compile("MessageSendFrame")({ ...sent, id: "1" })).toBe(true);
-    expect(compile("MessageSendFrame")({ ...sent, id: "1", later: 1 })).toBe(false);
+    expect(compileSchema("SubscribeAck")(subscribeAck)).toBe(true);
+    expect(compileSchema("Event")({ ...createTestEvent(conversation_id, 1), type: "message.unknown" })).toBe(false);
+    expect(compileSchema("MessageSendFrame")({ ...sentFrame, id: "1" })).toBe(true);
+    expect(compileSchema("MessageSendFrame")({ ...sentFrame, id: "1", later: 1 })).toBe(false);
   });
 });

@@ -19,12 +19,12 @@ afterAll(() => server.stop(true));
 
 /** Sends a request with a key and custom header fields, and returns the header fields that the server received. */
 async function sendRequest(name: string, headers: Record<string, string>): Promise<Record<string, string>> {
-  const NAME = name.toUpperCase();
+  const settingPrefix = name.toUpperCase();
   const config = loadConfig(
     {
-      [`${NAME}_API_KEY`]: "the-key",
-      [`${NAME}_BASE_URL`]: `${server.url.origin}/v1`,
-      [`AI_${NAME}_HEADERS`]: JSON.stringify(headers),
+      [`${settingPrefix}_API_KEY`]: "the-key",
+      [`${settingPrefix}_BASE_URL`]: `${server.url.origin}/v1`,
+      [`AI_${settingPrefix}_HEADERS`]: JSON.stringify(headers),
       AI_MODELS: `${name}/model`,
     },
     () => "",
@@ -49,11 +49,11 @@ async function sendRequest(name: string, headers: Record<string, string>): Promi
 test.each(["openai", "anthropic", "compatible"])(
   "custom header fields are sent to %s, and replace Parley's own",
   async (name) => {
-    const added = await sendRequest(name, { "X-Team": "blue", "User-Agent": "Parley" });
-    expect(added).toMatchObject({ "x-team": "blue", "user-agent": "Parley" });
-    expect(JSON.stringify(added)).toContain("the-key");
-    const replaced = await sendRequest(name, { Authorization: "Token other", "X-Api-Key": "another" });
-    expect(replaced).toMatchObject({ authorization: "Token other", "x-api-key": "another" });
-    expect(JSON.stringify(replaced)).not.toContain("the-key");
+    const headersWithAdditions = await sendRequest(name, { "X-Team": "blue", "User-Agent": "Parley" });
+    expect(headersWithAdditions).toMatchObject({ "x-team": "blue", "user-agent": "Parley" });
+    expect(JSON.stringify(headersWithAdditions)).toContain("the-key");
+    const headersWithReplacements = await sendRequest(name, { Authorization: "Token other", "X-Api-Key": "another" });
+    expect(headersWithReplacements).toMatchObject({ authorization: "Token other", "x-api-key": "another" });
+    expect(JSON.stringify(headersWithReplacements)).not.toContain("the-key");
   },
 );

@@ -4,18 +4,18 @@ import { createTestLog } from "../support/log.ts";
 
 /** Secrets by provider. Together, the providers use every way to set credentials. */
 const secretsByProvider: Record<string, string[]> = {
-  openai: ["sk-of-openai-0123456789", "gate-of-openai-0123456789"],
-  anthropic: ["sk-ant-of-anthropic-0123456789", "gate-of-anthropic-0123456789"],
-  compatible: ["key-of-compatible-0123456789", "gate-of-compatible-0123456789"],
-  alpha: ["key-of-alpha-0123456789"],
-  beta: ["key-of-beta-0123456789", "second-of-beta-0123456789"],
-  gamma: ["gamma-user", "pass-of-gamma-0123456789", btoa("gamma-user:pass-of-gamma-0123456789")],
-  delta: ["token-of-delta-0123456789"],
-  epsilon: ["query-of-epsilon-0123456789"],
-  zeta: ["token-of-zeta-0123456789"],
+  openai: ["sk-openai-0123456789", "openai-gate-0123456789"],
+  anthropic: ["sk-ant-anthropic-0123456789", "anthropic-gate-0123456789"],
+  compatible: ["compatible-key-0123456789", "compatible-gate-0123456789"],
+  alpha: ["alpha-key-0123456789"],
+  beta: ["beta-key-0123456789", "beta-second-0123456789"],
+  gamma: ["gamma-user", "gamma-pass-0123456789", btoa("gamma-user:gamma-pass-0123456789")],
+  delta: ["delta-token-0123456789"],
+  epsilon: ["epsilon-query-0123456789"],
+  zeta: ["zeta-token-0123456789"],
 };
 /** An API key that is never sent, because a custom header field replaces it. */
-const UNUSED_KEY = "unused-key-of-delta-0123456789";
+const UNUSED_KEY = "unused-delta-key-0123456789";
 const providerNames = Object.keys(secretsByProvider);
 const allSecrets = [...Object.values(secretsByProvider).flat(), UNUSED_KEY];
 
@@ -90,28 +90,28 @@ function createConfig(models: readonly string[]): Record<string, string> {
   const getOrigin = (name: string) => servers[name]?.origin ?? "";
   const formatHeaders = (fields: Record<string, string>) => JSON.stringify(fields);
   return {
-    OPENAI_API_KEY: "sk-of-openai-0123456789",
+    OPENAI_API_KEY: "sk-openai-0123456789",
     OPENAI_BASE_URL: `${getOrigin("openai")}/v1`,
-    AI_OPENAI_HEADERS: formatHeaders({ "x-gate": "gate-of-openai-0123456789" }),
-    ANTHROPIC_API_KEY: "sk-ant-of-anthropic-0123456789",
+    AI_OPENAI_HEADERS: formatHeaders({ "x-gate": "openai-gate-0123456789" }),
+    ANTHROPIC_API_KEY: "sk-ant-anthropic-0123456789",
     ANTHROPIC_BASE_URL: getOrigin("anthropic"),
-    AI_ANTHROPIC_HEADERS: formatHeaders({ "X-Gate": "gate-of-anthropic-0123456789" }),
-    COMPATIBLE_API_KEY: "key-of-compatible-0123456789",
+    AI_ANTHROPIC_HEADERS: formatHeaders({ "X-Gate": "anthropic-gate-0123456789" }),
+    COMPATIBLE_API_KEY: "compatible-key-0123456789",
     COMPATIBLE_BASE_URL: `${getOrigin("compatible")}/v1`,
-    AI_COMPATIBLE_HEADERS: formatHeaders({ Cookie: "session=gate-of-compatible-0123456789" }),
+    AI_COMPATIBLE_HEADERS: formatHeaders({ Cookie: "session=compatible-gate-0123456789" }),
     AI_PROVIDERS: [
       `alpha=${getOrigin("alpha")}/v1`,
       `beta=${getOrigin("beta")}/v1`,
-      `gamma=${getOrigin("gamma").replace("://", "://gamma-user:pass-of-gamma-0123456789@")}/v1`,
+      `gamma=${getOrigin("gamma").replace("://", "://gamma-user:gamma-pass-0123456789@")}/v1`,
       `delta=${getOrigin("delta")}/v1`,
-      `epsilon=${getOrigin("epsilon")}/v1?api-version=2024-10-21&key=query-of-epsilon-0123456789`,
+      `epsilon=${getOrigin("epsilon")}/v1?api-version=2024-10-21&key=epsilon-query-0123456789`,
       `zeta=${getOrigin("zeta")}/v1`,
     ].join(","),
-    AI_ALPHA_API_KEY: "key-of-alpha-0123456789",
-    AI_BETA_HEADERS: formatHeaders({ "api-key": "key-of-beta-0123456789", "X-Second": "second-of-beta-0123456789" }),
+    AI_ALPHA_API_KEY: "alpha-key-0123456789",
+    AI_BETA_HEADERS: formatHeaders({ "api-key": "beta-key-0123456789", "X-Second": "beta-second-0123456789" }),
     AI_DELTA_API_KEY: UNUSED_KEY,
-    AI_DELTA_HEADERS: formatHeaders({ Authorization: "Token token-of-delta-0123456789" }),
-    AI_ZETA_HEADERS: formatHeaders({ authorization: "Bearer token-of-zeta-0123456789" }),
+    AI_DELTA_HEADERS: formatHeaders({ Authorization: "Token delta-token-0123456789" }),
+    AI_ZETA_HEADERS: formatHeaders({ authorization: "Bearer zeta-token-0123456789" }),
     AI_MODELS: models.join(","),
     AI_MAX_RETRIES: "0",
   };
@@ -132,7 +132,7 @@ afterAll(async () => {
 /** Everything that clients received. */
 const clientResponses: string[] = [];
 
-async function complete(
+async function requestCompletion(
   model: string,
   { app = parley, account = anna } = {},
 ): Promise<{ status: number; text: string }> {
@@ -145,37 +145,39 @@ async function complete(
 
 describe.each(providerNames)("%s", (name) => {
   test("receives its own credentials", async () => {
-    await complete(`${name}/hello`);
-    const [first = ""] = servers[name]?.receivedRequests ?? [];
-    const sentSecrets = (secretsByProvider[name] ?? []).filter((secret) => !/^gamma-user$|^pass-of-gamma/.test(secret));
-    for (const secret of sentSecrets) expect(first).toContain(secret);
-    expect(first.match(/^authorization: /gm)?.length ?? 0).toBe(["beta", "epsilon"].includes(name) ? 0 : 1);
+    await requestCompletion(`${name}/hello`);
+    const [firstRequest = ""] = servers[name]?.receivedRequests ?? [];
+    const sentSecrets = (secretsByProvider[name] ?? []).filter((secret) => !/^gamma-user$|^gamma-pass/.test(secret));
+    for (const secret of sentSecrets) expect(firstRequest).toContain(secret);
+    expect(firstRequest.match(/^authorization: /gm)?.length ?? 0).toBe(["beta", "epsilon"].includes(name) ? 0 : 1);
   });
 
-  test.each(statuses)("can't redirect with %i to another server", async (status) => {
-    await complete(`${name}/to-${status}`);
+  test.each(statuses)("can't redirect to another server with a %i", async (status) => {
+    await requestCompletion(`${name}/to-${status}`);
     expect(servers[name]?.receivedRequests.at(name === "compatible" ? -2 : -1)).toContain(`"to-${status}"`);
-    const redirected = Object.values(servers).flatMap(({ receivedRequests }) =>
+    const redirectedRequests = Object.values(servers).flatMap(({ receivedRequests }) =>
       receivedRequests.filter((requestText) => requestText.includes("/other?moved")),
     );
-    expect(redirected).toEqual([]);
+    expect(redirectedRequests).toEqual([]);
   });
 
   test.each(["echo-401", "echo-400", "echo-404", "echo-stream", "fails"])(
     "can't expose credentials by echoing them (%s)",
     async (kind) => {
-      await complete(`${name}/${kind}`);
+      await requestCompletion(`${name}/${kind}`);
       const line = lines.find(({ model, cause }) => model === `${name}/${kind}` && typeof cause === "string");
       expect(String(line?.cause).length).toBeGreaterThan(10);
     },
   );
 });
 
-test("an answer fails over across all providers, which fail before or during their answers", async () => {
-  const broken = providerNames.map((name) => (/^(?:openai|anthropic)$/.test(name) ? `${name}/fails` : `${name}/cut`));
-  const app = await startApp({ config: createConfig([...broken, "delta/hello"]), log });
+test("an answer fails over from provider to provider, whether they fail before or during their answers", async () => {
+  const failingModels = providerNames.map((name) =>
+    /^(?:openai|anthropic)$/.test(name) ? `${name}/fails` : `${name}/cut`,
+  );
+  const app = await startApp({ config: createConfig([...failingModels, "delta/hello"]), log });
   const requestCounts = providerNames.map((name) => servers[name]?.receivedRequests.length ?? 0);
-  const { status, text } = await complete("openai/fails", { app, account: await app.register() });
+  const { status, text } = await requestCompletion("openai/fails", { app, account: await app.register() });
   expect([status, JSON.parse(text).choices[0].message.content]).toEqual([
     200,
     `${providerNames
@@ -204,8 +206,8 @@ test("no credentials appear in answers, metrics, model lists or the log", async 
   for (const path of ["/metrics", "/readyz?verbose"]) clientResponses.push(await (await parley.fetch(path)).text());
   for (const path of ["/v1/models", "/api/v1/models"])
     clientResponses.push(await (await parley.fetch(path, { token: anna.access_token })).text());
-  const everything = [...clientResponses, ...lines.map((line) => JSON.stringify(line))].join("\n");
-  expect(everything).toContain("delta/hello");
-  expect(everything).toContain("parley_generation");
-  expect(allSecrets.filter((secret) => everything.includes(secret))).toEqual([]);
+  const allOutput = [...clientResponses, ...lines.map((line) => JSON.stringify(line))].join("\n");
+  expect(allOutput).toContain("delta/hello");
+  expect(allOutput).toContain("parley_generation");
+  expect(allSecrets.filter((secret) => allOutput.includes(secret))).toEqual([]);
 });

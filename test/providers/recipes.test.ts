@@ -3,7 +3,7 @@ import { parseEnv } from "node:util";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { type CompatibleServer, startCompatibleServer } from "../support/compatible-servers/server.ts";
 import { createTestLog } from "../support/log.ts";
-import { allServers, findKey, listRecipes, pointTo } from "./recipes.ts";
+import { allServers, findKey, listRecipes, replaceServerOrigin } from "./recipes.ts";
 
 const pieces = ["Grüße ", "aus der ", "Ferne."];
 
@@ -31,9 +31,9 @@ test.each(recipes)("the lines of $heading, recipe $block, set the same values in
 });
 
 describe.each(recipes)("$heading, recipe $block", ({ heading, block, environment }) => {
-  const quirks = allServers.find(({ recipe }) => recipe.heading === heading && (recipe.block ?? 0) === block);
-  if (!quirks) throw new Error(`No fake server for ${heading}.`);
-  const key = findKey(environment, quirks);
+  const serverProfile = allServers.find(({ recipe }) => recipe.heading === heading && (recipe.block ?? 0) === block);
+  if (!serverProfile) throw new Error(`No fake server for ${heading}.`);
+  const key = findKey(environment, serverProfile);
   const model = environment.AI_MODELS?.split(",")[0] ?? "";
   const { log, lines } = createTestLog("trace");
   let server: CompatibleServer;
@@ -41,8 +41,11 @@ describe.each(recipes)("$heading, recipe $block", ({ heading, block, environment
   let anna: Account;
 
   beforeAll(async () => {
-    server = startCompatibleServer(quirks, key, pieces);
-    parley = await startApp({ config: { AI_MAX_RETRIES: "0", ...pointTo(environment, server.origin) }, log });
+    server = startCompatibleServer(serverProfile, key, pieces);
+    parley = await startApp({
+      config: { AI_MAX_RETRIES: "0", ...replaceServerOrigin(environment, server.origin) },
+      log,
+    });
     anna = await parley.register();
   });
   afterAll(async () => {
@@ -50,7 +53,7 @@ describe.each(recipes)("$heading, recipe $block", ({ heading, block, environment
     await server?.stop();
   });
 
-  async function complete(fields: object = {}): Promise<{ status: number; body: Completion }> {
+  async function requestCompletion(fields: object = {}): Promise<{ status: number; body: Completion }> {
     const response = await parley.fetch("/v1/chat/completions", {
       token: anna.access_token,
       json: { model, messages: [{ role: "user", content: "Hello" }], ...fields },
@@ -59,14 +62,14 @@ describe.each(recipes)("$heading, recipe $block", ({ heading, block, environment
   }
 
   test("returns the answer and its usage, and sends only the credential that the server expects", async () => {
-    const { status, body } = await complete({ temperature: 0.5, max_tokens: 100 });
+    const { status, body } = await requestCompletion({ temperature: 0.5, max_tokens: 100 });
     expect([status, body.choices?.[0]?.message.content, body.choices?.[0]?.finish_reason]).toEqual([
       200,
       pieces.join(""),
       "stop",
     ]);
-    const { input, output, cached = 0, reasoning = 0 } = quirks.tokenCount;
-    // A request that was refused because of a parameter is retried once, and not charged.
+    const { input, output, cached = 0, reasoning = 0 } = serverProfile.tokenCount;
+    // A request that was rejected because of a parameter is retried once. The rejected attempt is not charged.
     expect(body.usage).toMatchObject({
       prompt_tokens: input,
       completion_tokens: output,
@@ -74,35 +77,37 @@ describe.each(recipes)("$heading, recipe $block", ({ heading, block, environment
       completion_tokens_details: { reasoning_tokens: reasoning },
     });
     for (const { path, headers } of server.requests) {
-      expect(path).toBe(quirks.path);
-      const { field, scheme } = quirks.credential ?? { field: "", scheme: "" };
-      const expected = quirks.credential === null ? {} : { [field]: `${scheme}${key}` };
+      expect(path).toBe(serverProfile.path);
+      const { field, scheme } = serverProfile.credential ?? { field: "", scheme: "" };
+      const expectedHeaders = serverProfile.credential === null ? {} : { [field]: `${scheme}${key}` };
       const { authorization, "api-key": apiKey, "x-api-key": xApiKey } = headers;
-      const sent = { authorization, "api-key": apiKey, "x-api-key": xApiKey };
-      expect(Object.fromEntries(Object.entries(sent).filter(([, value]) => value !== undefined))).toEqual(expected);
+      const sentHeaders = { authorization, "api-key": apiKey, "x-api-key": xApiKey };
+      expect(Object.fromEntries(Object.entries(sentHeaders).filter(([, value]) => value !== undefined))).toEqual(
+        expectedHeaders,
+      );
     }
     expect(server.requests.at(-1)?.body.model).toBe(model.slice(model.indexOf("/") + 1));
   });
 
   test("returns an error without the server's message if a stream fails in the middle", async () => {
     server.mode = "error in stream";
-    const { status, body } = await complete();
+    const { status, body } = await requestCompletion();
     expect(status).toBeGreaterThanOrEqual(400);
     expect(JSON.stringify(body)).not.toContain("message_of_the_server");
     expect(body.error?.code).toBeDefined();
-    const [, serverText] = /"(?:message|error)":\s*"([^"]+)"/.exec(quirks.formatStreamError(model)) ?? [];
+    const [, serverText] = /"(?:message|error)":\s*"([^"]+)"/.exec(serverProfile.formatStreamError(model)) ?? [];
     if (serverText !== undefined) expect(JSON.stringify(body)).not.toContain(serverText);
     server.mode = "answer";
   });
 
-  test("returns the server's refusal of an unknown model without a retry", async () => {
+  test("returns the server's error for an unknown model without a retry", async () => {
     server.mode = "unknown model";
-    const before = server.requests.length;
-    const { status } = await complete();
+    const requestCountBefore = server.requests.length;
+    const { status } = await requestCompletion();
     server.mode = "answer";
-    expect(status).toBe(quirks.unknownModel.status);
+    expect(status).toBe(serverProfile.unknownModel.status);
     const modelRequests = server.requests
-      .slice(before)
+      .slice(requestCountBefore)
       .filter(({ body }) => body.model === model.slice(model.indexOf("/") + 1));
     expect(modelRequests.length).toBe(1);
     if (status !== 404) return;
@@ -113,9 +118,9 @@ describe.each(recipes)("$heading, recipe $block", ({ heading, block, environment
     server.mode = "answer";
   });
 
-  test.if(quirks.wrongKey !== undefined)("logs which setting has the wrong key", async () => {
+  test.if(serverProfile.wrongKey !== undefined)("logs which setting has the wrong key", async () => {
     server.mode = "wrong key";
-    const { status } = await complete();
+    const { status } = await requestCompletion();
     expect(status).toBe(503);
     const line = lines.find(({ code }) => code === "provider_unauthorized");
     const setting = Object.keys(environment).find((name) => /_API_KEY$|^AI_AZURE.*_HEADERS$/.test(name));
@@ -131,7 +136,7 @@ describe.each(recipes)("$heading, recipe $block", ({ heading, block, environment
 });
 
 test("the log explains that a base URL lacks its path, whatever the server responds", async () => {
-  const servers = allServers.map((quirks) => startCompatibleServer(quirks, null, pieces));
+  const servers = allServers.map((serverProfile) => startCompatibleServer(serverProfile, null, pieces));
   const { log, lines } = createTestLog();
   const parley = await startApp({
     config: {

@@ -21,11 +21,11 @@ export function listRecipes(): Recipe[] {
     .flatMap((part) => {
       const heading = part.slice(0, part.indexOf("\n"));
       const blocks = [...part.matchAll(/```sh\n(.*?)```/gs)].map(([, lines = ""]) => lines);
-      return blocks.map((lines, block) => ({ heading, block, lines, environment: runLines(lines) }));
+      return blocks.map((lines, block) => ({ heading, block, lines, environment: runInShell(lines) }));
     });
 }
 
-function runLines(lines: string): Record<string, string> {
+function runInShell(lines: string): Record<string, string> {
   const { stdout, exitCode } = Bun.spawnSync(["/bin/sh", "-euc", `${lines}\nenv -0`], {
     env: { PATH: "/usr/bin:/bin" },
   });
@@ -39,7 +39,7 @@ function runLines(lines: string): Record<string, string> {
 }
 
 /** Changes the origin of the recipe's server URL, but keeps its path and query. */
-export function pointTo(environment: Record<string, string>, origin: string): Record<string, string> {
+export function replaceServerOrigin(environment: Record<string, string>, origin: string): Record<string, string> {
   const providers = (environment.AI_PROVIDERS ?? "").replace(/=https?:\/\/[^/]+/, `=${origin}`);
   return { ...environment, AI_PROVIDERS: providers };
 }
@@ -47,8 +47,8 @@ export function pointTo(environment: Record<string, string>, origin: string): Re
 /** Returns the recipe's API key in the format that its server receives, or null if the server needs none. */
 export function findKey(environment: Record<string, string>, { credential }: ServerProfile): string | null {
   if (credential === null) return null;
-  const find = (end: string) => Object.entries(environment).find(([name]) => name.endsWith(end))?.[1];
-  if (credential.field === "authorization") return find("_API_KEY") ?? null;
-  const headers = JSON.parse(find("_HEADERS") ?? "{}") as Record<string, string>;
+  const findVariable = (end: string) => Object.entries(environment).find(([name]) => name.endsWith(end))?.[1];
+  if (credential.field === "authorization") return findVariable("_API_KEY") ?? null;
+  const headers = JSON.parse(findVariable("_HEADERS") ?? "{}") as Record<string, string>;
   return headers[credential.field] ?? null;
 }

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createTestLog } from "../support/log.ts";
 
-// Reserves a port and then stops, so that nothing listens there.
+// This server only reserves a port. It is stopped before Parley starts, so that nothing listens on the port.
 const server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response() });
 const { port } = server;
 const { log, lines } = createTestLog();
@@ -22,7 +22,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley?.stop());
 
-test("the log reports that a model's server is unreachable, and names the setting", async () => {
+test("the log reports that a model's server is unreachable, and mentions the setting", async () => {
   const { access_token: token } = await parley.register();
   const json = { model: "local-one/a", messages: [{ role: "user", content: "Hello" }] };
   const response = await parley.fetch("/v1/chat/completions", { token, json });

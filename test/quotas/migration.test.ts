@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { type QuotaApp, readQuotas, startQuotas } from "./start-quotas.ts";
+import { getQuotas, type QuotaApp, startQuotas } from "./start-quotas.ts";
 
 const migration = readFileSync(join(import.meta.dir, "../../sql/migrations/0015_counts.sql"), "utf8");
 
@@ -11,15 +11,15 @@ beforeAll(async () => {
 });
 afterAll(() => quotas.stop());
 
-test("rows from before the migration are counted like later ones", async () => {
+test("rows that existed before the migration are counted like later rows", async () => {
   const [anna, ben] = [await quotas.register(), await quotas.register()];
-  const id = await quotas.openConversation(anna);
+  const id = await quotas.createConversation(anna);
   for (const role of ["member", "owner"])
     await anna.request("POST", `/conversations/${id}/members`, { user_id: ben.id, role });
-  await quotas.openConversation(ben);
+  await quotas.createConversation(ben);
   const prompt = await anna.request<{ id: string }>("POST", "/prompts", { name: "P", template: "zwölf" });
   await anna.request("PATCH", `/prompts/${prompt.body.id}`, { template: "elf" });
-  const [annasQuotas, bensQuotas] = [await readQuotas(anna), await readQuotas(ben)];
+  const [annasQuotas, bensQuotas] = [await getQuotas(anna), await getQuotas(ben)];
   expect(annasQuotas).toMatchObject({
     conversations: { used: 1 },
     prompt_versions: { used: 2 },
@@ -36,5 +36,5 @@ test("rows from before the migration are counted like later ones", async () => {
   });
   // Waits, because earlier counts are cached for a while.
   await Bun.sleep(300);
-  expect([await readQuotas(anna), await readQuotas(ben)]).toEqual([annasQuotas, bensQuotas]);
+  expect([await getQuotas(anna), await getQuotas(ben)]).toEqual([annasQuotas, bensQuotas]);
 });

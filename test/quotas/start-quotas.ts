@@ -12,14 +12,14 @@ export async function startQuotas(config: Record<string, string>) {
     parley,
     stop: parley.stop,
     register: async (): Promise<RestClient> => createRestClient(parley, await parley.register()),
-    openConversation: async (owner: RestClient): Promise<string> =>
+    createConversation: async (owner: RestClient): Promise<string> =>
       (await createConversation(parley, owner.account)).id,
   };
 }
 
 export type QuotaApp = Awaited<ReturnType<typeof startQuotas>>;
 
-export const readQuotas = async (rest: RestClient): Promise<Quotas> =>
+export const getQuotas = async (rest: RestClient): Promise<Quotas> =>
   (await rest.get<{ quotas: Quotas }>("/me/usage")).body.quotas;
 
 /** Returns the expected error response when the quota is exceeded. */

@@ -9,18 +9,18 @@ import { type InstancePair, startInstancePair } from "./start-instance-pair.ts";
 
 configurePropertyTests();
 
-const PEOPLE = 3;
-const CONVERSATIONS = 2;
+const PERSON_COUNT = 3;
+const CONVERSATION_COUNT = 2;
 let pair: InstancePair;
 const people: RestClient[] = [];
 const sockets: TestSocket[] = [];
 
 beforeAll(async () => {
   pair = await startInstancePair();
-  for (let n = 0; n < PEOPLE; n += 1) {
-    const account = await pair.cached.register(undefined, `Person ${n}`);
-    people.push(createRestClient(pair.cached, account));
-    sockets.push(await openSocket(pair.cached.url, { token: account.access_token }));
+  for (let n = 0; n < PERSON_COUNT; n += 1) {
+    const account = await pair.cachedInstance.register(undefined, `Person ${n}`);
+    people.push(createRestClient(pair.cachedInstance, account));
+    sockets.push(await openSocket(pair.cachedInstance.url, { token: account.access_token }));
   }
 });
 afterAll(async () => {
@@ -32,16 +32,16 @@ const kinds = ["send", "edit", "delete", "read", "title", "add", "role", "remove
 /** A change by `actor` in a conversation. Some kinds of changes affect `target`. `readers` read during the change. */
 const arbitraryStep = fc.record({
   kind: fc.constantFrom(...kinds),
-  actor: fc.nat(PEOPLE - 1),
-  target: fc.nat(PEOPLE - 1),
-  conversation: fc.nat(CONVERSATIONS - 1),
-  readers: fc.array(fc.nat(PEOPLE - 1), { maxLength: 4 }),
+  actor: fc.nat(PERSON_COUNT - 1),
+  target: fc.nat(PERSON_COUNT - 1),
+  conversation: fc.nat(CONVERSATION_COUNT - 1),
+  readers: fc.array(fc.nat(PERSON_COUNT - 1), { maxLength: 4 }),
 });
 type Step = Parameters<Parameters<(typeof arbitraryStep)["map"]>[0]>[0];
 
 const getPerson = (n: number): RestClient => people[n] as RestClient;
 
-/** Applies a step. It may be refused, because the test only compares the reads of both instances afterwards. */
+/** Applies a step. The step may fail, because the test only compares the reads of both instances afterwards. */
 async function applyStep({ kind, actor, target, conversation }: Step, ids: string[], n: number): Promise<unknown> {
   const { request, get } = getPerson(actor);
   const id = String(ids[conversation]);
@@ -69,16 +69,16 @@ async function applyStep({ kind, actor, target, conversation }: Step, ids: strin
     case "name":
       return request("PATCH", "/me", { display_name: `Name ${n}` });
     case "create":
-      return createConversation(pair.cached, getPerson(actor).account);
+      return createConversation(pair.cachedInstance, getPerson(actor).account);
   }
 }
 
-test("cached and uncached reads return the same after any changes with concurrent readers", async () => {
+test("cached and uncached reads return the same responses after any changes with concurrent readers", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(arbitraryStep, { minLength: 5, maxLength: 20 }), async (steps) => {
       const ids: string[] = [];
-      for (let n = 0; n < CONVERSATIONS; n += 1)
-        ids.push((await createConversation(pair.cached, getPerson(n).account, [getPerson(2).account])).id);
+      for (let n = 0; n < CONVERSATION_COUNT; n += 1)
+        ids.push((await createConversation(pair.cachedInstance, getPerson(n).account, [getPerson(2).account])).id);
       const paths = [
         "/conversations?limit=3",
         ...ids.flatMap((id) => [

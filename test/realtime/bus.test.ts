@@ -37,16 +37,16 @@ describe("the memory bus", () => {
 
   test("creates no messages if the channel has no subscribers", () => {
     const { bus, listen, publish } = createTestBus();
-    const create = () => {
+    const failToCreate = () => {
       throw new Error("The message was created.");
     };
-    bus.publish("generations", create);
+    bus.publish("generations", failToCreate);
     const received: string[] = [];
     const unsubscribe = listen(received);
     publish("a");
     unsubscribe();
     unsubscribe();
-    bus.publish("generations", create);
+    bus.publish("generations", failToCreate);
     expect(received).toEqual(["a"]);
   });
 

@@ -19,7 +19,7 @@ const createDelta = (offset: number, text: string): EphemeralEvent => ({
 const listSeqs = (first: number, last: number) =>
   Array.from({ length: Math.max(0, last - first + 1) }, (_, n) => first + n);
 
-/** Creates a channel over an in-memory log. `sent` lists what listeners received: seqs of events and texts of deltas. */
+/** Creates a channel over an in-memory log. `sent` contains the seqs of events and the text of deltas that listeners received. */
 function createHarness(hooks: Partial<ChannelHooks> = {}) {
   const sent: (number | string)[] = [];
   const errors: unknown[] = [];
@@ -57,29 +57,29 @@ function createHarness(hooks: Partial<ChannelHooks> = {}) {
         channel.publish(createEvent(seq));
       }
     },
-    write(piece: string) {
+    writeText(piece: string) {
       channel.publishFrame(createDelta(text.length, piece));
       text += piece;
     },
     /** Joins at the database's current position. */
-    join(readSeq = stored.seq, join = channel.startJoin()) {
-      const start: { lastSeq: number; missed: number[]; isCaughtUp: boolean } = {
+    join(readSeq = stored.seq, pendingJoin = channel.startJoin()) {
+      const joinResult: { lastSeq: number; missed: number[]; isCaughtUp: boolean } = {
         lastSeq: -1,
         missed: [],
         isCaughtUp: false,
       };
       channel.finishJoin(
-        join,
+        pendingJoin,
         readSeq,
         (lastSeq, missed) => {
-          start.lastSeq = lastSeq;
-          start.missed = missed.map(({ seq }) => seq);
+          joinResult.lastSeq = lastSeq;
+          joinResult.missed = missed.map(({ seq }) => seq);
         },
         () => {
-          start.isCaughtUp = true;
+          joinResult.isCaughtUp = true;
         },
       );
-      return start;
+      return joinResult;
     },
   };
 }
@@ -91,7 +91,7 @@ afterEach(() => {
   jest.useRealTimers();
 });
 /** Advances the gap timer, and waits until reads that it started are done. */
-async function wait(ms = GAP_WAIT_MS): Promise<void> {
+async function advanceTimers(ms = GAP_WAIT_MS): Promise<void> {
   jest.advanceTimersByTime(ms);
   for (let tick = 0; tick < 10; tick += 1) await Promise.resolve();
 }
@@ -104,7 +104,7 @@ describe("in a channel", () => {
     expect(sent).toEqual([1, 2, 3]);
   });
 
-  test("an event after a gap waits for the missing events, and a repeated event is dropped", async () => {
+  test("an event after a gap waits for the missing events, and a duplicate event is dropped", async () => {
     const { join, publish, sent, loads } = createHarness();
     join(0);
     publish(1, 1, 3, 5, 3, 1);
@@ -113,17 +113,25 @@ describe("in a channel", () => {
     expect(sent).toEqual([1, 2, 3]);
     publish(4, 2, 5);
     expect(sent).toEqual([1, 2, 3, 4, 5]);
-    await wait();
+    await advanceTimers();
     expect({ sent, loads }).toEqual({ sent: [1, 2, 3, 4, 5], loads: [] });
+  });
+
+  test("a gap doesn't delay ephemeral events", () => {
+    const { join, publish, sent, channel } = createHarness();
+    join(0);
+    publish(2);
+    channel.publishFrame({ type: "read", conversation_id, user_id: message_id, seq: 1 });
+    expect(sent).toHaveLength(1);
   });
 
   test("a gap is filled from the database, and the missing events are dropped if they arrive late", async () => {
     const { join, publish, sent, loads } = createHarness();
     join(0);
     publish(1, 4, 6);
-    await wait(GAP_WAIT_MS - 1);
+    await advanceTimers(GAP_WAIT_MS - 1);
     expect(sent).toEqual([1]);
-    await wait(1);
+    await advanceTimers(1);
     expect({ sent, loads }).toEqual({ sent: [1, 2, 3, 4, 5, 6], loads: [[1, 6]] });
     publish(2, 3, 5, 7);
     expect(sent).toEqual([1, 2, 3, 4, 5, 6, 7]);
@@ -137,7 +145,7 @@ describe("in a channel", () => {
     });
     join(0);
     publish(35);
-    for (let round = 0; round < 4; round += 1) await wait();
+    for (let round = 0; round < 4; round += 1) await advanceTimers();
     expect(sent).toEqual(listSeqs(1, 35));
   });
 
@@ -146,11 +154,11 @@ describe("in a channel", () => {
     const { join, publish, sent } = createHarness({ loadEvents: () => reading.promise });
     join(0);
     publish(2);
-    await wait();
+    await advanceTimers();
     publish(3, 1, 4);
     expect(sent).toEqual([1, 2, 3, 4]);
     reading.resolve([1, 2].map(createEvent));
-    await wait();
+    await advanceTimers();
     expect(sent).toEqual([1, 2, 3, 4]);
   });
 
@@ -164,33 +172,33 @@ describe("in a channel", () => {
     });
     join(0);
     publish(3);
-    for (let ms = 0; ms < 60_000; ms += 100) await wait(100);
+    for (let ms = 0; ms < 60_000; ms += 100) await advanceTimers(100);
     expect(errors.length).toBeGreaterThan(10);
     expect(errors.length).toBeLessThan(60_000 / GAP_WAIT_MS_MAX + 10);
     isUnavailable = false;
-    await wait(GAP_WAIT_MS_MAX);
+    await advanceTimers(GAP_WAIT_MS_MAX);
     expect(sent).toEqual([1, 2, 3]);
     publish(5);
-    await wait();
+    await advanceTimers();
     expect(sent).toEqual([1, 2, 3, 4, 5]);
   });
 
   test("a closed channel reads and sends nothing more", async () => {
     const reading = Promise.withResolvers<DurableEvent[]>();
-    let loads = 0;
+    let loadCount = 0;
     const { join, publish, sent, channel } = createHarness({
       loadEvents() {
-        loads += 1;
+        loadCount += 1;
         return reading.promise;
       },
     });
     join(0);
     publish(2);
-    await wait();
+    await advanceTimers();
     channel.close();
     reading.resolve([]);
-    for (let round = 0; round < 10; round += 1) await wait(GAP_WAIT_MS_MAX);
-    expect({ sent, loads, timers: jest.getTimerCount() }).toEqual({ sent: [], loads: 1, timers: 0 });
+    for (let round = 0; round < 10; round += 1) await advanceTimers(GAP_WAIT_MS_MAX);
+    expect({ sent, loads: loadCount, timers: jest.getTimerCount() }).toEqual({ sent: [], loads: 1, timers: 0 });
   });
 });
 
@@ -199,18 +207,18 @@ describe("when listeners join", () => {
     const { join, publish, sent, channel } = createHarness();
     join(0);
     publish(1, 2);
-    const second = channel.startJoin();
+    const secondJoin = channel.startJoin();
     publish(3, 4, 5);
-    expect(join(4, second)).toEqual({ lastSeq: 5, missed: [5], isCaughtUp: true });
+    expect(join(4, secondJoin)).toEqual({ lastSeq: 5, missed: [5], isCaughtUp: true });
     publish(6);
     expect(sent).toEqual([1, 2, 3, 4, 5, 6]);
   });
 
-  test("the first listener gets no pushes from before its position", () => {
+  test("the first listener receives no events from before its position", () => {
     const { join, publish, sent, channel } = createHarness();
-    const first = channel.startJoin();
+    const firstJoin = channel.startJoin();
     publish(1, 2, 3);
-    expect(join(2, first)).toMatchObject({ lastSeq: 2, missed: [] });
+    expect(join(2, firstJoin)).toMatchObject({ lastSeq: 2, missed: [] });
     publish(4);
     expect(sent).toEqual([3, 4]);
   });
@@ -222,7 +230,7 @@ describe("when listeners join", () => {
     stored.seq = 3;
     expect(join()).toMatchObject({ lastSeq: 1, missed: [] });
     expect(sent).toEqual([1]);
-    await wait();
+    await advanceTimers();
     expect(sent).toEqual([1, 2, 3]);
   });
 
@@ -238,35 +246,35 @@ describe("when listeners join", () => {
 
 describe("the text of an answer", () => {
   test("is sent immediately after its message", () => {
-    const { join, publish, write, sent } = createHarness();
+    const { join, publish, writeText, sent } = createHarness();
     join(0);
     publish(1);
-    write("a");
+    writeText("a");
     publish(2);
-    write("b");
+    writeText("b");
     expect(sent).toEqual([1, "a", 2, "b"]);
   });
 
-  test("is sent in full after its message if the message follows a gap, then continues with deltas", async () => {
-    const { join, publish, write, sent } = createHarness();
+  test("is sent as a snapshot after its message if the message follows a gap, then continues with deltas", async () => {
+    const { join, publish, writeText, sent } = createHarness();
     join(0);
     publish(2);
-    write("a");
-    write("b");
+    writeText("a");
+    writeText("b");
     expect(sent).toEqual([]);
-    await wait();
-    write("c");
+    await advanceTimers();
+    writeText("c");
     expect(sent).toEqual([1, 2, "=ab", "c"]);
   });
 
-  test("arrives once, as the text so far, if it is written while the first reader joins", () => {
+  test("is not sent as a delta if it is written while the first reader joins, because the reader's snapshot contains it", () => {
     for (const readSeq of [0, 1]) {
-      const { join, publish, write, sent, channel } = createHarness();
-      const first = channel.startJoin();
+      const { join, publish, writeText, sent, channel } = createHarness();
+      const firstJoin = channel.startJoin();
       publish(1);
-      write("a");
-      const { lastSeq, isCaughtUp } = join(readSeq, first);
-      write("b");
+      writeText("a");
+      const { lastSeq, isCaughtUp } = join(readSeq, firstJoin);
+      writeText("b");
       expect({ lastSeq, isCaughtUp, sent }).toEqual({
         lastSeq: readSeq,
         isCaughtUp: true,
@@ -277,40 +285,32 @@ describe("the text of an answer", () => {
 
   test("is sent before the answer's end if it was skipped earlier", async () => {
     for (const isFirst of [true, false]) {
-      const { join, publish, write, sent, channel, stored } = createHarness();
+      const { join, publish, writeText, sent, channel, stored } = createHarness();
       if (!isFirst) join(0);
-      const joining = channel.startJoin();
+      const pendingJoin = channel.startJoin();
       if (isFirst) publish(1);
       else stored.seq = 1;
       publish(2);
-      write("a");
-      write("b");
+      writeText("a");
+      writeText("b");
       channel.publish(createTestEvent(conversation_id, 3, "message.completed", { id: message_id, content: "ab" }));
-      join(0, joining);
-      await wait();
+      join(0, pendingJoin);
+      await advanceTimers();
       channel.publish(createEvent(4));
       expect({ isFirst, sent }).toEqual({ isFirst, sent: [1, 2, "ab", 3, 4] });
     }
   });
 
   test("is sent after the message even if the database was ahead", async () => {
-    const { join, publish, write, sent, stored } = createHarness();
+    const { join, publish, writeText, sent, stored } = createHarness();
     join(0);
     publish(1);
-    write("a");
+    writeText("a");
     stored.seq = 2;
     expect(join().isCaughtUp).toBe(false);
-    write("b");
-    await wait();
+    writeText("b");
+    await advanceTimers();
     expect(sent).toEqual([1, "a", 2, "=ab"]);
-  });
-
-  test("does not delay other pushes", () => {
-    const { join, publish, sent, channel } = createHarness();
-    join(0);
-    publish(2);
-    channel.publishFrame({ type: "read", conversation_id, user_id: message_id, seq: 1 });
-    expect(sent).toHaveLength(1);
   });
 });
 
@@ -333,31 +333,31 @@ describe("with any sequence of events", () => {
   );
 
   /** Commits add events to the database. Notifications arrive in any order, twice, or never. Readers join at any time. */
-  test("every listener gets each event after the listener's position, once and in order", async () => {
+  test("every listener receives each event after its position once and in order", async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(arbitraryStep, { maxLength: 60 }), async (steps) => {
         const { channel, sent, stored, join } = createHarness();
         const readers: { sentBefore: number; received: number[] }[] = [];
-        const joining: { join: ReturnType<typeof channel.startJoin>; readSeq: number }[] = [];
-        const finish = () => {
-          const next = joining.shift();
-          if (!next) return;
+        const pendingJoins: { join: ReturnType<typeof channel.startJoin>; readSeq: number }[] = [];
+        const finishNextJoin = () => {
+          const nextJoin = pendingJoins.shift();
+          if (!nextJoin) return;
           const sentBefore = sent.length;
-          const { lastSeq, missed } = join(next.readSeq, next.join);
+          const { lastSeq, missed } = join(nextJoin.readSeq, nextJoin.join);
           // The events that the reader found in the database when it joined, and the events that it missed later.
-          readers.push({ sentBefore, received: [...listSeqs(1, Math.min(next.readSeq, lastSeq)), ...missed] });
+          readers.push({ sentBefore, received: [...listSeqs(1, Math.min(nextJoin.readSeq, lastSeq)), ...missed] });
         };
         for (const step of steps) {
           if (step.kind === "commit") stored.seq += 1;
           else if (step.kind === "publish" && step.seq <= stored.seq) channel.publish(createEvent(step.seq));
-          else if (step.kind === "start") joining.push({ join: channel.startJoin(), readSeq: stored.seq });
-          else if (step.kind === "finish") finish();
-          else if (step.kind === "wait") await wait();
+          else if (step.kind === "start") pendingJoins.push({ join: channel.startJoin(), readSeq: stored.seq });
+          else if (step.kind === "finish") finishNextJoin();
+          else if (step.kind === "wait") await advanceTimers();
         }
-        while (joining.length > 0) finish();
+        while (pendingJoins.length > 0) finishNextJoin();
         // Eventually the notification of the last event arrives.
         if (stored.seq > 0) channel.publish(createEvent(stored.seq));
-        for (let round = 0; round < 5; round += 1) await wait(GAP_WAIT_MS_MAX);
+        for (let round = 0; round < 5; round += 1) await advanceTimers(GAP_WAIT_MS_MAX);
         for (const { sentBefore, received } of readers)
           expect([...received, ...sent.slice(sentBefore)]).toEqual(listSeqs(1, stored.seq));
       }),

@@ -57,21 +57,22 @@ const readHistory = async (conversationId: string): Promise<Message[]> => {
 };
 
 /** Subscribes, reads the history, and applies the frames, in the order that the guide describes. */
-async function open(conversation_id: string, beforeHistory: () => Promise<unknown> = async () => {}) {
+async function openReader(conversation_id: string, beforeHistory: () => Promise<unknown> = async () => {}) {
   const socket = await openSocket(parley.url, { token: anna.access_token });
   await socket.request({ type: "subscribe", conversation_id });
   await beforeHistory();
   const messages = new Map((await readHistory(conversation_id)).map((message) => [message.id, message]));
-  let applied = 0;
+  let appliedCount = 0;
   /** Returns the messages as a client would show them. */
-  const show = () => {
-    for (; applied < socket.frames.length; applied += 1) applyFrame(messages, socket.frames[applied] as Frame);
+  const getShownMessages = () => {
+    for (; appliedCount < socket.frames.length; appliedCount += 1)
+      applyFrame(messages, socket.frames[appliedCount] as Frame);
     return [...messages.values()].sort((a, b) => a.seq - b.seq);
   };
-  return { socket, show };
+  return { socket, getShownMessages };
 }
 
-const request = async (socket: TestSocket, frame: Record<string, unknown> & { type: string }) => {
+const requestAck = async (socket: TestSocket, frame: Record<string, unknown> & { type: string }) => {
   const ack = await socket.request(frame);
   expect(ack).toMatchObject({ type: "ack" });
   return (ack as { message?: Message }).message;
@@ -80,10 +81,10 @@ const request = async (socket: TestSocket, frame: Record<string, unknown> & { ty
 test("the documented reducer is short, and produces the stored messages", async () => {
   expect(source.trimEnd().split("\n").length).toBeLessThanOrEqual(10);
   const { id } = await createConversation(parley, anna, [], { reply_mode: "always" });
-  const early = await open(id);
-  const { socket } = early;
-  const send = (content: string, model: string) =>
-    request(socket, {
+  const earlyReader = await openReader(id);
+  const { socket } = earlyReader;
+  const sendMessage = (content: string, model: string) =>
+    requestAck(socket, {
       type: "message.send",
       conversation_id: id,
       client_message_id: crypto.randomUUID(),
@@ -93,57 +94,58 @@ test("the documented reducer is short, and produces the stored messages", async 
   const countCompleted = () => socket.frames.filter(({ type }) => type === "message.completed").length;
   const waitForCompleted = (count: number) => socket.waitFor(() => countCompleted() >= count, 10_000);
 
-  // A failover in the middle of a text, then an edit, a regeneration, and a deletion.
-  const question = await send("What do you say?", "compatible/cut");
+  // A failover in the middle of an answer, then an edit, a regeneration, and a deletion.
+  const question = await sendMessage("What do you say?", "compatible/cut");
   await waitForCompleted(1);
   expect(socket.frames.some(({ type }) => type === "message.reset")).toBe(true);
-  await request(socket, { type: "message.edit", message_id: question?.id, content: "What do you say, édité?" });
-  await request(socket, { type: "generation.regenerate", message_id: question?.id, model: "compatible/next" });
+  await requestAck(socket, { type: "message.edit", message_id: question?.id, content: "What do you say, édité?" });
+  await requestAck(socket, { type: "generation.regenerate", message_id: question?.id, model: "compatible/next" });
   await waitForCompleted(2);
-  const extra = await send("Forget this.", "compatible/next");
+  const deletedMessage = await sendMessage("Forget this.", "compatible/next");
   await waitForCompleted(3);
-  await request(socket, { type: "message.delete", message_id: extra?.id });
+  await requestAck(socket, { type: "message.delete", message_id: deletedMessage?.id });
 
-  // Three readers join during an answer, and read the history immediately, a little later, or after the answer's end.
-  await send("Slowly.", "compatible/slow");
+  // Three readers join during an answer, and read the history immediately, a little later, or after the answer ends.
+  await sendMessage("Slowly.", "compatible/slow");
   await socket.waitFor(({ type, text }) => type === "message.delta" && String(text).includes("5"));
-  const immediate = await open(id);
-  const partial = immediate.show().at(-1);
-  const delayed = await open(id, () => Bun.sleep(150));
-  const afterEnd = await open(id, async () => {
-    await request(socket, { type: "message.edit", message_id: question?.id, content: "Once more." });
+  const immediateReader = await openReader(id);
+  const partial = immediateReader.getShownMessages().at(-1);
+  const delayedReader = await openReader(id, () => Bun.sleep(150));
+  const lateReader = await openReader(id, async () => {
+    await requestAck(socket, { type: "message.edit", message_id: question?.id, content: "Once more." });
     await waitForCompleted(4);
   });
-  for (const reader of [immediate, delayed, afterEnd])
+  for (const reader of [immediateReader, delayedReader, lateReader])
     await reader.socket.waitFor(({ type, data }) => type === "message.completed" && data?.id === partial?.id);
   expect(partial?.status).toBe("streaming");
 
-  const stored = await readHistory(id);
-  const starts = ["Once more.", "Grüße an 🚀u", "und 🦊 mehr.", "", "und 🦊 mehr.", "Slowly.", "🚀0 🚀1 🚀2 "];
-  expect(stored.map(({ content }) => content.slice(0, 12))).toEqual(starts);
+  const storedMessages = await readHistory(id);
+  const contentStarts = ["Once more.", "Grüße an 🚀u", "und 🦊 mehr.", "", "und 🦊 mehr.", "Slowly.", "🚀0 🚀1 🚀2 "];
+  expect(storedMessages.map(({ content }) => content.slice(0, 12))).toEqual(contentStarts);
   const thought = "🤔 Hm, 🚀.";
-  expect(stored.map(({ reasoning }) => reasoning)).toEqual([null, thought, null, null, null, null, thought]);
-  for (const reader of [early, immediate, delayed, afterEnd]) expect(reader.show()).toEqual(stored);
+  expect(storedMessages.map(({ reasoning }) => reasoning)).toEqual([null, thought, null, null, null, null, thought]);
+  for (const reader of [earlyReader, immediateReader, delayedReader, lateReader])
+    expect(reader.getShownMessages()).toEqual(storedMessages);
 });
 
 test.each([
   ["slow", "9"],
   ["cut", "🚀"],
-])("the text of the model %s is complete even without its last frame", async (model, text) => {
+])("the streamed text of the model %s is complete even without the message.completed frame", async (model, text) => {
   const { id } = await createConversation(parley, anna, [], { reply_mode: "always" });
-  const { socket, show } = await open(id);
+  const { socket, getShownMessages } = await openReader(id);
   const frame = { conversation_id: id, client_message_id: "c1", content: "Hi", model: `compatible/${model}` };
-  await request(socket, { type: "message.send", ...frame });
+  await requestAck(socket, { type: "message.send", ...frame });
   await socket.waitFor((frame) => frame.type === "message.delta" && String(frame.text).includes(text));
-  const late = await open(id);
+  const lateReader = await openReader(id);
   await socket.waitFor(({ type }) => type === "message.completed");
-  await late.socket.waitFor(({ type }) => type === "message.completed");
-  const stored = (await readHistory(id)).at(-1);
-  for (const reader of [{ socket, show }, late]) {
-    const end = reader.socket.frames.findIndex(({ type }) => type === "message.completed");
-    reader.socket.frames.splice(end, 1);
-    expect(reader.show().at(-1)).toMatchObject({
-      content: stored?.content,
+  await lateReader.socket.waitFor(({ type }) => type === "message.completed");
+  const storedAnswer = (await readHistory(id)).at(-1);
+  for (const reader of [{ socket, getShownMessages }, lateReader]) {
+    const completedIndex = reader.socket.frames.findIndex(({ type }) => type === "message.completed");
+    reader.socket.frames.splice(completedIndex, 1);
+    expect(reader.getShownMessages().at(-1)).toMatchObject({
+      content: storedAnswer?.content,
       reasoning: "🤔 Hm, 🚀.",
       status: "streaming",
     });

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from "bun:test";
 import { createMemoryBus } from "../../src/realtime/bus-memory.ts";
-import { createTyping, TYPING_EXPIRES_MS, TYPING_THROTTLE_MS } from "../../src/realtime/typing.ts";
+import { createTypingTracker, TYPING_EXPIRES_MS, TYPING_THROTTLE_MS } from "../../src/realtime/typing.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { silentLog } from "../support/log.ts";
@@ -29,13 +29,13 @@ describe("presence", () => {
   test("starts with a user's first socket, ends with the user's last socket, and is listed for new subscribers", async () => {
     const ack = await annaSocket.request({ type: "subscribe", conversation_id });
     expect((ack.members_online as string[]).sort()).toEqual([anna.user.id, ben.user.id].sort());
-    const online = { type: "presence", conversation_id, user_id: anna.user.id, online: true };
-    expect(await benSocket.waitFor((frame) => frame.type === "presence")).toEqual(online);
+    const onlineFrame = { type: "presence", conversation_id, user_id: anna.user.id, online: true };
+    expect(await benSocket.waitFor((frame) => frame.type === "presence")).toEqual(onlineFrame);
 
-    const second = await openSocket(parley.url, { token: anna.access_token });
-    await second.request({ type: "subscribe", conversation_id });
-    await second.close();
-    expect(benSocket.list("presence")).toEqual([online]);
+    const secondSocket = await openSocket(parley.url, { token: anna.access_token });
+    await secondSocket.request({ type: "subscribe", conversation_id });
+    await secondSocket.close();
+    expect(benSocket.list("presence")).toEqual([onlineFrame]);
 
     await annaSocket.request({ type: "unsubscribe", conversation_id });
     expect(await benSocket.waitFor((frame) => frame.type === "presence" && frame.online === false)).toMatchObject({
@@ -68,10 +68,10 @@ describe("typing", () => {
 
   test("ends when a message is sent", async () => {
     advanceClock(TYPING_THROTTLE_MS);
-    const before = benSocket.list("typing").length;
+    const typingCountBefore = benSocket.list("typing").length;
     annaSocket.send({ type: "typing.start", conversation_id });
     await benSocket.waitFor(
-      (frame) => benSocket.frames.indexOf(frame) >= 0 && benSocket.list("typing").length > before,
+      (frame) => benSocket.frames.indexOf(frame) >= 0 && benSocket.list("typing").length > typingCountBefore,
     );
     await annaSocket.request({ type: "message.send", conversation_id, content: "done", client_message_id: "typed" });
     await benSocket.waitFor((frame) => frame.type === "message.created");
@@ -84,7 +84,7 @@ describe("typing", () => {
       const received: unknown[] = [];
       const bus = createMemoryBus({ log: silentLog });
       bus.subscribe(conversation_id, { onMessage: (message) => received.push(message), onGap: () => {} });
-      createTyping({ bus, instanceId: "one" }).start(conversation_id, anna.user.id, {});
+      createTypingTracker({ bus, instanceId: "one" }).start(conversation_id, anna.user.id, {});
       jest.advanceTimersByTime(TYPING_EXPIRES_MS - 1);
       expect(received).toMatchObject([{ active: true }]);
       jest.advanceTimersByTime(1);
@@ -104,30 +104,32 @@ describe("read positions", () => {
         content: `${n}`,
         client_message_id: `unread ${n}`,
       });
-    const read = async () => {
+    const getConversation = async () => {
       const response = await parley.fetch(`/api/v1/conversations/${conversation_id}`, { token: ben.access_token });
       return (await response.json()) as { last_seq: number; last_read_seq: number; unread: number };
     };
-    const before = await read();
-    expect(before).toMatchObject({ last_read_seq: 0, unread: 4 });
-    expect(await benSocket.request({ type: "read", conversation_id, seq: before.last_seq - 1 })).toMatchObject({
+    const conversationBefore = await getConversation();
+    expect(conversationBefore).toMatchObject({ last_read_seq: 0, unread: 4 });
+    expect(
+      await benSocket.request({ type: "read", conversation_id, seq: conversationBefore.last_seq - 1 }),
+    ).toMatchObject({
       type: "ack",
-      last_read_seq: before.last_seq - 1,
+      last_read_seq: conversationBefore.last_seq - 1,
     });
     expect(await annaSocket.waitFor((frame) => frame.type === "read")).toEqual({
       type: "read",
       conversation_id,
       user_id: ben.user.id,
-      seq: before.last_seq - 1,
+      seq: conversationBefore.last_seq - 1,
     });
     expect(await benSocket.request({ type: "read", conversation_id, seq: 1 })).toMatchObject({
-      last_read_seq: before.last_seq - 1,
+      last_read_seq: conversationBefore.last_seq - 1,
     });
-    expect(await read()).toMatchObject({ last_read_seq: before.last_seq - 1, unread: 1 });
+    expect(await getConversation()).toMatchObject({ last_read_seq: conversationBefore.last_seq - 1, unread: 1 });
     expect(await benSocket.request({ type: "read", conversation_id, seq: 10_000 })).toMatchObject({
       type: "error",
       code: "invalid",
     });
-    expect(await read()).toMatchObject({ unread: 1 });
+    expect(await getConversation()).toMatchObject({ unread: 1 });
   });
 });

@@ -17,13 +17,13 @@ const createEvent = (seq: number, type?: DurableEventType, user?: string, role?:
 
 function createListener(name: string) {
   const frames: { type: string; seq?: number }[] = [];
-  const expelled: string[] = [];
+  const expelledFrom: string[] = [];
   const listener: Listener = {
     userId: createNamedId(name),
     send: (text) => frames.push(JSON.parse(text)),
-    onExpelled: (id) => expelled.push(id),
+    onExpelled: (id) => expelledFrom.push(id),
   };
-  return { listener, frames, expelled, listTypes: () => frames.map(({ type }) => type) };
+  return { listener, frames, expelledFrom, listTypes: () => frames.map(({ type }) => type) };
 }
 const join = (hub: TestHub, listener: Listener, role: MemberRole = "member", lastSeq = 0) =>
   hub.join(
@@ -36,24 +36,25 @@ const join = (hub: TestHub, listener: Listener, role: MemberRole = "member", las
 describe("a failing listener", () => {
   test("affects neither other listeners nor the publisher", async () => {
     const hub = createTestHub();
-    const [first, last] = [createListener("first"), createListener("last")];
-    const broken: Listener = {
+    const [firstListener, lastListener] = [createListener("first"), createListener("last")];
+    const brokenListener: Listener = {
       userId: createNamedId("broken"),
       send() {
         throw new Error("broken");
       },
     };
-    for (const listener of [first.listener, broken, last.listener]) await join(hub, listener);
+    for (const listener of [firstListener.listener, brokenListener, lastListener.listener]) await join(hub, listener);
     hub.publish(createEvent(1));
     hub.publish({ type: "typing", conversation_id, user_id: createNamedId("first"), active: true, expires_in_ms: 1 });
     hub.publish(createEvent(2));
-    for (const { frames } of [first, last]) expect(frames.flatMap(({ seq }) => seq ?? [])).toEqual([1, 2]);
-    expect(last.listTypes()).toContain("typing");
+    for (const { frames } of [firstListener, lastListener])
+      expect(frames.flatMap(({ seq }) => seq ?? [])).toEqual([1, 2]);
+    expect(lastListener.listTypes()).toContain("typing");
   });
 });
 
-describe("losing access", () => {
-  test("ends pushes to a removed member with the removal, even if an earlier event is missing", async () => {
+describe("when access is lost", () => {
+  test("the last event that a removed member receives is the removal, even if an earlier event is missing", async () => {
     const hub = createTestHub();
     const [anna, ben] = [createListener("anna"), createListener("ben")];
     for (const { listener } of [ben, anna]) await join(hub, listener);
@@ -63,7 +64,7 @@ describe("losing access", () => {
     hub.publish(createEvent(4));
     const listSeqs = ({ frames }: typeof anna) => frames.flatMap(({ seq }) => seq ?? []);
     expect({ ben: listSeqs(ben), anna: listSeqs(anna) }).toEqual({ ben: [1, 3], anna: [1, 2, 3, 4] });
-    expect([ben.expelled, anna.expelled]).toEqual([[conversation_id], []]);
+    expect([ben.expelledFrom, anna.expelledFrom]).toEqual([[conversation_id], []]);
     expect(anna.frames).toContainEqual({
       type: "presence",
       conversation_id,
@@ -72,46 +73,46 @@ describe("losing access", () => {
     } as never);
   });
 
-  test("when a conversation is deleted disconnects all listeners, without presence frames", async () => {
+  test("all listeners of a deleted conversation are disconnected, without presence frames", async () => {
     const hub = createTestHub();
-    const all = ["a", "b", "c"].map(createListener);
-    for (const { listener } of all) await join(hub, listener);
-    for (const { frames } of all) frames.length = 0;
+    const listeners = ["a", "b", "c"].map(createListener);
+    for (const { listener } of listeners) await join(hub, listener);
+    for (const { frames } of listeners) frames.length = 0;
     hub.publish(createEvent(5, "conversation.deleted"));
     hub.publish(createEvent(6));
-    for (const { listTypes, expelled } of all)
-      expect({ types: listTypes(), expelled }).toEqual({
+    for (const { listTypes, expelledFrom } of listeners)
+      expect({ types: listTypes(), expelledFrom }).toEqual({
         types: ["conversation.deleted"],
-        expelled: [conversation_id],
+        expelledFrom: [conversation_id],
       });
     expect(hub.hasSubscribers(conversation_id)).toBe(false);
   });
 });
 
 describe("a join in progress", () => {
-  test("reads the position again if the user is removed, and fails", async () => {
+  test("fails after reading the position again if the user is removed", async () => {
     const hub = createTestHub();
     const { listener, frames } = createListener("late");
-    const reading = Promise.withResolvers<void>();
-    let reads = 0;
-    const joined = hub.join(
+    const positionRead = Promise.withResolvers<void>();
+    let readCount = 0;
+    const joinPromise = hub.join(
       conversation_id,
       listener,
       async () => {
-        reads += 1;
-        if (reads === 2) throw new Error("not a member any more");
-        await reading.promise;
+        readCount += 1;
+        if (readCount === 2) throw new Error("no longer a member");
+        await positionRead.promise;
         return { role: "member" as const, lastSeq: 0 };
       },
       () => {},
     );
     hub.publish(createEvent(1, "member.removed", "late"));
-    reading.resolve();
-    expect(joined).rejects.toThrow("not a member any more");
-    await joined.catch(() => {});
+    positionRead.resolve();
+    expect(joinPromise).rejects.toThrow("no longer a member");
+    await joinPromise.catch(() => {});
     hub.publish(createEvent(2));
     await Promise.resolve();
-    expect({ reads, frames, isOpen: hub.hasSubscribers(conversation_id) }).toEqual({
+    expect({ reads: readCount, frames, isOpen: hub.hasSubscribers(conversation_id) }).toEqual({
       reads: 2,
       frames: [],
       isOpen: false,
@@ -121,24 +122,29 @@ describe("a join in progress", () => {
   test("reads the position again if another listener joins first, and misses no events", async () => {
     const hub = createTestHub();
     const [late, early] = [createListener("late"), createListener("early")];
-    const reading = Promise.withResolvers<void>();
+    const positionRead = Promise.withResolvers<void>();
     const positions = [0, 3];
-    const read = async () => {
+    const readPosition = async () => {
       const lastSeq = positions.shift() ?? Number.NaN;
-      if (lastSeq === 0) await reading.promise;
+      if (lastSeq === 0) await positionRead.promise;
       return { role: "member" as const, lastSeq };
     };
-    const starts: number[] = [];
-    const joined = hub.join(conversation_id, late.listener, read, ({ lastSeq }, { missedEvents: missed }) => {
-      starts.push(lastSeq, ...missed.map(({ seq }) => seq));
-    });
+    const startSeqs: number[] = [];
+    const joinPromise = hub.join(
+      conversation_id,
+      late.listener,
+      readPosition,
+      ({ lastSeq }, { missedEvents: missed }) => {
+        startSeqs.push(lastSeq, ...missed.map(({ seq }) => seq));
+      },
+    );
     for (const seq of [1, 2]) hub.publish(createEvent(seq));
     await join(hub, early.listener, "member", 2);
     hub.publish(createEvent(3));
-    reading.resolve();
-    await joined;
+    positionRead.resolve();
+    await joinPromise;
     hub.publish(createEvent(4));
-    expect({ starts, late: late.frames.map(({ seq }) => seq) }).toEqual({ starts: [3], late: [4] });
+    expect({ startSeqs, late: late.frames.map(({ seq }) => seq) }).toEqual({ startSeqs: [3], late: [4] });
     expect(early.frames.flatMap(({ seq }) => seq ?? [])).toEqual([3, 4]);
   });
 
@@ -146,20 +152,20 @@ describe("a join in progress", () => {
     const hub = createTestHub();
     const { listener } = createListener("late");
     const roles: MemberRole[] = ["member", "viewer"];
-    const reading = Promise.withResolvers<void>();
-    const joined = hub.join(
+    const positionRead = Promise.withResolvers<void>();
+    const joinPromise = hub.join(
       conversation_id,
       listener,
       async () => {
         const role = roles.shift() ?? "owner";
-        await reading.promise;
+        await positionRead.promise;
         return { role, lastSeq: 0 };
       },
       () => {},
     );
     hub.publish(createEvent(1, "member.added", "late", "viewer"));
-    reading.resolve();
-    await joined;
+    positionRead.resolve();
+    await joinPromise;
     expect(hub.findRole(conversation_id, createNamedId("late"))).toBe("viewer");
   });
 });
@@ -174,12 +180,12 @@ describe("events about members", () => {
     await join(hub, ben.listener, "owner", 3);
     hub.publish(createEvent(1));
     hub.publish(createEvent(3, "member.added", "ben", "member"));
-    expect(ben.expelled).toEqual([]);
+    expect(ben.expelledFrom).toEqual([]);
     expect(hub.findRole(conversation_id, createNamedId("ben"))).toBe("owner");
     hub.publish(createEvent(4, "member.added", "ben", "viewer"));
     expect(hub.findRole(conversation_id, createNamedId("ben"))).toBe("viewer");
     hub.publish(createEvent(5, "member.removed", "ben"));
-    expect([ben.expelled, anna.expelled]).toEqual([[conversation_id], []]);
+    expect([ben.expelledFrom, anna.expelledFrom]).toEqual([[conversation_id], []]);
   });
 
   test("from another instance take effect when the gap is filled", async () => {
@@ -189,7 +195,7 @@ describe("events about members", () => {
     for (const { listener } of [anna, ben]) await join(hub, listener);
     hub.publish(createEvent(3));
     while (anna.frames.at(-1)?.seq !== 3) await Bun.sleep(5);
-    expect(ben.expelled).toEqual([conversation_id]);
+    expect(ben.expelledFrom).toEqual([conversation_id]);
     expect(ben.frames.flatMap(({ seq }) => seq ?? [])).toEqual([1, 2]);
     expect(hub.findRole(conversation_id, createNamedId("anna"))).toBe("viewer");
   });
@@ -199,14 +205,14 @@ describe("a room", () => {
   test("exists only while it has listeners or a join in progress", async () => {
     const hub = createTestHub();
     const { listener } = createListener("a");
-    const failed = hub.join(
+    const failedJoin = hub.join(
       conversation_id,
       listener,
       () => Promise.reject(new Error("outsider")),
       () => {},
     );
     expect(hub.hasSubscribers(conversation_id)).toBe(true);
-    await failed.catch(() => {});
+    await failedJoin.catch(() => {});
     await Promise.resolve();
     expect(hub.hasSubscribers(conversation_id)).toBe(false);
     await join(hub, listener);

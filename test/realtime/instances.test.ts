@@ -9,10 +9,10 @@ import { type Frame, openSocket, type TestSocket } from "../support/socket.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
 /** Makes Parley expect other instances. Parley never connects to this database, because the tests pass a database directly. */
-const SOME_DATABASE_URL = "postgres://parley@localhost/parley";
+const PLACEHOLDER_DATABASE_URL = "postgres://parley@localhost/parley";
 
 /** Assembles the text of an answer as a client does, and throws an error if deltas have gaps or repeats. */
-function readText(frames: Frame[], messageId: string): string {
+function assembleText(frames: Frame[], messageId: string): string {
   let text = "";
   let attempt = 0;
   for (const frame of frames) {
@@ -26,7 +26,7 @@ function readText(frames: Frame[], messageId: string): string {
       attempt ||= Number(frame.attempt);
       if (frame.attempt !== attempt || frame.offset !== text.length)
         throw new Error(
-          `A delta at ${frame.offset} of attempt ${frame.attempt} arrived after ${text.length} of ${attempt}.`,
+          `Expected a delta at offset ${text.length} of attempt ${attempt}, but got one at ${frame.offset} of ${frame.attempt}.`,
         );
       text += String(frame.text);
     }
@@ -34,7 +34,7 @@ function readText(frames: Frame[], messageId: string): string {
   return text;
 }
 
-const findCompleted = (frames: Frame[], messageId: string) =>
+const findCompletedMessage = (frames: Frame[], messageId: string) =>
   frames.find(({ type, data }) => type === "message.completed" && data?.id === messageId)?.data;
 
 for (const transport of ["Redis", "Postgres"] as const)
@@ -53,7 +53,7 @@ for (const transport of ["Redis", "Postgres"] as const)
       if (transport === "Redis") redis = await startRedis();
       database = await createTestDatabase(20);
       const config: Record<string, string> = {
-        DATABASE_URL: SOME_DATABASE_URL,
+        DATABASE_URL: PLACEHOLDER_DATABASE_URL,
         COMPATIBLE_BASE_URL: provider.openaiUrl,
         AI_MODELS: "compatible/one",
         AI_MAX_RETRIES: "0",
@@ -79,17 +79,17 @@ for (const transport of ["Redis", "Postgres"] as const)
       const response = await fetch(`${app.url}/readyz?verbose`);
       return (await response.text()).includes("[+]bus ok");
     }
-    async function connect(n: number, account: Account): Promise<TestSocket> {
+    async function connectTo(n: number, account: Account): Promise<TestSocket> {
       const socket = await openSocket(getApp(n).url, { token: account.access_token });
       sockets.push(socket);
       return socket;
     }
     async function subscribe(n: number, account: Account, conversation = conversation_id) {
-      const socket = await connect(n, account);
+      const socket = await connectTo(n, account);
       const ack = await socket.request({ type: "subscribe", conversation_id: conversation });
       return { socket, ack };
     }
-    const send = (socket: TestSocket, content: string, fields: object = {}) =>
+    const sendMessage = (socket: TestSocket, content: string, fields: object = {}) =>
       socket.request({
         type: "message.send",
         conversation_id,
@@ -99,27 +99,27 @@ for (const transport of ["Redis", "Postgres"] as const)
       });
 
     test("each ack lists the members who are online on any instance", async () => {
-      const first = await subscribe(0, anna);
-      expect(first.ack.members_online).toEqual([anna.user.id]);
-      const second = await subscribe(1, ben);
-      expect((second.ack.members_online as string[]).sort()).toEqual([anna.user.id, ben.user.id].sort());
-      await first.socket.waitFor(
+      const firstSubscription = await subscribe(0, anna);
+      expect(firstSubscription.ack.members_online).toEqual([anna.user.id]);
+      const secondSubscription = await subscribe(1, ben);
+      expect((secondSubscription.ack.members_online as string[]).sort()).toEqual([anna.user.id, ben.user.id].sort());
+      await firstSubscription.socket.waitFor(
         ({ type, user_id, online }) => type === "presence" && user_id === ben.user.id && online === true,
       );
-      await first.socket.close();
-      await second.socket.waitFor(
+      await firstSubscription.socket.close();
+      await secondSubscription.socket.waitFor(
         ({ type, user_id, online }) => type === "presence" && user_id === anna.user.id && online === false,
       );
-      const third = await subscribe(2, ben);
-      expect(third.ack.members_online).toEqual([ben.user.id]);
-      await Promise.all([second.socket.close(), third.socket.close()]);
+      const thirdSubscription = await subscribe(2, ben);
+      expect(thirdSubscription.ack.members_online).toEqual([ben.user.id]);
+      await Promise.all([secondSubscription.socket.close(), thirdSubscription.socket.close()]);
     });
 
     test("all clients receive the same messages in the same order, whichever instance they are sent to", async () => {
-      const all = await Promise.all([subscribe(0, anna), subscribe(1, ben), subscribe(2, anna)]);
-      const watchers = all.map(({ socket }) => socket);
+      const subscriptions = await Promise.all([subscribe(0, anna), subscribe(1, ben), subscribe(2, anna)]);
+      const watchers = subscriptions.map(({ socket }) => socket);
       const contents = Array.from({ length: 60 }, (_, n) => `${n}: ${"текст 😀 ".repeat(n * 10)}`);
-      await Promise.all(contents.map((content, n) => send(watchers[n % 3] as TestSocket, content)));
+      await Promise.all(contents.map((content, n) => sendMessage(watchers[n % 3] as TestSocket, content)));
       const listSeqs = ({ frames }: TestSocket) =>
         frames.flatMap(({ type, seq, data }) =>
           type === "message.created" && contents.includes(String(data?.content)) ? [Number(seq)] : [],
@@ -133,67 +133,79 @@ for (const transport of ["Redis", "Postgres"] as const)
     });
 
     test("typing indicators and read positions are pushed, and a removed member receives nothing more", async () => {
-      const [a, b] = await Promise.all([subscribe(0, anna), subscribe(1, ben)]).then((all) =>
+      const [annaSocket, benSocket] = await Promise.all([subscribe(0, anna), subscribe(1, ben)]).then((all) =>
         all.map(({ socket }) => socket),
       );
-      if (!a || !b) throw new Error("Two sockets are needed.");
-      a.send({ type: "typing.start", conversation_id });
-      expect(await b.waitFor(({ type }) => type === "typing")).toMatchObject({ user_id: anna.user.id, active: true });
-      const { message } = (await send(a, "read this")) as unknown as { message: { seq: number } };
-      await b.waitFor(({ type, active }) => type === "typing" && active === false);
-      await b.request({ type: "read", conversation_id, seq: message.seq });
-      await a.waitFor(({ type, seq }) => type === "read" && seq === message.seq);
+      if (!annaSocket || !benSocket) throw new Error("Two sockets are needed.");
+      annaSocket.send({ type: "typing.start", conversation_id });
+      expect(await benSocket.waitFor(({ type }) => type === "typing")).toMatchObject({
+        user_id: anna.user.id,
+        active: true,
+      });
+      const { message } = (await sendMessage(annaSocket, "read this")) as unknown as { message: { seq: number } };
+      await benSocket.waitFor(({ type, active }) => type === "typing" && active === false);
+      await benSocket.request({ type: "read", conversation_id, seq: message.seq });
+      await annaSocket.waitFor(({ type, seq }) => type === "read" && seq === message.seq);
 
       const path = `/api/v1/conversations/${conversation_id}/members`;
       await getApp(2).fetch(`${path}/${ben.user.id}`, { token: anna.access_token, method: "DELETE" });
-      await b.waitFor(({ type }) => type === "member.removed");
-      const before = b.frames.length;
-      await send(a, "not for Ben");
+      await benSocket.waitFor(({ type }) => type === "member.removed");
+      const frameCountBefore = benSocket.frames.length;
+      await sendMessage(annaSocket, "not for Ben");
       await getApp(2).fetch(path, { token: anna.access_token, json: { user_id: ben.user.id } });
-      await b.request({ type: "subscribe", conversation_id });
-      expect(b.frames.slice(before).filter(({ type }) => type === "message.created")).toEqual([]);
-      await Promise.all([a.close(), b.close()]);
+      await benSocket.request({ type: "subscribe", conversation_id });
+      expect(benSocket.frames.slice(frameCountBefore).filter(({ type }) => type === "message.created")).toEqual([]);
+      await Promise.all([annaSocket.close(), benSocket.close()]);
     });
 
-    test("a client that subscribes on another instance during an answer gets the text so far, then each delta once", async () => {
+    test("a client that subscribes on another instance during an answer receives the text so far, then each delta once", async () => {
       const pieces = Array.from({ length: 250 }, (_, n) => `${n}é😀 `);
       provider.script("one", { pieces, pieceDelayMs: 8 });
       const { socket: sender } = await subscribe(0, anna);
-      await send(sender, "Count.", { reply: true });
+      await sendMessage(sender, "Count.", { reply: true });
       const { message_id } = await sender.waitFor(({ type }) => type === "message.delta");
       const id = String(message_id);
-      await waitUntil(() => readText(sender.frames, id).length > 200);
-      const { socket: second } = await subscribe(1, ben);
-      await waitUntil(() => readText(sender.frames, id).length > 500);
-      const { socket: third } = await subscribe(2, anna);
+      await waitUntil(() => assembleText(sender.frames, id).length > 200);
+      const { socket: secondSocket } = await subscribe(1, ben);
+      await waitUntil(() => assembleText(sender.frames, id).length > 500);
+      const { socket: thirdSocket } = await subscribe(2, anna);
       // Most of the answer is still missing, so deltas follow the text so far.
-      await waitUntil(() => third.list("message.delta").length > 0 && second.list("message.delta").length > 0);
+      await waitUntil(
+        () => thirdSocket.list("message.delta").length > 0 && secondSocket.list("message.delta").length > 0,
+      );
       const feed = await openStream(getApp(2), `/conversations/${conversation_id}/events`, { token: ben.access_token });
-      await waitUntil(() => [sender, second, third].every(({ frames }) => findCompleted(frames, id)));
+      await waitUntil(() =>
+        [sender, secondSocket, thirdSocket].every(({ frames }) => findCompletedMessage(frames, id)),
+      );
       await feed.waitFor(({ type }) => type === "message.completed", 20_000);
-      for (const frames of [sender.frames, second.frames, third.frames, feed.frames()])
-        expect(readText(frames, id)).toBe(pieces.join(""));
-      expect(findCompleted(third.frames, id)).toEqual(findCompleted(sender.frames, id) as never);
+      for (const frames of [sender.frames, secondSocket.frames, thirdSocket.frames, feed.listFrames()])
+        expect(assembleText(frames, id)).toBe(pieces.join(""));
+      expect(findCompletedMessage(thirdSocket.frames, id)).toEqual(findCompletedMessage(sender.frames, id) as never);
       await feed.close();
-      await Promise.all([sender, second, third].map((socket) => socket.close()));
+      await Promise.all([sender, secondSocket, thirdSocket].map((socket) => socket.close()));
     });
 
-    test("a repeated send over REST streams an answer from another instance, and a third instance can stop it", async () => {
+    test("resending a message over REST streams its answer from another instance, and a third instance can stop the answer", async () => {
       provider.script("one", { pieces: Array.from({ length: 4_000 }, (_, n) => `${n} `), pieceDelayMs: 10 });
       const json = { content: "Count on.", reply: true, client_message_id: crypto.randomUUID() };
       const path = `/conversations/${conversation_id}/messages`;
-      const first = await openStream(getApp(0), path, { token: anna.access_token, json });
-      const { frame } = await first.waitFor(({ type }) => type === "message.delta", 20_000);
+      const firstStream = await openStream(getApp(0), path, { token: anna.access_token, json });
+      const { frame } = await firstStream.waitFor(({ type }) => type === "message.delta", 20_000);
       const id = String(frame.message_id);
-      const second = await openStream(getApp(1), path, { token: anna.access_token, json });
-      await second.waitFor(({ type }) => type === "message.delta", 20_000);
-      const stopped = await getApp(2).fetch(`/api/v1${path}/${id}/cancel`, { token: ben.access_token, method: "POST" });
-      expect(stopped.status).toBe(200);
-      await Promise.all([first.ended, second.ended]);
-      const [firstEnd, secondEnd] = [first, second].map((stream) => findCompleted(stream.frames(), id));
+      const secondStream = await openStream(getApp(1), path, { token: anna.access_token, json });
+      await secondStream.waitFor(({ type }) => type === "message.delta", 20_000);
+      const cancelResponse = await getApp(2).fetch(`/api/v1${path}/${id}/cancel`, {
+        token: ben.access_token,
+        method: "POST",
+      });
+      expect(cancelResponse.status).toBe(200);
+      await Promise.all([firstStream.closed, secondStream.closed]);
+      const [firstEnd, secondEnd] = [firstStream, secondStream].map((stream) =>
+        findCompletedMessage(stream.listFrames(), id),
+      );
       expect(firstEnd).toMatchObject({ status: "cancelled" });
       expect(secondEnd).toEqual(firstEnd as never);
-      expect(readText(second.frames(), id)).toBe(readText(first.frames(), id));
+      expect(assembleText(secondStream.listFrames(), id)).toBe(assembleText(firstStream.listFrames(), id));
     });
 
     test("revoking a session on one instance closes its sockets and feeds on the others", async () => {
@@ -206,7 +218,7 @@ for (const transport of ["Redis", "Postgres"] as const)
       const { refresh_token } = account;
       await getApp(0).fetch("/api/v1/auth/logout", { token: account.access_token, json: { refresh_token } });
       expect((await socket.closed).code).toBe(4506);
-      await feed.ended;
+      await feed.closed;
     });
 
     test("deleting a conversation ends its feeds on every instance", async () => {
@@ -214,21 +226,21 @@ for (const transport of ["Redis", "Postgres"] as const)
       const feed = await openStream(getApp(2), `/conversations/${conversation.id}/events`, { token: ben.access_token });
       await getApp(1).fetch(`/api/v1/conversations/${conversation.id}`, { token: anna.access_token, method: "DELETE" });
       await feed.waitFor(({ type }) => type === "conversation.deleted", 20_000);
-      await feed.ended;
+      await feed.closed;
     });
 
-    test("while the bus is unavailable, stored events still arrive, and afterwards all events do on the same sockets", async () => {
-      const { socket: a } = await subscribe(0, anna);
-      const { socket: b } = await subscribe(1, ben);
+    test("stored events arrive even while the bus is unavailable, and afterwards all events arrive on the same sockets", async () => {
+      const { socket: annaSocket } = await subscribe(0, anna);
+      const { socket: benSocket } = await subscribe(1, ben);
       if (redis) await redis.kill();
       else
         await database.database`
           select pg_terminate_backend(pid) from pg_stat_activity
           where datname = current_database() and (query ilike 'listen%' or query ilike '%pg_notify%') and pid <> pg_backend_pid()`;
-      await send(a, "during the outage");
-      await b.waitFor(({ data }) => data?.content === "during the outage", 20_000);
-      await send(b, "received");
-      await a.waitFor(({ data }) => data?.content === "received", 20_000);
+      await sendMessage(annaSocket, "during the outage");
+      await benSocket.waitFor(({ data }) => data?.content === "during the outage", 20_000);
+      await sendMessage(benSocket, "received");
+      await annaSocket.waitFor(({ data }) => data?.content === "received", 20_000);
       if (redis) {
         const verbose = await (await fetch(`${getApp(0).url}/readyz?verbose`)).text();
         expect(verbose).toContain("[-]bus failed");
@@ -236,8 +248,8 @@ for (const transport of ["Redis", "Postgres"] as const)
         await redis.start();
       }
       await waitUntil(async () => (await Promise.all(apps.map(isBusHealthy))).every(Boolean));
-      a.send({ type: "typing.start", conversation_id });
-      await b.waitFor(({ type, active }) => type === "typing" && active === true, 20_000);
+      annaSocket.send({ type: "typing.start", conversation_id });
+      await benSocket.waitFor(({ type, active }) => type === "typing" && active === true, 20_000);
       const { ack } = await subscribe(2, anna);
       expect((ack.members_online as string[]).sort()).toEqual([anna.user.id, ben.user.id].sort());
       const metrics = await (await fetch(`${getApp(0).url}/metrics`)).text();

@@ -33,59 +33,66 @@ afterAll(async () => {
 test("an instance that missed the end of an answer reports the answer as in progress and completes it later", async () => {
   const account = await writer.register();
   const { id: conversation_id } = await createConversation(writer, account);
-  const first = await openSubscribedSocket(reader, account, conversation_id);
-  const sender = await openSubscribedSocket(writer, account, conversation_id);
-  await sender.request({
+  const readerSocket = await openSubscribedSocket(reader, account, conversation_id);
+  const writerSocket = await openSubscribedSocket(writer, account, conversation_id);
+  await writerSocket.request({
     type: "message.send",
     conversation_id,
     client_message_id: "one",
     content: "Count.",
     reply: true,
   });
-  const { message_id } = await first.waitFor(({ type }) => type === "message.delta");
+  const { message_id } = await readerSocket.waitFor(({ type }) => type === "message.delta");
   const id = String(message_id);
   link.cut();
-  await sender.waitFor(({ type, data }) => type === "message.completed" && data?.id === id);
+  await writerSocket.waitFor(({ type, data }) => type === "message.completed" && data?.id === id);
 
-  const late = await openSocket(reader.url, { token: account.access_token });
-  const ack = await late.request({ type: "subscribe", conversation_id, after_seq: 0 });
-  const created = (ack.events as { data: { id: string; content: string; status: string } }[]).find(
+  const lateSocket = await openSocket(reader.url, { token: account.access_token });
+  const ack = await lateSocket.request({ type: "subscribe", conversation_id, after_seq: 0 });
+  const createdEvent = (ack.events as { data: { id: string; content: string; status: string } }[]).find(
     ({ data }) => data.id === id,
   );
-  expect(created?.data).toMatchObject({ status: "streaming", finish_reason: null, usage: null });
-  expect(created?.data.content.length).toBeLessThan(PIECES.join("").length);
-  await waitUntil(() => [first, late].every(({ list }) => list("message.completed").length === 1));
+  expect(createdEvent?.data).toMatchObject({ status: "streaming", finish_reason: null, usage: null });
+  expect(createdEvent?.data.content.length).toBeLessThan(PIECES.join("").length);
+  await waitUntil(() => [readerSocket, lateSocket].every(({ list }) => list("message.completed").length === 1));
   link.restore();
-  for (const { frames } of [first, late]) expect(assembleAnswer(frames, id)).toMatchObject({ text: PIECES.join("") });
-  await Promise.all([first, sender, late].map((socket) => socket.close()));
+  for (const { frames } of [readerSocket, lateSocket])
+    expect(assembleAnswer(frames, id)).toMatchObject({ text: PIECES.join("") });
+  await Promise.all([readerSocket, writerSocket, lateSocket].map((socket) => socket.close()));
 });
 
 test("a client that moves to a lagging instance receives nothing twice", async () => {
   const account = await writer.register();
   const { id: conversation_id } = await createConversation(writer, account);
-  const ahead = await openSubscribedSocket(writer, account, conversation_id);
-  const behind = await openSubscribedSocket(reader, account, conversation_id);
+  const writerSocket = await openSubscribedSocket(writer, account, conversation_id);
+  const readerSocket = await openSubscribedSocket(reader, account, conversation_id);
   link.cut();
   for (const content of ["one", "two", "three"])
-    await ahead.request({ type: "message.send", conversation_id, client_message_id: content, content, reply: false });
-  await waitUntil(() => ahead.list("message.created").length === 3);
-  const after_seq = listSeqs(ahead.frames).at(-1) ?? 0;
-  const moved = await openSocket(reader.url, { token: account.access_token });
-  const ack = await moved.request({ type: "subscribe", conversation_id, after_seq });
+    await writerSocket.request({
+      type: "message.send",
+      conversation_id,
+      client_message_id: content,
+      content,
+      reply: false,
+    });
+  await waitUntil(() => writerSocket.list("message.created").length === 3);
+  const after_seq = listSeqs(writerSocket.frames).at(-1) ?? 0;
+  const movedSocket = await openSocket(reader.url, { token: account.access_token });
+  const ack = await movedSocket.request({ type: "subscribe", conversation_id, after_seq });
   expect(ack).toMatchObject({ last_seq: after_seq, recovered: true, events: [] });
-  await moved.request({
+  await movedSocket.request({
     type: "message.send",
     conversation_id,
     client_message_id: "four",
     content: "four",
     reply: false,
   });
-  for (const socket of [moved, behind])
+  for (const socket of [movedSocket, readerSocket])
     await waitUntil(() =>
       socket.frames.some(({ type, data }) => type === "message.created" && data?.content === "four"),
     );
-  expect(listSeqs(moved.frames)).toEqual([after_seq + 1]);
-  expect(listSeqs(behind.frames)).toEqual(range(1, after_seq + 1));
+  expect(listSeqs(movedSocket.frames)).toEqual([after_seq + 1]);
+  expect(listSeqs(readerSocket.frames)).toEqual(range(1, after_seq + 1));
   link.restore();
-  await Promise.all([ahead, behind, moved].map((socket) => socket.close()));
+  await Promise.all([writerSocket, readerSocket, movedSocket].map((socket) => socket.close()));
 });

@@ -19,7 +19,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-const send = (conversation_id: string, content: string, client_message_id = createId()) => ({
+const createSendFrame = (conversation_id: string, content: string, client_message_id = createId()) => ({
   type: "message.send",
   conversation_id,
   content,
@@ -29,35 +29,38 @@ const send = (conversation_id: string, content: string, client_message_id = crea
 describe("over sockets", () => {
   test("a message is acknowledged to its sender and pushed to all subscribers", async () => {
     const conversation = await createConversation(parley, anna, [ben]);
-    const a = await openSocket(parley.url, { token: anna.access_token });
-    const b = await openSocket(parley.url, { token: ben.access_token });
-    expect((await a.waitFor((frame) => frame.type === "ready")).user).toMatchObject({ id: anna.user.id });
-    const ack = await a.request({ type: "subscribe", conversation_id: conversation.id });
+    const annaSocket = await openSocket(parley.url, { token: anna.access_token });
+    const benSocket = await openSocket(parley.url, { token: ben.access_token });
+    expect((await annaSocket.waitFor((frame) => frame.type === "ready")).user).toMatchObject({ id: anna.user.id });
+    const ack = await annaSocket.request({ type: "subscribe", conversation_id: conversation.id });
     expect(ack).toMatchObject({ last_seq: 1, recovered: false, events: [], members_online: [anna.user.id] });
-    await b.request({ type: "subscribe", conversation_id: conversation.id });
+    await benSocket.request({ type: "subscribe", conversation_id: conversation.id });
 
-    const sent = await a.request(send(conversation.id, "Hello Ben", "first"));
-    expect(sent).toMatchObject({ type: "ack", duplicate: false, message: { content: "Hello Ben", seq: 2 } });
-    for (const socket of [a, b]) {
+    const sendAck = await annaSocket.request(createSendFrame(conversation.id, "Hello Ben", "first"));
+    expect(sendAck).toMatchObject({ type: "ack", duplicate: false, message: { content: "Hello Ben", seq: 2 } });
+    for (const socket of [annaSocket, benSocket]) {
       const push = await socket.waitFor((frame) => frame.type === "message.created");
       expect(push).toMatchObject({
         conversation_id: conversation.id,
         seq: 2,
         data: { content: "Hello Ben", author: { id: anna.user.id, display_name: "Anna" }, client_message_id: "first" },
       });
-      expect(push.data).toEqual(sent.message as never);
+      expect(push.data).toEqual(sendAck.message as never);
     }
-    const stored = await parley.fetch(`/api/v1/conversations/${conversation.id}/messages`, {
+    const storedResponse = await parley.fetch(`/api/v1/conversations/${conversation.id}/messages`, {
       token: ben.access_token,
     });
-    expect(((await stored.json()) as { data: unknown[] }).data).toEqual([sent.message]);
-    await Promise.all([a.close(), b.close()]);
+    expect(((await storedResponse.json()) as { data: unknown[] }).data).toEqual([sendAck.message]);
+    await Promise.all([annaSocket.close(), benSocket.close()]);
   });
 
   test("the same client_message_id always returns the same message, even within one batch and after the message is deleted", async () => {
     const conversation = await createConversation(parley, anna);
     const socket = await openSocket(parley.url, { token: anna.access_token });
-    const frames = [1, 2, 3, 4].map((n) => ({ ...send(conversation.id, `try ${n}`, "once"), id: `try${n}` }));
+    const frames = [1, 2, 3, 4].map((n) => ({
+      ...createSendFrame(conversation.id, `try ${n}`, "once"),
+      id: `try${n}`,
+    }));
     for (const frame of frames) socket.send(frame);
     const acks = await Promise.all(frames.map(({ id }) => socket.waitFor((frame) => frame.id === id)));
     const ids = new Set(acks.map(({ message }) => (message as { id: string }).id));
@@ -65,8 +68,8 @@ describe("over sockets", () => {
     expect(acks.map(({ duplicate }) => duplicate).sort()).toEqual([false, true, true, true]);
     const [id] = ids;
     expect(await socket.request({ type: "message.delete", message_id: id })).toMatchObject({ type: "ack" });
-    const repeated = await socket.request(send(conversation.id, "once more", "once"));
-    expect(repeated).toMatchObject({ duplicate: true, message: { id, content: "" } });
+    const resentAck = await socket.request(createSendFrame(conversation.id, "once more", "once"));
+    expect(resentAck).toMatchObject({ duplicate: true, message: { id, content: "" } });
     await socket.close();
   });
 
@@ -74,7 +77,7 @@ describe("over sockets", () => {
     const conversation = await createConversation(parley, anna);
     const socket = await openSocket(parley.url, { token: anna.access_token });
     await socket.request({ type: "subscribe", conversation_id: conversation.id });
-    for (let n = 1; n <= 100; n += 1) socket.send({ ...send(conversation.id, `line ${n}`), id: `f${n}` });
+    for (let n = 1; n <= 100; n += 1) socket.send({ ...createSendFrame(conversation.id, `line ${n}`), id: `f${n}` });
     await socket.waitFor((frame) => frame.id === "f100");
     await socket.waitFor((frame) => frame.type === "message.created" && frame.seq === 100);
     const pushes = socket.list("message.created");
@@ -83,21 +86,21 @@ describe("over sockets", () => {
     await socket.close();
   });
 
-  test("a client that reconnects with after_seq gets the missed events in order, without gaps or repeats", async () => {
+  test("a client that reconnects with after_seq receives the missed events in order, without gaps or repeats", async () => {
     const conversation = await createConversation(parley, anna, [ben]);
-    const a = await openSocket(parley.url, { token: anna.access_token });
-    let b = await openSocket(parley.url, { token: ben.access_token });
-    const { last_seq } = await b.request({ type: "subscribe", conversation_id: conversation.id });
-    const first = await a.request(send(conversation.id, "one"));
-    await b.waitFor((frame) => frame.type === "message.created");
-    b.socket.terminate();
-    await b.closed;
-    const messageId = (first.message as { id: string }).id;
-    await a.request({ type: "message.edit", message_id: messageId, content: "ONE" });
-    await a.request(send(conversation.id, "two"));
+    const annaSocket = await openSocket(parley.url, { token: anna.access_token });
+    let benSocket = await openSocket(parley.url, { token: ben.access_token });
+    const { last_seq } = await benSocket.request({ type: "subscribe", conversation_id: conversation.id });
+    const firstAck = await annaSocket.request(createSendFrame(conversation.id, "one"));
+    await benSocket.waitFor((frame) => frame.type === "message.created");
+    benSocket.socket.terminate();
+    await benSocket.closed;
+    const messageId = (firstAck.message as { id: string }).id;
+    await annaSocket.request({ type: "message.edit", message_id: messageId, content: "ONE" });
+    await annaSocket.request(createSendFrame(conversation.id, "two"));
 
-    b = await openSocket(parley.url, { token: ben.access_token });
-    const ack = await b.request({
+    benSocket = await openSocket(parley.url, { token: ben.access_token });
+    const ack = await benSocket.request({
       type: "subscribe",
       conversation_id: conversation.id,
       after_seq: (last_seq as number) + 1,
@@ -107,20 +110,20 @@ describe("over sockets", () => {
       { type: "message.updated", seq: 3, data: { id: messageId, content: "ONE" } },
       { type: "message.created", seq: 4, data: { content: "two" } },
     ]);
-    await a.request(send(conversation.id, "three"));
-    const next = await b.waitFor((frame) => frame.type === "message.created");
-    expect(next.seq).toBe(5);
-    await Promise.all([a.close(), b.close()]);
+    await annaSocket.request(createSendFrame(conversation.id, "three"));
+    const nextPush = await benSocket.waitFor((frame) => frame.type === "message.created");
+    expect(nextPush.seq).toBe(5);
+    await Promise.all([annaSocket.close(), benSocket.close()]);
   });
 
   test("subscribing during concurrent writes neither loses nor repeats events", async () => {
     const conversation = await createConversation(parley, anna, [ben]);
-    const a = await openSocket(parley.url, { token: anna.access_token });
-    const total = 1_500;
+    const annaSocket = await openSocket(parley.url, { token: anna.access_token });
+    const messageCount = 1_500;
     const writes = (async () => {
-      for (let n = 0; n < total; n += 1) {
-        a.send({ ...send(conversation.id, `${n}`), id: `s${n}` });
-        if (n % 20 === 19) await a.waitFor((frame) => frame.id === `s${n}`);
+      for (let n = 0; n < messageCount; n += 1) {
+        annaSocket.send({ ...createSendFrame(conversation.id, `${n}`), id: `s${n}` });
+        if (n % 20 === 19) await annaSocket.waitFor((frame) => frame.id === `s${n}`);
       }
     })();
     const watchers = await Promise.all(
@@ -134,24 +137,24 @@ describe("over sockets", () => {
     await writes;
     for (const { socket, ack } of watchers) {
       expect(ack.recovered).toBe(true);
-      await socket.waitFor((frame) => frame.seq === total + 1);
+      await socket.waitFor((frame) => frame.seq === messageCount + 1);
       const recovered = (ack.events as { seq: number }[]).map(({ seq }) => seq);
       const pushed = socket.frames.filter((frame) => frame.seq !== undefined).map(({ seq }) => seq as number);
-      expect([...recovered, ...pushed]).toEqual(Array.from({ length: total + 1 }, (_, n) => n + 1));
+      expect([...recovered, ...pushed]).toEqual(Array.from({ length: messageCount + 1 }, (_, n) => n + 1));
       await socket.close();
     }
-    await a.close();
+    await annaSocket.close();
   });
 
   test("a frame with a conversation id finds a message only in that conversation", async () => {
     const conversation = await createConversation(parley, anna);
-    const other = await createConversation(parley, anna);
+    const otherConversation = await createConversation(parley, anna);
     const socket = await openSocket(parley.url, { token: anna.access_token });
-    const sent = await socket.request(send(conversation.id, "one"));
-    const message_id = (sent.message as { id: string }).id;
+    const sendAck = await socket.request(createSendFrame(conversation.id, "one"));
+    const message_id = (sendAck.message as { id: string }).id;
     const edit = (conversation_id: string | null, content: string) =>
       socket.request({ type: "message.edit", message_id, conversation_id, content });
-    expect(await edit(other.id, "elsewhere")).toMatchObject({ type: "error", code: "not_found" });
+    expect(await edit(otherConversation.id, "elsewhere")).toMatchObject({ type: "error", code: "not_found" });
     expect(await edit("not an id", "nowhere")).toMatchObject({ type: "error", code: "invalid" });
     expect(await edit(conversation.id.toUpperCase(), "two")).toMatchObject({
       type: "ack",
@@ -159,7 +162,7 @@ describe("over sockets", () => {
     });
     expect(await edit(null, "three")).toMatchObject({ type: "ack", message: { content: "three" } });
     for (const type of ["message.delete", "generation.cancel", "generation.regenerate"])
-      expect(await socket.request({ type, message_id, conversation_id: other.id })).toMatchObject({
+      expect(await socket.request({ type, message_id, conversation_id: otherConversation.id })).toMatchObject({
         code: "not_found",
       });
     const regenerated = await socket.request({
@@ -169,26 +172,26 @@ describe("over sockets", () => {
     });
     expect(regenerated).toMatchObject({ type: "ack", message: { parent_id: message_id } });
     const answer_id = (regenerated.message as { id: string }).id;
-    const cancel = { type: "generation.cancel", message_id: answer_id, conversation_id: conversation.id };
-    expect(await socket.request(cancel)).toMatchObject({ type: "ack", message: { id: answer_id } });
-    const removal = { type: "message.delete", message_id, conversation_id: conversation.id };
-    expect(await socket.request(removal)).toMatchObject({ type: "ack" });
+    const cancelFrame = { type: "generation.cancel", message_id: answer_id, conversation_id: conversation.id };
+    expect(await socket.request(cancelFrame)).toMatchObject({ type: "ack", message: { id: answer_id } });
+    const deleteFrame = { type: "message.delete", message_id, conversation_id: conversation.id };
+    expect(await socket.request(deleteFrame)).toMatchObject({ type: "ack" });
     await socket.close();
   });
 
   test("an outsider can't subscribe, send, edit, delete, move a read position or type", async () => {
     const conversation = await createConversation(parley, anna);
-    const a = await openSocket(parley.url, { token: anna.access_token });
-    await a.request({ type: "subscribe", conversation_id: conversation.id });
-    const sent = await a.request(send(conversation.id, "secret"));
-    const message_id = (sent.message as { id: string }).id;
+    const annaSocket = await openSocket(parley.url, { token: anna.access_token });
+    await annaSocket.request({ type: "subscribe", conversation_id: conversation.id });
+    const sendAck = await annaSocket.request(createSendFrame(conversation.id, "secret"));
+    const message_id = (sendAck.message as { id: string }).id;
     const outsiderSocket = await openSocket(parley.url, { token: outsider.access_token });
     const conversation_id = conversation.id;
     const outsidersConversation = await createConversation(parley, outsider);
     const attempts = [
       { type: "subscribe", conversation_id },
       { type: "subscribe", conversation_id, after_seq: 0 },
-      send(conversation_id, "let me in"),
+      createSendFrame(conversation_id, "let me in"),
       { type: "message.edit", message_id, content: "x" },
       { type: "message.delete", message_id },
       { type: "generation.cancel", message_id },
@@ -206,33 +209,33 @@ describe("over sockets", () => {
     ];
     for (const frame of attempts)
       expect(await outsiderSocket.request(frame)).toMatchObject({ type: "error", code: "not_found" });
-    await a.request(send(conversation_id, "still secret"));
-    await a.waitFor((frame) => frame.data?.content === "still secret");
+    await annaSocket.request(createSendFrame(conversation_id, "still secret"));
+    await annaSocket.waitFor((frame) => frame.data?.content === "still secret");
     await Bun.sleep(50);
     expect(outsiderSocket.frames.filter((frame) => frame.type !== "error").map(({ type }) => type)).toEqual(["ready"]);
-    await Promise.all([a.close(), outsiderSocket.close()]);
+    await Promise.all([annaSocket.close(), outsiderSocket.close()]);
   });
 
   test("a removed member is notified, and receives nothing more", async () => {
     const conversation = await createConversation(parley, anna, [ben]);
-    const b = await openSocket(parley.url, { token: ben.access_token });
-    await b.request({ type: "subscribe", conversation_id: conversation.id });
-    const removed = await parley.fetch(`/api/v1/conversations/${conversation.id}/members/${ben.user.id}`, {
+    const benSocket = await openSocket(parley.url, { token: ben.access_token });
+    await benSocket.request({ type: "subscribe", conversation_id: conversation.id });
+    const removal = await parley.fetch(`/api/v1/conversations/${conversation.id}/members/${ben.user.id}`, {
       method: "DELETE",
       token: anna.access_token,
     });
-    expect(removed.status).toBe(204);
-    await b.waitFor((frame) => frame.type === "member.removed");
+    expect(removal.status).toBe(204);
+    await benSocket.waitFor((frame) => frame.type === "member.removed");
     await parley.fetch(`/api/v1/conversations/${conversation.id}/messages`, {
       token: anna.access_token,
       json: { content: "not for Ben", reply: false },
     });
     await Bun.sleep(50);
-    expect(b.list("message.created")).toEqual([]);
-    expect(await b.request({ type: "subscribe", conversation_id: conversation.id })).toMatchObject({
+    expect(benSocket.list("message.created")).toEqual([]);
+    expect(await benSocket.request({ type: "subscribe", conversation_id: conversation.id })).toMatchObject({
       code: "not_found",
     });
-    await b.close();
+    await benSocket.close();
   });
 
   test("a viewer can read, but not write", async () => {
@@ -241,12 +244,14 @@ describe("over sockets", () => {
       token: anna.access_token,
       json: { user_id: ben.user.id, role: "viewer" },
     });
-    const b = await openSocket(parley.url, { token: ben.access_token });
-    expect(await b.request({ type: "subscribe", conversation_id: conversation.id })).toMatchObject({ type: "ack" });
-    expect(await b.request(send(conversation.id, "hi"))).toMatchObject({ code: "forbidden" });
-    expect(await b.request({ type: "typing.start", conversation_id: conversation.id })).toMatchObject({
+    const benSocket = await openSocket(parley.url, { token: ben.access_token });
+    expect(await benSocket.request({ type: "subscribe", conversation_id: conversation.id })).toMatchObject({
+      type: "ack",
+    });
+    expect(await benSocket.request(createSendFrame(conversation.id, "hi"))).toMatchObject({ code: "forbidden" });
+    expect(await benSocket.request({ type: "typing.start", conversation_id: conversation.id })).toMatchObject({
       code: "forbidden",
     });
-    await b.close();
+    await benSocket.close();
   });
 });

@@ -33,13 +33,15 @@ describe("a socket's credentials", () => {
     const byProtocol = await openSocket(parley.url, {
       protocols: ["parley.v1", createBearerProtocol(anna.access_token)],
     });
-    const swapped = await openSocket(parley.url, { protocols: [createBearerProtocol(anna.access_token), "parley.v1"] });
-    const issued = await parley.fetch("/api/v1/auth/ticket", { method: "POST", token: anna.access_token });
-    const { ticket } = (await issued.json()) as { ticket: string };
+    const byReorderedProtocol = await openSocket(parley.url, {
+      protocols: [createBearerProtocol(anna.access_token), "parley.v1"],
+    });
+    const ticketResponse = await parley.fetch("/api/v1/auth/ticket", { method: "POST", token: anna.access_token });
+    const { ticket } = (await ticketResponse.json()) as { ticket: string };
     const byTicket = await openSocket(parley.url, { query: `?ticket=${ticket}` });
     const byFrame = await openSocket(parley.url);
     expect(await byFrame.request({ type: "auth", token: anna.access_token })).toMatchObject({ type: "ack" });
-    for (const socket of [byHeader, byProtocol, swapped, byTicket, byFrame]) {
+    for (const socket of [byHeader, byProtocol, byReorderedProtocol, byTicket, byFrame]) {
       const ready = await socket.waitFor((frame) => frame.type === "ready");
       expect(socket.frames[0]).toBe(ready);
       expect(ready.user).toEqual(anna.user);
@@ -50,7 +52,7 @@ describe("a socket's credentials", () => {
     expect((await tryUpgrade({}, `?ticket=${ticket}`)).status).toBe(401);
   });
 
-  test("that are invalid or from a disallowed origin are refused before the upgrade", async () => {
+  test("that are invalid or from a disallowed origin are rejected before the upgrade", async () => {
     expect((await tryUpgrade({ authorization: "Bearer nonsense" })).status).toBe(401);
     expect((await tryUpgrade({ "sec-websocket-protocol": `parley.v1, ${createBearerProtocol("x")}` })).status).toBe(
       401,
@@ -97,9 +99,9 @@ describe("a socket's credentials", () => {
     const login = await parley.fetch("/api/v1/auth/login", {
       json: { email: carl.user.email, password: "correct horse battery" },
     });
-    const other = (await login.json()) as Account;
+    const otherSession = (await login.json()) as Account;
     const socket = await openSocket(parley.url, { token: carl.access_token });
-    const otherSocket = await openSocket(parley.url, { token: other.access_token });
+    const otherSocket = await openSocket(parley.url, { token: otherSession.access_token });
     await parley.fetch("/api/v1/auth/logout", { json: { refresh_token: carl.refresh_token } });
     expect((await socket.closed).code).toBe(4506);
     otherSocket.send({ type: "ping", id: "alive" });
@@ -113,7 +115,7 @@ describe("a socket's credentials", () => {
 });
 
 describe("on an open connection", () => {
-  const invalid: [string, string, string][] = [
+  const invalidFrames: [string, string, string][] = [
     ["invalid JSON", "{", "malformed"],
     ["a number", "12", "malformed"],
     ["an array", "[]", "malformed"],
@@ -125,14 +127,14 @@ describe("on an open connection", () => {
     ["an invalid UUID", '{"id":"1","type":"subscribe","conversation_id":"nope"}', "invalid"],
     ["an unknown field", '{"id":"1","type":"ping","really":true}', "invalid"],
     [
-      "NUL",
+      "a NUL character",
       '{"id":"1","type":"message.edit","message_id":"0190e6f0-0000-7000-8000-000000000000","content":"a\\u0000"}',
       "invalid",
     ],
     ["a lone surrogate", '{"id":"1","type":"auth","token":"\\ud800"}', "invalid"],
     ["deep nesting", `{"id":"1","type":"ping","x":${"[".repeat(40)}${"]".repeat(40)}}`, "malformed"],
     [
-      "an empty text",
+      "empty content",
       '{"id":"1","type":"message.edit","message_id":"0190e6f0-0000-7000-8000-000000000000","content":""}',
       "invalid",
     ],
@@ -144,7 +146,7 @@ describe("on an open connection", () => {
     ["an oversized frame", `{"id":"1","type":"ping","x":"${"x".repeat(FRAME_BYTES_MAX)}"}`, "too_large"],
   ];
 
-  test.each(invalid)("%s returns an error frame, and the connection stays open", async (_name, text, code) => {
+  test.each(invalidFrames)("%s returns an error frame, and the connection stays open", async (_name, text, code) => {
     const socket = await openSocket(parley.url, { token: anna.access_token });
     socket.send(text);
     const error = await socket.waitFor((frame) => frame.type === "error");
@@ -179,7 +181,7 @@ describe("on an open connection", () => {
     await socket.close();
   });
 
-  test("more than 500 missed events are not replayed at all", async () => {
+  test("if more than 500 events were missed, none of them are replayed", async () => {
     const { id } = await createConversation(parley, anna);
     const socket = await openSocket(parley.url, { token: anna.access_token });
     for (let n = 1; n <= 501; n += 1)
@@ -207,13 +209,16 @@ describe("on an open connection", () => {
       writer.send({ type: "message.send", id: `b${n}`, conversation_id: id, content, client_message_id: `b${n}` });
       if (n % 20 === 19) await writer.waitFor((frame) => frame.id === `b${n}`);
     }
-    await stuckClient.untilDisconnected();
+    await stuckClient.waitUntilDisconnected();
     await writer.close();
   }, 60_000);
 });
 
 /** Opens a raw TCP client that subscribes and then stops reading. */
-async function openStuckClient(token: string, conversationId: string): Promise<{ untilDisconnected(): Promise<void> }> {
+async function openStuckClient(
+  token: string,
+  conversationId: string,
+): Promise<{ waitUntilDisconnected(): Promise<void> }> {
   const { connect } = await import("node:net");
   const { port, hostname } = new URL(parley.url);
   const socket = connect(Number(port), hostname);
@@ -243,9 +248,9 @@ async function openStuckClient(token: string, conversationId: string): Promise<{
   await subscribed;
   return {
     /** Waits until only the sender's connection is open. */
-    async untilDisconnected() {
-      const count = () => parley.metrics.registry.getSingleMetricAsString("parley_ws_connections");
-      while (!/parley_ws_connections 1\b/.test(await count())) await Bun.sleep(100);
+    async waitUntilDisconnected() {
+      const readConnectionCount = () => parley.metrics.registry.getSingleMetricAsString("parley_ws_connections");
+      while (!/parley_ws_connections 1\b/.test(await readConnectionCount())) await Bun.sleep(100);
       socket.destroy();
     },
   };

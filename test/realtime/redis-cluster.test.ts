@@ -19,7 +19,7 @@ describe("the Redis Cluster client", () => {
   let cluster: TestCluster;
   const openResources: { close(): Promise<void> }[] = [];
   beforeAll(async () => {
-    // The first master has a replica, which is promoted.
+    // The first master has a replica, which is promoted in the last test.
     cluster = await startRedisCluster(3, 1, { requirepass: PASSWORD, masterauth: PASSWORD });
     for (const client of cluster.clients)
       await client.call("ACL", "SETUSER", "parley", "on", `>${PASSWORD}`, "~parley:*", "&parley:*", "-@all",
@@ -35,17 +35,17 @@ describe("the Redis Cluster client", () => {
   const createUrl = () => `${cluster.url.replace("redis://", `redis://parley:${encodeURIComponent(PASSWORD)}@`)}/3`;
 
   function openPubSub() {
-    const received: string[] = [];
-    const subscribed: string[] = [];
+    const receivedMessages: string[] = [];
+    const subscribedChannels: string[] = [];
     const isSharded = (channel: string) => !channel.endsWith(":all");
     const listener = {
-      onMessage: (channel: string, text: string) => void received.push(`${channel} ${text}`),
-      onSubscribed: (channel: string) => void subscribed.push(channel),
+      onMessage: (channel: string, text: string) => void receivedMessages.push(`${channel} ${text}`),
+      onSubscribed: (channel: string) => void subscribedChannels.push(channel),
       onError() {},
     };
     const pubSub = connectPubSub({ url: createUrl(), isSharded }, listener);
     openResources.push(pubSub);
-    return { pubSub, received, subscribed };
+    return { pubSub, receivedMessages, subscribedChannels };
   }
 
   const publish = (pubSub: PubSub, channel: string, text: string) =>
@@ -56,7 +56,7 @@ describe("the Redis Cluster client", () => {
       if (matchesSlot(computeSlot(channel))) return channel;
     }
   };
-  async function openAlive(deployment = "one"): Promise<RedisLink> {
+  async function openLink(deployment = "one"): Promise<RedisLink> {
     const link = connectRedis(createUrl(), deployment, silentLog);
     openResources.push(link);
     await waitUntil(link.isAvailable);
@@ -120,47 +120,49 @@ describe("the Redis Cluster client", () => {
     await pubSub.close();
   });
 
-  test("follows a slot to another node, and reports a possible gap", async () => {
-    const { pubSub, received, subscribed } = openPubSub();
-    const other = openPubSub().pubSub;
+  test("follows a slot that moves to another node, and reports a possible gap", async () => {
+    const { pubSub, receivedMessages, subscribedChannels } = openPubSub();
+    const otherPubSub = openPubSub().pubSub;
     const channel = findChannel((slot) => slot > 11_000);
     pubSub.subscribe(channel);
     pubSub.subscribe("parley:test:all");
-    await waitUntil(() => pubSub.isConnected() && other.isConnected() && subscribed.length === 2);
-    subscribed.length = 0;
+    await waitUntil(() => pubSub.isConnected() && otherPubSub.isConnected() && subscribedChannels.length === 2);
+    subscribedChannels.length = 0;
     const slot = computeSlot(channel);
-    const target = String(await cluster.clients[1]?.call("CLUSTER", "MYID"));
-    for (const node of [1, 2]) await cluster.clients[node]?.call("CLUSTER", "SETSLOT", slot, "NODE", target);
-    await waitUntil(() => subscribed.includes(channel));
+    const targetNodeId = String(await cluster.clients[1]?.call("CLUSTER", "MYID"));
+    for (const node of [1, 2]) await cluster.clients[node]?.call("CLUSTER", "SETSLOT", slot, "NODE", targetNodeId);
+    await waitUntil(() => subscribedChannels.includes(channel));
     await waitUntil(async () => {
-      await publish(other, channel, "after it");
-      return received.includes(`${channel} after it`);
+      await publish(otherPubSub, channel, "after it");
+      return receivedMessages.includes(`${channel} after it`);
     });
     // Other channels were not affected.
-    expect(new Set(subscribed)).toEqual(new Set([channel]));
+    expect(new Set(subscribedChannels)).toEqual(new Set([channel]));
   });
 
   test("counts limits and failed logins across instances", async () => {
-    const [a, b] = [await openAlive(), await openAlive()];
+    const links = [await openLink(), await openLink()];
     const name = createId();
-    const [first, second] = [a, b].map((redis) => createLimiter({ name, rate: { burst: 3, sustained: 100 }, redis }));
+    const [firstLimiter, secondLimiter] = links.map((redis) =>
+      createLimiter({ name, rate: { burst: 3, sustained: 100 }, redis }),
+    );
     for (let n = 0; n < 20; n += 1) {
       const results = [
-        await first?.consume(`k${n}`),
-        await second?.consume(`k${n}`),
-        await first?.consume(`k${n}`),
-        await second?.consume(`k${n}`),
+        await firstLimiter?.consume(`k${n}`),
+        await secondLimiter?.consume(`k${n}`),
+        await firstLimiter?.consume(`k${n}`),
+        await secondLimiter?.consume(`k${n}`),
       ];
       expect(results.map((result) => result?.isAllowed)).toEqual([true, true, true, false]);
     }
     // Another deployment has separate limits.
-    const other = createLimiter({ name, rate: { burst: 3, sustained: 100 }, redis: await openAlive("two") });
-    expect((await other.consume("k0")).isAllowed).toBe(true);
+    const otherLimiter = createLimiter({ name, rate: { burst: 3, sustained: 100 }, redis: await openLink("two") });
+    expect((await otherLimiter.consume("k0")).isAllowed).toBe(true);
     const failures = { account_and_address: 2, account: 100, address: 100 };
-    const [guardA, guardB] = [a, b].map((redis) => createLoginGuard({ failures, redis, onRejected() {} }));
-    await (await guardA?.begin("somebody", "192.0.2.1"))?.fail();
-    await (await guardB?.begin("somebody", "192.0.2.1"))?.fail();
-    await expect(guardA?.begin("somebody", "192.0.2.1")).rejects.toThrow("Too many logins");
+    const [firstGuard, secondGuard] = links.map((redis) => createLoginGuard({ failures, redis, onRejected() {} }));
+    await (await firstGuard?.startAttempt("somebody", "192.0.2.1"))?.fail();
+    await (await secondGuard?.startAttempt("somebody", "192.0.2.1"))?.fail();
+    await expect(firstGuard?.startAttempt("somebody", "192.0.2.1")).rejects.toThrow("Too many logins");
   });
 
   test("keeps two deployments separate, and ignores invalid data", async () => {
@@ -176,54 +178,65 @@ describe("the Redis Cluster client", () => {
       openResources.push(bus);
       return bus;
     };
-    const [a, b, otherDeployment] = [openBus("one"), openBus("one"), openBus("two")];
+    const [firstBus, secondBus, otherDeployment] = [openBus("one"), openBus("one"), openBus("two")];
     await waitUntil(
-      () => [a, b, otherDeployment].every((bus) => bus.isHealthy()) && a.listOtherInstances().length === 1,
+      () =>
+        [firstBus, secondBus, otherDeployment].every((bus) => bus.isHealthy()) &&
+        firstBus.listOtherInstances().length === 1,
     );
     const id = createId();
-    const received: unknown[] = [];
-    for (const bus of [b, otherDeployment])
-      bus.subscribe(id, { onMessage: (message) => void received.push(message), onGap() {} });
+    const receivedMessages: unknown[] = [];
+    for (const bus of [secondBus, otherDeployment])
+      bus.subscribe(id, { onMessage: (message) => void receivedMessages.push(message), onGap() {} });
     const message = { type: "typing", conversation_id: id, user_id: id, active: true, expires_in_ms: 6_000 } as const;
-    const garbage = ["", "null", "[]", "{", '["x",1,0,{"type":7}]', '["x",1e999,0]', "\u0000", "[".repeat(50_000)];
-    for (const text of garbage) {
+    const invalidPayloads = [
+      "",
+      "null",
+      "[]",
+      "{",
+      '["x",1,0,{"type":7}]',
+      '["x",1e999,0]',
+      "\u0000",
+      "[".repeat(50_000),
+    ];
+    for (const text of invalidPayloads) {
       await cluster.clients[1]?.publish("parley:one:beats", text);
       for (const client of cluster.clients) await client.call("SPUBLISH", `parley:one:${id}`, text).catch(() => {});
     }
     await waitUntil(() => {
-      a.publish(id, () => [message]);
-      return received.length > 0;
+      firstBus.publish(id, () => [message]);
+      return receivedMessages.length > 0;
     });
-    expect(received[0]).toEqual(message);
+    expect(receivedMessages[0]).toEqual(message);
     expect(otherDeployment.listOtherInstances()).toEqual([]);
     await database.end({ timeout: 1 });
   });
 
   test("recovers from a killed master as soon as its replica takes over its slots", async () => {
-    const link = await openAlive();
-    const { pubSub, received, subscribed } = openPubSub();
-    const other = openPubSub().pubSub;
+    const link = await openLink();
+    const { pubSub, receivedMessages, subscribedChannels } = openPubSub();
+    const otherPubSub = openPubSub().pubSub;
     const [lostChannel, otherChannel] = [
       findChannel((slot) => slot < 5_000),
       findChannel((slot) => slot > 6_000 && slot < 10_000),
     ];
     for (const channel of [lostChannel, otherChannel, "parley:test:all"]) pubSub.subscribe(channel);
-    await waitUntil(() => pubSub.isConnected() && other.isConnected() && subscribed.length === 3);
+    await waitUntil(() => pubSub.isConnected() && otherPubSub.isConnected() && subscribedChannels.length === 3);
     await cluster.waitForReplication();
-    const [first] = cluster.nodes;
-    await first?.server.kill();
-    first?.relay.reset();
-    const isReceived = (channel: string) => async () => {
-      await publish(other, channel, "after it");
-      return received.includes(`${channel} after it`);
+    const [killedNode] = cluster.nodes;
+    await killedNode?.server.kill();
+    killedNode?.relay.reset();
+    const publishAndCheck = (channel: string) => async () => {
+      await publish(otherPubSub, channel, "after it");
+      return receivedMessages.includes(`${channel} after it`);
     };
-    await waitUntil(isReceived(otherChannel));
-    await waitUntil(isReceived("parley:test:all"));
-    await waitUntil(isReceived(lostChannel));
+    await waitUntil(publishAndCheck(otherChannel));
+    await waitUntil(publishAndCheck("parley:test:all"));
+    await waitUntil(publishAndCheck(lostChannel));
     await waitUntil(() => pubSub.isConnected() && link.isAvailable());
     const limiter = createLimiter({ name: createId(), rate: { burst: 1, sustained: 100 }, redis: link });
     for (let n = 0; n < 20; n += 1) expect((await limiter.consume(`k${n}`)).isAllowed).toBe(true);
     expect((await limiter.consume("k0")).isAllowed).toBe(false);
-    expect(subscribed.filter((channel) => channel === lostChannel).length).toBeGreaterThan(1);
+    expect(subscribedChannels.filter((channel) => channel === lostChannel).length).toBeGreaterThan(1);
   });
 });

@@ -19,24 +19,24 @@ const createDelta = (offset: number, text: string, attempt = 1): EphemeralEvent<
   text,
 });
 
-const createReasoning = (offset: number, text: string, attempt = 1): BusMessage<string> => ({
+const createReasoningDelta = (offset: number, text: string, attempt = 1): BusMessage<string> => ({
   ...{ conversation_id, message_id, attempt, offset, text },
   type: "answer.reasoning",
 });
 
-const createAnswer = (content: string, status: "streaming" | "complete") => ({
+const createAnswerData = (content: string, status: "streaming" | "complete") => ({
   id: message_id,
   role: "assistant",
   content,
   status,
 });
-const createStart = (seq = 1) =>
-  createTestEvent(conversation_id, seq, "message.created", createAnswer("", "streaming"));
-const createEnd = (content: string, seq = 2) =>
-  createTestEvent(conversation_id, seq, "message.completed", createAnswer(content, "complete"));
+const createStartEvent = (seq = 1) =>
+  createTestEvent(conversation_id, seq, "message.created", createAnswerData("", "streaming"));
+const createEndEvent = (content: string, seq = 2) =>
+  createTestEvent(conversation_id, seq, "message.completed", createAnswerData(content, "complete"));
 
 /** Creates a hub with one listener, linked to the instance that generates the answer. */
-async function listen({ lastSeq = 1, stored = [] }: { lastSeq?: number; stored?: DurableEvent[] } = {}) {
+async function createListeningHub({ lastSeq = 1, stored = [] }: { lastSeq?: number; stored?: DurableEvent[] } = {}) {
   const link = createLinkedBuses();
   const loadEvents = async () => stored;
   const hub = createTestHub({ bus: link.buses[0], instanceId: "reader", loadEvents });
@@ -45,8 +45,8 @@ async function listen({ lastSeq = 1, stored = [] }: { lastSeq?: number; stored?:
   writer.subscribe("rooms", { onMessage: (message) => void requests.push(message), onGap() {} });
   const frames: { type: string; text?: string; offset?: number; attempt?: number; active?: boolean }[] = [];
   const listener = { userId: createId(), send: (text: string) => void frames.push(JSON.parse(text)) };
-  const position = async () => ({ role: "member" as const, lastSeq });
-  await hub.join(conversation_id, listener, position, () => {});
+  const readPosition = async () => ({ role: "member" as const, lastSeq });
+  await hub.join(conversation_id, listener, readPosition, () => {});
   // The hub holds back deltas until it has requested those that it may have missed.
   await waitUntil(() => requests.length === 1);
   const publish = (...messages: BusMessage<string>[]) => writer.publish(conversation_id, () => messages);
@@ -63,7 +63,7 @@ async function listen({ lastSeq = 1, stored = [] }: { lastSeq?: number; stored?:
 
 describe("an answer from another instance", () => {
   test("is sent delta by delta, each delta once, and late readers get the text so far", async () => {
-    const { publish, listFrames, hub } = await listen();
+    const { publish, listFrames, hub } = await createListeningHub();
     publish(
       createDelta(0, "one "),
       createDelta(4, "two "),
@@ -83,13 +83,13 @@ describe("an answer from another instance", () => {
   });
 
   test("is sent with its reasoning, which has separate offsets", async () => {
-    const { publish, frames, hub } = await listen();
+    const { publish, frames, hub } = await createListeningHub();
     publish(
-      createReasoning(0, "Hm, "),
-      createReasoning(4, "yes."),
-      createReasoning(0, "Hm, "),
+      createReasoningDelta(0, "Hm, "),
+      createReasoningDelta(4, "yes."),
+      createReasoningDelta(0, "Hm, "),
       createDelta(0, "one "),
-      createReasoning(8, " Or?"),
+      createReasoningDelta(8, " Or?"),
       createDelta(4, "two"),
     );
     await waitUntil(() => frames.length === 5);
@@ -106,9 +106,9 @@ describe("an answer from another instance", () => {
     expect(JSON.parse(String(snapshot?.frame))).toMatchObject({ text: "one two", reasoning: "Hm, yes. Or?" });
   });
 
-  test("is requested in full if a reasoning delta is missing", async () => {
-    const { publish, frames, requests } = await listen();
-    publish(createReasoning(0, "Hm, "), createReasoning(8, "Or?"), createDelta(0, "one "));
+  test("is requested from its start if a reasoning delta is missing", async () => {
+    const { publish, frames, requests } = await createListeningHub();
+    publish(createReasoningDelta(0, "Hm, "), createReasoningDelta(8, "Or?"), createDelta(0, "one "));
     await waitUntil(() => requests.length === 2);
     publish({
       type: "answer.text",
@@ -128,7 +128,7 @@ describe("an answer from another instance", () => {
   });
 
   test("is pushed again only if its text or its reasoning is new", async () => {
-    const { publish, frames } = await listen();
+    const { publish, frames } = await createListeningHub();
     const publishSnapshot = (reasoning?: string) =>
       publish({
         type: "answer.text",
@@ -152,13 +152,13 @@ describe("an answer from another instance", () => {
   });
 
   test("is requested if its message already had text and its first delta is reasoning", async () => {
-    const started = createTestEvent(conversation_id, 1, "message.created", createAnswer("one ", "streaming"));
-    const { publish, publishText, frames, requests } = await listen({ lastSeq: 0 });
-    publish(started);
+    const createdEvent = createTestEvent(conversation_id, 1, "message.created", createAnswerData("one ", "streaming"));
+    const { publish, publishText, frames, requests } = await createListeningHub({ lastSeq: 0 });
+    publish(createdEvent);
     await waitUntil(() => frames.length === 1);
-    const before = requests.length;
-    publish(createReasoning(0, "Hm."));
-    await waitUntil(() => requests.length > before);
+    const requestCountBefore = requests.length;
+    publish(createReasoningDelta(0, "Hm."));
+    await waitUntil(() => requests.length > requestCountBefore);
     expect(frames).toHaveLength(1);
     publishText("one two");
     await waitUntil(() => frames.length === 2);
@@ -166,7 +166,7 @@ describe("an answer from another instance", () => {
   });
 
   test("is requested if its first deltas are missing, and no deltas are sent before the text so far", async () => {
-    const { publish, publishText, listFrames, requests, hub } = await listen();
+    const { publish, publishText, listFrames, requests, hub } = await createListeningHub();
     publish(createDelta(4, "two "), createDelta(8, "three "));
     await waitUntil(() => requests.length === 2);
     expect(hub.listSnapshots(conversation_id)).toEqual([]);
@@ -179,8 +179,8 @@ describe("an answer from another instance", () => {
     ]);
   });
 
-  test("is sent in full after a lost delta, except to readers who already have the text", async () => {
-    const { publish, publishText, listFrames } = await listen();
+  test("is sent from its start after a lost delta, except to readers who already have the text", async () => {
+    const { publish, publishText, listFrames } = await createListeningHub();
     publish(createDelta(0, "one "));
     publishText("one ");
     publish(createDelta(8, "three"));
@@ -196,7 +196,7 @@ describe("an answer from another instance", () => {
   });
 
   test("restarts with a new attempt, and late deltas from the previous attempt are dropped", async () => {
-    const { publish, publishText, listFrames } = await listen();
+    const { publish, publishText, listFrames } = await createListeningHub();
     publish(createDelta(0, "one "), { type: "message.reset", conversation_id, message_id, attempt: 2, text: "on" });
     // The first attempt's instance was frozen, and doesn't know yet that another instance took over.
     publish(createDelta(4, "two"), { type: "message.reset", conversation_id, message_id, attempt: 1, text: "late" });
@@ -211,8 +211,8 @@ describe("an answer from another instance", () => {
   });
 
   test("starts empty for readers who join before its first delta, even if the database has text", async () => {
-    const { publish, listFrames, hub } = await listen({ lastSeq: 0 });
-    publish(createStart());
+    const { publish, listFrames, hub } = await createListeningHub({ lastSeq: 0 });
+    publish(createStartEvent());
     await waitUntil(() => listFrames().length === 1);
     expect(hub.listSnapshots(conversation_id)).toMatchObject([{ messageId: message_id, seq: 1, attempt: 1, text: "" }]);
     publish(createDelta(0, "one"));
@@ -221,31 +221,31 @@ describe("an answer from another instance", () => {
   });
 
   test("starts with its whole text instead of a delta if its message already had text", async () => {
-    const { publish, listFrames } = await listen({ lastSeq: 0 });
-    publish(createTestEvent(conversation_id, 1, "message.created", createAnswer("one ", "streaming")));
-    publish(createDelta(0, "one "), createDelta(4, "two"), createEnd("one two"));
+    const { publish, listFrames } = await createListeningHub({ lastSeq: 0 });
+    publish(createTestEvent(conversation_id, 1, "message.created", createAnswerData("one ", "streaming")));
+    publish(createDelta(0, "one "), createDelta(4, "two"), createEndEvent("one two"));
     await waitUntil(() => listFrames().length === 4);
     expect(listFrames()).toEqual([["created"], ["reset", "one "], ["delta", 4, "two"], ["completed"]]);
   });
 
-  test("is sent in full before its end if deltas were lost", async () => {
-    const { publish, listFrames } = await listen({ lastSeq: 0 });
-    publish(createStart(), createDelta(0, "one "));
-    publish(createEnd("one two three"));
+  test("is sent from its start, before the completed event, if deltas were lost", async () => {
+    const { publish, listFrames } = await createListeningHub({ lastSeq: 0 });
+    publish(createStartEvent(), createDelta(0, "one "));
+    publish(createEndEvent("one two three"));
     await waitUntil(() => listFrames().length === 4);
     expect(listFrames().slice(1)).toEqual([["delta", 0, "one "], ["reset", "one two three"], ["completed"]]);
   });
 
   test("ends without being sent again if all deltas arrived", async () => {
-    const { publish, listFrames } = await listen({ lastSeq: 0 });
-    publish(createStart(), createDelta(0, "one"), createEnd("one"));
+    const { publish, listFrames } = await createListeningHub({ lastSeq: 0 });
+    publish(createStartEvent(), createDelta(0, "one"), createEndEvent("one"));
     await waitUntil(() => listFrames().length === 3);
     expect(listFrames().slice(1)).toEqual([["delta", 0, "one"], ["completed"]]);
   });
 
   test("is not continued after its end", async () => {
-    const { publish, publishText, listFrames } = await listen({ lastSeq: 0 });
-    publish(createStart(), createDelta(0, "one"), createEnd("one"));
+    const { publish, publishText, listFrames } = await createListeningHub({ lastSeq: 0 });
+    publish(createStartEvent(), createDelta(0, "one"), createEndEvent("one"));
     publishText("on");
     publish(createDelta(0, "one"), createDelta(3, " two"), {
       type: "message.reset",
@@ -254,13 +254,13 @@ describe("an answer from another instance", () => {
       attempt: 2,
       text: "",
     });
-    publish(createStart(3));
+    publish(createStartEvent(3));
     await waitUntil(() => listFrames().length === 4);
     expect(listFrames().map(([type]) => type)).toEqual(["created", "delta", "completed", "created"]);
   });
 
   test("is sent only after its message, even if the message was lost", async () => {
-    const { publish, publishText, listFrames } = await listen({ lastSeq: 0, stored: [createStart()] });
+    const { publish, publishText, listFrames } = await createListeningHub({ lastSeq: 0, stored: [createStartEvent()] });
     publishText("one ");
     publish(createDelta(4, "two"));
     await waitUntil(() => listFrames().length === 2);
@@ -268,22 +268,28 @@ describe("an answer from another instance", () => {
   });
 
   test("is not streamed if its message is already complete", async () => {
-    const createdComplete = createTestEvent(conversation_id, 1, "message.created", createAnswer("one two", "complete"));
-    const { publish, listFrames } = await listen({ lastSeq: 0 });
-    publish(createdComplete, createDelta(0, "one "), createDelta(4, "two"), createEnd("one two"));
+    const createdEvent = createTestEvent(
+      conversation_id,
+      1,
+      "message.created",
+      createAnswerData("one two", "complete"),
+    );
+    const { publish, listFrames } = await createListeningHub({ lastSeq: 0 });
+    publish(createdEvent, createDelta(0, "one "), createDelta(4, "two"), createEndEvent("one two"));
     await waitUntil(() => listFrames().length === 2);
     expect(listFrames()).toEqual([["created"], ["completed"]]);
   });
 
-  test("that was taken over is no longer sent by the previous instance", async () => {
-    const { publish, listFrames, link } = await listen({ lastSeq: 0 });
-    const write = (...messages: BusMessage<string>[]) => link.buses[0].publish(conversation_id, () => messages);
-    publish(createStart());
+  test("that replaces a local attempt is not overwritten by late deltas of the local attempt", async () => {
+    const { publish, listFrames, link } = await createListeningHub({ lastSeq: 0 });
+    const publishLocally = (...messages: BusMessage<string>[]) =>
+      link.buses[0].publish(conversation_id, () => messages);
+    publish(createStartEvent());
     await waitUntil(() => listFrames().length === 1);
-    write(createDelta(0, "one "));
+    publishLocally(createDelta(0, "one "));
     publish({ type: "message.reset", conversation_id, message_id, attempt: 2, text: "on" });
     await waitUntil(() => listFrames().length === 3);
-    write(createDelta(4, "late"));
+    publishLocally(createDelta(4, "late"));
     publish(createDelta(0, "later"), createDelta(2, "ward", 2));
     await waitUntil(() => listFrames().length === 4);
     expect(listFrames().slice(1)).toEqual([
@@ -295,7 +301,7 @@ describe("an answer from another instance", () => {
 });
 
 test("typing expires if the user's instance crashes without sending a stop", async () => {
-  const { publish, frames } = await listen();
+  const { publish, frames } = await createListeningHub();
   publish({ type: "typing", conversation_id, user_id: createId(), active: true, expires_in_ms: 20 });
   await waitUntil(() => frames.length === 2);
   expect(frames.map(({ active }) => active)).toEqual([true, false]);

@@ -10,8 +10,8 @@ import { type Frame, openSocket, type TestSocket } from "../support/socket.ts";
 const link = createLinkedBuses();
 let provider: MockProvider;
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
-let first: TestApp;
-let second: TestApp;
+let firstApp: TestApp;
+let secondApp: TestApp;
 let anna: Account;
 let ben: Account;
 let annaSocket: TestSocket;
@@ -22,17 +22,17 @@ beforeAll(async () => {
   provider = startMockProvider();
   database = await createTestDatabase();
   const config = { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one", AI_MAX_RETRIES: "0" };
-  [first, second] = [
+  [firstApp, secondApp] = [
     await startApp({ database, config, bus: link.buses[0] }),
     await startApp({ database, config, bus: link.buses[1] }),
   ];
-  [anna, ben] = await Promise.all([first.register(), first.register()]);
-  conversation_id = (await createConversation(first, anna, [ben])).id;
-  annaSocket = await openSocket(first.url, { token: anna.access_token });
-  benSocket = await openSocket(second.url, { token: ben.access_token });
+  [anna, ben] = await Promise.all([firstApp.register(), firstApp.register()]);
+  conversation_id = (await createConversation(firstApp, anna, [ben])).id;
+  annaSocket = await openSocket(firstApp.url, { token: anna.access_token });
+  benSocket = await openSocket(secondApp.url, { token: ben.access_token });
 });
 afterAll(async () => {
-  await Promise.all([first.stop(), second.stop()]);
+  await Promise.all([firstApp.stop(), secondApp.stop()]);
   await database.database.end({ timeout: 1 });
   await provider.stop();
 });
@@ -41,7 +41,7 @@ const isPresence = (user: Account, online: boolean) => (frame: Frame) =>
   frame.type === "presence" && frame.user_id === user.user.id && frame.online === online;
 const listContents = ({ frames }: TestSocket) =>
   frames.flatMap(({ type, data }) => (type === "message.created" ? [data?.content] : []));
-const send = (socket: TestSocket, content: string, fields: object = {}) =>
+const sendMessage = (socket: TestSocket, content: string, fields: object = {}) =>
   socket.request({ type: "message.send", conversation_id, content, client_message_id: content, ...fields });
 
 describe("across instances", () => {
@@ -53,7 +53,7 @@ describe("across instances", () => {
     await annaSocket.waitFor(isPresence(ben, true));
     benSocket.frames.length = 0;
 
-    const secondSocket = await openSocket(second.url, { token: anna.access_token });
+    const secondSocket = await openSocket(secondApp.url, { token: anna.access_token });
     const ack = await secondSocket.request({ type: "subscribe", conversation_id });
     expect((ack.members_online as string[]).sort()).toEqual([anna.user.id, ben.user.id].sort());
     await secondSocket.close();
@@ -70,7 +70,7 @@ describe("across instances", () => {
       user_id: anna.user.id,
       active: true,
     });
-    const { message } = (await send(annaSocket, "hello")) as unknown as { message: { seq: number } };
+    const { message } = (await sendMessage(annaSocket, "hello")) as unknown as { message: { seq: number } };
     expect(await benSocket.waitFor(({ type }) => type === "message.created")).toMatchObject({
       seq: message.seq,
       data: { content: "hello", author: { id: anna.user.id } },
@@ -85,19 +85,19 @@ describe("across instances", () => {
 
   test("lost events are loaded from the database, once and in order", async () => {
     link.cut();
-    const texts = ["lost 1", "lost 2", "lost 3"];
-    for (const text of texts) await send(annaSocket, text);
-    await send(benSocket, "Ben's");
+    const contents = ["lost 1", "lost 2", "lost 3"];
+    for (const text of contents) await sendMessage(annaSocket, text);
+    await sendMessage(benSocket, "Ben's");
     link.restore();
     await benSocket.waitFor(({ data }) => data?.content === "Ben's");
     await annaSocket.waitFor(({ data }) => data?.content === "Ben's");
-    expect(listContents(benSocket).slice(-4)).toEqual([...texts, "Ben's"]);
+    expect(listContents(benSocket).slice(-4)).toEqual([...contents, "Ben's"]);
     expect(listContents(annaSocket)).toEqual(listContents(benSocket));
   });
 
   test("a gap is filled even if no event follows it, and users who unsubscribed during it are offline", async () => {
     link.cut();
-    await send(annaSocket, "the last one");
+    await sendMessage(annaSocket, "the last one");
     await annaSocket.request({ type: "unsubscribe", conversation_id });
     benSocket.frames.length = 0;
     link.restore();
@@ -108,9 +108,9 @@ describe("across instances", () => {
     await benSocket.waitFor(isPresence(anna, true));
   });
 
-  test("an answer can be stopped on the instance that doesn't generate it", async () => {
+  test("an answer can be stopped from the instance that isn't generating it", async () => {
     provider.script("one", { pieces: Array.from({ length: 400 }, (_, n) => `${n} `), pieceDelayMs: 20 });
-    await send(annaSocket, "Count.", { reply: true });
+    await sendMessage(annaSocket, "Count.", { reply: true });
     const delta = await benSocket.waitFor(({ type }) => type === "message.delta");
     const { message_id } = delta;
     await benSocket.request({ type: "generation.cancel", message_id, conversation_id });
@@ -121,20 +121,23 @@ describe("across instances", () => {
   });
 
   test("a removed member receives nothing more, and a revoked session's sockets close", async () => {
-    await first.fetch(`/api/v1/conversations/${conversation_id}/members/${ben.user.id}`, {
+    await firstApp.fetch(`/api/v1/conversations/${conversation_id}/members/${ben.user.id}`, {
       token: anna.access_token,
       method: "DELETE",
     });
     await benSocket.waitFor(({ type }) => type === "member.removed");
-    const carriedBefore = link.sentMessages.length;
-    await send(annaSocket, "not for Ben");
-    while (link.sentMessages.length === carriedBefore) await Bun.sleep(5);
-    // By then, the other instance's listeners would have received the message.
+    const sentCountBefore = link.sentMessages.length;
+    await sendMessage(annaSocket, "not for Ben");
+    while (link.sentMessages.length === sentCountBefore) await Bun.sleep(5);
+    // By the end of this pause, the other instance's listeners would have received the message.
     await Bun.sleep(50);
     expect(listContents(benSocket)).not.toContain("not for Ben");
 
     const path = "/api/v1/auth/logout";
-    const response = await first.fetch(path, { token: ben.access_token, json: { refresh_token: ben.refresh_token } });
+    const response = await firstApp.fetch(path, {
+      token: ben.access_token,
+      json: { refresh_token: ben.refresh_token },
+    });
     expect(response.status).toBe(204);
     expect((await benSocket.closed).code).toBe(4506);
     expect(link.sentMessages.some((message) => (message.type as string) === "credentials.ended")).toBe(true);

@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, jest, test } from "
 import { createId } from "../../src/lib/id.ts";
 import type { ConversationMessage } from "../../src/realtime/bus.ts";
 import { createMemoryBus } from "../../src/realtime/bus-memory.ts";
-import { createTyping, TYPING_EXPIRES_MS, TYPING_THROTTLE_MS } from "../../src/realtime/typing.ts";
+import { createTypingTracker, TYPING_EXPIRES_MS, TYPING_THROTTLE_MS } from "../../src/realtime/typing.ts";
 import { TypingExpiry } from "../../src/realtime/typing-expiry.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
@@ -49,7 +49,7 @@ async function openTab(instance: TestApp, isSubscribed = true): Promise<TestSock
 }
 
 /** Lists the watchers' typing frames about Ben, after all earlier frames from `tabs` have been processed. */
-async function listTyping(...tabs: TestSocket[]): Promise<boolean[][]> {
+async function listTypingStates(...tabs: TestSocket[]): Promise<boolean[][]> {
   for (const tab of tabs) {
     const id = createId();
     tab.send({ type: "ping", id });
@@ -65,44 +65,44 @@ async function listTyping(...tabs: TestSocket[]): Promise<boolean[][]> {
 }
 
 test("one tab's unsubscribe, stop or close doesn't end another tab's typing", async () => {
-  const [typing, other] = [await openTab(instances[0]), await openTab(instances[0])];
-  typing.send({ type: "typing.start", conversation_id });
+  const [typingTab, otherTab] = [await openTab(instances[0]), await openTab(instances[0])];
+  typingTab.send({ type: "typing.start", conversation_id });
   await watchers[1]?.waitFor(({ type }) => type === "typing");
-  other.send({ type: "typing.stop", conversation_id });
-  await other.request({
+  otherTab.send({ type: "typing.stop", conversation_id });
+  await otherTab.request({
     type: "message.send",
     conversation_id,
     content: "from the other tab",
     client_message_id: createId(),
   });
-  await other.request({ type: "unsubscribe", conversation_id });
-  await other.close();
-  expect(await listTyping(typing)).toEqual([[true], [true]]);
-  await typing.request({ type: "unsubscribe", conversation_id });
-  expect(await listTyping(typing)).toEqual([
+  await otherTab.request({ type: "unsubscribe", conversation_id });
+  await otherTab.close();
+  expect(await listTypingStates(typingTab)).toEqual([[true], [true]]);
+  await typingTab.request({ type: "unsubscribe", conversation_id });
+  expect(await listTypingStates(typingTab)).toEqual([
     [true, false],
     [true, false],
   ]);
-  await typing.close();
+  await typingTab.close();
 });
 
 test("closing the typing tab ends typing, even while another tab is subscribed", async () => {
-  const [typing, other] = [await openTab(instances[0]), await openTab(instances[0])];
-  typing.send({ type: "typing.start", conversation_id });
+  const [typingTab, otherTab] = [await openTab(instances[0]), await openTab(instances[0])];
+  typingTab.send({ type: "typing.start", conversation_id });
   await watchers[1]?.waitFor(({ type }) => type === "typing");
-  await typing.close();
+  await typingTab.close();
   for (const watcher of watchers) await watcher.waitFor(({ type, active }) => type === "typing" && active === false);
-  await other.close();
+  await otherTab.close();
 });
 
 test("a user who types on two instances is shown as typing until both have stopped", async () => {
   const tabs = [await openTab(instances[0]), await openTab(instances[1])];
   for (const tab of tabs) tab.send({ type: "typing.start", conversation_id });
-  expect((await listTyping(...tabs)).map((received) => received.includes(false))).toEqual([false, false]);
+  expect((await listTypingStates(...tabs)).map((received) => received.includes(false))).toEqual([false, false]);
   tabs[0]?.send({ type: "typing.stop", conversation_id });
-  expect((await listTyping(...tabs)).map((received) => received.includes(false))).toEqual([false, false]);
+  expect((await listTypingStates(...tabs)).map((received) => received.includes(false))).toEqual([false, false]);
   await tabs[1]?.close();
-  expect((await listTyping()).map((received) => received.at(-1))).toEqual([false, false]);
+  expect((await listTypingStates()).map((received) => received.at(-1))).toEqual([false, false]);
   await tabs[0]?.close();
 });
 
@@ -113,11 +113,11 @@ test.each([
   const tab = await openTab(instances[1], isSubscribed);
   tab.send({ type: "typing.start", conversation_id });
   for (const watcher of watchers) await watcher.waitFor(({ type, active }) => type === "typing" && active === true);
-  const removed = await createRestClient(instances[0], anna).request(
+  const removal = await createRestClient(instances[0], anna).request(
     "DELETE",
     `/conversations/${conversation_id}/members/${ben.user.id}`,
   );
-  expect(removed.status).toBe(204);
+  expect(removal.status).toBe(204);
   const removedAtMs = performance.now();
   for (const watcher of watchers) {
     await watcher.waitFor(({ type, active }) => type === "typing" && active === false);
@@ -127,7 +127,7 @@ test.each([
   // The stop is pushed once, and no later frame is about the removed member.
   tab.send({ type: "typing.start", conversation_id });
   await tab.waitFor(({ type, code }) => type === "error" && code === "not_found");
-  expect(await listTyping(tab)).toEqual([
+  expect(await listTypingStates(tab)).toEqual([
     [true, false],
     [true, false],
   ]);
@@ -135,21 +135,27 @@ test.each([
 });
 
 test("a removed member's late typing from another instance is dropped until the member is added again", async () => {
-  const late = { type: "typing", conversation_id, user_id: ben.user.id, active: true, expires_in_ms: 6_000 } as const;
-  const notify = () =>
-    link.buses[0].publish(conversation_id, (): ConversationMessage[] => [{ ...late, instance_id: "one" }]);
+  const typingMessage = {
+    type: "typing",
+    conversation_id,
+    user_id: ben.user.id,
+    active: true,
+    expires_in_ms: 6_000,
+  } as const;
+  const publishTyping = () =>
+    link.buses[0].publish(conversation_id, (): ConversationMessage[] => [{ ...typingMessage, instance_id: "one" }]);
   const rest = createRestClient(instances[0], anna);
   await rest.request("DELETE", `/conversations/${conversation_id}/members/${ben.user.id}`);
   for (const watcher of watchers) await watcher.waitFor(({ type }) => type === "member.removed");
-  notify();
-  expect(await listTyping()).toEqual([[], []]);
-  const before = watchers.map((watcher) => watcher.list("member.added").length);
+  publishTyping();
+  expect(await listTypingStates()).toEqual([[], []]);
+  const addedCountsBefore = watchers.map((watcher) => watcher.list("member.added").length);
   await rest.request("POST", `/conversations/${conversation_id}/members`, { user_id: ben.user.id });
   for (const [index, watcher] of watchers.entries())
-    await watcher.waitFor(() => watcher.list("member.added").length > (before[index] ?? 0));
-  notify();
+    await watcher.waitFor(() => watcher.list("member.added").length > (addedCountsBefore[index] ?? 0));
+  publishTyping();
   for (const watcher of watchers) await watcher.waitFor(({ type, active }) => type === "typing" && active === true);
-  expect(await listTyping()).toEqual([[true], [true]]);
+  expect(await listTypingStates()).toEqual([[true], [true]]);
   expect(watchers.flatMap((watcher) => watcher.list("typing")).every((frame) => !("instance_id" in frame))).toBe(true);
 });
 
@@ -163,21 +169,21 @@ test("typing on a user's connections is announced at most every two seconds, unt
       onMessage: (message) => message.type === "typing" && received.push(message.active),
       onGap: () => {},
     });
-    const typing = createTyping({ bus, instanceId: "one" });
-    const [first, second] = [{}, {}];
-    typing.start(id, "ben", first);
-    typing.start(id, "ben", second);
+    const typing = createTypingTracker({ bus, instanceId: "one" });
+    const [firstConnection, secondConnection] = [{}, {}];
+    typing.start(id, "ben", firstConnection);
+    typing.start(id, "ben", secondConnection);
     expect(received).toEqual([true]);
-    typing.leave(first);
+    typing.leave(firstConnection);
     jest.advanceTimersByTime(TYPING_THROTTLE_MS);
-    typing.start(id, "ben", second);
+    typing.start(id, "ben", secondConnection);
     expect(received).toEqual([true, true]);
     jest.advanceTimersByTime(TYPING_EXPIRES_MS - 1);
     expect(received).toEqual([true, true]);
     jest.advanceTimersByTime(1);
     expect(received).toEqual([true, true, false]);
-    typing.leave(second);
-    typing.stop(id, "ben", first);
+    typing.leave(secondConnection);
+    typing.stop(id, "ben", firstConnection);
     expect(received).toEqual([true, true, false]);
   } finally {
     jest.useRealTimers();
@@ -189,14 +195,14 @@ test("typing on several instances ends when it stops or expires on the last of t
   try {
     const expired: string[] = [];
     const expiry = new TypingExpiry();
-    const start = (instance: string) => expiry.start("ben", instance, 1_000, () => expired.push(instance));
-    start("one");
-    start("two");
+    const startTyping = (instance: string) => expiry.start("ben", instance, 1_000, () => expired.push(instance));
+    startTyping("one");
+    startTyping("two");
     expect(expiry.stop("ben", "one")).toBe(true);
     jest.advanceTimersByTime(10_000);
     expect(expired).toEqual(["two"]);
     expect([expiry.stop("ben", "two"), expiry.stopEverywhere("ben")]).toEqual([false, false]);
-    start("one");
+    startTyping("one");
     expect(expiry.stopEverywhere("ben")).toBe(true);
     jest.advanceTimersByTime(10_000);
     expect(expired).toEqual(["two"]);

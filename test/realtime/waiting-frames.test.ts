@@ -7,11 +7,11 @@ import { createConversation } from "../support/conversation.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { type Frame, openSocket } from "../support/socket.ts";
 
-const SOCKETS = 3;
-const FRAMES = 900;
-const BLOCKING_FRAMES = 10;
+const SOCKET_COUNT = 3;
+const FRAMES_PER_SOCKET = 900;
+const BLOCKING_FRAME_COUNT = 10;
 const CONTENT = "x".repeat(30_000);
-const isRefused = (frame: Frame) => frame.code === "overloaded" && JSON.stringify(frame).includes("Too many frames");
+const isRejected = (frame: Frame) => frame.code === "overloaded" && JSON.stringify(frame).includes("Too many frames");
 
 let testDatabase: Awaited<ReturnType<typeof createTestDatabase>>;
 let parley: TestApp;
@@ -28,13 +28,13 @@ afterAll(async () => {
   await testDatabase.database.end({ timeout: 1 });
 });
 
-test("frames queued behind blocked frames share a byte limit, and are refused as overloaded past that limit", async () => {
-  expect(SOCKETS * FRAMES * CONTENT.length).toBeGreaterThan(WAITING_FRAMES_BYTES_MAX);
+test("frames queued behind blocked frames share a byte limit, and frames beyond that limit are rejected as overloaded", async () => {
+  expect(SOCKET_COUNT * FRAMES_PER_SOCKET * CONTENT.length).toBeGreaterThan(WAITING_FRAMES_BYTES_MAX);
   const sockets = await Promise.all(
-    Array.from({ length: SOCKETS }, () => openSocket(parley.url, { token: account.access_token })),
+    Array.from({ length: SOCKET_COUNT }, () => openSocket(parley.url, { token: account.access_token })),
   );
   const clientTimeouts = { idleInTransactionMs: 60_000, unreadResultMs: 60_000 };
-  const other = openDatabase({ target: testDatabase.target, poolSize: 1, clientTimeouts });
+  const lockingDatabase = openDatabase({ target: testDatabase.target, poolSize: 1, clientTimeouts });
   const unknownId = createId();
   const createFrame = (client_message_id: string, content: string) => ({
     type: "message.send",
@@ -44,26 +44,27 @@ test("frames queued behind blocked frames share a byte limit, and are refused as
     reply: false,
   });
   try {
-    await other.begin(async (sql) => {
+    await lockingDatabase.begin(async (sql) => {
       await sql`lock table conversations in access exclusive mode`;
       for (const socket of sockets) {
         // These frames run in sequence, and each waits 2 seconds for the locked table.
-        for (let n = 0; n < BLOCKING_FRAMES; n += 1) socket.send({ type: "subscribe", id: `s${n}`, conversation_id });
-        for (let n = 0; n < FRAMES; n += 1) socket.send({ id: `f${n}`, ...createFrame(`f${n}`, CONTENT) });
+        for (let n = 0; n < BLOCKING_FRAME_COUNT; n += 1)
+          socket.send({ type: "subscribe", id: `s${n}`, conversation_id });
+        for (let n = 0; n < FRAMES_PER_SOCKET; n += 1) socket.send({ id: `f${n}`, ...createFrame(`f${n}`, CONTENT) });
       }
-      await Promise.any(sockets.map((socket) => socket.waitFor(isRefused, 20_000)));
+      await Promise.any(sockets.map((socket) => socket.waitFor(isRejected, 20_000)));
     });
   } finally {
-    await other.end();
+    await lockingDatabase.end();
   }
   // Each frame gets a response, and the queue has capacity again.
   const codes = new Map<unknown, number>();
   for (const { frames, waitFor } of sockets) {
-    for (let n = 0; n < FRAMES; n += 1) {
+    for (let n = 0; n < FRAMES_PER_SOCKET; n += 1) {
       const { code } = await waitFor(({ id }) => id === `f${n}`, 20_000);
       codes.set(code, (codes.get(code) ?? 0) + 1);
     }
-    for (const { temporary, retry_after_ms } of frames.filter(isRefused)) {
+    for (const { temporary, retry_after_ms } of frames.filter(isRejected)) {
       expect(temporary).toBe(true);
       expect(retry_after_ms).toBeWithin(1_000, 2_001);
     }

@@ -6,7 +6,7 @@ import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createRestClient, type RestClient } from "../support/rest.ts";
-import { CALL, listRecordings, type Recording } from "./recordings.ts";
+import { EXPECTED_CALL, listRecordings, type Recording } from "./recordings.ts";
 
 const recordings = listRecordings();
 const getModel = ({ provider, name }: Recording) => `${provider}/${name}`;
@@ -55,10 +55,10 @@ async function requestAnswer(recording: Recording): Promise<Message> {
   const { id } = await createConversation(parley, anna, [], { kind: "direct", model: getModel(recording) });
   const path = `/conversations/${id}/messages`;
   const { body } = await rest.request<SentMessage>("POST", path, { content: "Hello?", reply: true });
-  const endsAtMs = performance.now() + ANSWER_TIMEOUT_MS;
+  const deadlineMs = performance.now() + ANSWER_TIMEOUT_MS;
   for (;;) {
     const answer = (await rest.get<Message>(`${path}/${body.reply?.id}`)).body;
-    if (answer.status !== "streaming" || performance.now() > endsAtMs) return answer;
+    if (answer.status !== "streaming" || performance.now() > deadlineMs) return answer;
     await Bun.sleep(5);
   }
 }
@@ -89,21 +89,21 @@ describe.each([
     const client = new OpenAI({ baseURL: `${parley.url}/v1`, apiKey: anna.access_token, maxRetries: 0 });
     const { choices, usage } = await client.chat.completions.create({
       model: getModel(recording),
-      messages: [{ role: "user", content: "How is the weather in Paris?" }],
-      tools: [{ type: "function", function: { name: CALL.name, parameters: { type: "object" } } }],
+      messages: [{ role: "user", content: "What's the weather like in Paris?" }],
+      tools: [{ type: "function", function: { name: EXPECTED_CALL.name, parameters: { type: "object" } } }],
     });
     const [choice] = choices;
     expect(choice).toMatchObject({ finish_reason: "tool_calls", message: { content: recording.text || null } });
     const [call, ...otherCalls] = choice?.message.tool_calls ?? [];
     expect(otherCalls).toEqual([]);
     if (call?.type !== "function") throw new Error("No function was called.");
-    expect(call.function.name).toBe(CALL.name);
-    expect(JSON.parse(call.function.arguments)).toEqual(CALL.arguments);
+    expect(call.function.name).toBe(EXPECTED_CALL.name);
+    expect(JSON.parse(call.function.arguments)).toEqual(EXPECTED_CALL.arguments);
     expect([usage?.prompt_tokens, usage?.completion_tokens]).toEqual(recording.usage ?? []);
   });
 
   test.each(listByFinish(splitBytes, "error"))(
-    "is continued by another model after its error (%s)",
+    "is continued by the next model after its error (%s)",
     async (_, recording) => {
       provider.script(recording.name, { recording: recording.body, splitBytes });
       provider.script("backup", { pieces: [" blue", "."] });

@@ -12,14 +12,14 @@ export type Recording = {
   body: string;
   text: string;
   finish: "stop" | "length" | "tool_calls" | "error";
-  /** Input tokens (including cached ones) and output tokens (including reasoning), or null if the answer ends before they are reported. */
+  /** The input tokens, including cached ones, and the output tokens, including reasoning. Null if the answer fails before they are reported. */
   usage: [number, number] | null;
 };
 
 /** The tool call of every recording with `finish: "tool_calls"`. */
-export const CALL = { name: "get_weather", arguments: { location: "Paris, France" } };
+export const EXPECTED_CALL = { name: "get_weather", arguments: { location: "Paris, France" } };
 
-const expected: Record<string, Pick<Recording, "text" | "finish" | "usage">> = {
+const expectedResults: Record<string, Pick<Recording, "text" | "finish" | "usage">> = {
   "openai-responses-text": { text: "Hi there! How can I assist you today?", finish: "stop", usage: [37, 11] },
   "openai-responses-reasoning": { text: "9.9 is larger: 9.90 > 9.11.", finish: "stop", usage: [24, 206] },
   "openai-responses-function-call": { text: "", finish: "tool_calls", usage: [69, 17] },
@@ -53,10 +53,10 @@ const findProvider = (name: string): Provider => {
 /** Lists all recordings, and throws an error if a recording has no expectation or no file. */
 export function listRecordings(): Recording[] {
   const names = readdirSync(folder).flatMap((file) => (file.endsWith(".sse") ? [file.slice(0, -4)] : []));
-  const unmatched = new Set(names).symmetricDifference(new Set(Object.keys(expected)));
-  if (unmatched.size > 0) throw new Error(`Recordings without an expectation or a file: ${[...unmatched]}.`);
+  const unmatchedNames = new Set(names).symmetricDifference(new Set(Object.keys(expectedResults)));
+  if (unmatchedNames.size > 0) throw new Error(`Recordings without an expectation or a file: ${[...unmatchedNames]}.`);
   return names.sort().map((name) => {
-    const { text, finish, usage } = expected[name] as (typeof expected)[string];
+    const { text, finish, usage } = expectedResults[name] as (typeof expectedResults)[string];
     const body = readFileSync(join(folder, `${name}.sse`), "utf8");
     return { name, provider: findProvider(name), body, text, finish, usage };
   });

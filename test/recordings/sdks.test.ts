@@ -9,7 +9,7 @@ import { listRecordings, type Recording } from "./recordings.ts";
 
 const messages = [{ role: "user" as const, content: "Hello?" }];
 /** Matches the messages of the recorded errors. */
-const ERRORS = /had an error|EngineCore|Overloaded/;
+const errorPattern = /had an error|EngineCore|Overloaded/;
 let provider: MockProvider;
 let openai: OpenAI;
 let anthropic: Anthropic;
@@ -65,7 +65,7 @@ test.each(listRecordings().map((recording): [string, Recording] => [recording.na
   async (name, { provider: providerName, body, ...expected }) => {
     provider.script(name, { recording: body });
     const result = readers[providerName](name);
-    if (expected.finish === "error") return void (await expect(result).rejects.toThrow(ERRORS));
+    if (expected.finish === "error") return void (await expect(result).rejects.toThrow(errorPattern));
     const { text, finish, usage } = expected;
     expect(await result).toEqual({ text, finish, usage });
   },

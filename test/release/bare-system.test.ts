@@ -3,7 +3,7 @@ import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, realpathSy
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { type DatabaseServer, findFreePort, startDatabaseServer } from "../acceptance/database-server.ts";
-import { findExecutable } from "../acceptance/executable.ts";
+import { getExecutableCopy } from "../acceptance/executable.ts";
 
 setDefaultTimeout(60_000);
 
@@ -12,9 +12,9 @@ let server: DatabaseServer;
 
 /** Creates a root folder with only the executable and its C libraries, without a shell, users or commands. */
 beforeAll(async () => {
-  const executable = await findExecutable();
+  const executable = await getExecutableCopy();
   root = mkdtempSync(join(tmpdir(), "parley-bare-"));
-  // If Parley runs as root, the embedded Postgres runs as another user, who needs access to the folder.
+  // If Parley runs as root, the embedded Postgres runs as a different user, who needs access to the folder.
   chmodSync(root, 0o755);
   for (const folder of ["proc", "dev", "data", "tmp"]) mkdirSync(join(root, folder));
   copyFileSync(executable, join(root, "parley"));
@@ -68,7 +68,7 @@ test("the executable starts and validates its settings", async () => {
   expect(await new Response(check.stdout).text()).toBe("The configuration is valid.\n");
 });
 
-test("without DATABASE_URL, the error names what the embedded Postgres lacks", async () => {
+test("without DATABASE_URL, the error lists what the embedded Postgres lacks", async () => {
   const child = runInRoot(["serve"], { PORT: "0" });
   const output = await new Response(child.stderr).text();
   expect(await child.exited).toBe(1);
@@ -81,12 +81,12 @@ test("with DATABASE_URL, users can register, send messages and read them", async
   const url = `http://127.0.0.1:${port}`;
   try {
     await waitUntilReady(url, child);
-    const { access_token } = await post(`${url}/api/v1/auth/register`, {
+    const { access_token } = await postJson(`${url}/api/v1/auth/register`, {
       email: "ada@example.com",
       password: "correct horse battery",
     });
-    const { id } = await post(`${url}/api/v1/conversations`, { reply_mode: "never" }, access_token);
-    await post(`${url}/api/v1/conversations/${id}/messages`, { content: "hello" }, access_token);
+    const { id } = await postJson(`${url}/api/v1/conversations`, { reply_mode: "never" }, access_token);
+    await postJson(`${url}/api/v1/conversations/${id}/messages`, { content: "hello" }, access_token);
     const headers = { Authorization: `Bearer ${access_token}` };
     const list = await fetch(`${url}/api/v1/conversations/${id}/messages`, { headers });
     expect(await list.json()).toMatchObject({ data: [{ content: "hello", seq: 1 }] });
@@ -106,7 +106,7 @@ async function waitUntilReady(url: string, child: Bun.Subprocess<"ignore", "pipe
   throw new Error("Not ready after 30 seconds.");
 }
 
-async function post(url: string, body: object, token?: string): Promise<Record<string, string>> {
+async function postJson(url: string, body: object, token?: string): Promise<Record<string, string>> {
   const response = await fetch(url, {
     method: "POST",
     headers: { "Content-Type": "application/json", ...(token && { Authorization: `Bearer ${token}` }) },

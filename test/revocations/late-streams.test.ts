@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import type { Caller } from "../../src/access/caller.ts";
-import { createOpenStreams, type StreamEnd } from "../../src/access/open-streams.ts";
+import { createStreamRegistry, type StreamEnd } from "../../src/access/open-streams.ts";
 import { createRevocations } from "../../src/modules/revocations/service.ts";
 import type { Bus } from "../../src/realtime/bus.ts";
 
@@ -8,7 +8,7 @@ const SESSION_ID = "0193d8f0-0000-7000-8000-000000000001";
 
 /** Creates one instance's revocations, with a fake database and a fake bus. */
 function createTestRevocations() {
-  const openStreams = createOpenStreams();
+  const openStreams = createStreamRegistry();
   const deletedSessions = new Set<string>();
   const lookups: string[][] = [];
   let notify: (ids: string[]) => void = () => {};

@@ -12,10 +12,10 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-const create = (model: string) =>
+const createChat = (model: string) =>
   new ChatOpenAI({ model, apiKey: parley.apiKey, configuration: { baseURL: parley.baseURL }, maxRetries: 0 });
-const prompt = "How is the weather in Paris?";
-const weather = tool(async ({ city }) => `rain in ${city}`, {
+const prompt = "What's the weather like in Paris?";
+const weatherTool = tool(async ({ city }) => `rain in ${city}`, {
   name: "get_weather",
   description: "Returns the weather in a city.",
   schema: z.object({ city: z.string() }),
@@ -23,38 +23,38 @@ const weather = tool(async ({ city }) => `rain in ${city}`, {
 
 describe("@langchain/openai", () => {
   test.each(models)("returns and streams an answer from %s", async (model) => {
-    parley.script(model, { text: "It rains." });
-    const answer = await create(model).invoke(prompt);
-    expect(answer.text).toBe("It rains.");
+    parley.script(model, { text: "It's raining." });
+    const answer = await createChat(model).invoke(prompt);
+    expect(answer.text).toBe("It's raining.");
     expect(answer.usage_metadata?.output_tokens).toBeGreaterThan(0);
     let text = "";
-    for await (const chunk of await create(model).stream(prompt)) text += chunk.text;
-    expect(text).toBe("It rains.");
+    for await (const chunk of await createChat(model).stream(prompt)) text += chunk.text;
+    expect(text).toBe("It's raining.");
   });
 
   test.each(models)("runs a tool loop with %s", async (model) => {
     parley.script(
       model,
       { toolCalls: [{ name: "get_weather", arguments: '{"city":"Paris"}' }] },
-      { text: "It rains." },
+      { text: "It's raining." },
     );
-    const withTools = create(model).bindTools([weather]);
+    const chatWithTools = createChat(model).bindTools([weatherTool]);
     const question = new HumanMessage(prompt);
-    const first = await withTools.invoke([question]);
-    const [call] = first.tool_calls ?? [];
+    const firstMessage = await chatWithTools.invoke([question]);
+    const [call] = firstMessage.tool_calls ?? [];
     expect(call).toMatchObject({ name: "get_weather", args: { city: "Paris" } });
-    const result = await weather.invoke({ city: "Paris" });
-    const second = await withTools.invoke([
+    const result = await weatherTool.invoke({ city: "Paris" });
+    const secondMessage = await chatWithTools.invoke([
       question,
-      first,
+      firstMessage,
       new ToolMessage({ content: result, tool_call_id: call?.id ?? "", name: "get_weather" }),
     ]);
-    expect(second.text).toBe("It rains.");
+    expect(secondMessage.text).toBe("It's raining.");
     expect(JSON.stringify(parley.provider.requests.at(-1)?.body)).toContain("rain in Paris");
   });
 
   test("reports the status, code and parameter of an error", async () => {
-    const error = await create("openai/none")
+    const error = await createChat("openai/none")
       .invoke(prompt)
       .then(() => null)
       .catch((thrown: unknown) => thrown);

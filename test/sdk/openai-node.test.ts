@@ -11,8 +11,8 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-const hello = [{ role: "user" as const, content: "How is the weather in Paris?" }];
-const weather = {
+const question = [{ role: "user" as const, content: "What's the weather like in Paris?" }];
+const weatherTool = {
   type: "function" as const,
   function: {
     name: "get_weather",
@@ -33,30 +33,34 @@ async function catchError(work: PromiseLike<unknown>): Promise<unknown> {
 
 describe("openai (node)", () => {
   test.each(models)("returns and streams an answer from %s", async (model) => {
-    parley.script(model, { text: "It rains." });
-    const completion = await client.chat.completions.create({ model, messages: hello });
-    expect(completion.choices[0]?.message.content).toBe("It rains.");
-    const stream = client.chat.completions.stream({ model, messages: hello, stream_options: { include_usage: true } });
+    parley.script(model, { text: "It's raining." });
+    const completion = await client.chat.completions.create({ model, messages: question });
+    expect(completion.choices[0]?.message.content).toBe("It's raining.");
+    const stream = client.chat.completions.stream({
+      model,
+      messages: question,
+      stream_options: { include_usage: true },
+    });
     let text = "";
     stream.on("content", (delta) => {
       text += delta;
     });
-    expect((await stream.finalChatCompletion()).choices[0]?.message.content).toBe("It rains.");
-    expect(text).toBe("It rains.");
+    expect((await stream.finalChatCompletion()).choices[0]?.message.content).toBe("It's raining.");
+    expect(text).toBe("It's raining.");
     expect((await stream.totalUsage()).completion_tokens).toBeGreaterThan(0);
   });
 
   test.each(models)("runs a tool loop with %s", async (model) => {
-    parley.script(model, weatherCall, { text: "It rains in Paris." });
+    parley.script(model, weatherCall, { text: "It's raining in Paris." });
     const cities: string[] = [];
     const runner = client.chat.completions.runTools({
       model,
-      messages: hello,
+      messages: question,
       tools: [
         {
           type: "function",
           function: {
-            ...weather.function,
+            ...weatherTool.function,
             parse: JSON.parse,
             function: ({ city }: { city: string }) => {
               cities.push(city);
@@ -66,30 +70,32 @@ describe("openai (node)", () => {
         },
       ],
     });
-    expect(await runner.finalContent()).toBe("It rains in Paris.");
+    expect(await runner.finalContent()).toBe("It's raining in Paris.");
     expect(cities).toEqual(["Paris"]);
   });
 
   test("throws a BadRequestError with parameter and code for an invalid request", async () => {
-    const error = await catchError(client.chat.completions.create({ model: "openai/one", messages: hello, n: 2 }));
+    const error = await catchError(client.chat.completions.create({ model: "openai/one", messages: question, n: 2 }));
     expect(error).toBeInstanceOf(BadRequestError);
     expect(error).toMatchObject({ status: 400, param: "n", type: "invalid_request_error" });
-    const unknown = await catchError(client.chat.completions.create({ model: "openai/none", messages: hello }));
-    expect(unknown).toBeInstanceOf(NotFoundError);
-    expect(unknown).toMatchObject({ param: "model", code: "model_not_found" });
+    const unknownModelError = await catchError(
+      client.chat.completions.create({ model: "openai/none", messages: question }),
+    );
+    expect(unknownModelError).toBeInstanceOf(NotFoundError);
+    expect(unknownModelError).toMatchObject({ param: "model", code: "model_not_found" });
   });
 
   test("throws a RateLimitError for rate-limited models, and an InternalServerError for unavailable ones", async () => {
-    const withoutRetries = client.withOptions({ maxRetries: 0 });
+    const clientWithoutRetries = client.withOptions({ maxRetries: 0 });
     for (const model of models) parley.script(model, { fault: "status", status: 429, retryAfter: "3600" });
     const rateLimitError = await catchError(
-      withoutRetries.chat.completions.create({ model: "openai/one", messages: hello }),
+      clientWithoutRetries.chat.completions.create({ model: "openai/one", messages: question }),
     );
     expect(rateLimitError).toBeInstanceOf(RateLimitError);
     expect(rateLimitError).toMatchObject({ status: 429, code: "provider_rate_limited" });
     for (const model of models) parley.script(model, { fault: "status", status: 500 });
     const serverError = await catchError(
-      withoutRetries.chat.completions.create({ model: "openai/one", messages: hello }),
+      clientWithoutRetries.chat.completions.create({ model: "openai/one", messages: question }),
     );
     expect(serverError).toBeInstanceOf(InternalServerError);
   });

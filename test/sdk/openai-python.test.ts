@@ -7,9 +7,9 @@ import { models, type SdkParley, startSdkParley } from "./start-parley.ts";
 /** A request that python/client.py sent, without its API key, and the response status. */
 type RecordedRequest = { method: string; path: string; headers: Record<string, string>; body: string; status: number };
 
-/** Where `make test-python` installs the SDK. If its packages can't be downloaded, these tests are skipped. */
+/** The Python interpreter that `make test-python` installs together with the SDK. If it is missing, these tests are skipped. */
 const python = join(import.meta.dir, "../../.tools/python/bin/python");
-const client = join(import.meta.dir, "python/client.py");
+const clientScript = join(import.meta.dir, "python/client.py");
 
 let parley: SdkParley;
 
@@ -18,7 +18,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-test("recorded requests of openai (python) 3.22.1 get the expected responses", async () => {
+test("recorded requests from openai (python) 3.22.1 receive the expected responses", async () => {
   const text = '{"city":"Paris"}';
   parley.script("openai/one", { text });
   const requests = recorded as RecordedRequest[];
@@ -41,25 +41,31 @@ describe.skipIf(!existsSync(python))("openai (python)", () => {
   const thinkingFormats = ["encrypted", "signed", "plain"] as const;
   const cases = models.map((model, index) => [model, thinkingFormats[index] ?? null] as const);
   test.each(cases)("reads answers, streams, tool loops, errors and models with %s", async (model, thinkingFormat) => {
-    const text = { text: "It rains." };
+    const text = { text: "It's raining." };
     const call = { toolCalls: [{ name: "get_weather", arguments: '{"city":"Paris"}' }], thinkingFormat };
-    const last = { text: "It rains in Paris.", thinkingFormat };
-    parley.script(model, text, text, text, text, call, last, { text: '{"city":"Paris"}' });
-    const run = Bun.spawn([python, client, parley.baseURL, parley.apiKey, model], { stdout: "pipe", stderr: "pipe" });
-    const [output, errors] = await Promise.all([new Response(run.stdout).text(), new Response(run.stderr).text()]);
-    expect([await run.exited, errors]).toEqual([0, ""]);
+    const finalAnswer = { text: "It's raining in Paris.", thinkingFormat };
+    parley.script(model, text, text, text, text, call, finalAnswer, { text: '{"city":"Paris"}' });
+    const pythonProcess = Bun.spawn([python, clientScript, parley.baseURL, parley.apiKey, model], {
+      stdout: "pipe",
+      stderr: "pipe",
+    });
+    const [stdout, stderr] = await Promise.all([
+      new Response(pythonProcess.stdout).text(),
+      new Response(pythonProcess.stderr).text(),
+    ]);
+    expect([await pythonProcess.exited, stderr]).toEqual([0, ""]);
     // The SDK sends the message with the call back unchanged, including the model's thinking.
-    expect(parley.provider.refusals).toEqual([]);
-    const refused = { error: "BadRequestError", status: 400 };
-    expect(JSON.parse(output)).toEqual({
-      completion: { text: "It rains.", tokens: true },
-      stream: { text: "It rains.", tokens: true },
-      helper: { text: "It rains.", final: "It rains." },
-      async: { text: "It rains." },
-      tools: { reason: "tool_calls", text: "It rains in Paris." },
+    expect(parley.provider.thinkingErrors).toEqual([]);
+    const badRequest = { error: "BadRequestError", status: 400 };
+    expect(JSON.parse(stdout)).toEqual({
+      completion: { text: "It's raining.", tokens: true },
+      stream: { text: "It's raining.", tokens: true },
+      helper: { text: "It's raining.", final: "It's raining." },
+      async: { text: "It's raining." },
+      tools: { reason: "tool_calls", text: "It's raining in Paris." },
       parsed: { city: "Paris" },
-      refused: { ...refused, code: "unsupported_value", param: "n" },
-      unknown: { ...refused, code: "unknown_parameter", param: "foo" },
+      unsupported: { ...badRequest, code: "unsupported_value", param: "n" },
+      unknown: { ...badRequest, code: "unknown_parameter", param: "foo" },
       absent: { error: "NotFoundError", status: 404, code: "model_not_found", param: "model" },
       models: { models, one: model },
     });

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { isFields } from "../../src/modules/openai/field-rules.ts";
+import { isFieldsObject } from "../../src/modules/openai/field-rules.ts";
 import { fieldsByRole } from "../../src/modules/openai/message-fields.ts";
 import { requestFields } from "../../src/modules/openai/request-fields.ts";
 
@@ -18,7 +18,7 @@ function listFields(name: string): string[] {
   return fields;
 }
 
-const listUnknown = (fields: string[], rules: object | undefined) =>
+const listFieldsWithoutRules = (fields: string[], rules: object | undefined) =>
   fields.filter((field) => !Object.hasOwn(rules ?? {}, field));
 const getInnerRules = (field: string, value: Record<string, unknown> = {}) =>
   requestFields[field]?.getInnerRules?.(value);
@@ -26,7 +26,7 @@ const getInnerRules = (field: string, value: Record<string, unknown> = {}) =>
 test("every field of OpenAI's completion request has a rule", () => {
   const fields = listFields("ChatCompletionCreateParamsBase");
   expect(fields.length).toBeGreaterThanOrEqual(37);
-  expect(listUnknown(fields, requestFields)).toEqual([]);
+  expect(listFieldsWithoutRules(fields, requestFields)).toEqual([]);
 });
 
 test.each([
@@ -45,6 +45,6 @@ test.each([
   ["ChatCompletionNamedToolChoice", getInnerRules("tool_choice")],
   ["ChatCompletionAllowedToolChoice", getInnerRules("tool_choice")],
 ])("every field of %s has a rule", (name, rules) => {
-  expect(isFields(rules)).toBe(true);
-  expect(listUnknown(listFields(name), rules)).toEqual([]);
+  expect(isFieldsObject(rules)).toBe(true);
+  expect(listFieldsWithoutRules(listFields(name), rules)).toEqual([]);
 });

@@ -12,7 +12,7 @@ const TOLERANCE_MS = 5;
 let parley: SdkParley;
 
 beforeAll(async () => {
-  // Each test uses a separate model, because a model is skipped for a while after a refusal.
+  // Each test uses a separate model, because a model is skipped for a while after it rejects a request.
   const names = [429, 503].flatMap((status) => ["node", "ai", "langchain"].map((sdk) => `openai/${sdk}-${status}`));
   parley = await startSdkParley({ AI_MODELS: names.join(",") });
 });
@@ -32,7 +32,7 @@ function createRecordingFetch(): { responses: RecordedResponse[]; fetch: typeof 
   return { responses, fetch: Object.assign(recordingFetch, { preconnect: globalThis.fetch.preconnect }) };
 }
 
-const prompt = "How is the weather in Paris?";
+const prompt = "What's the weather like in Paris?";
 const sdks = {
   node: async (model: string, fetch: typeof globalThis.fetch) => {
     const client = new OpenAI({ apiKey: parley.apiKey, baseURL: parley.baseURL, fetch });
@@ -49,20 +49,22 @@ const sdks = {
   },
 };
 const cases = [429, 503].flatMap((status) =>
-  Object.entries(sdks).map(([sdk, complete]) => ({ status, sdk, complete })),
+  Object.entries(sdks).map(([sdk, requestCompletion]) => ({ status, sdk, requestCompletion })),
 );
 
-test.each(cases)("$sdk retries after a $status", async ({ status, sdk, complete }) => {
+test.each(cases)("$sdk retries after a $status", async ({ status, sdk, requestCompletion }) => {
   const model = `openai/${sdk}-${status}`;
   // All other models fail, so that none of them answers instead.
-  for (const other of ["node", "ai", "langchain"].flatMap((name) => [`openai/${name}-429`, `openai/${name}-503`]))
-    parley.script(other, { fault: "status", status, retryAfter: "1" });
-  parley.script(model, { fault: "status", status, retryAfter: "1", faultCount: 1 }, { text: "It rains." });
+  for (const otherModel of ["node", "ai", "langchain"].flatMap((name) => [`openai/${name}-429`, `openai/${name}-503`]))
+    parley.script(otherModel, { fault: "status", status, retryAfter: "1" });
+  parley.script(model, { fault: "status", status, retryAfter: "1", faultCount: 1 }, { text: "It's raining." });
   const { responses, fetch } = createRecordingFetch();
-  expect(await complete(model, fetch)).toBe("It rains.");
-  const [first, second] = responses;
-  expect([first?.status, first?.retryAfter, second?.status]).toEqual([status, "1", 200]);
+  expect(await requestCompletion(model, fetch)).toBe("It's raining.");
+  const [firstResponse, secondResponse] = responses;
+  expect([firstResponse?.status, firstResponse?.retryAfter, secondResponse?.status]).toEqual([status, "1", 200]);
   // LangChain has its own backoff, which ignores Retry-After.
   if (sdk !== "langchain")
-    expect((second?.atMs ?? 0) - (first?.atMs ?? 0)).toBeGreaterThanOrEqual(RETRY_AFTER_MS - TOLERANCE_MS);
+    expect((secondResponse?.atMs ?? 0) - (firstResponse?.atMs ?? 0)).toBeGreaterThanOrEqual(
+      RETRY_AFTER_MS - TOLERANCE_MS,
+    );
 });

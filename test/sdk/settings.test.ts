@@ -13,7 +13,7 @@ beforeAll(async () => {
 beforeEach(() => parley.provider.reset());
 afterAll(() => parley.stop());
 
-const prompt = "How is the weather in Paris?";
+const prompt = "What's the weather like in Paris?";
 const settings = {
   maxOutputTokens: 50,
   temperature: 0.5,
@@ -34,9 +34,9 @@ const expectedBody = {
 };
 
 test("every setting of @ai-sdk/openai-compatible reaches a compatible server", async () => {
-  const create = createOpenAICompatible({ name: "parley", apiKey: parley.apiKey, baseURL: parley.baseURL });
+  const createModel = createOpenAICompatible({ name: "parley", apiKey: parley.apiKey, baseURL: parley.baseURL });
   const providerOptions = { parley: { user: "u1", textVerbosity: "low", min_p: 0.1 } };
-  await generateText({ model: create("compatible/three"), prompt, ...settings, providerOptions });
+  await generateText({ model: createModel("compatible/three"), prompt, ...settings, providerOptions });
   expect(parley.provider.requests.at(-1)?.body).toMatchObject({
     ...expectedBody,
     user: "u1",
@@ -64,12 +64,12 @@ test("every setting of @ai-sdk/openai's chat reaches a compatible server", async
 });
 
 test("every setting of LangChain's ChatOpenAI reaches a compatible server", async () => {
-  const { maxOutputTokens: maxTokens, stopSequences: stop, seed, ...others } = settings;
+  const { maxOutputTokens: maxTokens, stopSequences: stop, seed, ...otherSettings } = settings;
   const model = new ChatOpenAI({
     model: "compatible/three",
     apiKey: parley.apiKey,
     configuration: { baseURL: parley.baseURL },
-    ...others,
+    ...otherSettings,
     maxTokens,
     user: "u1",
     logitBias: { 50256: -100 },

@@ -49,25 +49,25 @@ describe("openai (node)", () => {
   test.each(models)("parses a stream from %s", async (model) => {
     parley.script(model, { pieces: [...text] });
     const stream = client.chat.completions.stream(createRequest(model));
-    let deltas = 0;
+    let deltaCount = 0;
     stream.on("content.delta", () => {
-      deltas += 1;
+      deltaCount += 1;
     });
     const { choices } = await stream.finalChatCompletion();
     expect(choices[0]?.message.parsed).toEqual(person);
-    expect(deltas).toBeGreaterThan(10);
+    expect(deltaCount).toBeGreaterThan(10);
   });
 
   test("throws its own error for truncated text", async () => {
     parley.script("openai/one", { text: '{"name":"An', finishReason: "length" });
-    const failed = client.chat.completions.parse(createRequest("openai/one"));
-    expect(await failed.catch((error: unknown) => error)).toBeInstanceOf(LengthFinishReasonError);
+    const failedRequest = client.chat.completions.parse(createRequest("openai/one"));
+    expect(await failedRequest.catch((error: unknown) => error)).toBeInstanceOf(LengthFinishReasonError);
   });
 
   test("throws an APIError if the corrected text doesn't match either, or if a stream's text doesn't match", async () => {
     parley.script("openai/one", { text: '{"name":5}' });
-    const failed = await client.chat.completions.parse(createRequest("openai/one")).catch((error: unknown) => error);
-    expect(failed instanceof APIError && [failed.status, failed.code]).toEqual([502, "invalid_output"]);
+    const error = await client.chat.completions.parse(createRequest("openai/one")).catch((error: unknown) => error);
+    expect(error instanceof APIError && [error.status, error.code]).toEqual([502, "invalid_output"]);
     const stream = client.chat.completions.stream(createRequest("openai/one"));
     const streamError = await stream.finalChatCompletion().catch((error: unknown) => error);
     expect(streamError).toBeInstanceOf(APIError);
@@ -87,34 +87,40 @@ const providers = {
     createOpenAICompatible({ name: "parley", apiKey: parley.apiKey, baseURL: parley.baseURL })(id),
   "@ai-sdk/openai": (id: string) => createOpenAI({ apiKey: parley.apiKey, baseURL: parley.baseURL }).chat(id),
 };
-const cases = Object.entries(providers).flatMap(([name, create]) => models.map((id) => ({ name, id, create })));
+const cases = Object.entries(providers).flatMap(([name, createModel]) =>
+  models.map((id) => ({ name, id, createModel })),
+);
 
 describe("ai", () => {
   test.each(cases)(
     "$name with $id returns an object, streams an object, and returns an object together with text",
-    async ({ id, create }) => {
+    async ({ id, createModel }) => {
       parley.script(id, { text });
-      expect((await generateObject({ model: create(id), schema: Person, prompt })).object).toEqual(person);
-      const stream = streamObject({ model: create(id), schema: Person, prompt });
+      expect((await generateObject({ model: createModel(id), schema: Person, prompt })).object).toEqual(person);
+      const stream = streamObject({ model: createModel(id), schema: Person, prompt });
       let lastPartial: unknown;
       for await (const partial of stream.partialObjectStream) lastPartial = partial;
       expect(lastPartial).toEqual(person);
       expect(await stream.object).toEqual(person);
-      const { output } = await generateText({ model: create(id), output: Output.object({ schema: Person }), prompt });
+      const { output } = await generateText({
+        model: createModel(id),
+        output: Output.object({ schema: Person }),
+        prompt,
+      });
       expect(output).toEqual(person);
     },
   );
 });
 
 describe("@langchain/openai", () => {
-  const create = (model: string) =>
+  const createChat = (model: string) =>
     new ChatOpenAI({ model, apiKey: parley.apiKey, configuration: { baseURL: parley.baseURL }, maxRetries: 0 });
 
   test.each(models.flatMap((model) => (["jsonSchema", "jsonMode"] as const).map((method) => ({ model, method }))))(
     "returns an object from $model with the method $method",
     async ({ model, method }) => {
       parley.script(model, { text });
-      expect(await create(model).withStructuredOutput(Person, { name: "person", method }).invoke(prompt)).toEqual(
+      expect(await createChat(model).withStructuredOutput(Person, { name: "person", method }).invoke(prompt)).toEqual(
         person,
       );
     },
@@ -122,7 +128,10 @@ describe("@langchain/openai", () => {
 
   test.each(models)("returns an object from %s with the method functionCalling", async (model) => {
     parley.script(model, { toolCalls: [{ name: "person", arguments: text }] });
-    const structured = create(model).withStructuredOutput(Person, { name: "person", method: "functionCalling" });
-    expect(await structured.invoke(prompt)).toEqual(person);
+    const structuredChat = createChat(model).withStructuredOutput(Person, {
+      name: "person",
+      method: "functionCalling",
+    });
+    expect(await structuredChat.invoke(prompt)).toEqual(person);
   });
 });

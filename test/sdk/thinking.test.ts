@@ -25,7 +25,7 @@ const modelFormats: [string, ThinkingFormat][] = [
   ["compatible/three", "details"],
 ];
 const call = { name: "get_weather", arguments: '{"city":"Paris"}' };
-const prompt = "How is the weather in Paris?";
+const prompt = "What's the weather like in Paris?";
 const tools = {
   get_weather: tool({
     description: "Returns the weather in a city.",
@@ -34,12 +34,12 @@ const tools = {
   }),
 };
 
-function scriptLoop(id: string, thinkingFormat: ThinkingFormat): void {
+function scriptToolLoop(id: string, thinkingFormat: ThinkingFormat): void {
   parley.script(
     id,
     { toolCalls: [call, call], thinkingFormat },
     { toolCalls: [call], thinkingFormat },
-    { text: "It rains.", thinkingFormat },
+    { text: "It's raining.", thinkingFormat },
   );
 }
 
@@ -48,12 +48,12 @@ describe("@ai-sdk/openai-compatible sends thinking back in the signatures of too
     createOpenAICompatible({ name: "parley", apiKey: parley.apiKey, baseURL: parley.baseURL })(id);
 
   test.each(modelFormats)("to %s (%s), with and without a stream", async (id, thinkingFormat) => {
-    scriptLoop(id, thinkingFormat);
+    scriptToolLoop(id, thinkingFormat);
     const { text } = await generateText({ model: createModel(id), prompt, stopWhen: stepCountIs(4), tools });
-    expect([text, parley.provider.refusals]).toEqual(["It rains.", []]);
-    scriptLoop(id, thinkingFormat);
+    expect([text, parley.provider.thinkingErrors]).toEqual(["It's raining.", []]);
+    scriptToolLoop(id, thinkingFormat);
     const stream = streamText({ model: createModel(id), prompt, stopWhen: stepCountIs(4), tools });
-    expect([await stream.text, parley.provider.refusals]).toEqual(["It rains.", []]);
+    expect([await stream.text, parley.provider.thinkingErrors]).toEqual(["It's raining.", []]);
     expect(parley.provider.requests).toHaveLength(6);
   });
 });
@@ -61,8 +61,8 @@ describe("@ai-sdk/openai-compatible sends thinking back in the signatures of too
 const description = "Returns the weather in a city.";
 const execute = async ({ city }: { city: string }) => `rain in ${city}`;
 
-/** Tool loops of clients that send back only texts and tool calls. */
-const forgetfulLoops = {
+/** Tool loops of clients that send back only text and tool calls. */
+const loopsWithoutThinking = {
   "openai, runTools": async (model: string) => {
     const client = new OpenAI({ apiKey: parley.apiKey, baseURL: parley.baseURL });
     const parameters = { type: "object", properties: { city: { type: "string" } } };
@@ -93,13 +93,13 @@ const forgetfulLoops = {
   },
 };
 
-test.each(Object.entries(forgetfulLoops))(
+test.each(Object.entries(loopsWithoutThinking))(
   "a DeepSeek tool loop in %s, which drops the thinking, continues with empty thinking",
-  async (_name, run) => {
-    scriptLoop("compatible/three", "plain");
-    expect(await run("compatible/three")).toBe("It rains.");
-    // Each request with tool calls is refused once, and no other model is called.
-    expect(parley.provider.refusals).toHaveLength(2);
+  async (_name, runLoop) => {
+    scriptToolLoop("compatible/three", "plain");
+    expect(await runLoop("compatible/three")).toBe("It's raining.");
+    // Each request with tool calls is rejected once, and no other model is called.
+    expect(parley.provider.thinkingErrors).toHaveLength(2);
     expect(parley.provider.requests.map(({ model }) => model)).toEqual(Array(5).fill("three"));
   },
 );

@@ -2,7 +2,14 @@ import { afterEach, describe, expect, test } from "bun:test";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { createRestClient } from "../support/rest.ts";
-import { createConversationId, createUser, findIds, search, sendMessage, waitForIndex } from "./search-client.ts";
+import {
+  createConversationId,
+  createUser,
+  findMessageIds,
+  searchMessages,
+  sendMessage,
+  waitForIndex,
+} from "./search-client.ts";
 
 let parley: TestApp | undefined;
 
@@ -34,8 +41,8 @@ describe("background indexing", () => {
     await waitForIndex(parley);
     await removeIndex(parley);
     await waitForIndex(parley);
-    expect((await findIds(anna, "oboe")).toSorted()).toEqual(ids.slice(0, 6).toSorted());
-    expect((await findIds(bob, "oboe")).toSorted()).toEqual([...ids.slice(0, 3), ...ids.slice(6)].toSorted());
+    expect((await findMessageIds(anna, "oboe")).toSorted()).toEqual(ids.slice(0, 6).toSorted());
+    expect((await findMessageIds(bob, "oboe")).toSorted()).toEqual([...ids.slice(0, 3), ...ids.slice(6)].toSorted());
     const scopes = await parley.database`select distinct search_scope from members`;
     expect(scopes.map(({ search_scope }) => search_scope)).toEqual([2]);
   });
@@ -43,42 +50,43 @@ describe("background indexing", () => {
   test("covers a range of messages that was added to the index's queue", async () => {
     parley = await startApp();
     const anna = await createUser(parley);
-    const conversation = await createConversationId(parley, anna);
-    for (const n of [1, 2, 3, 4]) await sendMessage(anna, conversation, `fagott ${n}`);
+    const conversationId = await createConversationId(parley, anna);
+    for (const n of [1, 2, 3, 4]) await sendMessage(anna, conversationId, `fagott ${n}`);
     await waitForIndex(parley);
     await parley.database`update messages set content = replace(content, 'fagott', 'cornet')`;
-    await parley.database`select add_search_range(${conversation}, 2, 3)`;
+    await parley.database`select add_search_range(${conversationId}, 2, 3)`;
     await waitForIndex(parley);
-    expect((await search(anna, "cornet")).map(({ seq }) => seq).toSorted()).toEqual([2, 3]);
+    expect((await searchMessages(anna, "cornet")).map(({ seq }) => seq).toSorted()).toEqual([2, 3]);
   });
 
-  test("is repeated for all messages after the language changes", async () => {
-    const shared = await createTestDatabase();
-    const start = (language: string) => startApp({ database: shared, config: { SEARCH_LANGUAGE: language } });
-    parley = await start("english");
+  test("starts again for all messages after the language changes", async () => {
+    const testDatabase = await createTestDatabase();
+    const startWithLanguage = (language: string) =>
+      startApp({ database: testDatabase, config: { SEARCH_LANGUAGE: language } });
+    parley = await startWithLanguage("english");
     let anna = await createUser(parley);
-    const conversation = await createConversationId(parley, anna);
-    const id = await sendMessage(anna, conversation, "Die Häuser und the houses");
+    const conversationId = await createConversationId(parley, anna);
+    const id = await sendMessage(anna, conversationId, "Die Häuser und the houses");
     await waitForIndex(parley);
-    expect(await findIds(anna, "haus")).toEqual([]);
-    expect(await findIds(anna, "house")).toEqual([id]);
+    expect(await findMessageIds(anna, "haus")).toEqual([]);
+    expect(await findMessageIds(anna, "house")).toEqual([id]);
     await parley.stop();
 
-    parley = await start("german");
+    parley = await startWithLanguage("german");
     anna = createRestClient(parley, anna.account);
-    for (let lookups = 0; (await findIds(anna, "haus")).length === 0 && lookups < 200; lookups += 1)
+    for (let lookups = 0; (await findMessageIds(anna, "haus")).length === 0 && lookups < 200; lookups += 1)
       await Bun.sleep(50);
-    expect(await findIds(anna, "haus")).toEqual([id]);
-    expect(await findIds(anna, "und")).toEqual([id]);
+    expect(await findMessageIds(anna, "haus")).toEqual([id]);
+    expect(await findMessageIds(anna, "und")).toEqual([id]);
     await waitForIndex(parley);
     await parley.stop();
 
-    parley = await start("simple");
+    parley = await startWithLanguage("simple");
     await waitForIndex(parley);
     anna = createRestClient(parley, anna.account);
-    expect(await findIds(anna, "häuser")).toEqual([id]);
+    expect(await findMessageIds(anna, "häuser")).toEqual([id]);
     await parley.stop();
     parley = undefined;
-    await shared.database.end();
+    await testDatabase.database.end();
   });
 });

@@ -7,7 +7,7 @@ import {
   createConversationId,
   createSearchPath,
   createUser,
-  findIds,
+  findMessageIds,
   sendMessage,
   waitForIndex,
 } from "./search-client.ts";
@@ -19,10 +19,10 @@ let ids: string[];
 beforeAll(async () => {
   parley = await startApp();
   anna = await createUser(parley);
-  const conversation = await createConversationId(parley, anna);
+  const conversationId = await createConversationId(parley, anna);
   ids = [
-    await sendMessage(anna, conversation, "the and of"),
-    await sendMessage(anna, conversation, "a lamp | & ! <-> \\ ' :*"),
+    await sendMessage(anna, conversationId, "the and of"),
+    await sendMessage(anna, conversationId, "a lamp | & ! <-> \\ ' :*"),
   ];
   await waitForIndex(parley);
 });
@@ -31,12 +31,12 @@ afterAll(() => parley.stop());
 describe("an invalid search", () => {
   test.each([
     ["10,000 characters", { q: "a ".repeat(5_000) }, "#/query/q"],
-    ["an empty text", { q: "" }, "#/query/q"],
-    ["blanks", { q: "   " }, "#/query/q"],
-    ["NUL", { q: "a\0b" }, "#/query/q"],
-    ["operators", { q: "&|!:*()<->" }, "#/query/q"],
-    ["quotes", { q: `"' "" '` }, "#/query/q"],
-    ["backslashes", { q: "\\\\\\" }, "#/query/q"],
+    ["an empty string", { q: "" }, "#/query/q"],
+    ["only spaces", { q: "   " }, "#/query/q"],
+    ["a NUL character", { q: "a\0b" }, "#/query/q"],
+    ["only operators", { q: "&|!:*()<->" }, "#/query/q"],
+    ["only quotes", { q: `"' "" '` }, "#/query/q"],
+    ["only backslashes", { q: "\\\\\\" }, "#/query/q"],
     ["only `or`", { q: "or OR or" }, "#/query/q"],
     ["only excluded words", { q: "-lamp -shade" }, "#/query/q"],
     ["an alternative of excluded words", { q: "lamp or -shade" }, "#/query/q"],
@@ -46,7 +46,7 @@ describe("an invalid search", () => {
     ["an invalid conversation id", { q: "a", conversation_id: "1" }, "#/query/conversation_id"],
     ["an invalid time", { q: "a", from: "yesterday" }, "#/query/from"],
     ["the year 0", { q: "a", to: "0000-01-01T00:00:00Z" }, "#/query/to"],
-  ])("for %s is refused, and the error names the parameter", async (_, query, pointer) => {
+  ])("for %s is rejected, and the error identifies the parameter", async (_, query, pointer) => {
     const { status, errors } = await anna.requestProblem(
       "GET",
       `/search?${new URLSearchParams(query as Record<string, string>)}`,
@@ -55,7 +55,7 @@ describe("an invalid search", () => {
     expect(errors?.map((error) => error.pointer)).toEqual([pointer]);
   });
 
-  test("without q is refused", async () => {
+  test("without q is rejected", async () => {
     expect((await anna.requestProblem("GET", "/search")).status).toBe(422);
   });
 
@@ -64,7 +64,7 @@ describe("an invalid search", () => {
     btoa('["v1","2","2026-01-01T00:00:00Z","x"]'),
     btoa('["v1","0.1"]'),
     btoa('["v1","NaN","",""]'),
-  ])("with the cursor %s is refused", async (cursor) => {
+  ])("with the cursor %s is rejected", async (cursor) => {
     const { status, code } = await anna.requestProblem("GET", createSearchPath("lamp", { cursor }));
     expect({ status, code }).toEqual({ status: 400, code: "bad_cursor" });
   });
@@ -80,7 +80,7 @@ describe("a valid search", () => {
     ["500 characters of four bytes", "𝔘".repeat(250), []],
     ["text that looks like index marks", "r.user m.0 c.0", []],
   ])("for %s succeeds", async (_, q, expected) => {
-    expect(await findIds(anna, q)).toEqual(expected.map((index) => ids[index] ?? ""));
+    expect(await findMessageIds(anna, q)).toEqual(expected.map((index) => ids[index] ?? ""));
   });
 
   test("with arbitrary input returns 200 or 422", async () => {

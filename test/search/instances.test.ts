@@ -3,21 +3,21 @@ import { type Database, openDatabase } from "../../src/db/client.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { createRestClient, type RestClient } from "../support/rest.ts";
-import { createConversationId, createUser, findIds, sendMessage, waitForIndex } from "./search-client.ts";
+import { createConversationId, createUser, findMessageIds, sendMessage, waitForIndex } from "./search-client.ts";
 
 let instances: [TestApp, TestApp];
 let pools: Database[];
 let anna: RestClient;
-let conversation: string;
+let conversationId: string;
 
 beforeAll(async () => {
-  const shared = await createTestDatabase();
-  const second = openDatabase({ target: shared.target, poolSize: 10 });
-  pools = [shared.database, second];
-  const start = (database: Database) => startApp({ database: { ...shared, database } });
-  instances = [await start(shared.database), await start(second)];
+  const testDatabase = await createTestDatabase();
+  const secondPool = openDatabase({ target: testDatabase.target, poolSize: 10 });
+  pools = [testDatabase.database, secondPool];
+  const startInstance = (database: Database) => startApp({ database: { ...testDatabase, database } });
+  instances = [await startInstance(testDatabase.database), await startInstance(secondPool)];
   anna = await createUser(instances[0]);
-  conversation = await createConversationId(instances[0], anna);
+  conversationId = await createConversationId(instances[0], anna);
 });
 afterAll(async () => {
   for (const instance of instances) await instance.stop();
@@ -48,49 +48,49 @@ async function pauseIndexer(database: Database): Promise<{ pid: number; resume()
 }
 
 test("a message sent on one instance is found on another, before and after indexing", async () => {
-  const id = await sendMessage(anna, conversation, "glockenspiel");
-  const elsewhere = createRestClient(instances[1], anna.account);
-  expect(await findIds(elsewhere, "glockenspiel")).toEqual([id]);
+  const id = await sendMessage(anna, conversationId, "glockenspiel");
+  const annaOnOtherInstance = createRestClient(instances[1], anna.account);
+  expect(await findMessageIds(annaOnOtherInstance, "glockenspiel")).toEqual([id]);
   await waitForIndex(instances[0]);
-  expect(await findIds(elsewhere, "glockenspiel")).toEqual([id]);
+  expect(await findMessageIds(annaOnOtherInstance, "glockenspiel")).toEqual([id]);
 });
 
-test("a batch whose connection is lost is repeated, and its messages are always found exactly once", async () => {
+test("a batch whose connection is lost is retried, and its messages are always found exactly once", async () => {
   const [{ database }] = instances;
   await waitForIndex(instances[0]);
   const ids = [
-    await sendMessage(anna, conversation, "marimba one"),
-    await sendMessage(anna, conversation, "marimba two"),
+    await sendMessage(anna, conversationId, "marimba one"),
+    await sendMessage(anna, conversationId, "marimba two"),
   ];
   const { pid, resume } = await pauseIndexer(database);
-  expect((await findIds(anna, "marimba")).toSorted()).toEqual(ids.toSorted());
+  expect((await findMessageIds(anna, "marimba")).toSorted()).toEqual(ids.toSorted());
   await database`select pg_terminate_backend(${pid})`;
-  expect((await findIds(anna, "marimba")).toSorted()).toEqual(ids.toSorted());
+  expect((await findMessageIds(anna, "marimba")).toSorted()).toEqual(ids.toSorted());
   expect((await database`select from search_outbox`).length).toBeGreaterThan(0);
   await resume();
   await waitForIndex(instances[0]);
-  expect((await findIds(anna, "marimba")).toSorted()).toEqual(ids.toSorted());
-  const [row] = await database`select count(*)::int as count from search_entries`;
+  expect((await findMessageIds(anna, "marimba")).toSorted()).toEqual(ids.toSorted());
+  const [entries] = await database`select count(*)::int as count from search_entries`;
   const [messages] = await database`select count(*)::int as count from messages`;
-  expect(row?.count).toBe(messages?.count);
+  expect(entries?.count).toBe(messages?.count);
 });
 
-test("a send does not wait for the indexer", async () => {
+test("sending a message does not wait for the indexer", async () => {
   const [{ database }] = instances;
-  await sendMessage(anna, conversation, "celesta");
+  await sendMessage(anna, conversationId, "celesta");
   const { resume } = await pauseIndexer(database);
-  const id = await sendMessage(anna, conversation, "celesta two");
-  expect(await findIds(anna, "celesta two")).toEqual([id]);
+  const id = await sendMessage(anna, conversationId, "celesta two");
+  expect(await findMessageIds(anna, "celesta two")).toEqual([id]);
   await resume();
 });
 
 test("300 messages sent in a row are all found while the indexer is paused", async () => {
   const [{ database }] = instances;
   await waitForIndex(instances[0]);
-  const ids = [await sendMessage(anna, conversation, "balalaika")];
+  const ids = [await sendMessage(anna, conversationId, "balalaika")];
   const { resume } = await pauseIndexer(database);
   while (ids.length < 300)
-    ids.push(...(await Promise.all(Array.from({ length: 10 }, () => sendMessage(anna, conversation, "balalaika")))));
+    ids.push(...(await Promise.all(Array.from({ length: 10 }, () => sendMessage(anna, conversationId, "balalaika")))));
   const { rows } = await anna.listAll<{ message_id: string }>("/search?q=balalaika", 200);
   expect(rows.map(({ message_id }) => message_id).toSorted()).toEqual(ids.toSorted());
   await resume();

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { startApp, type TestApp } from "../support/app.ts";
 import { scaleRuns } from "../support/property-tests.ts";
 import type { RestClient } from "../support/rest.ts";
-import { createConversationId, createUser, findIds, sendMessage, waitForIndex } from "./search-client.ts";
+import { createConversationId, createUser, findMessageIds, sendMessage, waitForIndex } from "./search-client.ts";
 
 let parley: TestApp;
 let users: RestClient[];
@@ -16,48 +16,59 @@ afterAll(() => parley.stop());
 
 /** Words that are their own stems. */
 const vocabulary = ["bravo", "tango", "tang", "delta", "kilo", "zulu", "quebec", "sierra"];
-const word = fc.constantFrom(...vocabulary);
-const text = fc.array(word, { minLength: 1, maxLength: 6 });
-const userIndex = fc.nat({ max: 3 });
+const arbitraryWord = fc.constantFrom(...vocabulary);
+const arbitraryText = fc.array(arbitraryWord, { minLength: 1, maxLength: 6 });
+const arbitraryUserIndex = fc.nat({ max: 3 });
 
 const arbitraryStep = fc.oneof(
   {
     weight: 5,
-    arbitrary: fc.record({ kind: fc.constant("send" as const), sender: userIndex, conversationIndex: fc.nat(), text }),
+    arbitrary: fc.record({
+      kind: fc.constant("send" as const),
+      sender: arbitraryUserIndex,
+      conversationIndex: fc.nat(),
+      text: arbitraryText,
+    }),
   },
-  { weight: 2, arbitrary: fc.record({ kind: fc.constant("edit" as const), message: fc.nat(), text }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("edit" as const), message: fc.nat(), text: arbitraryText }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("delete" as const), message: fc.nat() }) },
   {
     weight: 2,
-    arbitrary: fc.record({ kind: fc.constant("join" as const), user: userIndex, conversationIndex: fc.nat() }),
+    arbitrary: fc.record({ kind: fc.constant("join" as const), user: arbitraryUserIndex, conversationIndex: fc.nat() }),
   },
   {
     weight: 1,
-    arbitrary: fc.record({ kind: fc.constant("leave" as const), user: userIndex, conversationIndex: fc.nat() }),
+    arbitrary: fc.record({
+      kind: fc.constant("leave" as const),
+      user: arbitraryUserIndex,
+      conversationIndex: fc.nat(),
+    }),
   },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("wait" as const) }) },
 );
 type Step = typeof arbitraryStep extends fc.Arbitrary<infer T> ? T : never;
 
-const term = fc.oneof(
-  word.map((w) => ({ q: w, matches: (words: string[]) => words.includes(w) })),
-  fc.tuple(word, word).map(([a, b]) => ({
+const arbitraryTerm = fc.oneof(
+  arbitraryWord.map((w) => ({ q: w, matches: (words: string[]) => words.includes(w) })),
+  fc.tuple(arbitraryWord, arbitraryWord).map(([a, b]) => ({
     q: `"${a} ${b}"`,
     matches: (words: string[]) => words.some((w, n) => w === a && words[n + 1] === b),
   })),
-  fc.tuple(word, fc.integer({ min: 1, max: 4 })).map(([w, length]) => ({
+  fc.tuple(arbitraryWord, fc.integer({ min: 1, max: 4 })).map(([w, length]) => ({
     q: `${w.slice(0, length)}*`,
     matches: (words: string[]) => words.some((other) => other.startsWith(w.slice(0, length))),
   })),
 );
-const branch = fc.tuple(term, fc.option(term), fc.option(word)).map(([first, second, excluded]) => ({
-  q: `${first.q}${second ? ` ${second.q}` : ""}${excluded ? ` -${excluded}` : ""}`,
-  matches: (words: string[]) =>
-    first.matches(words) &&
-    (second === null || second.matches(words)) &&
-    (excluded === null || !words.includes(excluded)),
-}));
-const query = fc.tuple(branch, fc.option(branch, { freq: 3 })).map(([first, second]) => ({
+const arbitraryBranch = fc
+  .tuple(arbitraryTerm, fc.option(arbitraryTerm), fc.option(arbitraryWord))
+  .map(([first, second, excluded]) => ({
+    q: `${first.q}${second ? ` ${second.q}` : ""}${excluded ? ` -${excluded}` : ""}`,
+    matches: (words: string[]) =>
+      first.matches(words) &&
+      (second === null || second.matches(words)) &&
+      (excluded === null || !words.includes(excluded)),
+  }));
+const arbitraryQuery = fc.tuple(arbitraryBranch, fc.option(arbitraryBranch, { freq: 3 })).map(([first, second]) => ({
   q: second ? `${first.q} or ${second.q}` : first.q,
   matches: (words: string[]) => first.matches(words) || (second?.matches(words) ?? false),
 }));
@@ -68,15 +79,15 @@ type SentMessage = { id: string; conversationIndex: number; sender: number; word
 async function createModel() {
   const ids = await Promise.all(users.map((owner) => createConversationId(parley, owner)));
   const members = ids.map((_, owner) => new Set([owner]));
-  const sent: SentMessage[] = [];
+  const sentMessages: SentMessage[] = [];
   const getPath = (conversationIndex: number) => `/conversations/${ids[conversationIndex]}`;
   const getUser = (index: number): RestClient => users[index] as RestClient;
 
   const steps: { [K in Step["kind"]]: (step: Extract<Step, { kind: K }>) => Promise<unknown> } = {
     async send({ sender, conversationIndex, text: words }) {
-      const joined = ids.flatMap((_, index) => (members[index]?.has(sender) ? [index] : []));
-      const index = joined[conversationIndex % joined.length] ?? sender;
-      sent.push({
+      const joinedIndexes = ids.flatMap((_, index) => (members[index]?.has(sender) ? [index] : []));
+      const index = joinedIndexes[conversationIndex % joinedIndexes.length] ?? sender;
+      sentMessages.push({
         id: await sendMessage(getUser(sender), ids[index] ?? "", words.join(" ")),
         conversationIndex: index,
         sender,
@@ -84,7 +95,7 @@ async function createModel() {
       });
     },
     async edit({ message: n, text: words }) {
-      const message = sent[n % Math.max(1, sent.length)];
+      const message = sentMessages[n % Math.max(1, sentMessages.length)];
       if (!message || !members[message.conversationIndex]?.has(message.sender)) return;
       message.words = words;
       await getUser(message.sender).request("PATCH", `${getPath(message.conversationIndex)}/messages/${message.id}`, {
@@ -92,9 +103,9 @@ async function createModel() {
       });
     },
     async delete({ message: n }) {
-      const message = sent[n % Math.max(1, sent.length)];
+      const message = sentMessages[n % Math.max(1, sentMessages.length)];
       if (!message) return;
-      sent.splice(sent.indexOf(message), 1);
+      sentMessages.splice(sentMessages.indexOf(message), 1);
       const messagePath = `${getPath(message.conversationIndex)}/messages/${message.id}`;
       await getUser(message.conversationIndex).request("DELETE", messagePath);
     },
@@ -115,9 +126,9 @@ async function createModel() {
     wait: () => waitForIndex(parley),
   };
   return {
-    apply: (step: Step) => (steps[step.kind] as (step: Step) => Promise<unknown>)(step),
-    scan: (user: number, matches: (words: string[]) => boolean, conversationIndex?: number) =>
-      sent
+    applyStep: (step: Step) => (steps[step.kind] as (step: Step) => Promise<unknown>)(step),
+    findExpectedIds: (user: number, matches: (words: string[]) => boolean, conversationIndex?: number) =>
+      sentMessages
         .filter(
           (message) =>
             members[message.conversationIndex]?.has(user) &&
@@ -127,7 +138,7 @@ async function createModel() {
         .map(({ id }) => id)
         .toSorted(),
     ids,
-    async clear() {
+    async deleteConversations() {
       await Promise.all(
         ids.map((_, conversationIndex) => getUser(conversationIndex).request("DELETE", getPath(conversationIndex))),
       );
@@ -139,28 +150,28 @@ test("a search finds the same messages as a scan of all messages that the user c
   await fc.assert(
     fc.asyncProperty(
       fc.array(arbitraryStep, { minLength: 5, maxLength: 25 }),
-      fc.array(query, { minLength: 3, maxLength: 6 }),
+      fc.array(arbitraryQuery, { minLength: 3, maxLength: 6 }),
       async (steps, queries) => {
         const model = await createModel();
-        const check = async () => {
+        const expectSameResults = async () => {
           for (const user of users.keys())
             for (const { q, matches } of queries) {
-              const found = await findIds(users[user] as RestClient, q, { limit: "200" });
-              expect([q, found.toSorted()]).toEqual([q, model.scan(user, matches)]);
-              const foundInFirst = await findIds(users[user] as RestClient, q, {
+              const foundIds = await findMessageIds(users[user] as RestClient, q, { limit: "200" });
+              expect([q, foundIds.toSorted()]).toEqual([q, model.findExpectedIds(user, matches)]);
+              const foundInFirst = await findMessageIds(users[user] as RestClient, q, {
                 limit: "200",
                 conversation_id: model.ids[0] ?? "",
               });
-              expect([q, foundInFirst.toSorted()]).toEqual([q, model.scan(user, matches, 0)]);
+              expect([q, foundInFirst.toSorted()]).toEqual([q, model.findExpectedIds(user, matches, 0)]);
             }
         };
         try {
-          for (const step of steps) await model.apply(step);
-          await check();
+          for (const step of steps) await model.applyStep(step);
+          await expectSameResults();
           await waitForIndex(parley);
-          await check();
+          await expectSameResults();
         } finally {
-          await model.clear();
+          await model.deleteConversations();
         }
       },
     ),

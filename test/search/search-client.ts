@@ -2,7 +2,7 @@ import type { TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createRestClient, type RestClient } from "../support/rest.ts";
 
-export type Hit = {
+export type SearchHit = {
   message_id: string;
   conversation_id: string;
   conversation_title: string;
@@ -42,14 +42,21 @@ export async function sendMessage(user: RestClient, conversationId: string, cont
 export const createSearchPath = (q: string, filters: Record<string, string> = {}) =>
   `/search?${new URLSearchParams({ q, ...filters })}`;
 
-export async function search(user: RestClient, q: string, filters: Record<string, string> = {}): Promise<Hit[]> {
-  const { status, body } = await user.get<{ data: Hit[] }>(createSearchPath(q, filters));
+export async function searchMessages(
+  user: RestClient,
+  q: string,
+  filters: Record<string, string> = {},
+): Promise<SearchHit[]> {
+  const { status, body } = await user.get<{ data: SearchHit[] }>(createSearchPath(q, filters));
   if (status !== 200) throw new Error(`search: ${status} ${JSON.stringify(body)}`);
   return body.data;
 }
 
-export const findIds = async (user: RestClient, q: string, filters: Record<string, string> = {}): Promise<string[]> =>
-  (await search(user, q, filters)).map(({ message_id }) => message_id);
+export const findMessageIds = async (
+  user: RestClient,
+  q: string,
+  filters: Record<string, string> = {},
+): Promise<string[]> => (await searchMessages(user, q, filters)).map(({ message_id }) => message_id);
 
 /** Waits until all pending messages are indexed. */
 export async function waitForIndex({ database }: Pick<TestApp, "database">): Promise<void> {

@@ -5,8 +5,8 @@ import {
   createConversationId,
   createSearchPath,
   createUser,
-  findIds,
-  search,
+  findMessageIds,
+  searchMessages,
   sendMessage,
   waitForIndex,
 } from "./search-client.ts";
@@ -25,7 +25,7 @@ async function checkBeforeAndAfterIndexing(check: () => Promise<void>): Promise<
   await check();
 }
 
-async function sendTexts(texts: string[]): Promise<{ anna: RestClient; conversation: string; ids: string[] }> {
+async function sendMessages(texts: string[]): Promise<{ anna: RestClient; conversation: string; ids: string[] }> {
   const anna = await createUser(parley, "Anna");
   const conversation = await createConversationId(parley, anna);
   const ids: string[] = [];
@@ -34,10 +34,10 @@ async function sendTexts(texts: string[]): Promise<{ anna: RestClient; conversat
 }
 
 describe("a search finds", () => {
-  let shared: Awaited<ReturnType<typeof sendTexts>>;
+  let sharedMessages: Awaited<ReturnType<typeof sendMessages>>;
 
   beforeAll(async () => {
-    shared = await sendTexts([
+    sharedMessages = await sendMessages([
       "the square root of two",
       "He runs every day",
       "I like running",
@@ -60,18 +60,18 @@ describe("a search finds", () => {
     ["all words, in any order and case", "ROOT square", [0]],
     ["other forms of a word", "running", [1, 2]],
     ["a phrase", '"to be or not to be"', [3]],
-    ["no other order of the phrase's words", '"be to or not"', []],
+    ["no phrase with its words in a different order", '"be to or not"', []],
     ["no phrase across two messages", '"storm two"', []],
     ["a phrase with other forms of its words", '"liked run"', [2]],
-    ["a phrase with one exact word and another form of the other", '"two harbour"', [5]],
+    ["a phrase with one exact word and a different form of the second word", '"two harbour"', [5]],
     ["no phrase without its stop words", '"the harbours"', []],
-    ["no phrase with another word in place of a stop word", '"harbours of the storm"', []],
+    ["no phrase with a different word in place of a stop word", '"harbours of the storm"', []],
     ["a prefix", "harb*", [4, 5]],
     ["a prefix that is the whole word", "harbour*", [4, 5]],
     ["no prefix without the star", "harb", []],
     ["a prefix next to a word", "quiet harb*", [4]],
     ["alternatives", "square or harbours", [0, 4, 5]],
-    ["a word without another", "harbour -quiet", [5]],
+    ["a word, without messages that contain an excluded word", "harbour -quiet", [5]],
     ["a name with dots", "node.js", [6]],
     ["part of a name with dots", "node", [6]],
     ["uppercase non-ASCII letters", "ÉCOLE", [7]],
@@ -80,38 +80,38 @@ describe("a search finds", () => {
     ["one Chinese character", "京", [8]],
     ["a Japanese prefix", "コンピ*", [9]],
     ["part of a Thai sequence", "ดีค", [10]],
-    ["no characters in another order", "都京", []],
+    ["no characters in a different order", "都京", []],
     ["a number", "4711", [11]],
     ["a stop word alone", "the", [0, 5, 11]],
     ["a long word by its first characters", "z".repeat(200), [12]],
     ["no words after 60,000 characters of a message", "unreachable", []],
     ["the first words of a very long message", "beginning", [13]],
   ])("%s", async (_, q, expected) => {
-    const { anna, ids } = shared;
-    expect((await findIds(anna, q)).toSorted()).toEqual(expected.map((index) => ids[index] ?? "").toSorted());
+    const { anna, ids } = sharedMessages;
+    expect((await findMessageIds(anna, q)).toSorted()).toEqual(expected.map((index) => ids[index] ?? "").toSorted());
   });
 
   test("the same messages before and after indexing", async () => {
-    const { anna, ids } = await sendTexts(["A quiet harbour", "我爱东京都的夏天", "He runs every day"]);
+    const { anna, ids } = await sendMessages(["A quiet harbour", "我爱东京都的夏天", "He runs every day"]);
     await checkBeforeAndAfterIndexing(async () => {
-      expect(await findIds(anna, "harbours")).toEqual([ids[0] ?? ""]);
-      expect(await findIds(anna, "harb*")).toEqual([ids[0] ?? ""]);
-      expect(await findIds(anna, "京都")).toEqual([ids[1] ?? ""]);
-      expect(await findIds(anna, "running")).toEqual([ids[2] ?? ""]);
+      expect(await findMessageIds(anna, "harbours")).toEqual([ids[0] ?? ""]);
+      expect(await findMessageIds(anna, "harb*")).toEqual([ids[0] ?? ""]);
+      expect(await findMessageIds(anna, "京都")).toEqual([ids[1] ?? ""]);
+      expect(await findMessageIds(anna, "running")).toEqual([ids[2] ?? ""]);
     });
   });
 });
 
 test.each(["m*", "c*", "r*", "t*"])("the prefix %s finds only words, not index marks", async (q) => {
-  const { anna } = await sendTexts(["bravo"]);
-  await checkBeforeAndAfterIndexing(async () => expect(await findIds(anna, q)).toEqual([]));
+  const { anna } = await sendMessages(["bravo"]);
+  await checkBeforeAndAfterIndexing(async () => expect(await findMessageIds(anna, q)).toEqual([]));
 });
 
 describe("a hit", () => {
   test("has the location, author and text of the message", async () => {
-    const { anna, conversation, ids } = await sendTexts(["In the harbour at night"]);
+    const { anna, conversation, ids } = await sendMessages(["In the harbour at night"]);
     await checkBeforeAndAfterIndexing(async () => {
-      expect(await search(anna, "harbour")).toEqual([
+      expect(await searchMessages(anna, "harbour")).toEqual([
         {
           message_id: ids[0] ?? "",
           conversation_id: conversation,
@@ -158,13 +158,15 @@ describe("a hit", () => {
     ["uppercase non-ASCII letters are marked", "Die ÜBERSICHT", "übersicht", "Die <mark>ÜBERSICHT</mark>"],
     ["excluded words are not marked", "black cat", "cat -dog", "black <mark>cat</mark>"],
   ])("has a snippet in which %s", async (_, text, q, snippet) => {
-    const { anna } = await sendTexts([text]);
-    expect((await search(anna, q)).map((hit) => hit.snippet)).toEqual([snippet]);
+    const { anna } = await sendMessages([text]);
+    expect((await searchMessages(anna, q)).map((hit) => hit.snippet)).toEqual([snippet]);
   });
 
-  test("has the relevant part of a long text", async () => {
-    const { anna } = await sendTexts([`${"lorem ipsum ".repeat(400)}the needle is here ${"dolor sit ".repeat(400)}`]);
-    const [hit] = await search(anna, "needles");
+  test("has a snippet with the relevant part of a long message", async () => {
+    const { anna } = await sendMessages([
+      `${"lorem ipsum ".repeat(400)}the needle is here ${"dolor sit ".repeat(400)}`,
+    ]);
+    const [hit] = await searchMessages(anna, "needles");
     expect(hit?.snippet).toStartWith("… ");
     expect(hit?.snippet).toEndWith(" …");
     expect(hit?.snippet).toContain("the <mark>needle</mark> is here");
@@ -174,28 +176,28 @@ describe("a hit", () => {
 
 describe("the order of hits", () => {
   test("ranks messages by number of matches, then exact words before prefixes, then newest first", async () => {
-    const { anna, ids } = await sendTexts([
+    const { anna, ids } = await sendMessages([
       "harbour in the morning mist",
       "harbour and harbour and harbour",
       "harbourmaster in the morning mist",
       "harbour in the morning mist",
     ]);
     await checkBeforeAndAfterIndexing(async () => {
-      const wordHits = (await findIds(anna, "harbour")).map((id) => ids.indexOf(id));
+      const wordHits = (await findMessageIds(anna, "harbour")).map((id) => ids.indexOf(id));
       expect(wordHits).toEqual([1, 3, 0]);
-      const prefixHits = (await findIds(anna, "harbour*")).map((id) => ids.indexOf(id));
+      const prefixHits = (await findMessageIds(anna, "harbour*")).map((id) => ids.indexOf(id));
       expect(prefixHits).toEqual([1, 3, 0, 2]);
     });
   });
 
   test.each([1, 2, 7, 200])("is the same in pages of %i, which contain every hit exactly once", async (limit) => {
     const texts = Array.from({ length: 23 }, (_, n) => `${"boat ".repeat(1 + (n % 3))}number ${n}`);
-    const { anna, ids } = await sendTexts(texts);
+    const { anna, ids } = await sendMessages(texts);
     await waitForIndex(parley);
     await checkBeforeAndAfterIndexing(async () => {
       const { rows, pages } = await anna.listAll<{ message_id: string; rank: number }>(createSearchPath("boat"), limit);
       expect(rows.map(({ message_id }) => message_id).toSorted()).toEqual(ids.toSorted());
-      expect(rows.map(({ message_id }) => message_id)).toEqual(await findIds(anna, "boat", { limit: "200" }));
+      expect(rows.map(({ message_id }) => message_id)).toEqual(await findMessageIds(anna, "boat", { limit: "200" }));
       expect(rows.map(({ rank }) => rank)).toEqual(rows.map(({ rank }) => rank).toSorted((a, b) => b - a));
       expect(pages.length).toBe(Math.ceil(23 / limit));
     });
@@ -205,22 +207,31 @@ describe("the order of hits", () => {
 describe("filters", () => {
   test("restrict hits by conversation, role and time", async () => {
     const anna = await createUser(parley);
-    const [one, two] = [await createConversationId(parley, anna), await createConversationId(parley, anna)];
-    const first = await sendMessage(anna, one, "ship one");
-    await parley.database`update messages set created_at = '2020-03-01T00:00:00Z' where id = ${first}`;
-    const second = await sendMessage(anna, two, "ship two");
+    const [firstConversationId, secondConversationId] = [
+      await createConversationId(parley, anna),
+      await createConversationId(parley, anna),
+    ];
+    const firstMessageId = await sendMessage(anna, firstConversationId, "ship one");
+    await parley.database`update messages set created_at = '2020-03-01T00:00:00Z' where id = ${firstMessageId}`;
+    const secondMessageId = await sendMessage(anna, secondConversationId, "ship two");
     await checkBeforeAndAfterIndexing(async () => {
-      expect(await findIds(anna, "ship", { conversation_id: one })).toEqual([first]);
-      expect(await findIds(anna, "ship", { conversation_id: two.toUpperCase() })).toEqual([second]);
-      expect((await findIds(anna, "ship", { role: "user" })).length).toBe(2);
-      expect(await findIds(anna, "ship", { role: "assistant" })).toEqual([]);
-      expect(await findIds(anna, "ship", { to: "2020-03-02T00:00:00Z" })).toEqual([first]);
-      expect(await findIds(anna, "ship", { from: "2020-03-02T00:00:00Z" })).toEqual([second]);
-      expect(await findIds(anna, "ship", { from: "2020-02-28T00:00:00Z", to: "2020-03-01T00:00:00Z" })).toEqual([]);
-      expect(await findIds(anna, "ship", { from: "2020-03-01T01:00:00+01:00", to: "2020-03-01T00:00:01Z" })).toEqual([
-        first,
+      expect(await findMessageIds(anna, "ship", { conversation_id: firstConversationId })).toEqual([firstMessageId]);
+      expect(await findMessageIds(anna, "ship", { conversation_id: secondConversationId.toUpperCase() })).toEqual([
+        secondMessageId,
       ]);
-      expect(await findIds(anna, "ship", { from: "2021-01-01T00:00:00Z", to: "2020-01-01T00:00:00Z" })).toEqual([]);
+      expect((await findMessageIds(anna, "ship", { role: "user" })).length).toBe(2);
+      expect(await findMessageIds(anna, "ship", { role: "assistant" })).toEqual([]);
+      expect(await findMessageIds(anna, "ship", { to: "2020-03-02T00:00:00Z" })).toEqual([firstMessageId]);
+      expect(await findMessageIds(anna, "ship", { from: "2020-03-02T00:00:00Z" })).toEqual([secondMessageId]);
+      expect(await findMessageIds(anna, "ship", { from: "2020-02-28T00:00:00Z", to: "2020-03-01T00:00:00Z" })).toEqual(
+        [],
+      );
+      expect(
+        await findMessageIds(anna, "ship", { from: "2020-03-01T01:00:00+01:00", to: "2020-03-01T00:00:01Z" }),
+      ).toEqual([firstMessageId]);
+      expect(await findMessageIds(anna, "ship", { from: "2021-01-01T00:00:00Z", to: "2020-01-01T00:00:00Z" })).toEqual(
+        [],
+      );
     });
   });
 });

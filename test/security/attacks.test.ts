@@ -4,7 +4,7 @@ import { createId } from "../../src/lib/id.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { compareDestructiveness, listOperations, type Operation } from "./catalog.ts";
 import { type Credential, createApiKey, createInvalidCredentials, createKeys, JWT_SECRET } from "./credentials.ts";
-import { findFormatError, type PlannedRequest, planRequest, type ReceivedResponse, send } from "./requests.ts";
+import { findFormatError, type PlannedRequest, planRequest, type ReceivedResponse, sendRequest } from "./requests.ts";
 import { createUserData, type UserData } from "./user-data.ts";
 
 const WORD = "victim7f3a9c";
@@ -15,7 +15,7 @@ const credentialPattern = /\bpk_[0-9A-Za-z]{36}\b|\bprt_[\w-]{70}\b|\beyJ[\w-]+\
 let parley: TestApp;
 let operations: Operation[];
 let victim: UserData;
-const counts: Record<string, number> = {};
+const requestCounts: Record<string, number> = {};
 
 beforeAll(async () => {
   parley = await startApp({ config: { JWT_SECRET, RATE_LIMIT_ENABLED: "false" } });
@@ -24,9 +24,9 @@ beforeAll(async () => {
   await addIdentity(victim);
 });
 afterAll(async () => {
-  const total = Object.values(counts).reduce((sum, count) => sum + count, 0);
-  const cases = `${operations.length} operations × ${Object.keys(counts).length} cases`;
-  console.log(`attacks over HTTP: ${cases}, ${total} requests: ${JSON.stringify(counts)}`);
+  const total = Object.values(requestCounts).reduce((sum, count) => sum + count, 0);
+  const cases = `${operations.length} operations × ${Object.keys(requestCounts).length} cases`;
+  console.log(`attacks over HTTP: ${cases}, ${total} requests: ${JSON.stringify(requestCounts)}`);
   await parley.stop();
 });
 
@@ -55,29 +55,30 @@ function listProblems(
   isExpected: boolean,
   secret = WORD,
 ): string[] {
-  counts[attacker] = (counts[attacker] ?? 0) + 1;
+  requestCounts[attacker] = (requestCounts[attacker] ?? 0) + 1;
   const summary = `${name} with ${attacker}: ${response.status}`;
   const formatError = findFormatError(request.path, response);
   return [
     ...(isExpected ? [] : [`${summary} ${response.text.slice(0, 300)}`]),
     ...(response.text.includes(secret) ? [`${summary} leaks ${response.text.slice(0, 300)}`] : []),
-    ...(response.status >= 400 && credentialPattern.test(response.text) ? [`${summary} repeats a credential`] : []),
+    ...(response.status >= 400 && credentialPattern.test(response.text) ? [`${summary} contains a credential`] : []),
     ...(formatError === null ? [] : [`${summary}: ${formatError}`]),
   ];
 }
 
-/** Attacks every operation, and checks after each that the victim's data is unchanged. */
+/** Attacks every operation, and checks after each attack that the victim's data is unchanged. */
 async function attackAll(
-  attacked: Operation[],
+  attackedOperations: Operation[],
   attack: (operation: Operation) => Promise<string[]>,
 ): Promise<string[]> {
   const problems: string[] = [];
-  let before = await victim.snapshot();
-  for (const operation of attacked) {
+  let snapshotBefore = await victim.snapshot();
+  for (const operation of attackedOperations) {
     problems.push(...(await attack(operation)));
-    const after = await victim.snapshot();
-    if (after !== before) problems.push(`${operation.name} changed the victim's data: ${before} -> ${after}`);
-    before = after;
+    const snapshotAfter = await victim.snapshot();
+    if (snapshotAfter !== snapshotBefore)
+      problems.push(`${operation.name} changed the victim's data: ${snapshotBefore} -> ${snapshotAfter}`);
+    snapshotBefore = snapshotAfter;
   }
   return problems;
 }
@@ -88,13 +89,13 @@ test("the OpenAPI document lists the operations, and most of them require a cred
   expect(listGuardedOperations().filter(({ scope }) => scope === null)).toEqual([]);
 });
 
-test("without a valid credential, every request is refused", async () => {
-  const site = { parley, sql: parley.database };
-  const invalidCredentials: Credential[] = await createInvalidCredentials(site, victim.owner);
+test("without a valid credential, every request is rejected", async () => {
+  const server = { parley, sql: parley.database };
+  const invalidCredentials: Credential[] = await createInvalidCredentials(server, victim.owner);
   const problems = await attackAll(listGuardedOperations(), async (operation) => {
     const request = planRequest(operation, victim);
     const responses = await Promise.all(
-      invalidCredentials.map(({ token, headers }) => send(parley, request, token, headers)),
+      invalidCredentials.map(({ token, headers }) => sendRequest(parley, request, token, headers)),
     );
     return responses.flatMap((response, index) => {
       const { name = "" } = invalidCredentials[index] ?? {};
@@ -109,7 +110,7 @@ test("a public operation gives no access to another user's account", async () =>
   const problems = await attackAll(operations, async (operation) => {
     if (!operation.isPublic) return [];
     const request = planRequest(operation, victim, guesses);
-    const response = await send(parley, request, null);
+    const response = await sendRequest(parley, request, null);
     const isExpected = operation.body === null || operation.id === "logout" || response.status >= 400;
     return listProblems("guessed credentials", operation, request, response, isExpected && response.status < 500);
   });
@@ -122,11 +123,11 @@ test("an outsider can't access the victim's data, and has no administrator right
     const me = await parley.fetch("/api/v1/me", { token: outsider.access_token });
     if (me.status !== 200) outsider = await parley.register();
     const request = planRequest(operation, victim, { refresh_token: outsider.refresh_token });
-    const isForbidden = request.isPrivate || adminPathPattern.test(operation.path);
+    const isForbidden = request.refersToUser || adminPathPattern.test(operation.path);
     const problems: string[] = [];
     for (const [attacker, headers] of Object.entries(attackers)) {
-      const response = await send(parley, request, outsider.access_token, headers(victim));
-      const isExpected = isForbidden ? isRefusal(response) : response.status < 500;
+      const response = await sendRequest(parley, request, outsider.access_token, headers(victim));
+      const isExpected = isForbidden ? isClientError(response) : response.status < 500;
       problems.push(...listProblems(attacker, operation, request, response, isExpected));
     }
     return problems;
@@ -146,12 +147,18 @@ test("an ordinary user's API key has no administrator rights", async () => {
   const key = await createApiKey(parley, await parley.register(), ordinaryScopes);
   const problems = await attackAll(listGuardedOperations(), async (operation) => {
     const request = planRequest(operation, victim);
-    if (!request.isPrivate && !adminPathPattern.test(operation.path)) return [];
-    const response = await send(parley, request, key);
-    const asVictim = await send(parley, request, key, { "x-on-behalf-of": victim.owner.user.id });
+    if (!request.refersToUser && !adminPathPattern.test(operation.path)) return [];
+    const response = await sendRequest(parley, request, key);
+    const responseOnBehalf = await sendRequest(parley, request, key, { "x-on-behalf-of": victim.owner.user.id });
     return [
-      ...listProblems("an outsider's key", operation, request, response, isRefusal(response)),
-      ...listProblems("an outsider's key, on behalf of the victim", operation, request, asVictim, isRefusal(asVictim)),
+      ...listProblems("an outsider's key", operation, request, response, isClientError(response)),
+      ...listProblems(
+        "an outsider's key, on behalf of the victim",
+        operation,
+        request,
+        responseOnBehalf,
+        isClientError(responseOnBehalf),
+      ),
     ];
   });
   expect(problems).toEqual([]);
@@ -159,51 +166,55 @@ test("an ordinary user's API key has no administrator rights", async () => {
 
 test("an API key without the required scope can't even access its owner's data", async () => {
   const keys = await createKeys(parley, victim.owner);
-  const before = await victim.snapshot();
+  const snapshotBefore = await victim.snapshot();
   const problems: string[] = [];
   for (const operation of listGuardedOperations()) {
     const { scope } = operation;
     if (scope === "any") continue;
     const token = (scope === "session" ? keys.all : keys.withoutScope.get(scope ?? "")) ?? "";
     const request = planRequest(operation, victim);
-    const response = await send(parley, request, token);
+    const response = await sendRequest(parley, request, token);
     problems.push(...listProblems("a key without the scope", operation, request, response, response.status === 403));
   }
   expect(problems).toEqual([]);
-  expect(await victim.snapshot()).toBe(before);
+  expect(await victim.snapshot()).toBe(snapshotBefore);
 });
 
-/** Requests that are refused even with the right credential, and why. */
-const refusedToAll: Record<string, string> = {
+/** Operations that fail even with the required credential, and the reason. */
+const expectedFailures: Record<string, string> = {
   linkMyIdentity: "This server has no identity issuer.",
   createImport: "A key also needs messages:write, because an import stores messages.",
   createHook: "A key also needs messages:write, because a hook sends messages.",
   createChatCompletion: "A key also needs messages:write to store the exchange in a conversation.",
 };
 
-test("the refused requests succeed with the required scope or a session, so only the credential caused the refusals", async () => {
+test("the rejected requests succeed with the required scope or a session, so only the credential caused the rejections", async () => {
   const name = "positive5d2b";
   const userData = await createUserData(parley, await registerAdministrator(`${name}@example.com`, name), name);
   await addIdentity(userData);
   const { onlyScope } = await createKeys(parley, userData.owner);
   const problems: string[] = [];
-  const streamed: string[] = [];
+  const streamedIds: string[] = [];
   for (const operation of [...listGuardedOperations()].sort(compareDestructiveness)) {
     const request = planRequest(operation, userData);
-    const response = await send(parley, request, onlyScope.get(operation.scope ?? "") ?? userData.owner.access_token);
-    const succeeded = response.status < 300 || response.status === 409;
-    const isExpected = succeeded !== operation.id in refusedToAll;
+    const response = await sendRequest(
+      parley,
+      request,
+      onlyScope.get(operation.scope ?? "") ?? userData.owner.access_token,
+    );
+    const hasSucceeded = response.status < 300 || response.status === 409;
+    const isExpected = hasSucceeded !== operation.id in expectedFailures;
     problems.push(
       ...listProblems("the owner", operation, request, response, isExpected, "a secret that is never stored"),
     );
     const isStreamed = response.headers.get("transfer-encoding") === "chunked";
-    if (isStreamed) streamed.push(operation.id);
+    if (isStreamed) streamedIds.push(operation.id);
     // test/security/open-streams.test.ts opens the streams that the OpenAPI document declares.
     if (isStreamed && operation.streams.length === 0)
       problems.push(`${operation.name} streams its response, but has no x-streams`);
   }
   expect(problems).toEqual([]);
-  expect(streamed).toContain("exportConversation");
+  expect(streamedIds).toContain("exportConversation");
 });
 
-const isRefusal = ({ status }: ReceivedResponse) => status >= 400 && status < 500;
+const isClientError = ({ status }: ReceivedResponse) => status >= 400 && status < 500;

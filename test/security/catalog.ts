@@ -58,35 +58,36 @@ export async function listOperations(parley: Pick<TestClient, "fetch">): Promise
     paths: Record<string, Record<string, OpenApiOperation>>;
     components: { parameters?: Record<string, Parameter>; schemas: Record<string, object> };
   };
-  const inline = (schema: object | undefined) => (schema ? (inlineRefs(schema, components.schemas) as Schema) : null);
-  const resolve = (parameter: Parameter | { $ref: string }): Parameter => {
-    const shared = "$ref" in parameter ? components.parameters?.[parameter.$ref.split("/").at(-1) ?? ""] : parameter;
-    if (!shared) throw new Error(`${JSON.stringify(parameter)} is missing in the document.`);
-    return shared;
+  const inlineSchemaRefs = (schema: object | undefined) =>
+    schema ? (inlineRefs(schema, components.schemas) as Schema) : null;
+  const resolveParameter = (parameter: Parameter | { $ref: string }): Parameter => {
+    const resolved = "$ref" in parameter ? components.parameters?.[parameter.$ref.split("/").at(-1) ?? ""] : parameter;
+    if (!resolved) throw new Error(`${JSON.stringify(parameter)} is missing in the document.`);
+    return resolved;
   };
   return Object.entries(paths).flatMap(([path, methods]) =>
-    Object.entries(methods).map(([method, described]) => ({
+    Object.entries(methods).map(([method, operation]) => ({
       name: `${method.toUpperCase()} ${path}`,
-      id: described.operationId,
+      id: operation.operationId,
       method: method.toUpperCase(),
       path,
-      parameters: described.parameters?.map(resolve) ?? [],
-      body: inline(described.requestBody?.content["application/json"]?.schema),
-      isPublic: !described.security?.length,
-      scope: described["x-scope"] ?? null,
-      streams: described["x-streams"] ?? [],
+      parameters: operation.parameters?.map(resolveParameter) ?? [],
+      body: inlineSchemaRefs(operation.requestBody?.content["application/json"]?.schema),
+      isPublic: !operation.security?.length,
+      scope: operation["x-scope"] ?? null,
+      streams: operation["x-streams"] ?? [],
     })),
   );
 }
 
 /** Sorts destructive operations last. Among deletions, those with the shortest paths delete the most. */
 export function compareDestructiveness(first: Operation, second: Operation): number {
-  const rank = ({ method, path }: Operation) => {
-    // Revokes the other sessions.
+  const rankOperation = ({ method, path }: Operation) => {
+    // Changing the password revokes the user's other sessions, so it is sorted between the deletions.
     if (path === "/api/v1/me/password") return 2.09;
     return method === "GET" ? 0 : method === "DELETE" ? 2 + 1 / path.length : 1;
   };
-  return rank(first) - rank(second);
+  return rankOperation(first) - rankOperation(second);
 }
 
 export type FrameDescription = { type: ClientFrameType; schema: Schema; scope: string };
@@ -104,12 +105,12 @@ export function listFrames(): FrameDescription[] {
   });
 }
 
-/** Replaces each `$ref` by its schema. */
+/** Replaces each `$ref` with its schema. */
 function inlineRefs(part: unknown, schemas: Record<string, object>): unknown {
   if (Array.isArray(part)) return part.map((item) => inlineRefs(item, schemas));
   if (typeof part !== "object" || part === null) return part;
   const { $ref, allOf, ...rest } = part as { $ref?: string; allOf?: [object] };
   if ($ref !== undefined) return inlineRefs(schemas[$ref.split("/").at(-1) ?? ""], schemas);
-  const plain = Object.fromEntries(Object.entries(rest).map(([key, value]) => [key, inlineRefs(value, schemas)]));
-  return allOf === undefined ? plain : { ...(inlineRefs(allOf[0], schemas) as object), ...plain };
+  const inlined = Object.fromEntries(Object.entries(rest).map(([key, value]) => [key, inlineRefs(value, schemas)]));
+  return allOf === undefined ? inlined : { ...(inlineRefs(allOf[0], schemas) as object), ...inlined };
 }

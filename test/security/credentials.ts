@@ -5,24 +5,27 @@ import type { Account, TestClient } from "../support/client.ts";
 import { TEST_PASSWORD } from "../support/client.ts";
 import { createRestClient } from "../support/rest.ts";
 
-export const JWT_SECRET = "a secret of the attack suite: 0123456789";
+export const JWT_SECRET = "a secret for the attack suite: 0123456789";
 
 /** A token, or null to send none, and additional headers. The name appears in failures. */
 export type Credential = { name: string; token: string | null; headers?: Record<string, string> };
 
-type Site = { parley: TestClient; sql: { unsafe(text: string, values: string[]): PromiseLike<unknown> } };
+type ServerUnderTest = { parley: TestClient; sql: { unsafe(text: string, values: string[]): PromiseLike<unknown> } };
 
 /** Creates all kinds of invalid credentials. Some are derived from an administrator's tokens. */
-export async function createInvalidCredentials({ parley, sql }: Site, admin: Account): Promise<Credential[]> {
+export async function createInvalidCredentials(
+  { parley, sql }: ServerUnderTest,
+  admin: Account,
+): Promise<Credential[]> {
   const [header = "", payload = "", signature = ""] = admin.access_token.split(".");
   const claims = JSON.parse(Buffer.from(payload, "base64url").toString()) as Record<string, string>;
   const { iss = "", sid = "", sub = "" } = claims;
-  const sign = (change: (jwt: SignJWT) => SignJWT, overrides: Partial<Signing> = {}) =>
+  const signAdminToken = (change: (jwt: SignJWT) => SignJWT, overrides: Partial<SigningOptions> = {}) =>
     signToken(change, { issuer: iss, userId: sub, sessionId: sid, ...overrides });
-  const encode = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
-  const valid = await sign((jwt) => jwt);
-  const response = await parley.fetch("/api/v1/me", { token: valid });
-  if (response.status !== 200) throw new Error("A valid token created here is refused.");
+  const encodeJson = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const validToken = await signAdminToken((jwt) => jwt);
+  const response = await parley.fetch("/api/v1/me", { token: validToken });
+  if (response.status !== 200) throw new Error("A valid token created here is rejected.");
   const otherUser = await parley.register();
   const keys = await createInvalidKeys({ parley, sql }, admin);
 
@@ -33,23 +36,29 @@ export async function createInvalidCredentials({ parley, sql }: Site, admin: Acc
     { name: "three dots", token: "..." },
     {
       name: "a token with a changed payload",
-      token: [header, encode({ ...claims, sub: otherUser.user.id }), signature].join("."),
+      token: [header, encodeJson({ ...claims, sub: otherUser.user.id }), signature].join("."),
     },
     { name: "a token with a changed signature", token: [header, payload, changeLastCharacter(signature)].join(".") },
     { name: "a token without its signature", token: `${header}.${payload}.` },
-    { name: "a token with alg none", token: `${encode({ alg: "none", typ: "JWT" })}.${payload}.` },
-    { name: "a token with alg none and a signature", token: `${encode({ alg: "none" })}.${payload}.${signature}` },
-    { name: "a token signed with another secret", token: await sign((jwt) => jwt, { secret: `${JWT_SECRET}.` }) },
-    { name: "a token with another algorithm", token: await sign((jwt) => jwt, { alg: "HS512" }) },
-    { name: "a token from another issuer", token: await sign((jwt) => jwt.setIssuer("somebody")) },
-    { name: "an expired token", token: await sign((jwt) => jwt.setExpirationTime("-1s")) },
+    { name: "a token with alg none", token: `${encodeJson({ alg: "none", typ: "JWT" })}.${payload}.` },
+    { name: "a token with alg none and a signature", token: `${encodeJson({ alg: "none" })}.${payload}.${signature}` },
+    {
+      name: "a token signed with a different secret",
+      token: await signAdminToken((jwt) => jwt, { secret: `${JWT_SECRET}.` }),
+    },
+    { name: "a token with a different algorithm", token: await signAdminToken((jwt) => jwt, { alg: "HS512" }) },
+    { name: "a token from another issuer", token: await signAdminToken((jwt) => jwt.setIssuer("somebody")) },
+    { name: "an expired token", token: await signAdminToken((jwt) => jwt.setExpirationTime("-1s")) },
     {
       name: "a token that is not valid yet",
-      token: await sign((jwt) => jwt.setNotBefore("1d").setExpirationTime("2d")),
+      token: await signAdminToken((jwt) => jwt.setNotBefore("1d").setExpirationTime("2d")),
     },
-    { name: "a token with another user's session", token: await sign((jwt) => jwt.setSubject(otherUser.user.id)) },
-    { name: "a token with an unknown session", token: await sign((jwt) => jwt, { sessionId: createId() }) },
-    { name: "a token without a session", token: await sign((jwt) => jwt, { sessionId: undefined }) },
+    {
+      name: "a token with another user's session",
+      token: await signAdminToken((jwt) => jwt.setSubject(otherUser.user.id)),
+    },
+    { name: "a token with an unknown session", token: await signAdminToken((jwt) => jwt, { sessionId: createId() }) },
+    { name: "a token without a session", token: await signAdminToken((jwt) => jwt, { sessionId: undefined }) },
     { name: "a refresh token", token: admin.refresh_token },
     { name: "a ticket", token: await createTicket(parley, admin) },
     { name: "the token of a revoked session", token: await createRevokedToken(parley) },
@@ -59,31 +68,32 @@ export async function createInvalidCredentials({ parley, sql }: Site, admin: Acc
   ];
 }
 
-/** Creates one API key with all scopes, and two per scope: one with only that scope, and one with all others but `admin`. */
+/** Creates an API key with all scopes and, for each scope, a key with only that scope and a key with all others except `admin`. */
 export async function createKeys(parley: TestClient, owner: Account) {
-  const create = (granted: readonly Scope[]) => createApiKey(parley, owner, granted);
-  const ordinary = scopes.filter((scope) => scope !== "admin");
+  const createKeyWithScopes = (granted: readonly Scope[]) => createApiKey(parley, owner, granted);
+  const ordinaryScopes = scopes.filter((scope) => scope !== "admin");
   return {
-    all: await create(scopes),
+    all: await createKeyWithScopes(scopes),
     withoutScope: new Map(
       await Promise.all(
         scopes.map(
-          async (scope) => [scope as string, await create(ordinary.filter((other) => other !== scope))] as const,
+          async (scope) =>
+            [scope as string, await createKeyWithScopes(ordinaryScopes.filter((other) => other !== scope))] as const,
         ),
       ),
     ),
     onlyScope: new Map(
-      await Promise.all(scopes.map(async (scope) => [scope as string, await create([scope])] as const)),
+      await Promise.all(scopes.map(async (scope) => [scope as string, await createKeyWithScopes([scope])] as const)),
     ),
   };
 }
 
 /** Creates an API key for `owner`, and returns it. */
 export async function createApiKey(parley: TestClient, owner: Account, granted: readonly Scope[]): Promise<string> {
-  return (await createNamedKey(parley, owner, granted)).key;
+  return (await createKeyWithId(parley, owner, granted)).key;
 }
 
-async function createNamedKey(parley: TestClient, owner: Account, granted: readonly Scope[]) {
+async function createKeyWithId(parley: TestClient, owner: Account, granted: readonly Scope[]) {
   const json = { name: "Test", scopes: granted };
   const { status, body } = await createRestClient(parley, owner).request<{ id: string; key: string }>(
     "POST",
@@ -94,35 +104,35 @@ async function createNamedKey(parley: TestClient, owner: Account, granted: reado
   return body;
 }
 
-async function createInvalidKeys({ parley, sql }: Site, admin: Account): Promise<Credential[]> {
-  const [live, revoked, expired] = await Promise.all([
-    createNamedKey(parley, admin, scopes),
-    createNamedKey(parley, admin, scopes),
-    createNamedKey(parley, admin, scopes),
+async function createInvalidKeys({ parley, sql }: ServerUnderTest, admin: Account): Promise<Credential[]> {
+  const [activeKey, revokedKey, expiredKey] = await Promise.all([
+    createKeyWithId(parley, admin, scopes),
+    createKeyWithId(parley, admin, scopes),
+    createKeyWithId(parley, admin, scopes),
   ]);
-  await createRestClient(parley, admin).request("DELETE", `/api-keys/${revoked.id}`);
-  await sql.unsafe("update api_keys set expires_at = now() - interval '1 second' where id = $1", [expired.id]);
+  await createRestClient(parley, admin).request("DELETE", `/api-keys/${revokedKey.id}`);
+  await sql.unsafe("update api_keys set expires_at = now() - interval '1 second' where id = $1", [expiredKey.id]);
   return [
-    { name: "a key with a wrong checksum", token: changeLastCharacter(live.key) },
+    { name: "a key with an invalid checksum", token: changeLastCharacter(activeKey.key) },
     {
       name: "a key with a changed character",
-      token: `pk_${changeLastCharacter(live.key.slice(3, 4))}${live.key.slice(4)}`,
+      token: `pk_${changeLastCharacter(activeKey.key.slice(3, 4))}${activeKey.key.slice(4)}`,
     },
     { name: "an unknown key", token: "pk_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17" },
-    { name: "a revoked key", token: revoked.key },
-    { name: "an expired key", token: expired.key },
-    { name: "a revoked key in X-API-Key", token: null, headers: { "x-api-key": revoked.key } },
-    { name: "a valid key with an invalid token", token: "garbage", headers: { "x-api-key": live.key } },
+    { name: "a revoked key", token: revokedKey.key },
+    { name: "an expired key", token: expiredKey.key },
+    { name: "a revoked key in X-API-Key", token: null, headers: { "x-api-key": revokedKey.key } },
+    { name: "a valid key with an invalid token", token: "garbage", headers: { "x-api-key": activeKey.key } },
   ];
 }
 
 /** Changes the last character so that the decoded bytes change too. */
 const changeLastCharacter = (text: string) => `${text.slice(0, -1)}${text.endsWith("A") ? "Q" : "A"}`;
 
-type Signing = { issuer: string; userId: string; sessionId: string | undefined; secret: string; alg: string };
+type SigningOptions = { issuer: string; userId: string; sessionId: string | undefined; secret: string; alg: string };
 
 /** Signs an access token as Parley does, after applying `change`. */
-function signToken(change: (jwt: SignJWT) => SignJWT, signing: Partial<Signing>): Promise<string> {
+function signToken(change: (jwt: SignJWT) => SignJWT, signing: Partial<SigningOptions>): Promise<string> {
   const { issuer = "", userId = "", sessionId, secret = JWT_SECRET, alg = "HS256" } = signing;
   const jwt = new SignJWT(sessionId === undefined ? {} : { sid: sessionId })
     .setProtectedHeader({ alg, typ: "JWT" })

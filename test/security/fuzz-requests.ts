@@ -1,44 +1,44 @@
 import fc, { type Arbitrary } from "fast-check";
 import type { Operation, Parameter } from "./catalog.ts";
-import { corrupt, mutate, unusualValues } from "./mutations.ts";
-import { commonHints } from "./requests.ts";
-import { createSamples, type Hints } from "./samples.ts";
+import { mutate, serializeAndCorrupt, unusualValues } from "./mutations.ts";
+import { commonFieldArbitraries } from "./requests.ts";
+import { createSamples, type FieldArbitraries } from "./samples.ts";
 import { publicPathValues, type UserData } from "./user-data.ts";
 
 export type FuzzRequest = { path: string; headers: Record<string, string>; body: Uint8Array<ArrayBuffer> | null };
 
 /** Creates valid and nearly valid requests to an operation. */
 export function createRequests({ path, parameters, body }: Operation, userData: UserData): Arbitrary<FuzzRequest> {
-  const hints = createHints(userData);
+  const arbitraries = createFieldArbitraries(userData);
   const pathValues: Record<string, string> = { ...publicPathValues, ...userData.pathValues };
   const segments = path
     .split(/([\w-]+\/\{\w+\})/)
     .map((segment) => (segment.includes("{") ? createSegment(segment, pathValues[segment]) : fc.constant(segment)));
   const query = parameters
     .filter((parameter) => parameter.in === "query")
-    .map((parameter) => createQueryPair(parameter, hints));
+    .map((parameter) => createQueryPair(parameter, arbitraries));
   return fc.record({
     path: fc
-      .tuple(fc.tuple(...segments), fc.tuple(...query), rarely(encodedUnusualValues))
+      .tuple(fc.tuple(...segments), fc.tuple(...query), createMostlyNull(encodedUnusualValues))
       .map(
         ([filled, pairs, extra]) => `${filled.join("")}?${[...pairs, extra].filter((pair) => pair !== null).join("&")}`,
       ),
     headers: createHeaders(body !== null),
-    body: body ? corrupt(mutate(createSamples(body, hints))) : fc.constant(null),
+    body: body ? serializeAndCorrupt(mutate(createSamples(body, arbitraries))) : fc.constant(null),
   });
 }
 
-/** Creates hints that mostly refer to the user's existing data. */
-export function createHints(userData: UserData): Hints {
-  const known = Object.entries(userData.fields).map(([name, value]) => [
+/** Creates field arbitraries whose values mostly refer to the user's existing data. */
+export function createFieldArbitraries(userData: UserData): FieldArbitraries {
+  const knownFields = Object.entries(userData.fields).map(([name, value]) => [
     name,
     fc.oneof({ weight: 9, arbitrary: fc.constant(value) }, { weight: 1, arbitrary: fc.uuid() }),
   ]);
-  const { metadata: _, ...fields } = Object.fromEntries(known) as Record<string, Arbitrary<unknown>>;
-  return { ...commonHints, ...fields };
+  const { metadata: _, ...fields } = Object.fromEntries(knownFields) as Record<string, Arbitrary<unknown>>;
+  return { ...commonFieldArbitraries, ...fields };
 }
 
-const rarely = (arbitrary: Arbitrary<string>) =>
+const createMostlyNull = (arbitrary: Arbitrary<string>) =>
   fc.oneof({ weight: 12, arbitrary: fc.constant(null) }, { weight: 1, arbitrary });
 
 const encodedUnusualValues = unusualValues.map((value) => encodeURIComponent(toText(value)));
@@ -46,15 +46,15 @@ const toText = (value: unknown) =>
   (typeof value === "string" ? value : JSON.stringify(value)).toWellFormed().slice(0, 1_000);
 
 function createSegment(segment: string, value = ""): Arbitrary<string> {
-  const before = segment.slice(0, segment.indexOf("/"));
-  const odd = fc.oneof(
+  const resource = segment.slice(0, segment.indexOf("/"));
+  const unusualSegment = fc.oneof(
     fc.uuid(),
     encodedUnusualValues,
     fc.constantFrom("%", "%ff", "%00", "..", ".", "*", "%2e%2e%2f", "a%2fb", ":id"),
   );
   return fc
-    .oneof({ weight: 7, arbitrary: fc.constant(encodeURIComponent(value)) }, { weight: 2, arbitrary: odd })
-    .map((last) => `${before}/${last}`);
+    .oneof({ weight: 7, arbitrary: fc.constant(encodeURIComponent(value)) }, { weight: 2, arbitrary: unusualSegment })
+    .map((last) => `${resource}/${last}`);
 }
 
 /** Parts of forged cursors. Cursors are forged because their contents reach the database. */
@@ -71,16 +71,18 @@ const cursorParts = [
   "infinity",
   "2026-13-45",
 ];
-const cursors = fc
+const forgedCursors = fc
   .array(fc.oneof(fc.constantFrom(...cursorParts), fc.uuid(), unusualValues), { minLength: 1, maxLength: 2 })
   .map((key) => Buffer.from(JSON.stringify(["v1", ...key])).toString("base64url"));
 
-function createQueryPair({ name, schema }: Parameter, hints: Hints): Arbitrary<string | null> {
-  const valid = createSamples(schema, hints).map((value) => encodeURIComponent(String(value).toWellFormed()));
+function createQueryPair({ name, schema }: Parameter, arbitraries: FieldArbitraries): Arbitrary<string | null> {
+  const validValue = createSamples(schema, arbitraries).map((value) =>
+    encodeURIComponent(String(value).toWellFormed()),
+  );
   const value =
     name === "cursor"
-      ? fc.oneof({ weight: 4, arbitrary: cursors }, { weight: 1, arbitrary: encodedUnusualValues })
-      : fc.oneof({ weight: 2, arbitrary: valid }, { weight: 1, arbitrary: encodedUnusualValues });
+      ? fc.oneof({ weight: 4, arbitrary: forgedCursors }, { weight: 1, arbitrary: encodedUnusualValues })
+      : fc.oneof({ weight: 2, arbitrary: validValue }, { weight: 1, arbitrary: encodedUnusualValues });
   return fc.option(
     value.map((text) => `${name}=${text}`),
     { freq: 2 },
@@ -108,7 +110,7 @@ function createHeaders(hasBody: boolean): Arbitrary<Record<string, string>> {
     "user-agent",
     "x-forwarded-for",
   ];
-  const odd = fc.dictionary(fc.constantFrom(...names), headerText, { maxKeys: 2, noNullPrototype: true });
+  const unusualHeaders = fc.dictionary(fc.constantFrom(...names), headerText, { maxKeys: 2, noNullPrototype: true });
   const accept = fc.constantFrom<Record<string, string>>(
     {},
     {},
@@ -130,7 +132,10 @@ function createHeaders(hasBody: boolean): Arbitrary<Record<string, string>> {
   );
   return fc
     .tuple(
-      fc.oneof({ weight: 4, arbitrary: fc.constant<Record<string, string>>({}) }, { weight: 1, arbitrary: odd }),
+      fc.oneof(
+        { weight: 4, arbitrary: fc.constant<Record<string, string>>({}) },
+        { weight: 1, arbitrary: unusualHeaders },
+      ),
       accept,
       type,
     )

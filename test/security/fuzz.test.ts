@@ -6,9 +6,9 @@ import { createTestClient, type TestClient } from "../support/client.ts";
 import { propertySeed, scaleRuns } from "../support/property-tests.ts";
 import { type Frame, openSocket, type TestSocket } from "../support/socket.ts";
 import { compareDestructiveness, listFrames, listOperations } from "./catalog.ts";
-import { createHints, createRequests } from "./fuzz-requests.ts";
-import { corrupt, mutate } from "./mutations.ts";
-import { findFormatError, type ReceivedResponse, sendRaw } from "./requests.ts";
+import { createFieldArbitraries, createRequests } from "./fuzz-requests.ts";
+import { mutate, serializeAndCorrupt } from "./mutations.ts";
+import { findFormatError, type ReceivedResponse, sendFetch } from "./requests.ts";
 import { createSamples } from "./samples.ts";
 import { createUserData, type UserData } from "./user-data.ts";
 
@@ -20,14 +20,14 @@ const timeoutMs = Math.max(60_000, requestsMin * 60);
 let localApp: TestApp | undefined;
 let parley: TestClient;
 let root: Account;
-const statuses: Record<string, number> = {};
+const statusCounts: Record<string, number> = {};
 
-// If `FUZZ_URL` is set, the test fuzzes that server. Start it with `ADMIN_EMAIL=root@example.com` and `TEST_PASSWORD`.
+// If `FUZZ_URL` is set, the tests fuzz that server. Its administrator must have the email root@example.com and `TEST_PASSWORD`.
 beforeAll(async () => {
   const url = process.env.FUZZ_URL;
   if (url) {
     parley = createTestClient(url);
-    root = await login("root@example.com");
+    root = await logIn("root@example.com");
     return;
   }
   localApp = await startApp({ config: { RATE_LIMIT_ENABLED: "false" } });
@@ -39,7 +39,7 @@ afterAll(async () => {
   await localApp?.stop();
 });
 
-async function login(email: string): Promise<Account> {
+async function logIn(email: string): Promise<Account> {
   const response = await parley.fetch("/api/v1/auth/login", { json: { email, password: TEST_PASSWORD } });
   if (response.status !== 200) throw new Error(`login: ${response.status} ${await response.text()}`);
   return (await response.json()) as Account;
@@ -50,11 +50,11 @@ async function createFuzzData(): Promise<UserData> {
   const word = `fuzz-${createId()}`;
   const email = `${word}@example.com`;
   // Logs in again, because an access token expires before a long test run ends.
-  const { access_token } = await login("root@example.com");
+  const { access_token } = await logIn("root@example.com");
   const json = { email, password: TEST_PASSWORD, role: "admin", display_name: "Fuzz" };
   const created = await parley.fetch("/api/v1/users", { token: access_token, json });
   if (created.status !== 201) throw new Error(`administrator: ${created.status} ${await created.text()}`);
-  return createUserData(parley, await login(email), word);
+  return createUserData(parley, await logIn(email), word);
 }
 
 function findError(path: string, response: ReceivedResponse): string | null {
@@ -79,8 +79,8 @@ test(
           headers: { authorization: `Bearer ${access_token}`, ...headers },
           body,
         };
-        const response = await sendRaw(`${parley.url}${path}`, init);
-        statuses[response.status] = (statuses[response.status] ?? 0) + 1;
+        const response = await sendFetch(`${parley.url}${path}`, init);
+        statusCounts[response.status] = (statusCounts[response.status] ?? 0) + 1;
         const error = findError(path, response);
         if (error !== null) throw new Error(error);
       });
@@ -88,9 +88,9 @@ test(
         .assert(property, { numRuns, seed })
         .catch((error: Error) => failures.push(describeFailure(operation.name, error)));
     }
-    const total = Object.values(statuses).reduce((sum, count) => sum + count, 0);
+    const total = Object.values(statusCounts).reduce((sum, count) => sum + count, 0);
     console.log(
-      `fuzz: ${total} requests to ${operations.length} operations, seed ${seed}: ${JSON.stringify(statuses)}`,
+      `fuzz: ${total} requests to ${operations.length} operations, seed ${seed}: ${JSON.stringify(statusCounts)}`,
     );
     expect(failures).toEqual([]);
     expect((await parley.fetch("/readyz")).status).toBe(200);
@@ -118,14 +118,14 @@ function findExpectedId(text: string): { id: string | null } | null {
 }
 
 test(
-  "no frame causes a server error, and every frame gets a response",
+  "no frame causes a server error, and every frame that requires a response gets one",
   async () => {
     const userData = await createFuzzData();
-    const hints = { ...createHints(userData), id: fc.uuid() };
+    const arbitraries = { ...createFieldArbitraries(userData), id: fc.uuid() };
     const numRuns = Math.ceil(framesMin / listFrames().length);
     const failures: string[] = [];
     const responseCounts: Record<string, number> = {};
-    let count = 0;
+    let frameCount = 0;
     let socket: TestSocket | undefined;
 
     async function sendAndCollect(text: string | Uint8Array<ArrayBuffer>): Promise<Frame[]> {
@@ -135,17 +135,17 @@ test(
         socket = undefined;
         throw new Error(`closed with ${code}`);
       });
-      count += 1;
-      const before = frames.length;
-      const pingId = `ping ${count}`;
+      frameCount += 1;
+      const frameCountBefore = frames.length;
+      const pingId = `ping ${frameCount}`;
       socket.socket.send(text);
       socket.send({ type: "ping", id: pingId });
-      const expected = typeof text === "string" ? findExpectedId(text) : { id: null };
-      const isNew = (frame: Frame) => frames.indexOf(frame) >= before;
+      const expectedResponse = typeof text === "string" ? findExpectedId(text) : { id: null };
+      const isNew = (frame: Frame) => frames.indexOf(frame) >= frameCountBefore;
       const isResponse = ({ type }: Frame) => type === "ack" || type === "error" || type === "pong";
       await Promise.race([waitFor(({ id }) => id === pingId), unexpectedClose]);
-      if (expected) {
-        const response = waitFor((frame) => isResponse(frame) && frame.id === expected.id && isNew(frame));
+      if (expectedResponse) {
+        const response = waitFor((frame) => isResponse(frame) && frame.id === expectedResponse.id && isNew(frame));
         await Promise.race([response, unexpectedClose]);
       }
       return frames.splice(0);
@@ -153,24 +153,24 @@ test(
 
     for (const { type, schema } of listFrames()) {
       const validFrame = createSamples(schema, {
-        ...hints,
+        ...arbitraries,
         token: fc.oneof(fc.constant(userData.owner.access_token), fc.string()),
       });
-      const text = corrupt(mutate(validFrame)).map((bytes) => new TextDecoder().decode(bytes));
+      const text = serializeAndCorrupt(mutate(validFrame)).map((bytes) => new TextDecoder().decode(bytes));
       const frame = fc.oneof(
         { weight: 40, arbitrary: text },
         { weight: 1, arbitrary: fc.uint8Array({ maxLength: 99 }).map((raw) => new Uint8Array(raw)) },
       );
       const property = fc.asyncProperty(frame, async (sent) => {
         for (const { type, code } of await sendAndCollect(sent)) {
-          const kind = code === undefined ? type : `${type} ${code}`;
-          responseCounts[kind] = (responseCounts[kind] ?? 0) + 1;
+          const responseKind = code === undefined ? type : `${type} ${code}`;
+          responseCounts[responseKind] = (responseCounts[responseKind] ?? 0) + 1;
           if (code === "internal" || code === "unavailable") throw new Error(code);
         }
       });
       await fc.assert(property, { numRuns, seed }).catch((error: Error) => failures.push(describeFailure(type, error)));
     }
-    console.log(`fuzz: ${count} frames, seed ${seed}: ${JSON.stringify(responseCounts)}`);
+    console.log(`fuzz: ${frameCount} frames, seed ${seed}: ${JSON.stringify(responseCounts)}`);
     await socket?.close();
     expect(failures).toEqual([]);
     expect((await parley.fetch("/readyz")).status).toBe(200);

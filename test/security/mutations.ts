@@ -106,7 +106,7 @@ function listProperties(value: unknown): Property[] {
 }
 
 /** Serializes values as JSON, and corrupts some of the results. */
-export function corrupt(value: Arbitrary<unknown>): Arbitrary<Uint8Array<ArrayBuffer>> {
+export function serializeAndCorrupt(value: Arbitrary<unknown>): Arbitrary<Uint8Array<ArrayBuffer>> {
   const text = value.map((valid) => JSON.stringify(valid) ?? "");
   const position = fc.nat(1_000);
   const createBytes = (arbitrary: Arbitrary<string>) =>

@@ -9,16 +9,16 @@ import { createRestClient, type RestClient } from "../support/rest.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { listOperations, type Operation } from "./catalog.ts";
 import { planRequest } from "./requests.ts";
-import { openers, type StreamEnd } from "./stream-openers.ts";
+import { type StreamEnd, streamOpeners } from "./stream-openers.ts";
 import type { UserData } from "./user-data.ts";
 
 /** The contract's maximum delay, which applies on every instance. */
 const END_DELAY_MS_MAX = 2_000;
-/** Additional delay on a busy machine if the bus loses the message and only the database check ends the streams. */
+/** Additional delay, on a busy machine, if the bus loses the message and the streams are closed only after a database check. */
 const DATABASE_CHECK_MS = 1_500;
 /** Models that answer for longer than the tests run, in conversations and on `/v1`. */
-const TALK = "compatible/talk";
-const COMPLETION = "compatible/completion";
+const CHAT_MODEL = "compatible/talk";
+const COMPLETION_MODEL = "compatible/completion";
 /** Together, the messages overflow the buffers between the server and a client that has stopped reading. */
 const LARGE_MESSAGES = 40;
 const LARGE_MESSAGE_CHARS = 190_000;
@@ -40,7 +40,7 @@ beforeAll(async () => {
   link = createLinkedBuses();
   const config = {
     COMPATIBLE_BASE_URL: provider.openaiUrl,
-    AI_MODELS: `${TALK},${COMPLETION}`,
+    AI_MODELS: `${CHAT_MODEL},${COMPLETION_MODEL}`,
     AI_MAX_RETRIES: "0",
     RATE_LIMIT_ENABLED: "false",
     BUDGET_ANSWER_TOKENS: "100",
@@ -73,10 +73,10 @@ type StreamUser = {
 };
 
 async function createStreamUser({
-  isKey,
+  usesApiKey,
   keyLifetimeMs,
 }: {
-  isKey: boolean;
+  usesApiKey: boolean;
   keyLifetimeMs?: number;
 }): Promise<StreamUser> {
   const [owner, account] = await Promise.all([instance.register(), instance.register()]);
@@ -93,7 +93,7 @@ async function createStreamUser({
   }
   const streamUser = { account, rest, owner: createRestClient(instance, owner), conversationId };
   const keyExpiresAtMs = Date.now() + (keyLifetimeMs ?? Number.POSITIVE_INFINITY);
-  if (!isKey) return { ...streamUser, keyId: "", keyExpiresAtMs, token: account.access_token };
+  if (!usesApiKey) return { ...streamUser, keyId: "", keyExpiresAtMs, token: account.access_token };
   const expiry = keyLifetimeMs === undefined ? {} : { expires_at: new Date(keyExpiresAtMs).toISOString() };
   const json = { name: "Test", scopes: scopes.filter((scope) => scope !== "admin"), ...expiry };
   const created = await rest.request<{ id: string; key: string }>("POST", "/api-keys", json);
@@ -114,24 +114,24 @@ async function createRequest(operation: Operation, { rest, conversationId }: Str
       conversation_id: conversationId,
       parent_id: null,
       metadata: { conversation_id: conversationId },
-      model: TALK,
+      model: CHAT_MODEL,
       reply: true,
     },
   } as unknown as UserData;
   const request = planRequest(operation, userData);
   if (request.json !== undefined && operation.path.startsWith("/v1/"))
-    request.json = { ...(request.json as object), model: COMPLETION };
+    request.json = { ...(request.json as object), model: COMPLETION_MODEL };
   if (operation.id === "exportConversation") request.path += "?format=json";
-  const isOfConversation = JSON.stringify(request).includes(conversationId);
-  return { request, isOfConversation };
+  const refersToConversation = JSON.stringify(request).includes(conversationId);
+  return { request, refersToConversation };
 }
 
 type AccessEnd = {
-  isKey: boolean;
+  usesApiKey: boolean;
   keyLifetimeMs?: number;
   /** Whether only the conversation's streams end. */
-  isOfConversation?: boolean;
-  apply(streamUser: StreamUser): Promise<unknown>;
+  isConversationOnly?: boolean;
+  endAccess(streamUser: StreamUser): Promise<unknown>;
 };
 
 const expectSuccess = async (response: Promise<{ status: number; body: unknown }>) => {
@@ -143,43 +143,45 @@ const expectSuccess = async (response: Promise<{ status: number; body: unknown }
 const KEY_LIFETIME_MS = 6_000;
 /** The events that end a caller's access. */
 const accessEnds: Record<string, AccessEnd> = {
-  "its key is deleted": {
-    isKey: true,
-    apply: ({ rest, keyId }) => expectSuccess(rest.request("DELETE", `/api-keys/${keyId}`)),
+  "the key is deleted": {
+    usesApiKey: true,
+    endAccess: ({ rest, keyId }) => expectSuccess(rest.request("DELETE", `/api-keys/${keyId}`)),
   },
-  "its key expires": {
-    isKey: true,
+  "the key expires": {
+    usesApiKey: true,
     keyLifetimeMs: KEY_LIFETIME_MS,
     // Expiry is not announced to the instances.
-    apply: ({ keyExpiresAtMs }) => Bun.sleep(keyExpiresAtMs - Date.now()),
+    endAccess: ({ keyExpiresAtMs }) => Bun.sleep(keyExpiresAtMs - Date.now()),
   },
-  "its session is revoked": {
-    isKey: false,
-    apply: ({ account }) => instance.fetch("/api/v1/auth/logout", { json: { refresh_token: account.refresh_token } }),
+  "the session is revoked": {
+    usesApiKey: false,
+    endAccess: ({ account }) =>
+      instance.fetch("/api/v1/auth/logout", { json: { refresh_token: account.refresh_token } }),
   },
-  "its user is disabled": {
-    isKey: true,
-    apply: ({ account }) =>
+  "the user is disabled": {
+    usesApiKey: true,
+    endAccess: ({ account }) =>
       expectSuccess(administrator.request("PATCH", `/users/${account.user.id}`, { disabled: true })),
   },
-  "its user is deleted by an administrator": {
-    isKey: false,
-    apply: ({ account }) => expectSuccess(administrator.request("DELETE", `/users/${account.user.id}`)),
+  "the user is deleted by an administrator": {
+    usesApiKey: false,
+    endAccess: ({ account }) => expectSuccess(administrator.request("DELETE", `/users/${account.user.id}`)),
   },
-  "its user deletes their account": {
-    isKey: false,
-    apply: ({ rest }) => expectSuccess(rest.request("DELETE", "/me")),
+  "the user deletes their account": {
+    usesApiKey: false,
+    endAccess: ({ rest }) => expectSuccess(rest.request("DELETE", "/me")),
   },
-  "its user is removed from the conversation": {
-    isKey: true,
-    isOfConversation: true,
-    apply: ({ owner, conversationId, account }) =>
+  "the user is removed from the conversation": {
+    usesApiKey: true,
+    isConversationOnly: true,
+    endAccess: ({ owner, conversationId, account }) =>
       expectSuccess(owner.request("DELETE", `/conversations/${conversationId}/members/${account.user.id}`)),
   },
   "the conversation is deleted": {
-    isKey: false,
-    isOfConversation: true,
-    apply: ({ owner, conversationId }) => expectSuccess(owner.request("DELETE", `/conversations/${conversationId}`)),
+    usesApiKey: false,
+    isConversationOnly: true,
+    endAccess: ({ owner, conversationId }) =>
+      expectSuccess(owner.request("DELETE", `/conversations/${conversationId}`)),
   },
 };
 
@@ -191,7 +193,7 @@ function listProblems(
   accessEnd: AccessEnd,
 ): string[] {
   const isOpenAi = path.startsWith("/v1/");
-  const refusals = accessEnd.isOfConversation ? [403, 404] : [401];
+  const rejectionStatuses = accessEnd.isConversationOnly ? [403, 404] : [401];
   const summary = `${kind} of ${path}: ${status} ${text.slice(-300)}`;
   switch (kind) {
     case "events": {
@@ -205,17 +207,17 @@ function listProblems(
     case "download":
       return isComplete ? [summary] : [];
     default:
-      return refusals.includes(status) && (isOpenAi ? text.includes('{"error":{') : text.includes('"code":"'))
+      return rejectionStatuses.includes(status) && (isOpenAi ? text.includes('{"error":{') : text.includes('"code":"'))
         ? []
         : [summary];
   }
 }
 
-type Case = { operation: Operation; kind: string };
+type StreamCase = { operation: Operation; kind: string };
 
-const listCases = ({ isKey }: AccessEnd): Case[] =>
+const listCases = ({ usesApiKey }: AccessEnd): StreamCase[] =>
   operations
-    .filter(({ scope }) => !isKey || scope !== "session")
+    .filter(({ scope }) => !usesApiKey || scope !== "session")
     .flatMap((operation) => operation.streams.map((kind) => ({ operation, kind })));
 
 /** Opens all streams on `target`, ends the access on `instance`, and waits for the streams to end. */
@@ -227,30 +229,32 @@ async function testAccessEnd(
 ): Promise<{ failures: string[]; count: number }> {
   const streamUser = await createStreamUser(accessEnd);
   const headers = { authorization: `Bearer ${streamUser.token}` };
-  const planned = await Promise.all(
+  const plannedStreams = await Promise.all(
     listCases(accessEnd).map(async ({ operation, kind }) => ({
       operation,
       kind,
       ...(await createRequest(operation, streamUser)),
     })),
   );
-  const affected = planned.filter(({ isOfConversation }) => isOfConversation || !accessEnd.isOfConversation);
-  const opened = await Promise.all(
-    affected.map(async ({ operation, kind, request }) => {
-      const open = openers[kind];
-      if (!open) throw new Error(`stream-openers.ts has no opener for ${operation.name} (${kind}).`);
+  const affectedStreams = plannedStreams.filter(
+    ({ refersToConversation }) => refersToConversation || !accessEnd.isConversationOnly,
+  );
+  const openedStreams = await Promise.all(
+    affectedStreams.map(async ({ operation, kind, request }) => {
+      const opener = streamOpeners[kind];
+      if (!opener) throw new Error(`stream-openers.ts has no opener for ${operation.name} (${kind}).`);
       const summary = `when ${name}, ${kind} of ${operation.name}`;
       try {
-        return { summary, operation, kind, stream: await open(target, request, headers) };
+        return { summary, operation, kind, stream: await opener(target, request, headers) };
       } catch (error) {
         return { summary, operation, kind, error };
       }
     }),
   );
-  await accessEnd.apply(streamUser);
+  await accessEnd.endAccess(streamUser);
   const accessEndedAtMs = performance.now();
   const failures = await Promise.all(
-    opened.map(async ({ summary, operation, kind, stream, error }) => {
+    openedStreams.map(async ({ summary, operation, kind, stream, error }) => {
       if (!stream) return [`${summary}: ${error}`];
       if (kind === "download") {
         await Bun.sleep(END_DELAY_MS_MAX);
@@ -266,10 +270,10 @@ async function testAccessEnd(
       return [...problems, ...(isLate ? [`${summary} took ${durationMs} ms`] : [])];
     }),
   );
-  return { failures: failures.flat(), count: opened.length };
+  return { failures: failures.flat(), count: openedStreams.length };
 }
 
-/** Runs the named cases concurrently, then those with an expiring key, and returns the failures. */
+/** Runs the named cases concurrently, but those with an expiring key after all others, and returns the failures. */
 async function testAccessEnds(
   names: readonly string[],
   target: TestApp,
@@ -277,25 +281,25 @@ async function testAccessEnds(
 ): Promise<string[]> {
   provider.requests.length = 0;
   slowestMs = 0;
-  const run = (isExpiring: boolean) =>
+  const runCases = (isExpiring: boolean) =>
     Promise.all(
       names
         .map((name) => ({ name, accessEnd: accessEnds[name] as AccessEnd }))
         .filter(({ accessEnd }) => (accessEnd.keyLifetimeMs !== undefined) === isExpiring)
         .map(({ name, accessEnd }) => testAccessEnd(name, accessEnd, target, delayMsMax)),
     );
-  // Streams must be opened before their key expires, so nothing else runs at the same time.
-  const results = [...(await run(false)), ...(await run(true))];
+  // Streams must be opened before their key expires, so these cases don't run at the same time as the others.
+  const results = [...(await runCases(false)), ...(await runCases(true))];
   const count = results.reduce((sum, result) => sum + result.count, 0);
   console.log(
     `open streams: ${count} cases of ${operations.length} operations, the slowest ended after ${slowestMs} ms`,
   );
   expect(count).toBeGreaterThanOrEqual(5 * names.length);
-  return [...results.flatMap(({ failures }) => failures), ...(await listUnreleased())];
+  return [...results.flatMap(({ failures }) => failures), ...(await listUnreleasedResources())];
 }
 
 test("the OpenAPI document declares which operations can stay open, and how", () => {
-  expect([...new Set(operations.flatMap(({ streams }) => streams))].sort()).toEqual(Object.keys(openers).sort());
+  expect([...new Set(operations.flatMap(({ streams }) => streams))].sort()).toEqual(Object.keys(streamOpeners).sort());
   expect(operations.map(({ id }) => id)).toContain("createChatCompletion");
 });
 
@@ -310,17 +314,17 @@ describe("open streams end within 2 s after the caller's access ends", () => {
 
   test("on another instance, if the bus loses the message", async () => {
     link.cut();
-    const names = ["its key is deleted", "its key expires", "its session is revoked", "its user is disabled"];
+    const names = ["the key is deleted", "the key expires", "the session is revoked", "the user is disabled"];
     expect(await testAccessEnds(names, otherInstance, END_DELAY_MS_MAX + DATABASE_CHECK_MS)).toEqual([]);
     link.restore();
   }, 60_000);
 
   test("on another instance, as soon as the bus reports a gap, if it was disconnected when the user was deleted", async () => {
-    const streamUser = await createStreamUser({ isKey: false });
+    const streamUser = await createStreamUser({ usesApiKey: false });
     const feed = operations.find(({ id }) => id === "listEvents") as Operation;
     const { request } = await createRequest(feed, streamUser);
     link.cut();
-    const stream = await (openers.events as NonNullable<typeof openers.events>)(otherInstance, request, {
+    const stream = await (streamOpeners.events as NonNullable<typeof streamOpeners.events>)(otherInstance, request, {
       authorization: `Bearer ${streamUser.token}`,
     });
     await expectSuccess(administrator.request("DELETE", `/users/${streamUser.account.user.id}`));
@@ -338,14 +342,14 @@ describe("open streams end within 2 s after the caller's access ends", () => {
  * Lists completions that the provider is still generating, and unreleased reservations. Answers in conversations may continue,
  * because they belong to all members.
  */
-async function listUnreleased(): Promise<string[]> {
+async function listUnreleasedResources(): Promise<string[]> {
   const completionRequests = provider.listRequests("completion");
-  const listReserved = () => instance.database`select id from budget_reservations where owner is not null`;
-  const listRemaining = async () => [
+  const listReservations = () => instance.database`select id from budget_reservations where owner is not null`;
+  const listResources = async () => [
     ...(completionRequests.length > 1 ? [] : ["no completion was requested"]),
     ...completionRequests.filter(({ wasAborted }) => !wasAborted).map(() => "a provider request continues"),
-    ...(await listReserved()).map(() => "a reservation wasn't released"),
+    ...(await listReservations()).map(() => "a reservation wasn't released"),
   ];
-  await waitUntil(async () => (await listRemaining()).length === 0, END_DELAY_MS_MAX).catch(() => {});
-  return listRemaining();
+  await waitUntil(async () => (await listResources()).length === 0, END_DELAY_MS_MAX).catch(() => {});
+  return listResources();
 }

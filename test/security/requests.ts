@@ -1,17 +1,23 @@
 import fc from "fast-check";
 import { TEST_PASSWORD, type TestClient } from "../support/client.ts";
 import type { Operation } from "./catalog.ts";
-import { createSamples, type Hints } from "./samples.ts";
+import { createSamples, type FieldArbitraries } from "./samples.ts";
 import { fillPath, type UserData } from "./user-data.ts";
 
 const RESPONSE_TIMEOUT_MS = 10_000;
 
 export type ReceivedResponse = { status: number; type: string; text: string; headers: Headers };
 
-export type PlannedRequest = { method: string; path: string; json: unknown; isPrivate: boolean };
+export type PlannedRequest = {
+  method: string;
+  path: string;
+  json: unknown;
+  /** Whether the path or body refers to a resource of the user. */
+  refersToUser: boolean;
+};
 
 /** Values for fields that have the same meaning in all operations. */
-export const commonHints: Hints = {
+export const commonFieldArbitraries: FieldArbitraries = {
   password: fc.constant(TEST_PASSWORD),
   current_password: fc.constant(TEST_PASSWORD),
   new_password: fc.constant(TEST_PASSWORD),
@@ -24,7 +30,7 @@ export const commonHints: Hints = {
 };
 
 /** The offline model supports no reply formats. */
-export const formatHints: Hints = { reply_format: fc.constant(null) };
+export const replyFormatArbitrary: FieldArbitraries = { reply_format: fc.constant(null) };
 
 /** Complete bodies for operations whose fields depend on each other. */
 const fixedBodies: Record<string, (userData: UserData) => object> = {
@@ -39,8 +45,8 @@ const fixedBodies: Record<string, (userData: UserData) => object> = {
   updateMe: () => ({ display_name: "Another name" }),
 };
 
-/** Query strings that operations require. */
-const requiredQueries: Record<string, string> = { createImport: "?source=chatgpt" };
+/** Query strings of operations whose parameters only accept certain values. */
+const fixedQueries: Record<string, string> = { createImport: "?source=chatgpt" };
 
 /** Creates a request that refers to existing data, and is valid if its sender has access to that data. */
 export function planRequest(
@@ -48,38 +54,38 @@ export function planRequest(
   userData: UserData,
   overrides: Record<string, unknown> = {},
 ): PlannedRequest {
-  const { path: filled, isPrivate } = fillPath(operation.path, userData.pathValues);
-  const path = filled + (requiredQueries[operation.id] ?? "");
+  const { path: filledPath, refersToUser } = fillPath(operation.path, userData.pathValues);
+  const path = filledPath + (fixedQueries[operation.id] ?? "");
   const fields = { ...userData.fields, ...overrides };
-  const hints = { ...commonHints, ...mapToHints(fields), ...formatHints };
+  const arbitraries = { ...commonFieldArbitraries, ...createConstants(fields), ...replyFormatArbitrary };
   let json: unknown;
   if (operation.body) {
     const createBody = fixedBodies[operation.id];
-    const sample = createSamples(operation.body, hints, true);
+    const sample = createSamples(operation.body, arbitraries, true);
     json = createBody ? createBody(userData) : fc.sample(sample, { numRuns: 1, seed: 42 })[0];
   }
   const refersToFields = Object.entries(userData.fields).some(
     ([name, value]) => name !== "metadata" && hasField(json, name, value),
   );
   const refersToMetadata = operation.id in fixedBodies && hasField(json, "metadata", userData.fields.metadata);
-  const pathWithQuery = path.includes("?") ? path : `${path}${createRequiredQuery(operation, userData)}`;
+  const pathWithQuery = path.includes("?") ? path : `${path}${createWordQuery(operation, userData)}`;
   return {
     method: operation.method,
     path: pathWithQuery,
     json,
-    isPrivate: isPrivate || refersToFields || refersToMetadata,
+    refersToUser: refersToUser || refersToFields || refersToMetadata,
   };
 }
 
 /** Creates a query string that sets each required parameter to the unique word in the user's data, so that searches find the data. */
-function createRequiredQuery({ parameters }: Operation, { word }: UserData): string {
-  const required = parameters.filter((parameter) => parameter.in === "query" && parameter.required);
-  return required.length === 0
+function createWordQuery({ parameters }: Operation, { word }: UserData): string {
+  const requiredParameters = parameters.filter((parameter) => parameter.in === "query" && parameter.required);
+  return requiredParameters.length === 0
     ? ""
-    : `?${new URLSearchParams(Object.fromEntries(required.map(({ name }) => [name, word])))}`;
+    : `?${new URLSearchParams(Object.fromEntries(requiredParameters.map(({ name }) => [name, word])))}`;
 }
 
-const mapToHints = (values: Record<string, unknown>): Hints =>
+const createConstants = (values: Record<string, unknown>): FieldArbitraries =>
   Object.fromEntries(Object.entries(values).map(([name, value]) => [name, fc.constant(value)]));
 
 function hasField(json: unknown, name: string, value: unknown): boolean {
@@ -87,7 +93,7 @@ function hasField(json: unknown, name: string, value: unknown): boolean {
 }
 
 /** Sends a request, and reads its response. The body of an event stream isn't read, because it may be endless. */
-export async function send(
+export async function sendRequest(
   parley: Pick<TestClient, "url">,
   { method, path, json }: Pick<PlannedRequest, "method" | "path" | "json">,
   token: string | null,
@@ -98,15 +104,15 @@ export async function send(
     ...extraHeaders,
     ...(json !== undefined && { "content-type": "application/json" }),
   };
-  return sendRaw(`${parley.url}${path}`, {
+  return sendFetch(`${parley.url}${path}`, {
     method,
     headers,
     ...(json !== undefined && { body: JSON.stringify(json) }),
   });
 }
 
-/** Works like `send`, but accepts any `fetch` options. */
-export async function sendRaw(url: string, init: RequestInit): Promise<ReceivedResponse> {
+/** Works like `sendRequest`, but accepts any `fetch` options. */
+export async function sendFetch(url: string, init: RequestInit): Promise<ReceivedResponse> {
   const response = await fetch(url, { ...init, redirect: "manual", signal: AbortSignal.timeout(RESPONSE_TIMEOUT_MS) });
   const type = response.headers.get("content-type")?.split(";", 1)[0] ?? "";
   const isStream = type === "text/event-stream";
@@ -121,12 +127,12 @@ export function findFormatError(path: string, { status, type, text, headers }: R
   if (!headers.has("x-request-id")) return "no X-Request-Id";
   if (status < 400) return null;
   if (path.startsWith("/v1/")) {
-    const error = readObject(readObject(parse(text))?.error);
+    const error = asObject(asObject(parseJson(text))?.error);
     return type === "application/json" && typeof error?.message === "string" && "code" in error
       ? null
       : "not in OpenAI's error format";
   }
-  const problem = readObject(parse(text));
+  const problem = asObject(parseJson(text));
   const isProblem =
     type === "application/problem+json" &&
     problem?.status === status &&
@@ -138,7 +144,7 @@ export function findFormatError(path: string, { status, type, text, headers }: R
   return isProblem ? null : "not a valid problem document";
 }
 
-function parse(text: string): unknown {
+function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
@@ -146,5 +152,5 @@ function parse(text: string): unknown {
   }
 }
 
-const readObject = (value: unknown): Record<string, unknown> | null =>
+const asObject = (value: unknown): Record<string, unknown> | null =>
   typeof value === "object" && value !== null ? (value as Record<string, unknown>) : null;

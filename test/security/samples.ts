@@ -7,22 +7,30 @@ const SAMPLE_ITEMS_MAX = 3;
 /** Sampled times are at least this far ahead, so that they are still in the future when the server checks them. */
 const FUTURE_MS_MIN = 3_600_000;
 
-/** Values of fields by name. They meet requirements that a schema can't express, such as that an id exists. */
-export type Hints = Readonly<Record<string, Arbitrary<unknown>>>;
+/** Arbitraries for fields, by field name. They meet requirements that a schema can't express, for example that an id exists. */
+export type FieldArbitraries = Readonly<Record<string, Arbitrary<unknown>>>;
 
 /**
  * Creates values that match a schema. Unless `hasAllFields` is set, optional fields are sometimes absent.
- * @throws Error for an unsupported schema: add support here when adding one.
+ * @throws Error for an unsupported schema. If a new schema needs it, add support here.
  */
-export function createSamples(schema: Schema, hints: Hints = {}, hasAllFields = false): Arbitrary<unknown> {
-  const nonNull = createNonNull(schema, hints, hasAllFields);
+export function createSamples(
+  schema: Schema,
+  arbitraries: FieldArbitraries = {},
+  hasAllFields = false,
+): Arbitrary<unknown> {
+  const nonNull = createNonNullSamples(schema, arbitraries, hasAllFields);
   return schema.nullable && !hasAllFields ? fc.option(nonNull, { freq: 5 }) : nonNull;
 }
 
-function createNonNull(schema: Schema, hints: Hints, hasAllFields: boolean): Arbitrary<unknown> {
+function createNonNullSamples(
+  schema: Schema,
+  arbitraries: FieldArbitraries,
+  hasAllFields: boolean,
+): Arbitrary<unknown> {
   // Samples with all fields must be valid requests. An enum's first value depends on the fewest other fields.
   if (schema.enum) return hasAllFields ? fc.constant(schema.enum[0]) : fc.constantFrom(...schema.enum);
-  if (schema.anyOf) return fc.oneof(...schema.anyOf.map((branch) => createSamples(branch, hints, hasAllFields)));
+  if (schema.anyOf) return fc.oneof(...schema.anyOf.map((branch) => createSamples(branch, arbitraries, hasAllFields)));
   switch (schema.type) {
     case "string":
       return createStrings(schema);
@@ -33,9 +41,9 @@ function createNonNull(schema: Schema, hints: Hints, hasAllFields: boolean): Arb
     case "boolean":
       return fc.boolean();
     case "array":
-      return createLists(schema, hints, hasAllFields);
+      return createLists(schema, arbitraries, hasAllFields);
     case "object":
-      return createObjects(schema, hints, hasAllFields);
+      return createObjects(schema, arbitraries, hasAllFields);
     case undefined:
       return fc.jsonValue({ maxDepth: 2, stringUnit: "grapheme" });
     default:
@@ -59,18 +67,18 @@ function createStrings({ format, pattern, minLength = 0, maxLength = SAMPLE_CHAR
     .filter((text) => text.length >= minLength && text.length <= maxLength && text.trim().length >= minLength);
 }
 
-function createLists(schema: Schema, hints: Hints, hasAllFields: boolean): Arbitrary<unknown[]> {
+function createLists(schema: Schema, arbitraries: FieldArbitraries, hasAllFields: boolean): Arbitrary<unknown[]> {
   const limits = {
     minLength: Math.max(schema.minItems ?? 0, hasAllFields ? 1 : 0),
     maxLength: Math.min(schema.maxItems ?? SAMPLE_ITEMS_MAX, SAMPLE_ITEMS_MAX),
   };
-  return fc.array(createSamples(schema.items ?? {}, hints, hasAllFields), limits);
+  return fc.array(createSamples(schema.items ?? {}, arbitraries, hasAllFields), limits);
 }
 
-function createObjects(schema: Schema, hints: Hints, hasAllFields: boolean): Arbitrary<object> {
+function createObjects(schema: Schema, arbitraries: FieldArbitraries, hasAllFields: boolean): Arbitrary<object> {
   const properties = Object.entries(schema.properties ?? {}).map(([name, property]) => [
     name,
-    Object.hasOwn(hints, name) ? hints[name] : createSamples(property, hints, hasAllFields),
+    Object.hasOwn(arbitraries, name) ? arbitraries[name] : createSamples(property, arbitraries, hasAllFields),
   ]);
   if (properties.length === 0)
     return fc.dictionary(fc.string({ maxLength: 10 }), fc.jsonValue({ maxDepth: 2 }), { maxKeys: 4 });

@@ -18,48 +18,48 @@ const OPEN_MS = 700;
 /** A slow reader pauses after this many bytes. */
 const HEAD_BYTES = 1_024;
 
-type Site = { url: string };
+type Server = { url: string };
 
 /** Functions that open a stream, by kind in the OpenAPI document. They throw an error if the request does not stay open. */
-export const openers: Record<
+export const streamOpeners: Record<
   string,
-  (site: Site, request: PlannedRequest, headers: Record<string, string>) => Promise<OpenStream>
+  (server: Server, request: PlannedRequest, headers: Record<string, string>) => Promise<OpenStream>
 > = {
-  events: async (site, request, headers) => {
+  events: async (server, request, headers) => {
     const json = request.path.startsWith("/v1/") ? { ...(request.json as object), stream: true } : request.json;
-    const stream = openStream(site, { ...request, json }, { ...headers, accept: EVENT_STREAM });
-    await stream.untilOpen;
-    await waitUntil(() => /^HTTP\/1\.1 \d+ /.test(stream.readHead()));
-    if (!stream.readHead().includes(EVENT_STREAM)) throw new Error(`No event stream: ${stream.readHead()}`);
+    const stream = openStream(server, { ...request, json }, { ...headers, accept: EVENT_STREAM });
+    await stream.opened;
+    await waitUntil(() => /^HTTP\/1\.1 \d+ /.test(stream.getHead()));
+    if (!stream.getHead().includes(EVENT_STREAM)) throw new Error(`No event stream: ${stream.getHead()}`);
     return stream;
   },
-  answer: async (site, request, headers) => {
-    const stream = openStream(site, request, headers);
-    await stream.untilOpen;
+  answer: async (server, request, headers) => {
+    const stream = openStream(server, request, headers);
+    await stream.opened;
     return stream;
   },
-  download: async (site, request, headers) => {
-    const stream = openStream(site, request, headers, { isSlow: true });
-    await stream.untilOpen;
-    await waitUntil(() => stream.readHead().length >= HEAD_BYTES);
-    if (!/^HTTP\/1\.1 200 [\s\S]*transfer-encoding: chunked/i.test(stream.readHead()))
-      throw new Error(`No download: ${stream.readHead()}`);
+  download: async (server, request, headers) => {
+    const stream = openStream(server, request, headers, { isSlow: true });
+    await stream.opened;
+    await waitUntil(() => stream.getHead().length >= HEAD_BYTES);
+    if (!/^HTTP\/1\.1 200 [\s\S]*transfer-encoding: chunked/i.test(stream.getHead()))
+      throw new Error(`No download: ${stream.getHead()}`);
     return stream;
   },
-  upload: async (site, request, headers) => {
-    const stream = openStream(site, { ...request, json: undefined }, headers, { upload: "[\n" });
-    await stream.untilOpen;
-    if (stream.readHead() !== "") throw new Error(`The upload got an early response: ${stream.readHead()}`);
+  upload: async (server, request, headers) => {
+    const stream = openStream(server, { ...request, json: undefined }, headers, { uploadStart: "[\n" });
+    await stream.opened;
+    if (stream.getHead() !== "") throw new Error(`The upload received an early response: ${stream.getHead()}`);
     return stream;
   },
 };
 
 /** Sends a request on a separate connection. */
 function openStream(
-  { url }: Site,
+  { url }: Server,
   { method, path, json }: PlannedRequest,
   headers: Record<string, string>,
-  { isSlow = false, upload }: { isSlow?: boolean; upload?: string } = {},
+  { isSlow = false, uploadStart }: { isSlow?: boolean; uploadStart?: string } = {},
 ) {
   const { hostname, port } = new URL(url);
   const socket = connect(Number(port), hostname);
@@ -68,7 +68,7 @@ function openStream(
   let text = "";
   let isClosed = false;
   let pausesAfterHead = isSlow;
-  const end = () => {
+  const handleClose = () => {
     isClosed = true;
     const status = Number(/^HTTP\/1\.1 (\d{3})/.exec(text)?.[1] ?? 0);
     const isComplete = /transfer-encoding: chunked/i.test(text) ? text.endsWith("0\r\n\r\n") : true;
@@ -78,26 +78,27 @@ function openStream(
     text += bytes.toString("latin1");
     if (pausesAfterHead && text.length > HEAD_BYTES) socket.pause();
   });
-  socket.on("close", end);
-  socket.on("error", end);
-  const size = upload === undefined ? `content-length: ${Buffer.byteLength(body)}` : "transfer-encoding: chunked";
+  socket.on("close", handleClose);
+  socket.on("error", handleClose);
+  const lengthHeader =
+    uploadStart === undefined ? `content-length: ${Buffer.byteLength(body)}` : "transfer-encoding: chunked";
   const lines = [
     `${method} ${path} HTTP/1.1`,
     `host: ${hostname}:${port}`,
     "connection: close",
-    ...(upload !== undefined || json !== undefined ? ["content-type: application/json", size] : []),
+    ...(uploadStart !== undefined || json !== undefined ? ["content-type: application/json", lengthHeader] : []),
     ...Object.entries(headers).map(([name, value]) => `${name}: ${value}`),
   ];
   socket.write(`${lines.join("\r\n")}\r\n\r\n${body}`);
-  if (upload !== undefined) socket.write(`${upload.length.toString(16)}\r\n${upload}\r\n`);
+  if (uploadStart !== undefined) socket.write(`${uploadStart.length.toString(16)}\r\n${uploadStart}\r\n`);
 
-  const untilOpen = (async () => {
+  const opened = (async () => {
     await Promise.race([ended, Bun.sleep(OPEN_MS)]);
     if (isClosed) throw new Error(`${method} ${path} did not stay open: ${text.slice(0, HEAD_BYTES)}`);
   })();
   return {
-    untilOpen,
-    readHead: () => text.slice(0, HEAD_BYTES),
+    opened,
+    getHead: () => text.slice(0, HEAD_BYTES),
     ended,
     resume(): void {
       pausesAfterHead = false;

@@ -16,61 +16,61 @@ export const publicPathValues = {
 };
 
 /**
- * Creates one resource of each kind that a path can refer to. All their texts contain the unique `word`.
+ * Creates one resource of each kind that a path can refer to. The text of each resource contains the unique `word`.
  * @param owner An administrator, who can use every path.
  */
 export async function createUserData(parley: TestClient, owner: Account, word: string) {
   const rest = createRestClient(parley, owner);
   const colleague = await parley.register(`${word}-2@example.com`, `${word} colleague`);
-  const create = async (path: string, json: object) => (await requireCreated(rest, path, json)).id;
-  const prompt = await create("/prompts", { name: `${word} name`, template: `${word} template` });
-  await rest.request("PATCH", `/prompts/${prompt}`, { template: `${word} newer template` });
+  const createResource = async (path: string, json: object) => (await requireCreated(rest, path, json)).id;
+  const promptId = await createResource("/prompts", { name: `${word} name`, template: `${word} template` });
+  await rest.request("PATCH", `/prompts/${promptId}`, { template: `${word} newer template` });
   const conversation = await createConversation(parley, owner, [colleague], {
     title: `${word} title`,
     metadata: { secret: word },
-    prompt_id: prompt,
+    prompt_id: promptId,
   });
   const sent = await rest.request<{ message: { id: string } }>("POST", `/conversations/${conversation.id}/messages`, {
     content: `${word} content`,
   });
-  const apiKey = await create("/api-keys", { name: `${word} key`, scopes: ["messages:read"] });
-  const webhook = await create("/webhooks", {
+  const apiKeyId = await createResource("/api-keys", { name: `${word} key`, scopes: ["messages:read"] });
+  const webhookId = await createResource("/webhooks", {
     url: `https://${word}.invalid/`,
     events: ["*"],
     description: `${word} webhook`,
   });
-  const delivery = await rest.request<{ id: string }>("POST", `/webhooks/${webhook}/test`);
+  const delivery = await rest.request<{ id: string }>("POST", `/webhooks/${webhookId}/test`);
   const hook = await rest.request<{ id: string; token: string }>("POST", `/conversations/${conversation.id}/hooks`, {
     name: `${word} hook`,
   });
-  const imported = await createImport(parley, owner, word);
+  const importId = await createImport(parley, owner, word);
   await rest.request("PUT", "/me/preferences", { secret: word });
   const login = await parley.fetch("/api/v1/auth/login", {
     json: { email: owner.user.email, password: TEST_PASSWORD },
   });
   if (login.status !== 200) throw new Error(`login: ${login.status} ${await login.text()}`);
   const sessions = await rest.get<{ data: { id: string; current: boolean }[] }>("/me/sessions");
-  const session = sessions.body.data.find(({ current }) => !current)?.id ?? "";
+  const otherSessionId = sessions.body.data.find(({ current }) => !current)?.id ?? "";
 
   /** Values of path parameters. Each key is the parameter with its preceding segment. */
   const pathValues: Record<string, string> = {
     "conversations/{id}": conversation.id,
     "members/{user_id}": colleague.user.id,
     "messages/{message_id}": sent.body.message.id,
-    "prompts/{id}": prompt,
+    "prompts/{id}": promptId,
     "versions/{version}": "1",
-    "sessions/{id}": session,
-    "api-keys/{id}": apiKey,
-    "webhooks/{id}": webhook,
+    "sessions/{id}": otherSessionId,
+    "api-keys/{id}": apiKeyId,
+    "webhooks/{id}": webhookId,
     "deliveries/{delivery_id}": delivery.body.id,
     "hooks/{hook_id}": hook.body.id,
     "users/{id}": colleague.user.id,
-    "imports/{id}": imported,
+    "imports/{id}": importId,
   };
   /** Values of fields in bodies and frames. */
   const fields: Record<string, unknown> = {
     conversation_id: conversation.id,
-    prompt_id: prompt,
+    prompt_id: promptId,
     message_id: sent.body.message.id,
     parent_id: sent.body.message.id,
     user_id: colleague.user.id,
@@ -84,7 +84,7 @@ export async function createUserData(parley: TestClient, owner: Account, word: s
     "/api-keys",
     "/webhooks",
     "/prompts",
-    `/prompts/${prompt}/versions`,
+    `/prompts/${promptId}/versions`,
     "/conversations",
     `/conversations/${conversation.id}/members`,
     `/conversations/${conversation.id}/messages`,
@@ -93,7 +93,7 @@ export async function createUserData(parley: TestClient, owner: Account, word: s
     `/users/${colleague.user.id}`,
     `/search?q=${word}`,
     "/imports",
-    `/imports/${imported}`,
+    `/imports/${importId}`,
   ];
 
   return {
@@ -108,15 +108,16 @@ export async function createUserData(parley: TestClient, owner: Account, word: s
     /** Returns the owner's data as JSON from the API, without usage timestamps. */
     async snapshot(): Promise<string> {
       const responses = await Promise.all(readPaths.map((path) => rest.get(path)));
-      const failed = responses.findIndex(({ status }) => status !== 200);
-      if (failed >= 0) throw new Error(`${readPaths[failed]} failed: ${JSON.stringify(responses[failed]?.body)}`);
+      const failedIndex = responses.findIndex(({ status }) => status !== 200);
+      if (failedIndex >= 0)
+        throw new Error(`${readPaths[failedIndex]} failed: ${JSON.stringify(responses[failedIndex]?.body)}`);
       return JSON.stringify(responses.map(({ body }) => body)).replaceAll(/"last_used_at":("[^"]*"|null)/g, "");
     },
 
     /** Returns whether every resource still exists. */
     async isComplete(): Promise<boolean> {
       const paths = ["/me", `/conversations/${conversation.id}/messages/${sent.body.message.id}`];
-      paths.push(`/prompts/${prompt}`, `/api-keys/${apiKey}`, `/webhooks/${webhook}`);
+      paths.push(`/prompts/${promptId}`, `/api-keys/${apiKeyId}`, `/webhooks/${webhookId}`);
       const responses = await Promise.all(paths.map((path) => rest.get<{ deleted_at?: string; role?: string }>(path)));
       return (
         responses.every(({ status, body }) => status === 200 && !body.deleted_at) && responses[0]?.body.role === "admin"
@@ -139,20 +140,20 @@ async function requireCreated(rest: RestClient, path: string, json: object): Pro
 }
 
 /**
- * Fills in the parameters of a path. `isPrivate` is set if the path refers to a user's resource.
+ * Fills in the parameters of a path. `refersToUser` is set if the path refers to a user's resource.
  * @throws Error for a parameter without a value. When adding a route, add its resource to `createUserData`.
  */
 export function fillPath(
   path: string,
   pathValues: Readonly<Record<string, string>>,
-): { path: string; isPrivate: boolean } {
-  let isPrivate = false;
-  const filled = path.replaceAll(/([\w-]+)\/(\{\w+\})/g, (parameter, before: string) => {
+): { path: string; refersToUser: boolean } {
+  let refersToUser = false;
+  const filledPath = path.replaceAll(/([\w-]+)\/(\{\w+\})/g, (parameter, before: string) => {
     const privateValue = pathValues[parameter];
     const value = privateValue ?? (publicPathValues as Record<string, string>)[parameter];
     if (!value) throw new Error(`Add a value for ${parameter} in ${path} to test/security/user-data.ts.`);
-    isPrivate ||= privateValue !== undefined;
+    refersToUser ||= privateValue !== undefined;
     return `${before}/${encodeURIComponent(value)}`;
   });
-  return { path: filled, isPrivate };
+  return { path: filledPath, refersToUser };
 }

@@ -21,18 +21,18 @@ beforeAll(async () => {
 afterAll(() => parley.stop());
 
 const getMessagesPath = () => `/conversations/${conversationId}/messages`;
-type Stored = { id: string; content: string; title: string; name: string; metadata: Record<string, unknown> };
+type StoredResource = { id: string; content: string; title: string; name: string; metadata: Record<string, unknown> };
 
 describe("single-line text", () => {
-  const hidden = {
-    tab: "\t",
-    "line break": "\n",
-    bell: "\u0007",
-    "C1 control": "\u0085",
-    override: "\u202e",
-    separator: "\u2028",
+  const hiddenCharacters = {
+    "a tab": "\t",
+    "a line break": "\n",
+    "a bell": "\u0007",
+    "a C1 control character": "\u0085",
+    "a direction override": "\u202e",
+    "a line separator": "\u2028",
   };
-  for (const [name, character] of Object.entries(hidden))
+  for (const [name, character] of Object.entries(hiddenCharacters))
     test(`must not contain ${name}`, async () => {
       const text = `a${character}b`;
       const requests: [string, string, object][] = [
@@ -52,7 +52,7 @@ describe("single-line text", () => {
 });
 
 describe("a name or a title", () => {
-  const hidden = [
+  const invisibleTexts = [
     "   ",
     "\u200b",
     "\u2060\u2060",
@@ -80,8 +80,8 @@ describe("a name or a title", () => {
     ["POST", "/webhooks", "#/description", { url: "https://example.com", events: ["*"], description: text }],
   ];
 
-  for (const text of hidden)
-    test(`must have a visible character, unlike ${JSON.stringify(text)}`, async () => {
+  for (const text of invisibleTexts)
+    test(`must have a visible character, so ${JSON.stringify(text)} is rejected`, async () => {
       for (const [method, path, pointer, json] of listFields(text)) {
         const problem = await rest.requestProblem(method, path, json);
         expect(problem).toMatchObject({ status: 422, code: "invalid", errors: [{ pointer }] });
@@ -89,14 +89,14 @@ describe("a name or a title", () => {
       }
     });
 
-  test("can also have invisible characters", async () => {
+  test("can contain invisible characters in addition to visible ones", async () => {
     const name = "\u200fשלום 👩\u200d👧 \u00ad";
-    expect((await rest.request<Stored>("PATCH", `/conversations/${conversationId}`, { title: name })).body.title).toBe(
-      name,
-    );
-    expect((await rest.request<Stored>("PATCH", `/conversations/${conversationId}`, { title: "" })).body.title).toBe(
-      "",
-    );
+    expect(
+      (await rest.request<StoredResource>("PATCH", `/conversations/${conversationId}`, { title: name })).body.title,
+    ).toBe(name);
+    expect(
+      (await rest.request<StoredResource>("PATCH", `/conversations/${conversationId}`, { title: "" })).body.title,
+    ).toBe("");
   });
 
   test("in a hook's message must have a visible character too", async () => {
@@ -118,7 +118,7 @@ describe("a name or a title", () => {
 describe("multi-line text", () => {
   test("keeps its line breaks, tabs and direction marks unchanged", async () => {
     const content = "one\r\n\ttwo\n\rthree \u202eright\u202c \u200d👩‍👧";
-    const { status, body } = await rest.request<{ message: Stored }>("POST", getMessagesPath(), { content });
+    const { status, body } = await rest.request<{ message: StoredResource }>("POST", getMessagesPath(), { content });
     expect(status).toBe(201);
     expect(body.message.content).toBe(content);
   });
@@ -138,55 +138,55 @@ describe("NFC", () => {
   const [decomposed, composed] = ["Zoe\u0308 🎉", "Zoë 🎉"];
 
   test("is the stored form of titles, names, metadata and messages", async () => {
-    const { body } = await rest.request<Stored>("POST", "/conversations", {
+    const { body } = await rest.request<StoredResource>("POST", "/conversations", {
       title: decomposed,
       metadata: { [decomposed]: [decomposed] },
     });
     expect(body).toMatchObject({ title: composed, metadata: { [composed]: [composed] } });
-    expect((await rest.request<Stored>("POST", "/prompts", { name: decomposed, template: "x" })).body.name).toBe(
-      composed,
-    );
-    const sent = await rest.request<{ message: Stored }>("POST", getMessagesPath(), { content: decomposed });
+    expect(
+      (await rest.request<StoredResource>("POST", "/prompts", { name: decomposed, template: "x" })).body.name,
+    ).toBe(composed);
+    const sent = await rest.request<{ message: StoredResource }>("POST", getMessagesPath(), { content: decomposed });
     expect(sent.body.message.content).toBe(composed);
-    const edited = await rest.request<Stored>("PATCH", `${getMessagesPath()}/${sent.body.message.id}`, {
+    const edited = await rest.request<StoredResource>("PATCH", `${getMessagesPath()}/${sent.body.message.id}`, {
       content: `${decomposed}!`,
     });
     expect(edited.body.content).toBe(`${composed}!`);
   });
 
-  test("makes two forms of an id the same id, even over a socket", async () => {
-    const send = { content: "x", client_message_id: decomposed };
-    const first = await rest.request<{ message: Stored }>("POST", getMessagesPath(), send);
-    const second = await rest.request<{ message: Stored }>("POST", getMessagesPath(), {
-      ...send,
+  test("is applied to client ids, so two forms of an id are the same id, even over a socket", async () => {
+    const input = { content: "x", client_message_id: decomposed };
+    const firstSend = await rest.request<{ message: StoredResource }>("POST", getMessagesPath(), input);
+    const secondSend = await rest.request<{ message: StoredResource }>("POST", getMessagesPath(), {
+      ...input,
       client_message_id: composed,
     });
-    expect(second.body.message.id).toBe(first.body.message.id);
+    expect(secondSend.body.message.id).toBe(firstSend.body.message.id);
     const socket = await openSocket(parley.url, { token: anna.access_token });
-    const frame = { type: "message.send", conversation_id: conversationId, ...send };
+    const frame = { type: "message.send", conversation_id: conversationId, ...input };
     expect(await socket.request(frame)).toMatchObject({
       type: "ack",
       duplicate: true,
-      message: { id: first.body.message.id },
+      message: { id: firstSend.body.message.id },
     });
-    const other = { ...frame, client_message_id: "another", content: decomposed };
-    expect(await socket.request(other)).toMatchObject({ message: { content: composed } });
-    expect(await socket.request({ ...other, id: "a\u0007" })).toMatchObject({ type: "error", code: "invalid" });
+    const otherFrame = { ...frame, client_message_id: "another", content: decomposed };
+    expect(await socket.request(otherFrame)).toMatchObject({ message: { content: composed } });
+    expect(await socket.request({ ...otherFrame, id: "a\u0007" })).toMatchObject({ type: "error", code: "invalid" });
     await socket.close();
   });
 
-  test("makes two forms of an email one account, and two forms of a password one password", async () => {
+  test("is applied to emails and passwords, so two forms of an email are the same account, and two forms of a password are equal", async () => {
     const password = `${decomposed} and more`;
-    const register = (email: string) =>
+    const registerUser = (email: string) =>
       parley.fetch("/api/v1/auth/register", { json: { email, password, display_name: "Zoë" } });
-    expect((await register("zoe\u0308@example.com")).status).toBe(201);
-    expect((await register("zoë@example.com")).status).toBe(409);
+    expect((await registerUser("zoe\u0308@example.com")).status).toBe(201);
+    expect((await registerUser("zoë@example.com")).status).toBe(409);
     const login = { email: "zoë@example.com", password: password.normalize("NFC") };
     expect((await parley.fetch("/api/v1/auth/login", { json: login })).status).toBe(200);
   });
 
   test("is the stored form of messages from the OpenAI-compatible API", async () => {
-    const complete = (content: string) =>
+    const requestCompletion = (content: string) =>
       parley.fetch("/v1/chat/completions", {
         token: anna.access_token,
         json: {
@@ -195,15 +195,15 @@ describe("NFC", () => {
           metadata: { conversation_id: conversationId },
         },
       });
-    expect((await complete(decomposed)).status).toBe(200);
-    const { rows } = await rest.listAll<Stored>(getMessagesPath(), 200);
+    expect((await requestCompletion(decomposed)).status).toBe(200);
+    const { rows } = await rest.listAll<StoredResource>(getMessagesPath(), 200);
     expect(rows.at(-2)?.content).toBe(composed);
-    expect((await complete("bell \u0007")).status).toBe(400);
+    expect((await requestCompletion("bell \u0007")).status).toBe(400);
   });
 });
 
 test("the OpenAI-compatible API accepts the maximum number of content parts, but not one more", async () => {
-  const complete = (partCount: number) =>
+  const requestCompletion = (partCount: number) =>
     parley.fetch("/v1/chat/completions", {
       token: anna.access_token,
       json: {
@@ -211,12 +211,12 @@ test("the OpenAI-compatible API accepts the maximum number of content parts, but
         messages: [{ role: "user", content: Array(partCount).fill({ type: "text", text: "a" }) }],
       },
     });
-  expect((await complete(PARTS_MAX)).status).toBe(200);
-  expect((await complete(PARTS_MAX + 1)).status).toBe(400);
+  expect((await requestCompletion(PARTS_MAX)).status).toBe(200);
+  expect((await requestCompletion(PARTS_MAX + 1)).status).toBe(400);
 });
 
 describe("a body", () => {
-  const create = (body: string | Uint8Array<ArrayBuffer>, headers: Record<string, string> = {}) =>
+  const postConversation = (body: string | Uint8Array<ArrayBuffer>, headers: Record<string, string> = {}) =>
     fetch(`${parley.url}/api/v1/conversations`, {
       method: "POST",
       headers: { authorization: `Bearer ${anna.access_token}`, "content-type": "application/json", ...headers },
@@ -227,14 +227,14 @@ describe("a body", () => {
   test.each([
     ["compressed with gzip", Bun.gzipSync(json), { "content-encoding": "gzip" }, 415],
     ["declared as gzip", json, { "content-encoding": "gzip" }, 415],
-    ["with another charset", json, { "content-type": "application/json; charset=iso-8859-1" }, 415],
+    ["with an unsupported charset", json, { "content-type": "application/json; charset=iso-8859-1" }, 415],
     ["as multipart", "--x\r\n\r\n--x--", { "content-type": "multipart/form-data; boundary=x" }, 415],
     ["as a form", "title=a", { "content-type": "application/x-www-form-urlencoded" }, 415],
     ["without a content type", json, { "content-type": "" }, 415],
     ["with a +json content type", json, { "content-type": "application/merge-patch+json" }, 201],
     ["declared as UTF-8", json, { "content-type": 'Application/JSON; Charset="UTF-8"' }, 201],
     ["with a byte order mark", `\ufeff${json}`, {}, 201],
-    ["with surrounding blanks", `\r\n\t ${json} `, {}, 201],
+    ["with surrounding whitespace", `\r\n\t ${json} `, {}, 201],
     ["with __proto__", '{"__proto__":{"title":"a"}}', {}, 422],
     ["with __proto__ in free-form JSON", '{"metadata":{"__proto__":{"role":"admin"}}}', {}, 422],
     ["with constructor as a field", '{"constructor":1}', {}, 422],
@@ -250,12 +250,12 @@ describe("a body", () => {
     ["with an unsafe integer", '{"metadata":{"b":[[9007199254740993]]}}', {}, 422],
     ["with 100,000 fields", `{${Array.from({ length: 100_000 }, (_, n) => `"${n}":1`).join()}}`, {}, 422],
     ["with 400,000 items", `{"title":[${"1,".repeat(400_000)}1]}`, {}, 422],
-    ["of a megabyte of combining marks", `{"title":"a${"\u0301\u0316".repeat(250_000)}"}`, {}, 422],
+    ["with a megabyte of combining marks", `{"title":"a${"\u0301\u0316".repeat(250_000)}"}`, {}, 422],
   ] as [string, string | Uint8Array<ArrayBuffer>, Record<string, string>, number][])(
-    "%s gets the expected status",
+    "%s returns the expected status",
     async (_, body, headers, status) => {
       const startedAtMs = performance.now();
-      const response = await create(body, headers);
+      const response = await postConversation(body, headers);
       expect(performance.now() - startedAtMs).toBeLessThan(2_000);
       expect({ status: response.status, text: await response.text() }).toMatchObject({ status });
     },

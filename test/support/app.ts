@@ -15,13 +15,13 @@ export { type Account, TEST_PASSWORD } from "./client.ts";
 
 export type TestApp = Awaited<ReturnType<typeof startApp>>;
 
-/** Cheap hashes of about a millisecond each, because the tests register thousands of users. */
+/** Options for cheap hashes, which take about a millisecond each, because the tests register thousands of users. */
 const FAST_HASHES: PasswordOptions = { memoryKib: 64, iterations: 1 };
 
 /** Starts a complete Parley server on a free port, by default with a new database. */
 export async function startApp(
   options: {
-    /** Settings by the names of their environment variables. */
+    /** Settings by environment variable name. */
     config?: Record<string, string>;
     database?: Awaited<ReturnType<typeof createTestDatabase>>;
     bus?: Bus;
@@ -56,7 +56,7 @@ export async function startApp(
   });
   const listener = listen(parley, config, undefined);
   parley.attach(listener);
-  parley.parts.add({ name: "http", after: ["streams", "jobs"], stop: () => listener.stop(false) });
+  parley.components.add({ name: "http", after: ["streams", "jobs"], stop: () => listener.stop(false) });
   await parley.start();
   lifecycle.markReady();
   const url = `http://127.0.0.1:${listener.port}`;
@@ -67,11 +67,11 @@ export async function startApp(
     lifecycle,
     metrics,
 
-    /** Stops Parley gracefully, and closes the database unless it was passed in. */
+    /** Stops Parley gracefully. Also closes the database unless `options.database` was set. */
     async stop(): Promise<void> {
       lifecycle.markDraining();
       const stopNow = new AbortController().signal;
-      await stopInOrder(parley.parts.list(), { log: silentLog, timeoutMs: 2_000, stopNow });
+      await stopInOrder(parley.components.list(), { log: silentLog, timeoutMs: 2_000, stopNow });
       await listener.stop(true);
       if (!options.database) await database.end({ timeout: 1 });
     },

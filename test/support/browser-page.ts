@@ -9,7 +9,7 @@ type CommandResponse = {
   result?: { result?: { value?: unknown }; exceptionDetails?: { text: string; exception?: { description?: string } } };
 };
 type Options = {
-  /** A PEM certificate that the browser also trusts. */
+  /** The PEM file of a certificate that the browser trusts although its issuer is unknown. */
   trustedCertFile?: string;
 };
 

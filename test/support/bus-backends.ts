@@ -15,7 +15,7 @@ import { type Filter, startRelay } from "./relay.ts";
 
 export type BusInstance = { bus: Bus; instanceId: string; metrics: ReturnType<typeof createMetrics> };
 
-/** A server that buses connect to. A test can cut the network between it and all instances. */
+/** A server that buses connect to. A test can cut the network between the server and all instances. */
 export type BusBackend = {
   /** @param instanceId If absent, a new id is used. */
   openInstance(instanceId?: string): BusInstance;
@@ -27,12 +27,12 @@ export type BusBackend = {
 };
 
 const createInstanceFactory = (
-  build: (deps: Omit<BusInstance, "bus"> & { log: typeof silentLog; deployment: string }) => Bus,
+  createBus: (deps: Omit<BusInstance, "bus"> & { log: typeof silentLog; deployment: string }) => Bus,
 ) => {
   const deployment = createId().slice(-12);
   return (instanceId = createId()): BusInstance => {
     const metrics = createMetrics({ version: "test", commit: "test" });
-    return { bus: build({ instanceId, metrics, log: silentLog, deployment }), instanceId, metrics };
+    return { bus: createBus({ instanceId, metrics, log: silentLog, deployment }), instanceId, metrics };
   };
 };
 
@@ -56,15 +56,15 @@ export async function startRedisBackend(): Promise<BusBackend> {
 export async function startRedisClusterBackend(): Promise<BusBackend & { cluster: TestCluster }> {
   const cluster = await startRedisCluster(3);
   const { database } = await createTestDatabase(2);
-  const onAllNodes = (action: "cut" | "restore" | "reset") => () => {
+  const createNodeAction = (action: "cut" | "restore" | "reset") => () => {
     for (const { relay } of cluster.nodes) relay[action]();
   };
   return {
     cluster,
     openInstance: createInstanceFactory((deps) => createRedisBus({ ...deps, url: cluster.url, sql: database })),
-    cut: onAllNodes("cut"),
-    restore: onAllNodes("restore"),
-    reset: onAllNodes("reset"),
+    cut: createNodeAction("cut"),
+    restore: createNodeAction("restore"),
+    reset: createNodeAction("reset"),
     async stop() {
       await Promise.all([cluster.stop(), database.end({ timeout: 1 })]);
     },
@@ -73,9 +73,9 @@ export async function startRedisClusterBackend(): Promise<BusBackend & { cluster
 
 const parsePort = (url: string): number => Number(new URL(url).port);
 
-/** Opens a Postgres database for buses. @param createFilter filters the data sent by Postgres. */
+/** Creates a Postgres database for buses. @param createFilter Creates a filter for the data that Postgres sends. */
 export async function startPostgresBackend(createFilter?: () => Filter): Promise<BusBackend> {
-  const { database: direct, target } = await createTestDatabase(2);
+  const { database: directDatabase, target } = await createTestDatabase(2);
   const socketDirectory = mkdtempSync(join(tmpdir(), "parley-relay-"));
   const createSocketAddress = (directory: string) => ({ unix: join(directory, ".s.PGSQL.5432") });
   const relay = startRelay(
@@ -89,26 +89,28 @@ export async function startPostgresBackend(createFilter?: () => Filter): Promise
     openInstance: createInstanceFactory((deps) => createPostgresBus({ ...deps, database })),
     async stop() {
       relay.restore();
-      await Promise.all([database.end({ timeout: 1 }), direct.end({ timeout: 1 })]);
+      await Promise.all([database.end({ timeout: 1 }), directDatabase.end({ timeout: 1 })]);
       relay.stop();
     },
   };
 }
 
+/** Each message begins with a type byte and its length in four bytes. The length doesn't include the type byte. */
 const HEADER_BYTES = 5;
+const NOTIFICATION_TYPE = "A".charCodeAt(0);
 
 /** Creates a filter that drops notifications, as a pooler in transaction mode does. */
 export function createNotificationFilter(): Filter {
-  let pending = Buffer.alloc(0);
+  let unparsedBytes = Buffer.alloc(0);
   return (bytes) => {
-    pending = Buffer.concat([pending, bytes]);
-    const forwarded: Buffer[] = [];
-    while (pending.length >= HEADER_BYTES) {
-      const length = 1 + pending.readUInt32BE(1);
-      if (pending.length < length) break;
-      if (pending[0] !== "A".charCodeAt(0)) forwarded.push(pending.subarray(0, length));
-      pending = pending.subarray(length);
+    unparsedBytes = Buffer.concat([unparsedBytes, bytes]);
+    const forwardedMessages: Buffer[] = [];
+    while (unparsedBytes.length >= HEADER_BYTES) {
+      const messageBytes = 1 + unparsedBytes.readUInt32BE(1);
+      if (unparsedBytes.length < messageBytes) break;
+      if (unparsedBytes[0] !== NOTIFICATION_TYPE) forwardedMessages.push(unparsedBytes.subarray(0, messageBytes));
+      unparsedBytes = unparsedBytes.subarray(messageBytes);
     }
-    return Buffer.concat(forwarded);
+    return Buffer.concat(forwardedMessages);
   };
 }

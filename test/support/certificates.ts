@@ -27,7 +27,7 @@ export function createCertificates() {
   const getPath = (name: string) => join(folder, name);
   let certificateCount = 0;
 
-  function openssl(...args: string[]): void {
+  function runOpenssl(...args: string[]): void {
     const { exitCode, stderr } = Bun.spawnSync(["openssl", ...args], { stderr: "pipe" });
     if (exitCode !== 0) throw new Error(`openssl ${args.join(" ")}: ${stderr}`);
   }
@@ -46,9 +46,9 @@ export function createCertificates() {
         getPath(`${certificateCount}.key`),
         getPath(`${certificateCount}.csr`),
       ];
-      if (algorithm === "rsa") openssl("genrsa", "-out", keyFile, "2048");
-      else openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", keyFile);
-      openssl("req", "-new", "-key", keyFile, "-subj", `/CN=${commonName}`, "-out", requestFile);
+      if (algorithm === "rsa") runOpenssl("genrsa", "-out", keyFile, "2048");
+      else runOpenssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", keyFile);
+      runOpenssl("req", "-new", "-key", keyFile, "-subj", `/CN=${commonName}`, "-out", requestFile);
       const signerArgs = issuer
         ? ["-CA", issuer.certFile, "-CAkey", issuer.keyFile, "-CAcreateserial"]
         : ["-signkey", keyFile];
@@ -59,22 +59,22 @@ export function createCertificates() {
         `subjectAltName=DNS:localhost,IP:127.0.0.1${names.map((name) => `,DNS:${name}`).join("")}\nbasicConstraints=CA:${isAuthority}\n`,
       );
       const outputArgs = ["-days", String(days), ...(extensions ? ["-extfile", extensionsFile] : []), "-out", certFile];
-      openssl("x509", "-req", "-in", requestFile, ...signerArgs, ...outputArgs);
+      runOpenssl("x509", "-req", "-in", requestFile, ...signerArgs, ...outputArgs);
       return { certFile, keyFile, cert: readFileSync(certFile, "utf8"), key: readFileSync(keyFile, "utf8") };
     },
 
-    /** Returns a certificate's key, encrypted with the passphrase `hunter2`. */
+    /** Encrypts a certificate's key with the passphrase `hunter2`. Writes it to a file, and returns it. */
     encryptKey({ keyFile }: Certificate): string {
-      const encrypted = `${keyFile}.encrypted`;
-      openssl("pkey", "-in", keyFile, "-aes256", "-passout", "pass:hunter2", "-out", encrypted);
-      return readFileSync(encrypted, "utf8");
+      const encryptedFile = `${keyFile}.encrypted`;
+      runOpenssl("pkey", "-in", keyFile, "-aes256", "-passout", "pass:hunter2", "-out", encryptedFile);
+      return readFileSync(encryptedFile, "utf8");
     },
 
     remove: () => rmSync(folder, { recursive: true, force: true }),
   };
 }
 
-/** Returns the common names in the certificate chain that a server sends, the server's own certificate first. */
+/** Returns the common names in the certificate chain that a server sends. The server's own certificate comes first. */
 export function fetchCertificateNames(port: number): Promise<string[]> {
   const { promise, resolve, reject } = Promise.withResolvers<string[]>();
   const socket = connect({ port, host: "127.0.0.1", servername: "localhost", rejectUnauthorized: false }, () => {

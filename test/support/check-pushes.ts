@@ -3,8 +3,8 @@ import { findMessageError } from "./conformance/messages.ts";
 import { addViolation } from "./conformance/violations.ts";
 
 /**
- * Checks a push that a test received directly from the hub. Pushes over sockets and event streams are always checked
- * (conformance/).
+ * Checks a push that a test received directly from the hub. Pushes over sockets and event streams are checked
+ * automatically (conformance/).
  */
 export function checkPush(push: unknown): void {
   const error = findMessageError("realtime", push);

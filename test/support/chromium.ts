@@ -5,7 +5,7 @@ import { afterTestRun } from "./after-test-run.ts";
 
 const LOAD_TIMEOUT_MS = 60_000;
 
-/** Opens a URL in Debian's Chromium, which can only reach this machine. */
+/** Opens a URL in Debian's Chromium. It can reach only this machine. */
 export function openChromium(url: string, extraFlags: string[] = []) {
   const folder = mkdtempSync(join(tmpdir(), "parley-chromium-"));
   const child = Bun.spawn(
@@ -27,7 +27,7 @@ export function openChromium(url: string, extraFlags: string[] = []) {
   const close = async () => {
     child.kill("SIGKILL");
     await child.exited;
-    // Its helper processes exit a moment later, and can create more files before that.
+    // Chromium's helper processes exit a moment later, and can create files until then.
     rmSync(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   };
   afterTestRun(close);

@@ -3,7 +3,7 @@ import type { Account, TestClient } from "./client.ts";
 export type TestConversation = { id: string; last_seq: number; [field: string]: unknown };
 
 /**
- * Creates a conversation in which models only answer on request. Adding a member uses one `seq`. The
+ * Creates a conversation in which models answer only on request. Adding a member is an event, so it uses one `seq`. The
  * conversation has a title, so no model is called to generate one.
  */
 export async function createConversation(
@@ -19,11 +19,12 @@ export async function createConversation(
   if (response.status !== 201) throw new Error(`conversation: ${response.status} ${await response.text()}`);
   const conversation = (await response.json()) as TestConversation;
   for (const member of members) {
-    const added = await parley.fetch(`/api/v1/conversations/${conversation.id}/members`, {
+    const memberResponse = await parley.fetch(`/api/v1/conversations/${conversation.id}/members`, {
       token: owner.access_token,
       json: { user_id: member.user.id },
     });
-    if (added.status !== 201) throw new Error(`member: ${added.status} ${await added.text()}`);
+    if (memberResponse.status !== 201)
+      throw new Error(`member: ${memberResponse.status} ${await memberResponse.text()}`);
   }
   return conversation;
 }

@@ -3,25 +3,25 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 const isRoot = process.getuid?.() === 0;
-let compiled: Promise<{ folder: string; executable: string }> | undefined;
+let compilationPromise: Promise<{ folder: string; executable: string }> | undefined;
 
 /**
- * Compiles the fixture with the same flags as Parley, because the executable behaves differently from the sources. Its
- * folder is accessible to all users, so that tests can also run it as another user.
+ * Compiles the fixture with the same flags as Parley, because a compiled executable behaves differently from its sources.
+ * The folder is accessible to all users, so that tests can also run the executable as a different user.
  */
 async function compileDatabaseProcess(): Promise<string> {
-  compiled ??= compile();
-  return (await compiled).executable;
+  compilationPromise ??= compileFixture();
+  return (await compilationPromise).executable;
 }
 
 /** Removes the executable. Call it in `afterAll`. */
 export async function removeDatabaseProcessExecutable(): Promise<void> {
-  const compilation = await compiled;
-  compiled = undefined;
+  const compilation = await compilationPromise;
+  compilationPromise = undefined;
   if (compilation) rmSync(compilation.folder, { recursive: true, force: true });
 }
 
-async function compile(): Promise<{ folder: string; executable: string }> {
+async function compileFixture(): Promise<{ folder: string; executable: string }> {
   const folder = createWorldWritableFolder();
   const executable = join(folder, "database-process");
   const source = join(import.meta.dir, "../db/fixtures/database-process.ts");
@@ -59,21 +59,24 @@ export type DatabaseProcessOptions = {
   wrapper?: string[];
 };
 
-/** Starts an embedded Postgres in a separate process, so that a test can kill it. See the fixture for its modes. */
+/**
+ * Starts an embedded Postgres in a separate process, so that a test can kill it.
+ * @param mode A mode of the fixture (test/db/fixtures/database-process.ts).
+ */
 export async function startDatabaseProcess(
   mode: string,
   dataDir: string,
   { asNobody = false, wrapper = [] }: DatabaseProcessOptions = {},
 ): Promise<DatabaseProcess> {
   const executable = await compileDatabaseProcess();
-  const user = asNobody && isRoot ? ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"] : [];
-  const child = Bun.spawn([...wrapper, ...user, executable, mode, dataDir], {
+  const userPrefix = asNobody && isRoot ? ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"] : [];
+  const child = Bun.spawn([...wrapper, ...userPrefix, executable, mode, dataDir], {
     cwd: "/",
     env: { PATH: process.env.PATH ?? "" },
     stdio: ["ignore", "pipe", "inherit"],
   });
   const lines: string[] = [];
-  const reading = (async () => {
+  const stdoutReader = (async () => {
     let partialLine = "";
     const decoder = new TextDecoder();
     for await (const chunk of child.stdout) {
@@ -84,7 +87,7 @@ export async function startDatabaseProcess(
   })();
   let hasExited = false;
   const exited = child.exited.then(async (code) => {
-    await reading;
+    await stdoutReader;
     hasExited = true;
     return code;
   });

@@ -3,21 +3,21 @@ import { join } from "node:path";
 import { openDatabase } from "../../src/db/client.ts";
 import { createTestDatabase } from "./postgres.ts";
 
-/** Gives Postgres time to commit before the connection is closed. */
+/** Delay before the connection is closed, so that Postgres has time to commit. */
 const COMMIT_WAIT_MS = 50;
 
 /** Creates a test database whose responses can be dropped, as if the connection broke after the commit. */
 export async function createDatabaseWithLostResponses() {
-  const { database: direct, name, target } = await createTestDatabase();
-  let loss: { sent: string; received: string; resolve(): void } | null = null;
+  const { database: directDatabase, name, target } = await createTestDatabase();
+  let requestedLoss: { sent: string; received: string; resolve(): void } | null = null;
   const sockets = new Set<Socket>();
 
   const server = createServer((client) => {
     const postgres = connect(join(target.socketDirectory, ".s.PGSQL.5432"));
-    const statements = createStatementParser();
-    let pendingLoss: typeof loss = null;
-    /** The statements executed on this connection since `pendingLoss` changed. */
-    let executed: string[] = [];
+    const statementParser = createStatementParser();
+    let observedLoss: typeof requestedLoss = null;
+    /** The statements executed on this connection since `loseNextResponse` was called. */
+    let executedStatements: string[] = [];
     let isResponseLost = false;
     const close = () => {
       client.destroy();
@@ -29,22 +29,23 @@ export async function createDatabaseWithLostResponses() {
       socket.on("close", close);
     }
     client.on("data", (data) => {
-      if (pendingLoss !== loss) executed = [];
-      pendingLoss = loss;
-      executed.push(...statements.parse(data));
+      if (observedLoss !== requestedLoss) executedStatements = [];
+      observedLoss = requestedLoss;
+      executedStatements.push(...statementParser.parse(data));
       postgres.write(data);
     });
     postgres.on("data", (data) => {
       if (isResponseLost) return;
-      const { sent, received } = loss ?? {};
-      const isTarget = sent !== undefined && pendingLoss === loss && executed.some((text) => text.includes(sent));
-      if (!loss || !isTarget || !data.includes(received ?? "")) {
+      const { sent, received } = requestedLoss ?? {};
+      const isTarget =
+        sent !== undefined && observedLoss === requestedLoss && executedStatements.some((sql) => sql.includes(sent));
+      if (!requestedLoss || !isTarget || !data.includes(received ?? "")) {
         client.write(data);
         return;
       }
       isResponseLost = true;
-      loss.resolve();
-      loss = null;
+      requestedLoss.resolve();
+      requestedLoss = null;
       setTimeout(close, COMMIT_WAIT_MS);
     });
   });
@@ -59,7 +60,7 @@ export async function createDatabaseWithLostResponses() {
     name,
     target,
     /** A connection pool whose responses are never dropped. */
-    direct,
+    directDatabase,
 
     /**
      * Drops the next response that contains `received` on a connection on which a statement containing `sent` was
@@ -67,12 +68,12 @@ export async function createDatabaseWithLostResponses() {
      */
     loseNextResponse(sent: string, received: string): Promise<void> {
       const { promise, resolve } = Promise.withResolvers<void>();
-      loss = { sent, received, resolve };
+      requestedLoss = { sent, received, resolve };
       return promise;
     },
 
     async end(): Promise<void> {
-      await Promise.all([database.end({ timeout: 1 }), direct.end({ timeout: 1 })]);
+      await Promise.all([database.end({ timeout: 1 }), directDatabase.end({ timeout: 1 })]);
       for (const socket of sockets) socket.destroy();
       server.close();
     },
@@ -87,34 +88,39 @@ const SSL_REQUEST = 80_877_103;
  */
 function createStatementParser() {
   const statementsByName = new Map<string, string>();
-  let unread = Buffer.alloc(0);
+  let unparsedBytes = Buffer.alloc(0);
   let isStarted = false;
 
   /** Returns the next message without its length, or null if it is incomplete. */
   function takeMessage(): { type: string; body: Buffer } | null {
-    const at = isStarted ? 1 : 0;
-    if (unread.length < at + 4) return null;
-    const end = at + unread.readInt32BE(at);
-    if (unread.length < end) return null;
-    const message = { type: isStarted ? String.fromCharCode(unread[0] ?? 0) : "", body: unread.subarray(at + 4, end) };
-    unread = unread.subarray(end);
+    // The startup messages have no type byte before their length.
+    const typeBytes = isStarted ? 1 : 0;
+    if (unparsedBytes.length < typeBytes + 4) return null;
+    const end = typeBytes + unparsedBytes.readInt32BE(typeBytes);
+    if (unparsedBytes.length < end) return null;
+    const message = {
+      type: isStarted ? String.fromCharCode(unparsedBytes[0] ?? 0) : "",
+      body: unparsedBytes.subarray(typeBytes + 4, end),
+    };
+    unparsedBytes = unparsedBytes.subarray(end);
     return message;
   }
 
   return {
     /** Returns the statements that these bytes execute. */
     parse(data: Buffer): string[] {
-      unread = Buffer.concat([unread, data]);
-      const executed: string[] = [];
+      unparsedBytes = Buffer.concat([unparsedBytes, data]);
+      const executedStatements: string[] = [];
       for (let message = takeMessage(); message; message = takeMessage()) {
         const { type, body } = message;
         if (type === "") isStarted = body.readInt32BE(0) !== SSL_REQUEST;
-        const [first = "", second = ""] = type === "" ? [] : body.toString("latin1").split("\0", 2);
-        if (type === "P") statementsByName.set(first, second);
-        if (type === "B") executed.push(statementsByName.get(second) ?? "");
-        if (type === "Q") executed.push(first);
+        const [firstString = "", secondString = ""] = type === "" ? [] : body.toString("latin1").split("\0", 2);
+        // Parse has a name and a statement, Bind has a portal and a name, and Query has only a statement.
+        if (type === "P") statementsByName.set(firstString, secondString);
+        if (type === "B") executedStatements.push(statementsByName.get(secondString) ?? "");
+        if (type === "Q") executedStatements.push(firstString);
       }
-      return executed;
+      return executedStatements;
     },
   };
 }

@@ -47,17 +47,17 @@ export async function openStream(
   return {
     response,
     events,
-    /** Resolves when the stream has ended. */
-    ended: closed,
-    frames: (): Frame[] => events.map(({ frame }) => frame),
-    seqs: (): number[] => events.flatMap(({ frame }) => frame.seq ?? []),
+    /** Resolves when the stream is closed. */
+    closed,
+    listFrames: (): Frame[] => events.map(({ frame }) => frame),
+    listSeqs: (): number[] => events.flatMap(({ frame }) => frame.seq ?? []),
 
     /** Waits for a matching event unless it has already been received. */
     async waitFor(matches: (frame: Frame) => boolean, waitMs = 3_000): Promise<StreamedEvent> {
       const deadlineMs = performance.now() + waitMs;
       for (;;) {
-        const found = events.find(({ frame }) => matches(frame));
-        if (found) return found;
+        const receivedEvent = events.find(({ frame }) => matches(frame));
+        if (receivedEvent) return receivedEvent;
         const remainingMs = deadlineMs - performance.now();
         if (remainingMs <= 0) throw new Error(`No match. Received: ${events.map(({ event }) => event).join(" ")}`);
         await Promise.race([

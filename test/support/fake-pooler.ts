@@ -10,11 +10,11 @@ const acceptedParameters = new Set([
 ]);
 
 /**
- * Starts a fake PgBouncer in front of a Postgres socket. It refuses a connection with an unknown startup parameter,
+ * Starts a fake PgBouncer in front of a Postgres socket. It rejects a connection with an unknown startup parameter,
  * removes ignored parameters, and relays everything else.
  */
-export function startFakePooler(socketPath: string, ignored: string[]) {
-  const refusedParameters: string[] = [];
+export function startFakePooler(socketPath: string, ignoredParameters: string[]) {
+  const rejectedParameters: string[] = [];
   const relay = Bun.listen<{ server?: Promise<Bun.Socket<undefined>> }>({
     hostname: "127.0.0.1",
     port: 0,
@@ -24,21 +24,22 @@ export function startFakePooler(socketPath: string, ignored: string[]) {
       },
       async data(client, bytes) {
         if (client.data.server) return void (await client.data.server).write(bytes);
-        // The startup message has its length, the protocol version, and zero-terminated names and values.
-        const words = Buffer.from(bytes).toString("utf8", 8).split("\0");
+        // The startup message consists of its length, the protocol version, and zero-terminated names and values.
+        const strings = Buffer.from(bytes).toString("utf8", 8).split("\0");
         const pairs: [string, string][] = [];
-        for (let i = 0; i + 1 < words.length && words[i]; i += 2) pairs.push([words[i] ?? "", words[i + 1] ?? ""]);
+        for (let i = 0; i + 1 < strings.length && strings[i]; i += 2)
+          pairs.push([strings[i] ?? "", strings[i + 1] ?? ""]);
         const unknownPair = pairs.find(
-          ([name]) => !acceptedParameters.has(name.toLowerCase()) && !ignored.includes(name),
+          ([name]) => !acceptedParameters.has(name.toLowerCase()) && !ignoredParameters.includes(name),
         );
         if (unknownPair) {
-          refusedParameters.push(unknownPair[0]);
+          rejectedParameters.push(unknownPair[0]);
           const text = `SFATAL\0C08P01\0Munsupported startup parameter: ${unknownPair[0]}\0\0`;
           client.write(createMessage("E", Buffer.from(text)));
           client.end();
           return;
         }
-        const forwardedPairs = pairs.filter(([name]) => !ignored.includes(name));
+        const forwardedPairs = pairs.filter(([name]) => !ignoredParameters.includes(name));
         const body = Buffer.concat([
           Buffer.from([0, 3, 0, 0]),
           Buffer.from(`${forwardedPairs.map(([name, value]) => `${name}\0${value}\0`).join("")}\0`),
@@ -54,7 +55,7 @@ export function startFakePooler(socketPath: string, ignored: string[]) {
       },
     },
   });
-  return { port: relay.port, refusedParameters, stop: () => relay.stop(true) };
+  return { port: relay.port, rejectedParameters, stop: () => relay.stop(true) };
 }
 
 function createMessage(type: string, body: Buffer): Buffer {

@@ -1,6 +1,6 @@
 import { createHash, createHmac } from "node:crypto";
 
-/** Returns a response to send instead of the server's own, or nothing. Called for each request. */
+/** Called for each request. Returns a response to send instead of the server's own, or undefined to send its own. */
 type Intercept = (request: { method: string; key: string; query: URLSearchParams }) => Response | undefined;
 
 const REGION = "eu-test-1";
@@ -20,7 +20,7 @@ export function startFakeS3(bucket = "backups") {
     pageKeysMax: 1_000,
   };
 
-  async function handle(request: Request): Promise<Response> {
+  async function handleRequest(request: Request): Promise<Response> {
     const url = new URL(request.url);
     const key = decodeURIComponent(url.pathname).slice(bucket.length + 2);
     const query = url.searchParams;
@@ -67,7 +67,7 @@ export function startFakeS3(bucket = "backups") {
   }
 
   function handleObject(request: Request, key: string, query: URLSearchParams, body: Buffer): Response {
-    if (request.method === "GET" && key === "") return list(query);
+    if (request.method === "GET" && key === "") return listObjects(query);
     if (request.method === "PUT") {
       objects.set(key, body);
       return new Response(null, { headers: { etag: createEtag(body) } });
@@ -86,12 +86,12 @@ export function startFakeS3(bucket = "backups") {
     return new Response(new Uint8Array(range), { status: range.length < object.length ? 206 : 200, headers });
   }
 
-  function list(query: URLSearchParams): Response {
-    const after = query.get("continuation-token") ?? "";
+  function listObjects(query: URLSearchParams): Response {
+    const previousPageLastKey = query.get("continuation-token") ?? "";
     const keys = [...objects.keys()].filter((key) => key.startsWith(query.get("prefix") ?? "")).sort();
-    const rest = keys.filter((key) => key > after);
-    const page = rest.slice(0, Math.min(state.pageKeysMax, Number(query.get("max-keys") ?? 1_000)));
-    const isTruncated = rest.length > page.length;
+    const remainingKeys = keys.filter((key) => key > previousPageLastKey);
+    const page = remainingKeys.slice(0, Math.min(state.pageKeysMax, Number(query.get("max-keys") ?? 1_000)));
+    const isTruncated = remainingKeys.length > page.length;
     return createXmlResponse(
       `<ListBucketResult><Name>${bucket}</Name><IsTruncated>${isTruncated}</IsTruncated>` +
         `${isTruncated ? `<NextContinuationToken>${page.at(-1)}</NextContinuationToken>` : ""}` +
@@ -100,7 +100,7 @@ export function startFakeS3(bucket = "backups") {
     );
   }
 
-  const server = Bun.serve({ port: 0, hostname: "127.0.0.1", maxRequestBodySize: 1e9, fetch: handle });
+  const server = Bun.serve({ port: 0, hostname: "127.0.0.1", maxRequestBodySize: 1e9, fetch: handleRequest });
   return {
     ...credentials,
     endpoint: `http://127.0.0.1:${server.port}`,
@@ -116,8 +116,9 @@ export function startFakeS3(bucket = "backups") {
 }
 
 const createEtag = (bytes: Buffer): string => `"${createHash("md5").update(bytes).digest("hex")}"`;
-const sha256 = (text: string | Buffer): string => createHash("sha256").update(text).digest("hex");
-const hmac = (key: string | Buffer, text: string): Buffer => createHmac("sha256", key).update(text).digest();
+const hashSha256 = (text: string | Buffer): string => createHash("sha256").update(text).digest("hex");
+const createHmacSha256 = (key: string | Buffer, text: string): Buffer =>
+  createHmac("sha256", key).update(text).digest();
 const createXmlResponse = (text: string, status = 200): Response =>
   new Response(`<?xml version="1.0" encoding="UTF-8"?>${text}`, {
     status,
@@ -127,32 +128,37 @@ const createErrorResponse = (status: number, code: string): Response =>
   createXmlResponse(`<Error><Code>${code}</Code><Message>${code}, from the fake S3.</Message></Error>`, status);
 
 /**
- * Returns the `Authorization` header that a request should have (AWS Signature Version 4), or null if the request's
- * body hash, region or service is wrong.
+ * Creates the `Authorization` header that a request should have (AWS Signature Version 4). Returns null if the body hash,
+ * region or service in the request is wrong.
  */
 function createAuthorization(request: Request, url: URL, body: Buffer): string | null {
   const authorization = request.headers.get("authorization") ?? "";
   const [, scope = "", names = ""] =
     /^AWS4-HMAC-SHA256 Credential=[^/]+\/([^,]+), ?SignedHeaders=([^,]+), ?Signature=/.exec(authorization) ?? [];
   const payloadHash = request.headers.get("x-amz-content-sha256") ?? "";
-  if (payloadHash !== "UNSIGNED-PAYLOAD" && payloadHash !== sha256(body)) return null;
-  const encode = (text: string) =>
+  if (payloadHash !== "UNSIGNED-PAYLOAD" && payloadHash !== hashSha256(body)) return null;
+  const encodeUri = (text: string) =>
     encodeURIComponent(text).replace(/[!'()*]/g, (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`);
   const query = [...url.searchParams]
-    .map(([name, value]) => `${encode(name)}=${encode(value)}`)
+    .map(([name, value]) => `${encodeUri(name)}=${encodeUri(value)}`)
     .sort()
     .join("&");
   const headers = names.split(";").map((name) => `${name}:${(request.headers.get(name) ?? "").trim()}\n`);
-  const path = decodeURIComponent(url.pathname).split("/").map(encode).join("/");
-  const canonical = [request.method, path, query, headers.join(""), names, payloadHash].join("\n");
+  const path = decodeURIComponent(url.pathname).split("/").map(encodeUri).join("/");
+  const canonicalRequest = [request.method, path, query, headers.join(""), names, payloadHash].join("\n");
   const [day = "", region = "", service = ""] = scope.split("/");
   if (region !== REGION || service !== "s3") return null;
-  const text = ["AWS4-HMAC-SHA256", request.headers.get("x-amz-date"), scope, sha256(canonical)].join("\n");
-  const key = ["aws4_request"].reduce(
-    hmac,
-    hmac(hmac(hmac(`AWS4${credentials.secretAccessKey}`, day), region), service),
+  const stringToSign = [
+    "AWS4-HMAC-SHA256",
+    request.headers.get("x-amz-date"),
+    scope,
+    hashSha256(canonicalRequest),
+  ].join("\n");
+  const signingKey = [day, region, service, "aws4_request"].reduce<string | Buffer>(
+    (key, text) => createHmacSha256(key, text),
+    `AWS4${credentials.secretAccessKey}`,
   );
-  const signature = hmac(key, text).toString("hex");
+  const signature = createHmacSha256(signingKey, stringToSign).toString("hex");
   const separator = authorization.includes(", ") ? ", " : ",";
   return [
     `AWS4-HMAC-SHA256 Credential=${credentials.accessKeyId}/${scope}`,

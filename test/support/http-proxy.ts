@@ -1,7 +1,7 @@
-import { createServer, connect as dial, type Socket } from "node:net";
+import { createServer, connect as openConnection, type Socket } from "node:net";
 
-/** How the proxy responds to requests. */
-type Mode = "forwards" | "refuses" | "stalls" | "disconnects" | "sends nonsense" | "sends extra data";
+/** What the proxy does with requests. */
+type Mode = "forwards" | "rejects" | "stalls" | "disconnects" | "sends nonsense" | "sends extra data";
 
 type ProxiedRequest = {
   kind: "tunnel" | "absolute";
@@ -13,7 +13,7 @@ type ProxiedRequest = {
 };
 
 const fixedResponses: Partial<Record<Mode, string>> = {
-  refuses: "HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\nForbidden",
+  rejects: "HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\nForbidden",
   "sends extra data": "HTTP/1.1 200 Connection established\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
   "sends nonsense": "220 mail.example.com ESMTP\r\n\r\n",
 };
@@ -28,7 +28,7 @@ export async function startHttpProxy(credentials: string | null = null) {
   const state = { mode: "forwards" as Mode, credentials };
   const sockets = new Set<Socket>();
 
-  function track(socket: Socket): Socket {
+  function trackSocket(socket: Socket): Socket {
     sockets.add(socket);
     socket.on("close", () => sockets.delete(socket));
     socket.on("error", () => socket.destroy());
@@ -37,7 +37,9 @@ export async function startHttpProxy(credentials: string | null = null) {
 
   /** Connects to the upstream server, and forwards its data no faster than the client reads. */
   function openUpstream(client: Socket, target: string, onConnect: () => void): Socket {
-    const upstream = track(dial({ host: "127.0.0.1", port: Number(target.split(":").at(-1)) }, onConnect));
+    const upstream = trackSocket(
+      openConnection({ host: "127.0.0.1", port: Number(target.split(":").at(-1)) }, onConnect),
+    );
     upstream.on("error", () => client.destroy());
     client.on("close", () => upstream.destroy());
     upstream.pipe(client);
@@ -77,26 +79,26 @@ export async function startHttpProxy(credentials: string | null = null) {
   }
 
   const server = createServer((client) => {
-    track(client);
+    trackSocket(client);
     let upstream: Socket | null = null;
     let isTunnel = false;
-    let pending = Buffer.alloc(0);
-    let bodyBytes = 0;
+    let unparsedBytes = Buffer.alloc(0);
+    let remainingBodyBytes = 0;
     client.on("data", (packet: Buffer) => {
       if (isTunnel) {
         upstream?.write(packet);
         return;
       }
-      pending = Buffer.concat([pending, packet]);
+      unparsedBytes = Buffer.concat([unparsedBytes, packet]);
       for (;;) {
-        const body = pending.subarray(0, bodyBytes);
+        const body = unparsedBytes.subarray(0, remainingBodyBytes);
         if (body.length > 0) upstream?.write(body);
-        bodyBytes -= body.length;
-        pending = pending.subarray(body.length);
-        const end = pending.indexOf("\r\n\r\n");
-        if (end < 0) return;
-        const head = pending.toString("latin1", 0, end);
-        pending = pending.subarray(end + 4);
+        remainingBodyBytes -= body.length;
+        unparsedBytes = unparsedBytes.subarray(body.length);
+        const headEnd = unparsedBytes.indexOf("\r\n\r\n");
+        if (headEnd < 0) return;
+        const head = unparsedBytes.toString("latin1", 0, headEnd);
+        unparsedBytes = unparsedBytes.subarray(headEnd + 4);
         const request = processHead(client, head);
         if (request === null) return;
         isTunnel = request.isTunnel;
@@ -108,7 +110,7 @@ export async function startHttpProxy(credentials: string | null = null) {
         }
         upstream ??= openUpstream(client, request.target, () => {});
         upstream.write(request.text, "latin1");
-        bodyBytes = Number(/^content-length: (\d+)$/im.exec(head)?.[1] ?? 0);
+        remainingBodyBytes = Number(/^content-length: (\d+)$/im.exec(head)?.[1] ?? 0);
       }
     });
   });

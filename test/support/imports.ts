@@ -17,59 +17,60 @@ type TestMessage = {
 export const EXPORT_START_S = 1_700_000_000;
 
 /**
- * Creates a conversation in ChatGPT's export format. The keys of `messages` are their ids. By default, each message
- * replies to the previous one and was created one second after it.
+ * Creates a conversation in ChatGPT's export format. The keys of `messages` are the message ids. By default, each message
+ * replies to the previous message, and its creation time is one second later.
  */
 export function createChatGptConversation(
   id: string,
   messages: Record<string, TestMessage>,
-  other: object = {},
+  overrides: object = {},
 ): object {
   const mapping: Record<string, Node> = { root: { id: "root", message: null, parent: null, children: [] } };
-  let previous = "root";
-  let n = 0;
+  let previousId = "root";
+  let messageCount = 0;
   for (const [
-    name,
-    { role, text = name, parent = previous, at, model, content, metadata, recipient },
+    messageId,
+    { role, text = messageId, parent = previousId, at, model, content, metadata, recipient },
   ] of Object.entries(messages)) {
-    n += 1;
+    messageCount += 1;
     const message = {
-      id: name,
-      author: { role: role ?? (n % 2 === 1 ? "user" : "assistant"), name: null, metadata: {} },
-      create_time: at === undefined ? EXPORT_START_S + n : at,
+      id: messageId,
+      author: { role: role ?? (messageCount % 2 === 1 ? "user" : "assistant"), name: null, metadata: {} },
+      create_time: at === undefined ? EXPORT_START_S + messageCount : at,
       content: content ?? { content_type: "text", parts: [text] },
       metadata: { ...(model && { model_slug: model }), ...metadata },
       recipient: recipient ?? "all",
     };
-    mapping[name] = { id: name, message, parent, children: [] };
-    if (parent !== null) mapping[parent]?.children.push(name);
-    previous = name;
+    mapping[messageId] = { id: messageId, message, parent, children: [] };
+    if (parent !== null) mapping[parent]?.children.push(messageId);
+    previousId = messageId;
   }
   return {
     title: `Title of ${id}`,
     create_time: EXPORT_START_S,
-    update_time: EXPORT_START_S + n,
+    update_time: EXPORT_START_S + messageCount,
     mapping,
-    current_node: previous,
+    current_node: previousId,
     conversation_id: id,
-    ...other,
+    ...overrides,
   };
 }
 
 /** Creates a conversation in Claude's export format. */
-export function createClaudeConversation(id: string, texts: readonly string[], overrides: object = {}): object {
-  const at = (n: number) => new Date((EXPORT_START_S + n) * 1_000).toISOString();
+export function createClaudeConversation(id: string, contents: readonly string[], overrides: object = {}): object {
+  const formatTime = (secondsAfterStart: number) =>
+    new Date((EXPORT_START_S + secondsAfterStart) * 1_000).toISOString();
   return {
     uuid: id,
     name: `Title of ${id}`,
-    created_at: at(0),
-    updated_at: at(texts.length),
-    chat_messages: texts.map((text, n) => ({
-      uuid: `${id}-${n}`,
+    created_at: formatTime(0),
+    updated_at: formatTime(contents.length),
+    chat_messages: contents.map((text, index) => ({
+      uuid: `${id}-${index}`,
       text,
       content: [{ type: "text", text }],
-      sender: n % 2 === 0 ? "human" : "assistant",
-      created_at: at(n + 1),
+      sender: index % 2 === 0 ? "human" : "assistant",
+      created_at: formatTime(index + 1),
       attachments: [],
       files: [],
     })),
@@ -109,8 +110,8 @@ export async function waitForImport(parley: Client, { access_token: token }: Acc
       continue;
     }
     if (response.status !== 200) throw new Error(`import: ${response.status} ${await response.text()}`);
-    const found = (await response.json()) as Import;
-    if (found.status === "done" || found.status === "failed") return found;
+    const currentImport = (await response.json()) as Import;
+    if (currentImport.status === "done" || currentImport.status === "failed") return currentImport;
     await Bun.sleep(20);
   }
 }

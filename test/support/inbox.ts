@@ -19,14 +19,14 @@ export async function openInbox(parley: Pick<TestClient, "url">, account: Accoun
   const socket = await openSocket(parley.url, { token: account.access_token });
   const ack = await socket.request({ type: "inbox.subscribe" });
   if (ack.type !== "ack") throw new Error(`inbox.subscribe: ${JSON.stringify(ack)}`);
-  const list = () => socket.list("inbox") as InboxFrame[];
+  const listFrames = () => socket.list("inbox") as InboxFrame[];
   return {
     ...socket,
     account,
     unread: ack.unread as number,
-    /** Lists the received inbox frames of one conversation, or of all if `conversationId` is absent. */
+    /** Lists the received inbox frames of one conversation, or of all conversations if `conversationId` is absent. */
     list: (conversationId?: string) =>
-      list().filter(({ conversation_id }) => !conversationId || conversation_id === conversationId),
+      listFrames().filter(({ conversation_id }) => !conversationId || conversation_id === conversationId),
     /** Waits for an inbox frame with these fields unless it has already been received. */
     waitForChange: (fields: Partial<InboxFrame>) =>
       socket.waitFor((frame) =>
@@ -56,14 +56,14 @@ export async function waitForInboxToMatchList(
     const [inboxState, listState] = [computeInbox(inbox.list()), await listConversations(parley, inbox.account)];
     if (Bun.deepEquals(inboxState, listState)) return;
     if (performance.now() > deadlineMs)
-      throw new Error(`The inbox shows ${JSON.stringify(inboxState)}, the list ${JSON.stringify(listState)}.`);
+      throw new Error(`The inbox shows ${JSON.stringify(inboxState)}, but the list is ${JSON.stringify(listState)}.`);
     await Bun.sleep(50);
   }
 }
 
-/** Applies frames to an initial list, as a client does, and returns the resulting inbox. */
-function computeInbox(frames: InboxFrame[], list: Record<string, State> = {}): Record<string, State> {
-  const conversations = new Map(Object.entries(list));
+/** Applies frames to an empty inbox, as a client does, and returns the resulting conversations by id. */
+function computeInbox(frames: InboxFrame[]): Record<string, State> {
+  const conversations = new Map<string, State>();
   for (const frame of frames) {
     if (frame.change === "removed") conversations.delete(frame.conversation_id);
     else conversations.set(frame.conversation_id, pickState(frame));
@@ -79,5 +79,5 @@ export async function listConversations(
   const response = await parley.fetch("/api/v1/conversations?limit=200", { token: account.access_token });
   if (response.status !== 200) throw new Error(`conversations: ${response.status}`);
   const { data } = (await response.json()) as { data: (State & { id: string })[] };
-  return Object.fromEntries(data.map((one) => [one.id, pickState(one)]));
+  return Object.fromEntries(data.map((conversation) => [conversation.id, pickState(conversation)]));
 }

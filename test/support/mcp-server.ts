@@ -9,7 +9,7 @@ type ToolResult = { content: Json[]; isError?: boolean; structuredContent?: Json
 type ReceivedCall = { name: string; input: Json; authorization: string | null; session: string | null };
 export type TestTool = Json & {
   name: string;
-  /** If absent, the result is the text `done`. */
+  /** Returns the result of a call. If absent, the result is the text `done`. */
   run?: (
     input: Json,
     call: ReceivedCall,
@@ -18,11 +18,11 @@ export type TestTool = Json & {
   ) => ToolResult | Promise<ToolResult>;
 };
 
-/** Sends a request to the client, which only the 2025 revision allows. */
+/** Sends a request to the client. Only the 2025 revision allows such requests. */
 type SendToClient = (method: string, params: Json) => Promise<unknown>;
 
 type Options = {
-  /** The revision of the protocol: 2026-07-28, without sessions, or 2025-11-25, with sessions. */
+  /** The protocol revision. `2026` is 2026-07-28, which has no sessions. `2025` is 2025-11-25, which has sessions. */
   revision: "2026" | "2025";
   tools: TestTool[];
   /** Whether the tool list is split into pages of one tool each. */
@@ -42,27 +42,31 @@ export function startMcpServer({ revision, tools, isPaginated = false, intercept
   const state = { tools, intercept, unknownSessionStatus: 404 };
 
   const listTools = (cursor: unknown) => {
-    const all = state.tools.map(({ run: _, ...tool }) => ({ inputSchema: emptySchema, ...tool }));
-    if (!isPaginated) return { tools: all };
+    const allTools = state.tools.map(({ run: _, ...tool }) => ({ inputSchema: emptySchema, ...tool }));
+    if (!isPaginated) return { tools: allTools };
     const index = Number(cursor ?? 0);
-    return { tools: all.slice(index, index + 1), ...(index + 1 < all.length && { nextCursor: String(index + 1) }) };
+    return {
+      tools: allTools.slice(index, index + 1),
+      ...(index + 1 < allTools.length && { nextCursor: String(index + 1) }),
+    };
   };
 
-  async function call(
+  async function callTool(
     params: { name: string; arguments?: Json },
     headers: Headers | undefined,
     signal: AbortSignal,
-    sendToClient: SendToClient = () => Promise.reject(new Error("The 2026 revision has no requests to clients.")),
+    sendToClient: SendToClient = () =>
+      Promise.reject(new Error("The 2026 revision doesn't support requests to clients.")),
   ) {
-    const received = {
+    const receivedCall = {
       name: params.name,
       input: params.arguments ?? {},
       authorization: headers?.get("authorization") ?? null,
       session: headers?.get("mcp-session-id") ?? null,
     };
-    calls.push(received);
+    calls.push(receivedCall);
     const tool = state.tools.find(({ name }) => name === params.name);
-    return (await tool?.run?.(received.input, received, signal, sendToClient)) ?? defaultResult;
+    return (await tool?.run?.(receivedCall.input, receivedCall, signal, sendToClient)) ?? defaultResult;
   }
 
   const capabilities = { capabilities: { tools: { listChanged: true } } };
@@ -71,14 +75,14 @@ export function startMcpServer({ revision, tools, isPaginated = false, intercept
       const server = new Server({ name: "test", version: "1" }, capabilities);
       server.setRequestHandler("tools/list", async ({ params }) => listTools(params?.cursor) as never);
       server.setRequestHandler("tools/call", async ({ params }, context) => {
-        return (await call(params as never, context.http?.req?.headers, context.mcpReq.signal)) as never;
+        return (await callTool(params as never, context.http?.req?.headers, context.mcpReq.signal)) as never;
       });
       return server;
     },
     { legacy: "reject" },
   );
 
-  async function serve2025(request: Request): Promise<Response> {
+  async function handle2025Request(request: Request): Promise<Response> {
     const id = request.headers.get("mcp-session-id");
     const existingTransport = id === null ? undefined : sessions.get(id);
     if (id !== null && !existingTransport)
@@ -96,7 +100,12 @@ export function startMcpServer({ revision, tools, isPaginated = false, intercept
     server.setRequestHandler(CallToolRequestSchema, async ({ params }, { requestInfo, signal, sendRequest }) => {
       const sendToClient: SendToClient = (method, input) =>
         sendRequest({ method, params: input } as never, EmptyResultSchema);
-      return (await call(params as never, new Headers(requestInfo?.headers as never), signal, sendToClient)) as never;
+      return (await callTool(
+        params as never,
+        new Headers(requestInfo?.headers as never),
+        signal,
+        sendToClient,
+      )) as never;
     });
     await server.connect(transport);
     notifiers.add(() => server.sendToolListChanged());
@@ -119,7 +128,8 @@ export function startMcpServer({ revision, tools, isPaginated = false, intercept
         rpcMethod: body?.method ?? null,
       });
       return (
-        (await state.intercept(request)) ?? (revision === "2026" ? handler2026.fetch(request) : serve2025(request))
+        (await state.intercept(request)) ??
+        (revision === "2026" ? handler2026.fetch(request) : handle2025Request(request))
       );
     },
   });
@@ -130,7 +140,7 @@ export function startMcpServer({ revision, tools, isPaginated = false, intercept
     calls,
     /** All requests, in order. */
     requests,
-    /** A test can change the server's behavior while it runs. */
+    /** Tests can change these values to change the behavior of the running server. */
     state,
     sessions,
     /** Notifies the clients that the tools have changed. */

@@ -31,7 +31,7 @@ export async function startPgBouncer({
   users = ["postgres"],
 }: Options) {
   const binary = BINARIES.find((path) => existsSync(path));
-  if (!binary) throw new Error("No pgbouncer on this machine; `make test` installs it.");
+  if (!binary) throw new Error("PgBouncer is not installed; run `make test` to install it.");
   const directory = mkdtempSync(join(tmpdir(), "pb-"));
   const port = findFreePort();
   const file = join(directory, "pgbouncer.ini");
@@ -47,7 +47,7 @@ export async function startPgBouncer({
       pool_mode: mode,
       default_pool_size: String(poolSize),
       max_client_conn: "1000",
-      // Retries an unavailable server after a second.
+      // Makes PgBouncer retry an unavailable server after a second.
       server_login_retry: "1",
       admin_users: "postgres",
       ...settings,
@@ -61,9 +61,11 @@ export async function startPgBouncer({
   }
 
   async function start(): Promise<void> {
-    // PgBouncer refuses to run as root.
-    const runAsPostgres = process.getuid?.() === 0 ? ["runuser", "-u", "postgres", "--"] : [];
-    const pgbouncer = Bun.spawn([...runAsPostgres, binary ?? "", "-q", file], { stdio: ["ignore", "ignore", "pipe"] });
+    // PgBouncer doesn't run as root.
+    const postgresUserPrefix = process.getuid?.() === 0 ? ["runuser", "-u", "postgres", "--"] : [];
+    const pgbouncer = Bun.spawn([...postgresUserPrefix, binary ?? "", "-q", file], {
+      stdio: ["ignore", "ignore", "pipe"],
+    });
     child = pgbouncer;
     while (!(await isListening(port))) {
       if (pgbouncer.exitCode !== null)
@@ -75,7 +77,7 @@ export async function startPgBouncer({
   /** Kills PgBouncer, which breaks its connections. */
   async function kill(): Promise<void> {
     if (!child) return;
-    // Killing only its parent process, `runuser`, would leave PgBouncer running.
+    // `child` can be `runuser`. Killing only that process would leave PgBouncer running.
     const pids = new TextDecoder().decode(Bun.spawnSync(["pgrep", "-P", String(child.pid)]).stdout);
     for (const pid of pids.split("\n").filter(Boolean)) process.kill(Number(pid), "SIGKILL");
     child.kill("SIGKILL");

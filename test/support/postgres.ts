@@ -14,14 +14,14 @@ type Server = { socketDirectory: string; user: string };
 
 const TEMPLATE = "parley_template";
 const CONNECTIONS_MAX = 300;
-/** These settings are fast and unsafe, because the tests' data doesn't have to survive a crash. */
+/** Fast settings that can lose data in a crash. The tests' data doesn't have to survive one. */
 const nonDurableSettings = { fsync: "off", synchronous_commit: "off", full_page_writes: "off" };
 let sharedServer: Promise<Server> | undefined;
 
 /**
- * Creates a migrated, empty database on a Postgres server that all test files in this process share.
- * With `TEST_POSTGRES=embedded`, the server is Parley's embedded Postgres; with `server`, the default, it is the Postgres
- * installed on this machine.
+ * Creates a migrated, empty database on a Postgres server that all test files in this process share. By default
+ * (`TEST_POSTGRES=server`), it is the Postgres that is installed on this machine. With `TEST_POSTGRES=embedded`, it is
+ * Parley's embedded Postgres.
  */
 export async function createTestDatabase(
   poolSize = 10,
@@ -36,7 +36,7 @@ export async function createTestDatabase(
   return { database: openDatabase({ target, poolSize }), name, target };
 }
 
-/** Makes the next `createTestDatabase` start a new server. Call it in a test that measures the whole server. */
+/** Makes the next `createTestDatabase` call start a new server. Use it in tests that measure the whole server. */
 export function useFreshServer(): void {
   sharedServer = undefined;
 }

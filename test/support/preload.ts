@@ -1,4 +1,4 @@
-// production-mode.ts must be imported before the framework, whose responses depend on the mode.
+// production-mode.ts must be imported before the framework, because the framework's responses depend on the mode.
 import "../../src/commands/production-mode.ts";
 import { afterAll } from "bun:test";
 import { runCleanups } from "./after-test-run.ts";

@@ -13,8 +13,9 @@ export async function startRedisCluster(masters: number, replicas = 0, settings:
   const nodes = await Promise.all(Array.from({ length: masters + replicas }, () => startNode(settings)));
   const clients = nodes.map(({ client }) => client);
   for (const [index, client] of clients.slice(0, masters).entries()) {
-    const from = Math.ceil((SLOTS * index) / masters);
-    await client.call("CLUSTER", "ADDSLOTSRANGE", from, Math.ceil((SLOTS * (index + 1)) / masters) - 1);
+    const firstSlot = Math.ceil((SLOTS * index) / masters);
+    const lastSlot = Math.ceil((SLOTS * (index + 1)) / masters) - 1;
+    await client.call("CLUSTER", "ADDSLOTSRANGE", firstSlot, lastSlot);
     await client.call("CLUSTER", "SET-CONFIG-EPOCH", index + 1);
   }
   for (const node of nodes.slice(1))
@@ -46,7 +47,7 @@ export async function startRedisCluster(masters: number, replicas = 0, settings:
   };
 }
 
-/** Starts a node behind a relay. Clients and other nodes only know the relay's address. */
+/** Starts a node behind a relay. Clients and other nodes know only the relay's port. */
 async function startNode(settings: Record<string, string>) {
   const busPort = findFreePort();
   const server = await startRedis({

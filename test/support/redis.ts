@@ -8,15 +8,15 @@ export type TestRedis = Awaited<ReturnType<typeof startRedis>>;
 
 const READY_POLL_MS = 10;
 /**
- * The program `redis-check-rdb` in Debian's `redis-tools` package acts as the server if `argv[0]` is `redis-server`. Unlike
- * the `redis-server` package, `redis-tools` starts no service.
+ * If `argv[0]` is `redis-server`, the program `redis-check-rdb` in Debian's `redis-tools` package acts as the server.
+ * Unlike the `redis-server` package, `redis-tools` doesn't start a service.
  */
 const BINARIES = ["/usr/bin/redis-server", "/usr/local/bin/redis-server", "/usr/bin/redis-check-rdb"];
 
 /** Starts this machine's Redis on a free port of 127.0.0.1, without persistence. */
 export async function startRedis(extraSettings: Record<string, string> = {}) {
   const binary = BINARIES.find((path) => existsSync(path));
-  if (!binary) throw new Error("No redis-server on this machine; `make test` installs it.");
+  if (!binary) throw new Error("Redis is not installed; run `make test` to install it.");
   const directory = mkdtempSync(join(tmpdir(), "parley-redis-"));
   const port = findFreePort();
   const url = `redis://127.0.0.1:${port}`;
@@ -74,7 +74,7 @@ export async function startRedis(extraSettings: Record<string, string> = {}) {
       client.disconnect();
     },
 
-    /** Suspends the process: its connections stay open, but it no longer responds. */
+    /** Suspends the process. Its connections stay open, but it stops responding. */
     pause: () => void child?.kill("SIGSTOP"),
     resume: () => void child?.kill("SIGCONT"),
   };

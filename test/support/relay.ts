@@ -1,11 +1,11 @@
 type Address = { unix: string } | { hostname: string; port: number };
 /** Changes the data that a server sends on one connection. */
 export type Filter = (bytes: Buffer) => Buffer;
-type Endpoint = { peer: Promise<Bun.Socket<Endpoint>>; unsent: Buffer[]; hasClosed: boolean };
+type Endpoint = { peer: Promise<Bun.Socket<Endpoint>>; unsentChunks: Buffer[]; hasClosed: boolean };
 
 /**
- * Starts a relay between clients and a server. `cut` simulates a network failure: connections stay open, but no data is
- * delivered. `restore` delivers the data sent since the cut, as TCP does.
+ * Starts a relay between clients and a server. `cut` simulates a network failure. Connections then stay open, but no data
+ * is delivered. `restore` delivers the data that was sent since `cut`, as TCP does.
  */
 export function startRelay(
   listenAddress: Address,
@@ -13,38 +13,38 @@ export function startRelay(
   createFilter: () => Filter = () => (bytes) => bytes,
 ) {
   const sockets = new Set<Bun.Socket<Endpoint>>();
-  let isCut = false;
+  let isNetworkCut = false;
 
   const handlers = {
     data(socket: Bun.Socket<Endpoint>, bytes: Buffer) {
-      socket.data.unsent.push(Buffer.from(bytes));
-      void forward(socket);
+      socket.data.unsentChunks.push(Buffer.from(bytes));
+      void forwardUnsentBytes(socket);
     },
     close(socket: Bun.Socket<Endpoint>) {
       sockets.delete(socket);
       socket.data.hasClosed = true;
-      void forward(socket);
+      void forwardUnsentBytes(socket);
     },
     drain(socket: Bun.Socket<Endpoint>) {
-      void socket.data.peer.then((peer) => forward(peer));
+      void socket.data.peer.then((peer) => forwardUnsentBytes(peer));
     },
     error() {},
   };
 
-  async function forward(socket: Bun.Socket<Endpoint>): Promise<void> {
+  async function forwardUnsentBytes(socket: Bun.Socket<Endpoint>): Promise<void> {
     const { data } = socket;
     const peer = await data.peer.catch(() => null);
     if (!peer) return void socket.end();
-    while (!isCut && data.unsent.length > 0) {
-      const [bytes = Buffer.alloc(0)] = data.unsent;
-      const written = peer.write(bytes);
-      if (written < bytes.length) {
-        data.unsent[0] = bytes.subarray(Math.max(0, written));
+    while (!isNetworkCut && data.unsentChunks.length > 0) {
+      const [bytes = Buffer.alloc(0)] = data.unsentChunks;
+      const writtenBytes = peer.write(bytes);
+      if (writtenBytes < bytes.length) {
+        data.unsentChunks[0] = bytes.subarray(Math.max(0, writtenBytes));
         return;
       }
-      data.unsent.shift();
+      data.unsentChunks.shift();
     }
-    if (!isCut && data.hasClosed) peer.end();
+    if (!isNetworkCut && data.hasClosed) peer.end();
   }
 
   const relay = Bun.listen<Endpoint>({
@@ -54,17 +54,17 @@ export function startRelay(
       open(client) {
         sockets.add(client);
         const filter = createFilter();
-        const connected = Bun.connect<Endpoint>({
+        const serverSocket = Bun.connect<Endpoint>({
           ...server,
-          data: { peer: Promise.resolve(client), unsent: [], hasClosed: false },
+          data: { peer: Promise.resolve(client), unsentChunks: [], hasClosed: false },
           socket: {
             ...handlers,
             open: (socket: Bun.Socket<Endpoint>) => void sockets.add(socket),
             data: (socket: Bun.Socket<Endpoint>, bytes: Buffer) => handlers.data(socket, filter(bytes)),
           },
         } as Bun.TCPSocketConnectOptions<Endpoint>);
-        connected.catch(() => client.end());
-        client.data = { peer: connected, unsent: [], hasClosed: false };
+        serverSocket.catch(() => client.end());
+        client.data = { peer: serverSocket, unsentChunks: [], hasClosed: false };
       },
     },
   } as Bun.TCPSocketListenOptions<Endpoint>);
@@ -72,11 +72,11 @@ export function startRelay(
   return {
     port: relay.port,
     cut(): void {
-      isCut = true;
+      isNetworkCut = true;
     },
     restore(): void {
-      isCut = false;
-      for (const socket of [...sockets]) void forward(socket);
+      isNetworkCut = false;
+      for (const socket of [...sockets]) void forwardUnsentBytes(socket);
     },
     /** Closes all connections, like a server that crashes. */
     reset(): void {

@@ -34,7 +34,7 @@ export function createRestClient(parley: Pick<TestApp, "fetch">, account: Accoun
     request,
     get: <T>(path: string, headers?: Record<string, string>) => request<T>("GET", path, undefined, headers),
 
-    /** Sends a request that should fail, and returns the problem. @throws Error if the response is not a problem. */
+    /** Sends a request that should fail. Returns the problem body. @throws Error if the response is not a problem. */
     async requestProblem(method: string, path: string, json?: unknown): Promise<ProblemBody> {
       const { status, headers, body } = await request<ProblemBody>(method, path, json);
       if (headers.get("content-type") !== "application/problem+json" || body.status !== status)
@@ -42,7 +42,7 @@ export function createRestClient(parley: Pick<TestApp, "fetch">, account: Accoun
       return body;
     },
 
-    /** Fetches all pages of a list. Returns the rows and the number of rows on each page. */
+    /** Fetches all pages of a list. Returns all rows, and the number of rows on each page. */
     async listAll<T>(path: string, limit: number): Promise<{ rows: T[]; pages: number[] }> {
       const rows: T[] = [];
       const pages: number[] = [];

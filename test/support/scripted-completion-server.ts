@@ -36,14 +36,14 @@ export const createFailure = (code: ProviderErrorCode, overrides: Partial<RunFai
 export const abortedRun: RunEnd = { type: "aborted", model: null, ...accounting };
 
 /** Pushes an answer's text, as a failover chain does. */
-export function pushText(push: PushPart<AnswerPart>, ...texts: string[]): void {
+export function pushText(push: PushPart<AnswerPart>, ...pieces: string[]): void {
   push({ type: "start", model: TEST_MODEL, attempt: 1 });
-  for (const text of texts) push({ type: "text", text });
+  for (const text of pieces) push({ type: "text", text });
 }
 
 /**
- * Serves `/v1/chat/completions` with scripted runs instead of models, so that a test controls their timing and how they
- * end. Bun closes idle connections after a second unless the code under test disables that.
+ * Serves `/v1/chat/completions` with scripted runs instead of models, so that a test controls the timing and the result
+ * of each run. Bun closes idle connections after a second unless the code under test disables that timeout.
  * @param startDelayMs The delay before a run starts.
  */
 export function startCompletionServer({ startDelayMs = 0 } = {}) {
@@ -64,7 +64,7 @@ export function startCompletionServer({ startDelayMs = 0 } = {}) {
         id: "chatcmpl-1",
         created: 1,
         sealThinking: () => null,
-        showsReasoning: true,
+        shouldShowReasoning: true,
         async run(push: PushPart<AnswerPart>, callbacks: RunCallbacks = { onActivity() {}, onEnd() {} }) {
           return Promise.race([run(push, callbacks), disconnected.promise]).finally(() => callbacks.onEnd());
         },
@@ -85,7 +85,7 @@ export function startCompletionServer({ startDelayMs = 0 } = {}) {
     scriptRun(run: ScriptedRun): void {
       nextRun = run;
     },
-    /** Returns how often `onDisconnect` was called, because the client disconnected or the stream ended. */
+    /** Returns how often `onDisconnect` was called because a client disconnected or a stream was closed. */
     countDisconnects: () => disconnects,
     stop: () => server.stop(true),
   };

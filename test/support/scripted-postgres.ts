@@ -45,24 +45,24 @@ export const copyOut = createMessage("H", Buffer.from([0, 0, 0]));
 export const copyRow = (text: string) => createMessage("d", Buffer.from(text));
 export const copyDone = createMessage("c", Buffer.alloc(0));
 export const copyComplete = createMessage("C", Buffer.from("COPY 2\0"));
-/** An error that only fails the statement. */
+/** A server error that makes only the statement fail. */
 export const uniqueViolation = createMessage("E", Buffer.from("SERROR\0C23505\0Mduplicate key value\0\0"));
 
-/** A fake socket of the driver, through which a test controls one connection. */
+/** A fake socket that is passed to the driver. A test controls one connection through it. */
 export class ScriptedSocket extends EventEmitter {
   readyState = "open";
   /** The statements sent with `unsafe`. */
   readonly statements: string[] = [];
-  /** The number of statements that the driver sent on its own. */
+  /** The number of statements that the driver sent by itself. */
   driverStatementCount = 0;
   isUnresponsive: boolean;
   isPaused = false;
-  readonly #closesInHandshake: boolean;
+  readonly #closeDuringHandshake: boolean;
   #isStarted = false;
 
-  constructor({ closesInHandshake, isUnresponsive }: { closesInHandshake: boolean; isUnresponsive: boolean }) {
+  constructor({ closeDuringHandshake, isUnresponsive }: { closeDuringHandshake: boolean; isUnresponsive: boolean }) {
     super();
-    this.#closesInHandshake = closesInHandshake;
+    this.#closeDuringHandshake = closeDuringHandshake;
     this.isUnresponsive = isUnresponsive;
   }
 
@@ -94,7 +94,7 @@ export class ScriptedSocket extends EventEmitter {
 
   #read(bytes: Buffer): void {
     if (this.readyState === "closed") return;
-    if (this.#closesInHandshake) {
+    if (this.#closeDuringHandshake) {
       this.close();
       return;
     }
@@ -103,9 +103,9 @@ export class ScriptedSocket extends EventEmitter {
       this.sendMessages(authenticationOk, readyForQuery);
       return;
     }
-    for (let at = 0; at < bytes.length; at += 1 + bytes.readUInt32BE(at + 1)) {
-      const body = bytes.subarray(at + 5, at + 1 + bytes.readUInt32BE(at + 1));
-      this.#respondTo(String.fromCharCode(bytes[at] ?? 0), body);
+    for (let start = 0; start < bytes.length; start += 1 + bytes.readUInt32BE(start + 1)) {
+      const body = bytes.subarray(start + 5, start + 1 + bytes.readUInt32BE(start + 1));
+      this.#respondTo(String.fromCharCode(bytes[start] ?? 0), body);
     }
   }
 
@@ -128,31 +128,31 @@ export class ScriptedSocket extends EventEmitter {
 }
 
 /**
- * Connects the driver to a fake Postgres in this process, so that a test controls when each connection breaks. Send
- * statements with `query` or `unsafe`.
+ * Connects the driver to a fake Postgres in this process, so that a test controls when each connection breaks. Tests must
+ * send statements with `query` or `unsafe`.
  */
 export function createScriptedPostgres({
   poolSize = 1,
-  fetchesTypes = false,
+  fetchTypes = false,
   prepare = true,
   onstatement,
   waitingMax,
 }: {
   poolSize?: number;
-  fetchesTypes?: boolean;
+  fetchTypes?: boolean;
   prepare?: boolean;
   onstatement?: StatementListener;
   waitingMax?: number;
 } = {}) {
   const sockets: ScriptedSocket[] = [];
   /** The options of new sockets. */
-  const server = { closesInHandshake: false, isUnresponsive: false };
+  const server = { closeDuringHandshake: false, isUnresponsive: false };
   const sql = postgres({
     max: poolSize,
-    fetch_types: fetchesTypes,
+    fetch_types: fetchTypes,
     backoff: false,
     prepare,
-    // These options are missing in the driver's types.
+    // The driver's types don't include these options.
     ...({
       onstatement,
       max_waiting: waitingMax,

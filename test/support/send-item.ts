@@ -15,7 +15,7 @@ export const createSendItem = (
   content,
   parentId: null,
   reply: true,
-  isMentioned: false,
+  mentionsAssistant: false,
   model: null,
   answerId: createId(),
   generationId: createId(),

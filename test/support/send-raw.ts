@@ -10,11 +10,11 @@ export type RawResponse = {
   /** The header values by lowercase name. */
   headers: Record<string, string>;
   body: string;
-  /** The complete response. */
+  /** The complete response, including its head. */
   text: string;
 };
 
-/** Sends a request that HTTP libraries can't send, such as an invalid one. It should have `Connection: close`. */
+/** Sends a request that HTTP libraries can't send, such as an invalid one. The request should have `Connection: close`. */
 export function sendRaw(url: string, request: string | Uint8Array): Promise<RawResponse> {
   const { hostname, port } = new URL(url);
   const { promise, resolve } = Promise.withResolvers<RawResponse>();
@@ -30,7 +30,7 @@ export function sendRaw(url: string, request: string | Uint8Array): Promise<RawR
   const timer = setTimeout(finish, TIMEOUT_MS);
   socket.on("data", (bytes) => {
     text += bytes.toString();
-    // The connection now uses another protocol.
+    // After status 101, the connection isn't closed, because it is upgraded to a different protocol.
     if (text.startsWith("HTTP/1.1 101 ")) finish();
   });
   socket.on("close", finish);

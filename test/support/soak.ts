@@ -1,2 +1,2 @@
-/** Whether `make soak` runs the tests. They then use real durations, which `make test` shortens. */
+/** Whether `make soak` runs the tests. If so, the tests use real durations, which `make test` shortens. */
 export const isSoakRun = process.env.SOAK === "on";

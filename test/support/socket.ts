@@ -1,4 +1,4 @@
-/** A frame from the server, loosely typed. */
+/** A frame from the server. It can have any field, so that tests don't need a type for each kind of frame. */
 export type Frame = {
   type: string;
   id?: string | null;
@@ -52,13 +52,15 @@ export async function openSocket(
     new Promise((resolve) => {
       socket.onopen = resolve;
     }),
-    closed.then(({ code, reason }) => Promise.reject(new Error(`The socket was refused: ${code} ${reason}`))),
+    closed.then(({ code, reason }) =>
+      Promise.reject(new Error(`The socket was closed during the handshake: ${code} ${reason}`)),
+    ),
   ]);
 
   /** Waits for a matching frame unless it has already been received. */
   function waitFor(matches: (frame: Frame) => boolean, waitMs = 5_000): Promise<Frame> {
-    const found = frames.find(matches);
-    if (found) return Promise.resolve(found);
+    const receivedFrame = frames.find(matches);
+    if (receivedFrame) return Promise.resolve(receivedFrame);
     return new Promise((resolve, reject) => {
       const waiter = { matches, resolve };
       waiters.add(waiter);

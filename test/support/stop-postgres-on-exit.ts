@@ -1,4 +1,4 @@
-/** References to the watchers keep their stdin pipes open. The pipes close when this process exits. */
+/** These references keep the watchers' stdin pipes open. The pipes close when this process exits. */
 const watchers: Bun.Subprocess[] = [];
 
 const SCRIPT = `
@@ -9,8 +9,8 @@ const SCRIPT = `
   rm -rf "$2"`;
 
 /**
- * Stops a Postgres and removes its folder when this process exits, even if it crashes. Bun has no hook for the end of a
- * test run, and its parallel workers run the preload's `afterAll` after every file.
+ * Stops a Postgres server and removes its folder when this process exits, even if the process crashes. Bun has no hook
+ * for the end of a test run, and its parallel workers run the preload's `afterAll` after every file.
  */
 export function stopPostgresOnExit({ dataDirectory, folder }: { dataDirectory: string; folder: string }): void {
   const watcher = Bun.spawn(["setsid", "sh", "-c", SCRIPT, "sh", dataDirectory, folder], {

@@ -4,12 +4,12 @@ const originalNow = performance.now.bind(performance);
 let offsetMs = 0;
 
 class ShiftedDate extends OriginalDate {
-  constructor(...parts: unknown[]) {
-    if (parts.length === 0) super(ShiftedDate.now());
-    else super(...(parts as [number]));
+  constructor(...args: unknown[]) {
+    if (args.length === 0) super(ShiftedDate.now());
+    else super(...(args as [number]));
   }
 
-  /** Also accepts dates created before the clock was advanced, because drivers use `instanceof`. */
+  /** Makes `instanceof Date` true for dates that were created before the clock was advanced. Drivers rely on it. */
   static override [Symbol.hasInstance](value: unknown): boolean {
     return value instanceof OriginalDate;
   }
@@ -21,7 +21,7 @@ class ShiftedDate extends OriginalDate {
 
 /**
  * Advances `Date` and `performance.now` in this process, for example to expire cache entries. Timers and the database
- * keep the real time. Call `afterEach(resetClock)` in each file that uses it.
+ * still use the real time. Call `afterEach(resetClock)` in each file that uses this function.
  */
 export function advanceClock(ms: number): void {
   offsetMs += ms;

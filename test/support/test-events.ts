@@ -7,8 +7,14 @@ const ID = "0190e6f0-0000-7000-8000-0000000000ff";
 function createData(conversation_id: string, seq: number, type: DurableEventType): EventData {
   const times = { created_at: AT, updated_at: AT };
   const person = { user_id: ID, display_name: "Somebody", role: "member" } as const;
-  const about = { title: "Test", kind: "group", model: null, prompt_id: null, reply_mode: "never" } as const;
-  const text = {
+  const conversationFields = {
+    title: "Test",
+    kind: "group",
+    model: null,
+    prompt_id: null,
+    reply_mode: "never",
+  } as const;
+  const messageFields = {
     role: "user",
     author: null,
     supplied: false,
@@ -25,15 +31,15 @@ function createData(conversation_id: string, seq: number, type: DurableEventType
     case "member.removed":
       return person;
     case "conversation.updated":
-      return { ...about, ...times, id: conversation_id, metadata: {}, last_seq: seq };
+      return { ...conversationFields, ...times, id: conversation_id, metadata: {}, last_seq: seq };
     case "conversation.deleted":
       return { id: conversation_id };
     default:
-      return { ...text, ...noAnswer, ...times, id: ID, conversation_id, seq, metadata: {}, deleted_at: null };
+      return { ...messageFields, ...noAnswer, ...times, id: ID, conversation_id, seq, metadata: {}, deleted_at: null };
   }
 }
 
-/** Creates an event with default data, in which `data` replaces single fields. */
+/** Creates an event with default data. The fields of `data` override the default fields. */
 export const createTestEvent = (
   conversationId: string,
   seq: number,

@@ -14,7 +14,7 @@ export type TestHub = Hub & {
 
 const checkedListeners = new WeakSet<Listener>();
 
-/** Checks everything sent to a listener. It modifies the listener, because the hub identifies listeners by reference. */
+/** Checks all pushes to a listener. Modifies the listener itself, because the hub identifies listeners by reference. */
 function checkPushesTo(listener: Listener): void {
   if (checkedListeners.has(listener)) return;
   checkedListeners.add(listener);

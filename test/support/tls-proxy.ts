@@ -2,7 +2,7 @@ import { connect } from "node:net";
 import { createServer } from "node:tls";
 import { afterTestRun } from "./after-test-run.ts";
 
-/** Starts a proxy that terminates TLS in front of a server on this machine, and returns its port. */
+/** Starts a proxy that terminates TLS in front of a server on this machine. Returns the proxy's port. */
 export async function startTlsProxy({ cert, key }: { cert: string; key: string }, port: number): Promise<number> {
   const proxy = createServer({ cert, key }, (client) => {
     const server = connect(port, "127.0.0.1");

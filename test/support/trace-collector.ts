@@ -27,8 +27,8 @@ type Collector = {
   headers: Headers[];
   /** The bodies of the requests. */
   bodies: Uint8Array[];
-  /** Waits for `count` spans (by default one) that match a condition, and returns all that match. */
-  waitFor(condition: (span: ReceivedSpan) => boolean, count?: number): Promise<ReceivedSpan[]>;
+  /** Waits for `count` spans (by default one) that match a condition. Returns all matching spans. */
+  waitForSpans(condition: (span: ReceivedSpan) => boolean, count?: number): Promise<ReceivedSpan[]>;
   stop(): Promise<void>;
 };
 
@@ -54,7 +54,7 @@ export function startCollector(
       if (pathname !== "/v1/traces" || request.headers.get("content-type") !== "application/x-protobuf")
         return new Response(null, { status: 404 });
       bodies.push(body);
-      spans.push(...decode(body));
+      spans.push(...decodeSpans(body));
       return new Response(null, { headers: { "content-type": "application/x-protobuf" } });
     },
   });
@@ -63,7 +63,7 @@ export function startCollector(
     spans,
     headers,
     bodies,
-    async waitFor(condition, count = 1) {
+    async waitForSpans(condition, count = 1) {
       await waitUntil(() => spans.filter(condition).length >= count);
       return spans.filter(condition);
     },
@@ -73,7 +73,7 @@ export function startCollector(
 
 type Json = Record<string, unknown>;
 
-function decode(body: Uint8Array): ReceivedSpan[] {
+function decodeSpans(body: Uint8Array): ReceivedSpan[] {
   const decoded = exportRequest.toObject(exportRequest.decode(body), { enums: String, longs: Number, arrays: true });
   return decoded.resourceSpans.flatMap(({ resource, scopeSpans }: { resource: Json; scopeSpans: Json[] }) =>
     scopeSpans.flatMap((scope) =>

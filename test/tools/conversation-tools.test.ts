@@ -43,9 +43,9 @@ afterAll(async () => {
   await provider.stop();
 });
 
-const search = (query: string) => ({ name: "search_documents", arguments: JSON.stringify({ query }) });
+const createSearchCall = (query: string) => ({ name: "search_documents", arguments: JSON.stringify({ query }) });
 let lastId = 0;
-const send = (content: string, fields: object = {}) => {
+const sendMessage = (content: string, fields: object = {}) => {
   lastId += 1;
   const client_message_id = `c${lastId}`;
   return socket.request({ type: "message.send", conversation_id, content, client_message_id, ...fields });
@@ -56,10 +56,10 @@ const listMessages = async (): Promise<Message[]> => {
   return ((await response.json()) as { data: Message[] }).data;
 };
 const isCompleted = (frame: Frame) => frame.type === "message.completed";
-const readRequestBody = (index: number) => JSON.stringify(provider.requests.at(index)?.body);
+const formatRequestBody = (index: number) => JSON.stringify(provider.requests.at(index)?.body);
 
 /** Assembles the text or reasoning as a client does, and expects no gaps or repeats. */
-function readText(frames: Frame[], part?: "reasoning"): string {
+function assembleText(frames: Frame[], part?: "reasoning"): string {
   let text = "";
   for (const frame of frames) {
     if (frame.type === "message.reset") text = String(part ? (frame.reasoning ?? "") : frame.text);
@@ -72,7 +72,7 @@ function readText(frames: Frame[], part?: "reasoning"): string {
 
 describe("a conversation with tools", () => {
   test("offers and runs only its selected tools", async () => {
-    const choose = (tools: unknown) =>
+    const selectTools = (tools: unknown) =>
       parley.fetch(`/api/v1/conversations/${conversation_id}`, {
         token: anna.access_token,
         method: "PATCH",
@@ -85,15 +85,15 @@ describe("a conversation with tools", () => {
       [[], false],
       [false, false],
     ] as const) {
-      expect((await choose(tools)).status).toBe(200);
-      const { seq } = (await send("Look it up.")).message as Message;
+      expect((await selectTools(tools)).status).toBe(200);
+      const { seq } = (await sendMessage("Look it up.")).message as Message;
       await socket.waitFor((frame) => isCompleted(frame) && (frame.seq ?? 0) > seq);
       expect(formatOfferedTools().includes("search_documents")).toBe(isOffered);
     }
     // A tool that isn't offered doesn't run, even if the model calls it.
-    await choose(["wiki_search"]);
-    provider.script("one", { text: "", toolCalls: [search("backup")] }, { text: "So be it." });
-    const { seq } = (await send("Look it up all the same.")).message as Message;
+    await selectTools(["wiki_search"]);
+    provider.script("one", { text: "", toolCalls: [createSearchCall("backup")] }, { text: "So be it." });
+    const { seq } = (await sendMessage("Look it up all the same.")).message as Message;
     await socket.waitFor((frame) => isCompleted(frame) && (frame.seq ?? 0) > seq);
     const results = (await listMessages()).filter(({ role }) => role === "tool");
     expect(results).toMatchObject([{ metadata: { is_error: true } }]);
@@ -107,11 +107,11 @@ describe("a conversation with tools", () => {
         {
           thinking: ["Where is it?"],
           text: "Let me look. ",
-          toolCalls: [search("how to connect a model"), search("backup")],
+          toolCalls: [createSearchCall("how to connect a model"), createSearchCall("backup")],
         },
         { thinking: ["There."], text: "It is described in providers.md." },
       );
-      await send("How do I connect a model?", { model });
+      await sendMessage("How do I connect a model?", { model });
       const completed = await socket.waitFor(isCompleted);
       expect(completed.data).toMatchObject({
         content: "Let me look. It is described in providers.md.",
@@ -121,13 +121,13 @@ describe("a conversation with tools", () => {
         model,
         metadata: { models: [model] },
       });
-      expect(readText(socket.frames)).toBe("Let me look. It is described in providers.md.");
-      expect(readText(socket.frames, "reasoning")).toBe("Where is it?\n\nThere.");
+      expect(assembleText(socket.frames)).toBe("Let me look. It is described in providers.md.");
+      expect(assembleText(socket.frames, "reasoning")).toBe("Where is it?\n\nThere.");
       expect(socket.frames.some(({ type }) => type === "message.reset")).toBe(false);
       const messages = await listMessages();
       expect(messages.map(({ role }) => role)).toEqual(["user", "assistant", "tool", "tool"]);
-      const [, answer, first, second] = messages;
-      expect(first).toMatchObject({
+      const [, answer, firstResult, secondResult] = messages;
+      expect(firstResult).toMatchObject({
         parent_id: answer?.id ?? "",
         author: null,
         status: "complete",
@@ -140,24 +140,24 @@ describe("a conversation with tools", () => {
           reasoning_offset: 12,
         },
       });
-      const found = JSON.parse(first?.content ?? "") as { passages: { path: string; text: string }[] };
-      expect(found.passages.map(({ path }) => path)).toContain("providers.md");
-      expect(first?.metadata.call_id).not.toBe(second?.metadata.call_id);
+      const searchResult = JSON.parse(firstResult?.content ?? "") as { passages: { path: string; text: string }[] };
+      expect(searchResult.passages.map(({ path }) => path)).toContain("providers.md");
+      expect(firstResult?.metadata.call_id).not.toBe(secondResult?.metadata.call_id);
       // Each result is a separate event with a seq, between the start and the end of the answer.
-      const created = socket.frames.filter(({ type }) => type === "message.created");
-      expect(created.slice(2).map(({ data }) => data)).toEqual([first, second] as never);
+      const createdFrames = socket.frames.filter(({ type }) => type === "message.created");
+      expect(createdFrames.slice(2).map(({ data }) => data)).toEqual([firstResult, secondResult] as never);
       const seqs = socket.frames.filter(({ seq }) => seq !== undefined).map(({ seq }) => seq);
       expect(seqs).toEqual([2, 3, 4, 5, 6]);
       // The second step received the results, and both steps are charged.
-      expect(readRequestBody(1)).toContain("AI_MODELS");
+      expect(formatRequestBody(1)).toContain("AI_MODELS");
       const usage = completed.data?.usage as { output_tokens: number };
       expect(usage.output_tokens).toBe(3 + 5);
     },
   );
 
   test("offers no tools by default", async () => {
-    const plain = await createConversation(parley, anna, [], { reply_mode: "always", title: "Plain" });
-    await parley.fetch(`/api/v1/conversations/${plain.id}/messages`, {
+    const conversation = await createConversation(parley, anna, [], { reply_mode: "always", title: "Plain" });
+    await parley.fetch(`/api/v1/conversations/${conversation.id}/messages`, {
       token: anna.access_token,
       json: { content: "Hello" },
     });
@@ -176,18 +176,18 @@ describe("a conversation with tools", () => {
     ["to an unknown tool", { name: "rm_rf", arguments: "{}" }, "This tool is not available"],
   ])("returns an error to the model for a call %s", async (_name, call, expected) => {
     provider.script("one", { toolCalls: [call] }, { text: "Sorry." });
-    await send("Look it up.");
+    await sendMessage("Look it up.");
     const completed = await socket.waitFor(isCompleted);
     expect(completed.data).toMatchObject({ content: "Sorry.", status: "complete" });
     const [, , result] = await listMessages();
     expect(result).toMatchObject({ role: "tool", metadata: { is_error: true, arguments: call.arguments } });
     expect(result?.content).toContain(expected);
-    expect(readRequestBody(-1)).toContain(expected);
+    expect(formatRequestBody(-1)).toContain(expected);
   });
 
   test("limits the steps of a model that never stops calling tools", async () => {
-    provider.script("one", { toolCalls: [search("fox")] });
-    await send("Look it up.");
+    provider.script("one", { toolCalls: [createSearchCall("fox")] });
+    await sendMessage("Look it up.");
     const completed = await socket.waitFor(isCompleted);
     expect(completed.data).toMatchObject({ status: "complete", finish_reason: "tool_calls" });
     expect(provider.requests.length).toBe(TOOL_STEPS_MAX);
@@ -196,9 +196,9 @@ describe("a conversation with tools", () => {
   });
 
   test("limits the number of calls that run in one step", async () => {
-    const toolCalls = Array.from({ length: TOOL_CALLS_PER_STEP_MAX + 2 }, () => search("fox"));
+    const toolCalls = Array.from({ length: TOOL_CALLS_PER_STEP_MAX + 2 }, () => createSearchCall("fox"));
     provider.script("one", { toolCalls }, { text: "Enough." });
-    await send("Look it up.");
+    await sendMessage("Look it up.");
     await socket.waitFor(isCompleted);
     const results = (await listMessages()).filter(({ role }) => role === "tool");
     expect(results.map(({ metadata }) => metadata.is_error)).toEqual(
@@ -208,9 +208,13 @@ describe("a conversation with tools", () => {
   });
 
   test("continues with the results after a failover between steps", async () => {
-    provider.script("one", { text: "Let me look. ", toolCalls: [search("model")] }, { fault: "status", status: 500 });
+    provider.script(
+      "one",
+      { text: "Let me look. ", toolCalls: [createSearchCall("model")] },
+      { fault: "status", status: 500 },
+    );
     provider.script("two", { text: "Found it." });
-    await send("Look it up.");
+    await sendMessage("Look it up.");
     const completed = await socket.waitFor(isCompleted);
     expect(completed.data).toMatchObject({
       content: "Let me look. Found it.",
@@ -221,8 +225,12 @@ describe("a conversation with tools", () => {
   });
 
   test("keeps the partial answer if it is stopped between steps", async () => {
-    provider.script("one", { text: "Let me look. ", toolCalls: [search("model")] }, { fault: "no_first_token" });
-    await send("Look it up.");
+    provider.script(
+      "one",
+      { text: "Let me look. ", toolCalls: [createSearchCall("model")] },
+      { fault: "no_first_token" },
+    );
+    await sendMessage("Look it up.");
     await socket.waitFor((frame) => frame.type === "message.created" && frame.data?.role === "tool");
     for (let waits = 0; waits < 50 && provider.requests.length < 2; waits += 1) await Bun.sleep(20);
     const [, answer] = await listMessages();
@@ -233,7 +241,7 @@ describe("a conversation with tools", () => {
   });
 
   test("includes tool results in the stream of the answer", async () => {
-    provider.script("one", { toolCalls: [search("model")] }, { text: "Found it." });
+    provider.script("one", { toolCalls: [createSearchCall("model")] }, { text: "Found it." });
     const response = await parley.fetch(`/api/v1/conversations/${conversation_id}/messages`, {
       token: anna.access_token,
       json: { content: "Look it up." },
@@ -252,21 +260,21 @@ describe("a conversation with tools", () => {
   });
 
   test("shows no tool results to an outsider", async () => {
-    provider.script("one", { toolCalls: [search("model")] }, { text: "Found it." });
-    await send("Look it up.");
+    provider.script("one", { toolCalls: [createSearchCall("model")] }, { text: "Found it." });
+    await sendMessage("Look it up.");
     await socket.waitFor(isCompleted);
-    const tool = (await listMessages()).find(({ role }) => role === "tool");
-    const path = `/api/v1/conversations/${conversation_id}/messages/${tool?.id}`;
+    const toolMessage = (await listMessages()).find(({ role }) => role === "tool");
+    const path = `/api/v1/conversations/${conversation_id}/messages/${toolMessage?.id}`;
     expect((await parley.fetch(path, { token: ben.access_token })).status).toBe(200);
     expect((await parley.fetch(path, { token: outsider.access_token })).status).toBe(404);
   });
 
   test("does not send the tool calls of earlier answers to the model", async () => {
-    provider.script("one", { toolCalls: [search("model")] }, { text: "Found it." });
-    await send("First?");
+    provider.script("one", { toolCalls: [createSearchCall("model")] }, { text: "Found it." });
+    await sendMessage("First?");
     await socket.waitFor(isCompleted);
     provider.script("one", { text: "Second." });
-    await send("Second?");
+    await sendMessage("Second?");
     await socket.waitFor((frame) => isCompleted(frame) && frame.data?.content === "Second.");
     const input = provider.requests.at(-1)?.body.input as { role?: string; type?: string }[];
     expect(input.map(({ role, type }) => role ?? type).filter((role) => role !== "system")).toEqual([

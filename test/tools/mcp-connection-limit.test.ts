@@ -21,10 +21,10 @@ test("a hanging server uses a limited number of connections, which are released"
   try {
     const controller = new AbortController();
     const [tool] = await server.listTools({ userId: null, signal: controller.signal });
-    const call = () => tool?.run({}, controller.signal).catch((error: Error) => error.message);
-    const calls = Array.from({ length: REQUESTS_MAX }, call);
+    const callTool = () => tool?.run({}, controller.signal).catch((error: Error) => error.message);
+    const calls = Array.from({ length: REQUESTS_MAX }, callTool);
     await waitUntil(() => mcp.calls.length === REQUESTS_MAX);
-    expect(await call()).toBe("Too many requests to this tool's server are in progress. Try again later.");
+    expect(await callTool()).toBe("Too many requests to this tool's server are in progress. Try again later.");
     expect(mcp.calls.length).toBe(REQUESTS_MAX);
     controller.abort();
     await Promise.all(calls);

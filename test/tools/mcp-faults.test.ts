@@ -11,10 +11,10 @@ afterEach(async () => {
 
 const revisions = ["2026", "2025"] as const;
 const createTextResult = (content: string) => ({ content: [{ type: "text", text: content }] });
-const look: TestTool = { name: "look", run: () => createTextResult("Found.") };
-const hang = () => new Promise<never>(() => {});
+const lookTool: TestTool = { name: "look", run: () => createTextResult("Found.") };
+const hangForever = () => new Promise<never>(() => {});
 
-function start(revision: (typeof revisions)[number], tools: TestTool[] = [look]): McpServer {
+function startServer(revision: (typeof revisions)[number], tools: TestTool[] = [lookTool]): McpServer {
   const server = startMcpServer({ revision, tools });
   cleanups.push(server.stop);
   return server;
@@ -28,52 +28,52 @@ async function startApp(config: Record<string, string>): Promise<ToolApp> {
 
 /** Creates a user with a conversation that has all tools. */
 async function createToolUser(app: ToolApp) {
-  const anna = await app.parley.register();
-  const id = await app.createConversation(anna, [], true);
+  const account = await app.parley.register();
+  const conversationId = await app.createConversation(account, [], true);
   return {
-    id,
-    anna,
+    conversationId,
+    account,
     /** Requests an answer that calls these tools, and returns their results. */
     async callTools(...names: string[]) {
       const toolCalls = names.map((name) => ({ name, arguments: "{}" }));
       if (names.length > 0) app.provider.script("one", { toolCalls }, { text: "Done." });
       else app.provider.script("one", { text: "Done." });
-      const [answer, ...results] = await app.requestAnswer(anna, id);
+      const [answer, ...results] = await app.requestAnswer(account, conversationId);
       expect(answer).toMatchObject({ content: "Done.", status: "complete" });
       return results.map(({ content }) => content);
     },
   };
 }
 
-test("the tools of an unreachable or hanging server are missing, without affecting the answer or other servers", async () => {
-  const healthy = start("2026");
-  const hanging = start("2025");
-  hanging.state.intercept = hang;
+test("the tools of an unreachable or hanging server are not offered, and the answer and other servers are not affected", async () => {
+  const healthyServer = startServer("2026");
+  const hangingServer = startServer("2025");
+  hangingServer.state.intercept = hangForever;
   const app = await startApp({
-    MCP_SERVERS: `gone=http://127.0.0.1:9/mcp,healthy=${healthy.url},hanging=${hanging.url}`,
+    MCP_SERVERS: `unreachable=http://127.0.0.1:9/mcp,healthy=${healthyServer.url},hanging=${hangingServer.url}`,
   });
   const { callTools } = await createToolUser(app);
   expect(await callTools("healthy_look")).toEqual(["Found."]);
   expect(app.listOfferedTools()).toEqual(["search_documents", "healthy_look"]);
   // The first answer waits until the servers have listed their tools. Later answers refresh the lists in the background.
-  hanging.state.intercept = () => null;
+  hangingServer.state.intercept = () => null;
   await waitUntil(async () => {
     await callTools();
     return app.listOfferedTools().includes("hanging_look");
   });
 }, 60_000);
 
-test("a conversation has only its selected tools, and its answers never wait for other servers", async () => {
-  const healthy = start("2026");
-  const hanging = start("2025");
+test("a conversation has only its selected tools, and its answers never wait for servers whose tools aren't selected", async () => {
+  const healthyServer = startServer("2026");
+  const hangingServer = startServer("2025");
   let isListAborted = false;
-  hanging.state.intercept = ({ signal }) => {
+  hangingServer.state.intercept = ({ signal }) => {
     signal.addEventListener("abort", () => {
       isListAborted = true;
     });
-    return hang();
+    return hangForever();
   };
-  const app = await startApp({ MCP_SERVERS: `hanging=${hanging.url},healthy=${healthy.url}` });
+  const app = await startApp({ MCP_SERVERS: `hanging=${hangingServer.url},healthy=${healthyServer.url}` });
   const anna = await app.parley.register();
   app.provider.script("one", { text: "Done." });
   const requestAnswer = async (tools: boolean | string[]) =>
@@ -82,7 +82,7 @@ test("a conversation has only its selected tools, and its answers never wait for
   await waitUntil(() => isListAborted);
   await Bun.sleep(BACKOFF_MIN_MS);
   for (const [tools, expected] of [
-    [["healthy_look", "gone_look"], ["healthy_look"]],
+    [["healthy_look", "removed_look"], ["healthy_look"]],
     [["search_documents"], ["search_documents"]],
     [[], []],
     [false, []],
@@ -90,19 +90,19 @@ test("a conversation has only its selected tools, and its answers never wait for
     await requestAnswer(tools === false ? tools : [...tools]);
     expect(app.listOfferedTools()).toEqual([...expected]);
   }
-  expect(hanging.requests.length).toBe(1);
+  expect(hangingServer.requests.length).toBe(1);
   await requestAnswer(["hanging_look"]);
-  expect(hanging.requests.length).toBe(2);
-  // If the model calls a tool that is not offered, it gets an error, and nothing runs.
+  expect(hangingServer.requests.length).toBe(2);
+  // If the model calls a tool that is not offered, it receives an error, and nothing runs.
   app.provider.script("one", { toolCalls: [{ name: "healthy_look", arguments: "{}" }] }, { text: "Done." });
   const [answer, result] = await requestAnswer(["search_documents"]);
   expect(result).toMatchObject({ content: "Error: This tool is not available.", metadata: { is_error: true } });
   expect(answer?.content).toBe("Done.");
-  expect(healthy.calls).toEqual([]);
+  expect(healthyServer.calls).toEqual([]);
 });
 
-test.each(revisions)("the model gets an error if a server fails after listing its tools (%s)", async (revision) => {
-  const mcp = start(revision);
+test.each(revisions)("the model receives an error if a server fails after listing its tools (%s)", async (revision) => {
+  const mcp = startServer(revision);
   const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
   const { callTools } = await createToolUser(app);
   expect(await callTools("wiki_look")).toEqual(["Found."]);
@@ -116,15 +116,15 @@ test.each(revisions)("the model gets an error if a server fails after listing it
 test.each([404, 400])(
   "a session that the server has lost (%i) is recreated, and the call is made once",
   async (status) => {
-    const mcp = start("2025");
+    const mcp = startServer("2025");
     const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
     const { callTools } = await createToolUser(app);
     expect(await callTools("wiki_look")).toEqual(["Found."]);
-    const [before] = mcp.sessions.keys();
+    const [lostSession] = mcp.sessions.keys();
     mcp.state.unknownSessionStatus = status;
     mcp.sessions.clear();
     expect(await callTools("wiki_look")).toEqual(["Found."]);
-    expect(mcp.calls.map(({ session }) => session === before)).toEqual([true, false]);
+    expect(mcp.calls.map(({ session }) => session === lostSession)).toEqual([true, false]);
   },
 );
 
@@ -132,30 +132,32 @@ test.each(revisions)(
   "a call that times out is cancelled at the server, while other calls continue (%s)",
   async (revision) => {
     let isAborted = false;
-    const slow: TestTool = {
+    const slowTool: TestTool = {
       name: "slow",
       run: (_, __, signal) => {
         signal.addEventListener("abort", () => {
           isAborted = true;
         });
-        return hang();
+        return hangForever();
       },
     };
-    const mcp = start(revision, [look, slow]);
+    const mcp = startServer(revision, [lookTool, slowTool]);
     const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}`, MCP_WIKI_TIMEOUT_MS: "1500" });
-    const [first, second] = await Promise.all([createToolUser(app), createToolUser(app)]);
+    const [firstUser, secondUser] = await Promise.all([createToolUser(app), createToolUser(app)]);
     app.provider.script("one", { toolCalls: [{ name: "wiki_slow", arguments: "{}" }] }, { text: "Done." });
-    const slowAnswer = app.requestAnswer(first.anna, first.id);
+    const slowAnswer = app.requestAnswer(firstUser.account, firstUser.conversationId);
     await waitUntil(() => mcp.calls.length === 1);
     app.provider.script("two", { toolCalls: [{ name: "wiki_look", arguments: "{}" }] }, { text: "Done." });
-    const [, result] = await app.requestAnswer(second.anna, second.id, { model: "compatible/two" });
+    const [, result] = await app.requestAnswer(secondUser.account, secondUser.conversationId, {
+      model: "compatible/two",
+    });
     expect(result?.content).toBe("Found.");
     expect((await slowAnswer)[1]?.content).toBe("Error: The tool did not respond within 2 seconds.");
     await waitUntil(() => isAborted);
     // The same connection is used again.
     const connectMethod = revision === "2025" ? "initialize" : "server/discover";
     app.provider.script("one", { toolCalls: [{ name: "wiki_look", arguments: "{}" }] }, { text: "Done." });
-    expect((await app.requestAnswer(first.anna, first.id))[1]?.content).toBe("Found.");
+    expect((await app.requestAnswer(firstUser.account, firstUser.conversationId))[1]?.content).toBe("Found.");
     expect(mcp.requests.filter(({ rpcMethod }) => rpcMethod === connectMethod).length).toBe(1);
     expect(mcp.sessions.size).toBe(revision === "2025" ? 1 : 0);
   },
@@ -163,35 +165,39 @@ test.each(revisions)(
 
 test.each(revisions)("stopping an answer cancels its call at the server (%s)", async (revision) => {
   let isAborted = false;
-  const slow: TestTool = {
+  const slowTool: TestTool = {
     name: "slow",
     run: (_, __, signal) => {
       signal.addEventListener("abort", () => {
         isAborted = true;
       });
-      return hang();
+      return hangForever();
     },
   };
-  const mcp = start(revision, [slow]);
+  const mcp = startServer(revision, [slowTool]);
   const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
-  const { anna, id } = await createToolUser(app);
+  const { account, conversationId } = await createToolUser(app);
   app.provider.script("one", { toolCalls: [{ name: "wiki_slow", arguments: "{}" }] }, { text: "Done." });
-  const answering = app.requestAnswer(anna, id);
+  const pendingAnswer = app.requestAnswer(account, conversationId);
   await waitUntil(() => mcp.calls.length === 1);
-  const path = `/api/v1/conversations/${id}/messages`;
-  const page = await app.parley.fetch(path, { token: anna.access_token });
+  const path = `/api/v1/conversations/${conversationId}/messages`;
+  const page = await app.parley.fetch(path, { token: account.access_token });
   const { data } = (await page.json()) as { data: { id: string }[] };
-  await app.parley.fetch(`${path}/${data.at(-1)?.id}/cancel`, { token: anna.access_token, method: "POST" });
-  expect((await answering)[0]).toMatchObject({ status: "cancelled" });
+  await app.parley.fetch(`${path}/${data.at(-1)?.id}/cancel`, { token: account.access_token, method: "POST" });
+  expect((await pendingAnswer)[0]).toMatchObject({ status: "cancelled" });
   await waitUntil(() => isAborted);
 });
 
-test.each(revisions)("a result of 5 MB is refused, and one of 1 MB is truncated (%s)", async (revision) => {
+test.each(revisions)("a result of 5 MB is rejected, and a result of 1 MB is truncated (%s)", async (revision) => {
   const createSizedTool = (name: string, chars: number): TestTool => ({
     name,
     run: () => createTextResult("x".repeat(chars)),
   });
-  const mcp = start(revision, [createSizedTool("huge", 5 * 1024 * 1024), createSizedTool("large", 1024 * 1024), look]);
+  const mcp = startServer(revision, [
+    createSizedTool("huge", 5 * 1024 * 1024),
+    createSizedTool("large", 1024 * 1024),
+    lookTool,
+  ]);
   const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
   const { callTools } = await createToolUser(app);
   const [huge, large, small] = await callTools("wiki_huge", "wiki_large", "wiki_look");
@@ -203,10 +209,10 @@ test.each(revisions)("a result of 5 MB is refused, and one of 1 MB is truncated 
 });
 
 test("endless tool lists are truncated, invalid tools are left out, and duplicate names are made unique", async () => {
-  const many = Array.from({ length: 200 }, (_, index) => ({ name: `t${index}` }));
-  const endless = startMcpServer({ revision: "2025", tools: many, isPaginated: true });
-  cleanups.push(endless.stop);
-  const odd = start("2025", [
+  const manyTools = Array.from({ length: 200 }, (_, index) => ({ name: `t${index}` }));
+  const endlessServer = startMcpServer({ revision: "2025", tools: manyTools, isPaginated: true });
+  cleanups.push(endlessServer.stop);
+  const oddServer = startServer("2025", [
     { name: "a.b", run: () => createTextResult("dot") },
     { name: "a_b", run: () => createTextResult("underscore") },
     { name: "a-ü", run: () => createTextResult("umlaut") },
@@ -217,15 +223,15 @@ test("endless tool lists are truncated, invalid tools are left out, and duplicat
       inputSchema: { type: "object", anyOf: [{ required: ["x"] }], properties: { x: { type: "array" } } },
     },
   ]);
-  const app = await startApp({ MCP_SERVERS: `many=${endless.url},odd=${odd.url}` });
+  const app = await startApp({ MCP_SERVERS: `many=${endlessServer.url},odd=${oddServer.url}` });
   const { callTools } = await createToolUser(app);
   await callTools();
   const names = app.listOfferedTools();
   // Only the maximum number of pages is read.
   expect(names.filter((name) => name.startsWith("many_")).length).toBe(16);
-  const [dotted] = names.filter((name) => name.startsWith("odd_a_b_"));
-  expect(names.filter((name) => name.startsWith("odd_"))).toEqual([dotted ?? "", "odd_a_b", "odd_a-_", "odd_list"]);
-  expect(await callTools(dotted ?? "", "odd_a_b", "odd_a-_")).toEqual(["dot", "underscore", "umlaut"]);
+  const [dottedName] = names.filter((name) => name.startsWith("odd_a_b_"));
+  expect(names.filter((name) => name.startsWith("odd_"))).toEqual([dottedName ?? "", "odd_a_b", "odd_a-_", "odd_list"]);
+  expect(await callTools(dottedName ?? "", "odd_a_b", "odd_a-_")).toEqual(["dot", "underscore", "umlaut"]);
   const tools = app.provider.requests.at(-1)?.body.tools as { function: { name: string; parameters: unknown } }[];
   expect(tools.find((tool) => tool.function.name === "odd_list")?.function.parameters).toEqual({
     type: "object",

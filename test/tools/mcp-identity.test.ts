@@ -8,8 +8,8 @@ import { type McpServer, startMcpServer, type TestTool } from "../support/mcp-se
 import { waitUntil } from "../support/wait-until.ts";
 import { startWithMcp, type ToolApp } from "./start-with-mcp.ts";
 
-const SECRET = "a-secret-of-the-wiki-server-32-bytes!";
-const OTHER_SECRET = "a-secret-of-the-other-server-32-bytes";
+const SECRET = "a-secret-for-the-wiki-server-32-bytes!";
+const OTHER_SECRET = "a-secret-for-the-other-server-32-bytes";
 
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {
@@ -19,12 +19,12 @@ afterEach(async () => {
 const revisions = ["2026", "2025"] as const;
 const createTextResult = (content: string) => ({ content: [{ type: "text", text: content }] });
 /** Returns the id of the calling user, from the verified token. */
-const whoami: TestTool = {
+const whoamiTool: TestTool = {
   name: "whoami",
-  run: async (_, { authorization }) => createTextResult((await verify(authorization)).sub ?? ""),
+  run: async (_, { authorization }) => createTextResult((await verifyToken(authorization)).sub ?? ""),
 };
 
-async function verify(authorization: string | null, secret = SECRET, audience?: string) {
+async function verifyToken(authorization: string | null, secret = SECRET, audience?: string) {
   const key = new TextEncoder().encode(secret);
   const options = {
     issuer: "https://chat.example.com",
@@ -35,7 +35,7 @@ async function verify(authorization: string | null, secret = SECRET, audience?: 
   return (await jwtVerify(authorization?.replace("Bearer ", "") ?? "", key, options)).payload;
 }
 
-function startMcp(revision: (typeof revisions)[number], tools: TestTool[] = [whoami]): McpServer {
+function startMcp(revision: (typeof revisions)[number], tools: TestTool[] = [whoamiTool]): McpServer {
   const server = startMcpServer({ revision, tools });
   cleanups.push(server.stop);
   return server;
@@ -52,9 +52,12 @@ const whoamiCall = { toolCalls: [{ name: "wiki_whoami", arguments: "{}" }] };
 test.each(revisions)(
   "in a group, each call has the requester's identity, and users don't share sessions (%s)",
   async (revision) => {
-    const mcp = startMcp(revision, [whoami]);
-    const plain = startMcp(revision, [{ name: "plain" }]);
-    const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url},plain=${plain.url}`, MCP_WIKI_IDENTITY_SECRET: SECRET });
+    const mcp = startMcp(revision, [whoamiTool]);
+    const plainServer = startMcp(revision, [{ name: "plain" }]);
+    const app = await startApp({
+      MCP_SERVERS: `wiki=${mcp.url},plain=${plainServer.url}`,
+      MCP_WIKI_IDENTITY_SECRET: SECRET,
+    });
     const [anna, ben, outsider] = await Promise.all([
       app.parley.register(),
       app.parley.register(),
@@ -79,7 +82,7 @@ test.each(revisions)(
     }
     const verifiedCalls = await Promise.all(
       mcp.calls.map(async ({ authorization, session }) => ({
-        ...(await verify(authorization, SECRET, mcp.url)),
+        ...(await verifyToken(authorization, SECRET, mcp.url)),
         session,
       })),
     );
@@ -95,18 +98,18 @@ test.each(revisions)(
     expect(verifiedCalls[0]).toMatchObject({ email_verified: false, aud: mcp.url });
     // The identity is also sent when listing tools, but not to a server without an identity secret.
     expect(mcp.requests.every(({ authorization }) => authorization?.startsWith("Bearer "))).toBe(true);
-    expect(plain.requests.length).toBeGreaterThan(0);
-    expect(plain.requests.every(({ authorization }) => authorization === null)).toBe(true);
+    expect(plainServer.requests.length).toBeGreaterThan(0);
+    expect(plainServer.requests.every(({ authorization }) => authorization === null)).toBe(true);
     // No stream is kept open for a user.
     expect(mcp.requests.some(({ method, rpcMethod }) => method === "GET" || rpcMethod === "subscriptions/listen")).toBe(
       false,
     );
     // An outsider gets no answer, so the server receives nothing about them.
-    const refused = await app.parley.fetch(`/api/v1/conversations/${id}/messages`, {
+    const outsiderResponse = await app.parley.fetch(`/api/v1/conversations/${id}/messages`, {
       token: outsider.access_token,
       json: { content: "Look.", reply: true },
     });
-    expect(refused.status).toBe(404);
+    expect(outsiderResponse.status).toBe(404);
     const subjects = mcp.requests.map(({ authorization }) => decodeJwt(authorization?.slice(7) ?? "").sub);
     expect(subjects).not.toContain(outsider.user.id);
   },
@@ -129,9 +132,9 @@ test("a call requested with an API key has the identity of the key's user", asyn
 
 test("a hook doesn't act as its owner", async () => {
   const mcp = startMcp("2026");
-  const plain = startMcp("2026", [{ name: "plain" }]);
+  const plainServer = startMcp("2026", [{ name: "plain" }]);
   const app = await startApp({
-    MCP_SERVERS: `wiki=${mcp.url},plain=${plain.url}`,
+    MCP_SERVERS: `wiki=${mcp.url},plain=${plainServer.url}`,
     MCP_WIKI_IDENTITY_SECRET: SECRET,
   });
   const anna = await app.parley.register();
@@ -140,16 +143,18 @@ test("a hook doesn't act as its owner", async () => {
   const response = await app.parley.fetch(`${path}/hooks`, { token: anna.access_token, json: { name: "ci" } });
   const { token } = (await response.json()) as { token: string };
   app.provider.script("one", whoamiCall, { text: "Done." });
-  const posted = await app.parley.fetch(`/api/v1/hooks/${token}`, { json: { content: "Look.", reply: true } });
-  const { reply } = (await posted.json()) as { reply: { id: string } };
-  const read = async () => {
+  const hookResponse = await app.parley.fetch(`/api/v1/hooks/${token}`, { json: { content: "Look.", reply: true } });
+  const { reply } = (await hookResponse.json()) as { reply: { id: string } };
+  const listMessages = async () => {
     const page = await app.parley.fetch(`${path}/messages`, { token: anna.access_token });
     return ((await page.json()) as { data: Message[] }).data;
   };
   await waitUntil(async () =>
-    (await read()).some((message) => message.id === reply.id && message.status === "complete"),
+    (await listMessages()).some((message) => message.id === reply.id && message.status === "complete"),
   );
-  expect((await read()).find(({ role }) => role === "tool")?.content).toBe("Error: This tool is not available.");
+  expect((await listMessages()).find(({ role }) => role === "tool")?.content).toBe(
+    "Error: This tool is not available.",
+  );
   expect(app.listOfferedTools()).toEqual(["search_documents", "plain_plain"]);
   expect(mcp.requests).toEqual([]);
   // Tools in a regenerated answer are called on behalf of the member who requested it.
@@ -161,14 +166,14 @@ test("a hook doesn't act as its owner", async () => {
   app.provider.script("one", whoamiCall, { text: "Done." });
   await app.parley.fetch(`${path}/messages/${reply.id}/regenerate`, { token: ben.access_token, method: "POST" });
   await waitUntil(async () => mcp.calls.length === 1);
-  expect((await verify(mcp.calls[0]?.authorization ?? null)).sub).toBe(ben.user.id);
+  expect((await verifyToken(mcp.calls[0]?.authorization ?? null)).sub).toBe(ben.user.id);
 });
 
 test("each server has its own secret and audience, and a tool list per user", async () => {
   const wiki = startMcp("2026");
-  const other = startMcp("2025", [{ name: "whoami" }]);
+  const otherServer = startMcp("2025", [{ name: "whoami" }]);
   const app = await startApp({
-    MCP_SERVERS: `wiki=${wiki.url},other=${other.url}`,
+    MCP_SERVERS: `wiki=${wiki.url},other=${otherServer.url}`,
     MCP_WIKI_IDENTITY_SECRET: SECRET,
     MCP_OTHER_IDENTITY_SECRET: OTHER_SECRET,
   });
@@ -188,20 +193,20 @@ test("each server has its own secret and audience, and a tool list per user", as
     await app.requestAnswer(account, id);
     expect(app.listOfferedTools()).toEqual(["search_documents", ...expected]);
   }
-  const token = other.requests[0]?.authorization ?? null;
-  await verify(token, OTHER_SECRET, other.url);
-  await expect(verify(token, SECRET)).rejects.toThrow();
-  await expect(verify(token, OTHER_SECRET, wiki.url)).rejects.toThrow();
+  const token = otherServer.requests[0]?.authorization ?? null;
+  await verifyToken(token, OTHER_SECRET, otherServer.url);
+  await expect(verifyToken(token, SECRET)).rejects.toThrow();
+  await expect(verifyToken(token, OTHER_SECRET, wiki.url)).rejects.toThrow();
 });
 
 test("a user who is disabled during an answer can no longer call tools", async () => {
   const mcp = startMcp("2026", [
-    { name: "first", run: () => disable().then(() => createTextResult("first")) },
+    { name: "first", run: () => disableBen().then(() => createTextResult("first")) },
     { name: "second", run: () => createTextResult("second") },
   ]);
   const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}`, MCP_WIKI_IDENTITY_SECRET: SECRET });
   const [anna, ben] = await Promise.all([app.parley.register(), app.parley.register()]);
-  const disable = async () => {
+  const disableBen = async () => {
     await app.parley.database`update users set disabled_at = now() where id = ${ben.user.id}`;
   };
   const id = await app.createConversation(anna, [ben], true);
@@ -211,56 +216,56 @@ test("a user who is disabled during an answer can no longer call tools", async (
     token: ben.access_token,
     json: { content: "Look.", reply: true },
   });
-  const read = async () => {
+  const listToolMessages = async () => {
     const page = await app.parley.fetch(`/api/v1/conversations/${id}/messages`, { token: anna.access_token });
     return ((await page.json()) as { data: { role: string; content: string }[] }).data.filter(
       ({ role }) => role === "tool",
     );
   };
-  await waitUntil(async () => (await read()).length === 2);
-  const results = (await read()).map(({ content }) => content);
+  await waitUntil(async () => (await listToolMessages()).length === 2);
+  const results = (await listToolMessages()).map(({ content }) => content);
   expect(results).toEqual(["first", "Error: The user's account was deleted or disabled."]);
   expect(mcp.calls.map(({ name }) => name)).toEqual(["first"]);
 });
 
 test("a token echoed by the server reaches neither the model nor the conversation", async () => {
-  const repeat: TestTool = {
-    name: "repeat",
+  const echoTool: TestTool = {
+    name: "echo",
     run: (_, { authorization }) => createTextResult(`You sent: ${authorization}`),
   };
-  const fail: TestTool = {
+  const failTool: TestTool = {
     name: "fail",
     run: (_, { authorization }) => {
       throw new Error(`Refused: ${authorization}`);
     },
   };
-  const mcp = startMcp("2025", [repeat, fail]);
+  const mcp = startMcp("2025", [echoTool, failTool]);
   const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}`, MCP_WIKI_IDENTITY_SECRET: SECRET });
   const anna = await app.parley.register();
   const id = await app.createConversation(anna, [], true);
-  const toolCalls = ["wiki_repeat", "wiki_fail"].map((name) => ({ name, arguments: "{}" }));
+  const toolCalls = ["wiki_echo", "wiki_fail"].map((name) => ({ name, arguments: "{}" }));
   app.provider.script("one", { toolCalls }, { text: "Done." });
-  const [, repeated, failed] = await app.requestAnswer(anna, id);
-  expect(repeated?.content).toBe("You sent: Bearer ********");
-  expect(failed?.content).toContain("Refused: Bearer ********");
+  const [, echoResult, failResult] = await app.requestAnswer(anna, id);
+  expect(echoResult?.content).toBe("You sent: Bearer ********");
+  expect(failResult?.content).toContain("Refused: Bearer ********");
 });
 
 test("a server's headers, timeout and secret are validated, and secrets are masked when the settings are printed", async () => {
-  const base = { MCP_SERVERS: "my-wiki=https://mcp.example.com/mcp" };
-  const load = (settings: Record<string, string>) => loadConfig({ ...base, ...settings }, () => "");
-  const printed = formatConfig(
-    load({
+  const baseSettings = { MCP_SERVERS: "my-wiki=https://mcp.example.com/mcp" };
+  const loadSettings = (settings: Record<string, string>) => loadConfig({ ...baseSettings, ...settings }, () => "");
+  const printedConfig = formatConfig(
+    loadSettings({
       MCP_MY_WIKI_HEADERS: '{"x-api-key":"hunter2hunter2"}',
       MCP_MY_WIKI_IDENTITY_SECRET: SECRET,
       MCP_MY_WIKI_TIMEOUT_MS: "5000",
     }),
   );
-  expect(printed).toContain("MCP_MY_WIKI_TIMEOUT_MS=5000");
-  expect(printed).not.toContain("hunter2");
-  expect(printed).not.toContain(SECRET);
+  expect(printedConfig).toContain("MCP_MY_WIKI_TIMEOUT_MS=5000");
+  expect(printedConfig).not.toContain("hunter2");
+  expect(printedConfig).not.toContain(SECRET);
   const findProblems = (settings: Record<string, string>): string => {
     try {
-      load(settings);
+      loadSettings(settings);
     } catch (error) {
       if (error instanceof ConfigError) return error.message;
       throw error;
@@ -272,29 +277,34 @@ test("a server's headers, timeout and secret are validated, and secrets are mask
   );
   expect(findProblems({ MCP_MY_WIKI_HEADERS: "no" })).toContain("MCP_MY_WIKI_HEADERS: the value is not a JSON object");
   expect(findProblems({ MCP_MY_WIKI_TIMEOUT_MS: "9" })).toContain("MCP_MY_WIKI_TIMEOUT_MS");
-  const both = { MCP_MY_WIKI_HEADERS: '{"Authorization":"Bearer x"}', MCP_MY_WIKI_IDENTITY_SECRET: SECRET };
-  const named = { MCP_SERVERS: [base.MCP_SERVERS] };
-  expect(findUnknownNames({ MCP_JIRA_HEADERS: "{}" }, () => false, named)).toEqual([
-    "MCP_JIRA_HEADERS is not a setting of Parley and has no effect; add the server to MCP_SERVERS, as jira=ITS_URL.",
+  const conflictingSettings = {
+    MCP_MY_WIKI_HEADERS: '{"Authorization":"Bearer x"}',
+    MCP_MY_WIKI_IDENTITY_SECRET: SECRET,
+  };
+  const knownSettings = { MCP_SERVERS: [baseSettings.MCP_SERVERS] };
+  expect(findUnknownNames({ MCP_JIRA_HEADERS: "{}" }, () => false, knownSettings)).toEqual([
+    "MCP_JIRA_HEADERS is not a Parley setting and has no effect; add the server to MCP_SERVERS, as jira=ITS_URL.",
   ]);
-  expect(findUnknownNames({ MCP_MY_WIKI_HEADERS_FILE: "/x", MCP_TIMEOUT: "1" }, () => false, named)).toEqual([]);
-  expect(findProblems(both)).toContain("identity tokens are sent as authorization");
+  expect(findUnknownNames({ MCP_MY_WIKI_HEADERS_FILE: "/x", MCP_TIMEOUT: "1" }, () => false, knownSettings)).toEqual(
+    [],
+  );
+  expect(findProblems(conflictingSettings)).toContain("identity tokens are sent as authorization");
 });
 
 test("a server's headers are sent only to that server", async () => {
-  const keys: (string | null)[] = [];
+  const receivedKeys: (string | null)[] = [];
   const wiki = startMcp("2026", [{ name: "look" }]);
-  const other = startMcp("2026", [{ name: "look" }]);
+  const otherServer = startMcp("2026", [{ name: "look" }]);
   const app = await startApp({
-    MCP_SERVERS: `wiki=${wiki.url},other=${other.url}`,
-    MCP_WIKI_HEADERS: '{"X-API-Key":"key-of-the-wiki-1"}',
+    MCP_SERVERS: `wiki=${wiki.url},other=${otherServer.url}`,
+    MCP_WIKI_HEADERS: '{"X-API-Key":"key-for-the-wiki-1"}',
   });
   wiki.state.intercept = (request) => {
-    if (request.headers.get("x-api-key") === "key-of-the-wiki-1") return null;
+    if (request.headers.get("x-api-key") === "key-for-the-wiki-1") return null;
     return new Response(null, { status: 401 });
   };
-  other.state.intercept = (request) => {
-    keys.push(request.headers.get("x-api-key"));
+  otherServer.state.intercept = (request) => {
+    receivedKeys.push(request.headers.get("x-api-key"));
     return null;
   };
   const anna = await app.parley.register();
@@ -303,30 +313,30 @@ test("a server's headers are sent only to that server", async () => {
   app.provider.script("one", { toolCalls }, { text: "Done." });
   const [, first, second] = await app.requestAnswer(anna, id);
   expect([first?.content, second?.content]).toEqual(["done", "done"]);
-  expect(new Set(keys)).toEqual(new Set([null]));
+  expect(new Set(receivedKeys)).toEqual(new Set([null]));
 });
 
 test("credentials echoed by a server reach neither models nor users", async () => {
-  const credentials = { basic: "user:pass-Word-1", key: "key-of-the-server-2" };
-  const repeat: TestTool = {
-    name: "repeat",
+  const credentials = { basic: "user:pass-Word-1", key: "key-for-the-server-2" };
+  const echoTool: TestTool = {
+    name: "echo",
     run: (_, { authorization }) => ({
       ...createTextResult(`Refused: ${authorization} ${credentials.key}`),
       isError: true,
     }),
   };
-  const refuse: TestTool = {
+  const refuseTool: TestTool = {
     name: "refuse",
     run: (_, { authorization }) => Promise.reject(new Error(`refused: ${authorization} ${credentials.key}`)),
   };
-  const mcp = startMcp("2025", [repeat, refuse]);
+  const mcp = startMcp("2025", [echoTool, refuseTool]);
   const app = await startApp({
     MCP_SERVERS: `wiki=${mcp.url.replace("://", `://${credentials.basic}@`)}`,
     MCP_WIKI_HEADERS: JSON.stringify({ "x-key": credentials.key }),
   });
   const anna = await app.parley.register();
   const id = await app.createConversation(anna, [], true);
-  const calls = ["wiki_repeat", "wiki_refuse"].map((name) => ({ name, arguments: "{}" }));
+  const calls = ["wiki_echo", "wiki_refuse"].map((name) => ({ name, arguments: "{}" }));
   app.provider.script("one", { toolCalls: calls }, { text: "Done." });
   const [, ...results] = await app.requestAnswer(anna, id);
   expect(mcp.calls[0]?.authorization).toBe(`Basic ${btoa(credentials.basic)}`);

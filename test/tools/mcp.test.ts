@@ -9,7 +9,7 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 
-function start(options: Parameters<typeof startMcpServer>[0]): McpServer {
+function startServer(options: Parameters<typeof startMcpServer>[0]): McpServer {
   const server = startMcpServer(options);
   cleanups.push(server.stop);
   return server;
@@ -22,7 +22,7 @@ async function startApp(config: Record<string, string>): Promise<ToolApp> {
 }
 
 const createTextResult = (content: string) => ({ content: [{ type: "text", text: content }] });
-const weather = {
+const weatherTool = {
   name: "get.weather",
   description: "Returns the weather in a city.",
   inputSchema: { type: "object", properties: { city: { type: "string" } } },
@@ -35,12 +35,12 @@ const weather = {
     ],
   }),
 };
-const broken = { name: "broken", run: () => ({ ...createTextResult("Out of order."), isError: true }) };
+const brokenTool = { name: "broken", run: () => ({ ...createTextResult("Out of order."), isError: true }) };
 
 test.each(["2026", "2025"] as const)(
-  "an MCP server's tools (revision %s) are offered with the server's name as a prefix, and can be called",
+  "the tools of an MCP server (revision %s) are offered with the server's name as a prefix, and can be called",
   async (revision) => {
-    const mcp = start({ revision, tools: [weather, broken], isPaginated: true });
+    const mcp = startServer({ revision, tools: [weatherTool, brokenTool], isPaginated: true });
     const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
     const anna = await app.parley.register();
     const id = await app.createConversation(anna, [], true);
@@ -61,7 +61,7 @@ test.each(["2026", "2025"] as const)(
       { name: "broken", input: {} },
     ]);
     expect(first).toMatchObject({
-      content: "Sunny in Rome.\n(image left out)\n(resource Map: https://example.com/map)\nEmbedded.",
+      content: "Sunny in Rome.\n(image omitted)\n(resource Map: https://example.com/map)\nEmbedded.",
       metadata: { is_error: false },
     });
     expect(second).toMatchObject({ content: "Error: Out of order.", metadata: { is_error: true } });
@@ -74,16 +74,16 @@ test.each(["2026", "2025"] as const)(
 
 test("a change to a server's tools takes effect as soon as the server announces it", async () => {
   for (const revision of ["2026", "2025"] as const) {
-    const mcp = start({ revision, tools: [weather] });
+    const mcp = startServer({ revision, tools: [weatherTool] });
     const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
     const anna = await app.parley.register();
     const id = await app.createConversation(anna, [], true);
     app.provider.script("one", { text: "Hello." });
     await app.requestAnswer(anna, id);
     expect(app.listOfferedTools()).toContain("wiki_get_weather");
-    const listening = revision === "2025" ? { method: "GET" } : { rpcMethod: "subscriptions/listen" };
-    await waitUntil(() => mcp.requests.some((request) => Bun.deepMatch(listening, request)));
-    mcp.state.tools = [broken];
+    const listenRequest = revision === "2025" ? { method: "GET" } : { rpcMethod: "subscriptions/listen" };
+    await waitUntil(() => mcp.requests.some((request) => Bun.deepMatch(listenRequest, request)));
+    mcp.state.tools = [brokenTool];
     // Repeats the announcement, because it may be ignored while the tools are being listed.
     await waitUntil(async () => {
       await mcp.notifyToolsChanged();
@@ -94,12 +94,12 @@ test("a change to a server's tools takes effect as soon as the server announces 
   }
 }, 60_000);
 
-test("the model gets an error if a result requests user input", async () => {
+test("the model receives an error if a result requests user input", async () => {
   const requestInput = {
     name: "request_input",
     run: () => ({ resultType: "input_required", requestState: "s", inputRequests: {} }) as never,
   };
-  const mcp = start({ revision: "2026", tools: [requestInput] });
+  const mcp = startServer({ revision: "2026", tools: [requestInput] });
   const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
   const anna = await app.parley.register();
   const id = await app.createConversation(anna, [], true);
@@ -113,8 +113,8 @@ test("the model gets an error if a result requests user input", async () => {
   expect(mcp.calls.length).toBe(1);
 });
 
-test("a 2025 server's requests for elicitation, sampling or roots are refused", async () => {
-  const refusals: unknown[] = [];
+test("requests for elicitation, sampling or roots from a server with revision 2025 are rejected", async () => {
+  const outcomes: unknown[] = [];
   const requests: [string, Record<string, unknown>][] = [
     ["elicitation/create", { message: "Your password?", requestedSchema: { type: "object", properties: {} } }],
     ["sampling/createMessage", { messages: [], maxTokens: 10 }],
@@ -124,7 +124,7 @@ test("a 2025 server's requests for elicitation, sampling or roots are refused", 
     name: "request_input",
     async run(_, __, ___, request) {
       for (const [method, params] of requests)
-        refusals.push(
+        outcomes.push(
           await request(method, params).then(
             () => "accepted",
             (error: { code: number }) => error.code,
@@ -133,23 +133,25 @@ test("a 2025 server's requests for elicitation, sampling or roots are refused", 
       return createTextResult("Continued without input.");
     },
   };
-  const mcp = start({ revision: "2025", tools: [requestInput] });
+  const mcp = startServer({ revision: "2025", tools: [requestInput] });
   const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
   const anna = await app.parley.register();
   const id = await app.createConversation(anna, [], true);
   app.provider.script("one", { toolCalls: [{ name: "wiki_request_input", arguments: "{}" }] }, { text: "Done." });
   const [, result] = await app.requestAnswer(anna, id);
   expect(result?.content).toBe("Continued without input.");
-  expect(refusals).toEqual([-32601, -32601, -32601]);
+  expect(outcomes).toEqual([-32601, -32601, -32601]);
 });
 
 test("MCP_SERVERS is validated, and printed without the secrets in its URLs", () => {
-  const load = (value: string) => loadConfig({ MCP_SERVERS: value }, () => "");
-  const printed = formatConfig(load("wiki=https://user:pass@mcp.example.com/mcp?key=abc,b=https://b.example/mcp"));
-  expect(printed).toContain(
+  const loadServers = (value: string) => loadConfig({ MCP_SERVERS: value }, () => "");
+  const printedConfig = formatConfig(
+    loadServers("wiki=https://user:pass@mcp.example.com/mcp?key=abc,b=https://b.example/mcp"),
+  );
+  expect(printedConfig).toContain(
     "MCP_SERVERS=wiki=https://********@mcp.example.com/mcp?key=********,b=https://b.example/mcp",
   );
-  expect(load("").MCP_SERVERS).toEqual([]);
+  expect(loadServers("").MCP_SERVERS).toEqual([]);
   for (const invalid of ["wiki", "wiki=ftp://x", "Wiki=http://x", "a_b=http://x", "a=http://x,a=http://y"])
-    expect(() => load(invalid)).toThrow(ConfigError);
+    expect(() => loadServers(invalid)).toThrow(ConfigError);
 });

@@ -6,9 +6,9 @@ test("a tool with an oversized schema or an unresolvable reference is left out",
   const { tools, problems } = convertTools("wiki", [
     { name: "long", inputSchema: { type: "object", default: references } },
     { name: "short", inputSchema: { type: "object", default: references.slice(0, 1) } },
-    { name: "good", inputSchema: { type: "object", $defs: { a: {} }, properties: { a: { $ref: "#/$defs/a" } } } },
+    { name: "valid", inputSchema: { type: "object", $defs: { a: {} }, properties: { a: { $ref: "#/$defs/a" } } } },
   ]);
-  expect(tools.map(({ name }) => name)).toEqual(["wiki_good"]);
+  expect(tools.map(({ name }) => name)).toEqual(["wiki_valid"]);
   expect(problems).toEqual([
     expect.stringMatching(/"long": the schema has more than \d+ characters/),
     '"short": a $ref points to nothing in the schema',

@@ -7,7 +7,7 @@ export type ToolApp = {
   parley: TestApp;
   provider: MockProvider;
   createConversation(account: Account, members: Account[], tools: boolean | string[]): Promise<string>;
-  /** Sends a message, waits until the answer ends, and returns the answer with its tool results. */
+  /** Sends a message, waits until the answer is finished, and returns the answer with its tool results. */
   requestAnswer(account: Account, conversationId: string, fields?: object): Promise<Message[]>;
   /** Lists the names of the tools in the last request to a model. */
   listOfferedTools(): string[];
@@ -30,8 +30,8 @@ export async function startWithMcp(config: Record<string, string>): Promise<Tool
       const token = account.access_token;
       const headers = { accept: "text/event-stream" };
       const response = await parley.fetch(path, { token, json: { content: "Look.", reply: true, ...fields }, headers });
-      const created = (await response.text()).split("\n").find((line) => line.startsWith("data: ")) ?? "data: {}";
-      const { seq, data: question } = JSON.parse(created.slice(6)) as { seq: number; data: Message };
+      const createdLine = (await response.text()).split("\n").find((line) => line.startsWith("data: ")) ?? "data: {}";
+      const { seq, data: question } = JSON.parse(createdLine.slice(6)) as { seq: number; data: Message };
       const page = await parley.fetch(`${path}?after_seq=${seq}`, { token });
       const { data } = (await page.json()) as { data: Message[] };
       const answer = data.find(({ role, parent_id }) => role === "assistant" && parent_id === question.id);

@@ -5,37 +5,30 @@ import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createTestDatabase } from "../support/postgres.ts";
+import { waitUntil } from "../support/wait-until.ts";
 
 let provider: MockProvider;
-let first: TestApp;
-let second: TestApp;
+let firstApp: TestApp;
+let secondApp: TestApp;
 let anna: Account;
 
 beforeAll(async () => {
   provider = startMockProvider();
-  const shared = await createTestDatabase(10);
+  const testDatabase = await createTestDatabase(10);
   const options = {
-    database: shared,
+    database: testDatabase,
     config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one", AI_MAX_RETRIES: "0" },
   };
-  first = await startApp(options);
-  second = await startApp(options);
-  anna = await first.register();
+  firstApp = await startApp(options);
+  secondApp = await startApp(options);
+  anna = await firstApp.register();
 });
 afterAll(async () => {
-  await first.stop();
-  await second.stop();
+  await firstApp.stop();
+  await secondApp.stop();
   await provider.stop();
-  await first.database.end({ timeout: 1 });
+  await firstApp.database.end({ timeout: 1 });
 });
-
-async function waitUntil(check: () => Promise<boolean>, waitMs: number): Promise<void> {
-  const deadlineMs = performance.now() + waitMs;
-  while (!(await check())) {
-    if (performance.now() > deadlineMs) throw new Error(`Timed out after ${waitMs} ms.`);
-    await Bun.sleep(50);
-  }
-}
 
 test("an answer whose instance crashed continues after its stored tool results", async () => {
   const call = { name: "search_documents", arguments: '{"query":"how to connect a model"}' };
@@ -50,24 +43,24 @@ test("an answer whose instance crashed continues after its stored tool results",
     },
     { thinking: ["There."], text: "Found it." },
   );
-  const { id } = await createConversation(first, anna, [], { title: "Tools", tools: true });
-  const sent = await first.fetch(`/api/v1/conversations/${id}/messages`, {
+  const { id } = await createConversation(firstApp, anna, [], { title: "Tools", tools: true });
+  const sendResponse = await firstApp.fetch(`/api/v1/conversations/${id}/messages`, {
     token: anna.access_token,
     json: { content: "Look it up.", reply: true },
   });
-  const { reply } = (await sent.json()) as { reply: Message };
+  const { reply } = (await sendResponse.json()) as { reply: Message };
   const listMessages = async () => {
-    const response = await second.fetch(`/api/v1/conversations/${id}/messages`, { token: anna.access_token });
+    const response = await secondApp.fetch(`/api/v1/conversations/${id}/messages`, { token: anna.access_token });
     return ((await response.json()) as { data: Message[] }).data;
   };
   const readStoredText = async () => {
-    const [row] = await first.database<
+    const [row] = await firstApp.database<
       { content: string }[]
     >`select content from current_messages where id = ${reply.id}`;
     return row?.content ?? "";
   };
   await waitUntil(async () => (await readStoredText()).includes("lost1 "), 5_000);
-  await first.database`
+  await firstApp.database`
     update generations set owner = gen_random_uuid(), lease_until = now() - interval '1 s' where message_id = ${reply.id}`;
   const isComplete = async () => (await listMessages()).find(({ id }) => id === reply.id)?.status === "complete";
   await waitUntil(isComplete, 12_000);
@@ -97,35 +90,35 @@ test("an answer whose instance crashed continues after its stored tool results",
   expect(JSON.stringify(lastBody)).not.toContain("lost");
 }, 25_000);
 
-test("an answer released while a tool result can't be stored is charged for its usage", async () => {
-  const shared = await createTestDatabase(10);
-  const other = await startApp({
-    database: shared,
+test("an answer that is released at shutdown is charged for its usage, even if a tool result can't be stored", async () => {
+  const testDatabase = await createTestDatabase(10);
+  const stoppingApp = await startApp({
+    database: testDatabase,
     config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/two", AI_MAX_RETRIES: "0" },
   });
-  const ben = await other.register();
+  const ben = await stoppingApp.register();
   provider.script("two", {
     text: "Let me look. ",
-    // At this point, the conversation is locked.
+    // This delay gives the test time to lock the conversation.
     firstDelayMs: 400,
     toolCalls: [{ name: "search_documents", arguments: '{"query":"x"}' }],
   });
-  const { id } = await createConversation(other, ben, [], { title: "Tools", tools: true });
-  await other.fetch(`/api/v1/conversations/${id}/messages`, {
+  const { id } = await createConversation(stoppingApp, ben, [], { title: "Tools", tools: true });
+  await stoppingApp.fetch(`/api/v1/conversations/${id}/messages`, {
     token: ben.access_token,
     json: { content: "Look it up.", reply: true },
   });
-  await whileLocked(shared.database, "select 1 from conversations where id = $1 for update", [id], async () => {
+  await whileLocked(testDatabase.database, "select 1 from conversations where id = $1 for update", [id], async () => {
     await waitUntil(async () => provider.listRequests("two").length === 1, 2_000);
     await Bun.sleep(900);
-    await other.stop();
+    await stoppingApp.stop();
   });
   const readSpentTokens = async () => {
-    const [row] = await shared.database<{ spent: number }[]>`
+    const [row] = await testDatabase.database<{ spent: number }[]>`
       select spent_tokens as spent from budget_windows where scope_id = ${ben.user.id} and period = 'day'`;
     return row?.spent ?? 0;
   };
   expect(provider.listRequests("two")).toHaveLength(1);
   await waitUntil(async () => (await readSpentTokens()) > 0, 3_000);
-  await shared.database.end({ timeout: 1 });
+  await testDatabase.database.end({ timeout: 1 });
 }, 20_000);

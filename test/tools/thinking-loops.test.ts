@@ -40,7 +40,7 @@ afterAll(async () => {
   await provider.stop();
 });
 
-const search = (query: string) => ({ name: "search_documents", arguments: JSON.stringify({ query }) });
+const createSearchCall = (query: string) => ({ name: "search_documents", arguments: JSON.stringify({ query }) });
 
 async function requestAnswer(model: string): Promise<Message> {
   await socket.request({
@@ -53,7 +53,7 @@ async function requestAnswer(model: string): Promise<Message> {
   const { data } = await socket.waitFor(({ type }) => type === "message.completed");
   return data as Message;
 }
-const readRequestBody = (index: number) => JSON.stringify(provider.requests.at(index)?.body);
+const formatRequestBody = (index: number) => JSON.stringify(provider.requests.at(index)?.body);
 
 const modelFormats: [string, ThinkingFormat][] = [
   ["anthropic/two", "signed"],
@@ -64,16 +64,16 @@ const modelFormats: [string, ThinkingFormat][] = [
 ];
 
 describe("a model's thinking", () => {
-  test.each(modelFormats)("is sent back to %s (%s) with its calls", async (model, thinkingFormat) => {
+  test.each(modelFormats)("is sent back to %s (%s) with its tool calls", async (model, thinkingFormat) => {
     provider.script(
       model.split("/")[1] ?? "",
       // Two parallel calls, then a single one.
-      { text: "Let me look. ", toolCalls: [search("connect"), search("model")], thinkingFormat },
-      { toolCalls: [search("AI_MODELS")], thinkingFormat },
+      { text: "Let me look. ", toolCalls: [createSearchCall("connect"), createSearchCall("model")], thinkingFormat },
+      { toolCalls: [createSearchCall("AI_MODELS")], thinkingFormat },
       { text: "It is described in models.md.", thinkingFormat },
     );
     const message = await requestAnswer(model);
-    expect(provider.refusals).toEqual([]);
+    expect(provider.thinkingErrors).toEqual([]);
     expect(message).toMatchObject({
       content: "Let me look. It is described in models.md.",
       status: "complete",
@@ -93,12 +93,12 @@ test("a conversation's reasoning effort sets a thinking budget in each step of a
   const thinkingFormat = "signed";
   provider.script(
     "claude-sonnet-4-5",
-    { toolCalls: [search("connect")], thinkingFormat },
-    { toolCalls: [search("model")], thinkingFormat },
+    { toolCalls: [createSearchCall("connect")], thinkingFormat },
+    { toolCalls: [createSearchCall("model")], thinkingFormat },
     { text: "Done.", thinkingFormat },
   );
   expect(await requestAnswer(model)).toMatchObject({ content: "Done.", model });
-  expect(provider.refusals).toEqual([]);
+  expect(provider.thinkingErrors).toEqual([]);
   const thinking = { type: "enabled", budget_tokens: 16_384 };
   expect(provider.requests.map(({ body }) => body.thinking)).toEqual([thinking, thinking, thinking]);
 });
@@ -107,11 +107,11 @@ const countStoredThinking = async (): Promise<number> => {
   const [row] = await parley.database<{ count: number }[]>`select count(*)::int as count from generation_thinking`;
   return row?.count ?? -1;
 };
-/** Returns the string that marks everything that the mock provider sends for one model only. */
+/** Returns a string that the mock provider includes in all of this model's thinking, and in no other model's. */
 const createTrace = (model: string): string => `${model.split("/")[1]} `;
 
 /** A fault that makes a model fail over, but stay available for later steps. */
-const refusal = { fault: "status", status: 400 } as const;
+const failoverFault = { fault: "status", status: 400 } as const;
 
 describe("a failover during a tool loop", () => {
   test.each(
@@ -123,29 +123,29 @@ describe("a failover during a tool loop", () => {
   )(
     "from %s (%s) to %s (%s) sends each model only its own thinking",
     async (first, thinkingFormat, other, otherFormat) => {
-      const [one = "", two = ""] = [first, other].map((model) => model.split("/")[1]);
+      const [firstName = "", otherName = ""] = [first, other].map((model) => model.split("/")[1]);
       provider.script(
-        one,
-        { toolCalls: [search("one"), search("two")], thinkingFormat },
-        { ...refusal, thinkingFormat },
-        { toolCalls: [search("four")], thinkingFormat },
+        firstName,
+        { toolCalls: [createSearchCall("one"), createSearchCall("two")], thinkingFormat },
+        { ...failoverFault, thinkingFormat },
+        { toolCalls: [createSearchCall("four")], thinkingFormat },
         { text: "Done.", thinkingFormat },
       );
-      provider.script(two, { toolCalls: [search("three")], thinkingFormat: otherFormat });
+      provider.script(otherName, { toolCalls: [createSearchCall("three")], thinkingFormat: otherFormat });
       for (const model of ["one", "two", "three", "claude-sonnet-4-5"])
-        if (model !== one && model !== two) provider.script(model, refusal);
+        if (model !== firstName && model !== otherName) provider.script(model, failoverFault);
       const message = await requestAnswer(first);
       expect(message).toMatchObject({ content: "Done.", status: "complete", model: first });
-      // The server rejects missing thinking, and the request is repeated in an accepted form.
-      const recoverable = /must be passed back|missing a thought_signature/;
-      expect(provider.refusals.filter((message) => !recoverable.test(message))).toEqual([]);
+      // The server rejects missing thinking, and the request is retried in an accepted form.
+      const recoverablePattern = /must be passed back|missing a thought_signature/;
+      expect(provider.thinkingErrors.filter((message) => !recoverablePattern.test(message))).toEqual([]);
       for (const { model, body } of provider.requests) {
         const otherModels = ["one", "two", "three"].filter((name) => name !== model);
         for (const name of otherModels)
           expect(JSON.stringify(body)).not.toMatch(new RegExp(`(?:Thought|signed|encrypted|redacted) ${name} `));
       }
       // The first model receives its own thinking again.
-      if (thinkingFormat !== "signature") expect(readRequestBody(-1)).toContain(createTrace(first));
+      if (thinkingFormat !== "signature") expect(formatRequestBody(-1)).toContain(createTrace(first));
     },
   );
 });

@@ -8,8 +8,8 @@ import { createTestDatabase } from "../support/postgres.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
 let provider: MockProvider;
-let first: TestApp;
-let second: TestApp;
+let firstApp: TestApp;
+let secondApp: TestApp;
 let anna: Account;
 
 const createConfig = (overrides: Record<string, string> = {}) => ({
@@ -23,20 +23,20 @@ const createConfig = (overrides: Record<string, string> = {}) => ({
   ...overrides,
 });
 
-let shared: Awaited<ReturnType<typeof createTestDatabase>>;
+let testDatabase: Awaited<ReturnType<typeof createTestDatabase>>;
 beforeAll(async () => {
   provider = startMockProvider();
-  shared = await createTestDatabase(10);
-  first = await startApp({ database: shared, config: createConfig() });
-  second = await startApp({ database: shared, config: createConfig() });
-  anna = await first.register();
+  testDatabase = await createTestDatabase(10);
+  firstApp = await startApp({ database: testDatabase, config: createConfig() });
+  secondApp = await startApp({ database: testDatabase, config: createConfig() });
+  anna = await firstApp.register();
 });
 beforeEach(() => provider.reset());
 afterAll(async () => {
-  await first.stop();
-  await second.stop();
+  await firstApp.stop();
+  await secondApp.stop();
   await provider.stop();
-  await first.database.end({ timeout: 1 });
+  await firstApp.database.end({ timeout: 1 });
 });
 
 const call = { name: "search_documents", arguments: '{"query":"how to connect a model"}' };
@@ -45,7 +45,7 @@ const call = { name: "search_documents", arguments: '{"query":"how to connect a 
 async function startAnswer(
   model: string,
   thinkingFormat: ThinkingFormat,
-  parley = first,
+  parley = firstApp,
   user = anna,
 ): Promise<Message> {
   provider.script(
@@ -56,33 +56,34 @@ async function startAnswer(
     { text: "Found it.", thinkingFormat },
   );
   const { id } = await createConversation(parley, user, [], { title: "Tools", tools: true, model });
-  const sent = await parley.fetch(`/api/v1/conversations/${id}/messages`, {
+  const sendResponse = await parley.fetch(`/api/v1/conversations/${id}/messages`, {
     token: user.access_token,
     json: { content: "Look it up.", reply: true },
   });
-  const { reply } = (await sent.json()) as { reply: Message };
+  const { reply } = (await sendResponse.json()) as { reply: Message };
   await waitUntil(async () => {
-    const [row] = await first.database`select 1 from current_messages
+    const [row] = await firstApp.database`select 1 from current_messages
       where id = ${reply.id} and content like '%lost1 %'`;
     return row !== undefined;
   });
   return reply;
 }
 
-const expireLease = (reply: Message) => first.database`
+const expireLease = (reply: Message) => firstApp.database`
   update generations set owner = gen_random_uuid(), lease_until = now() - interval '1 s' where message_id = ${reply.id}`;
 
-type End = { content: string; status: string; model: string };
+type FinishedAnswer = { content: string; status: string; model: string };
 
-/** Waits for the end of an answer, and returns it as stored. */
-async function waitForEnd({ id }: Message): Promise<End | undefined> {
-  const read = () => first.database<End[]>`select content, status, model from messages where id = ${id}`;
-  await waitUntil(async () => (await read())[0]?.status !== "streaming", 30_000);
-  return (await read())[0];
+/** Waits until an answer is finished, and returns it as stored. */
+async function waitUntilFinished({ id }: Message): Promise<FinishedAnswer | undefined> {
+  const readAnswer = () =>
+    firstApp.database<FinishedAnswer[]>`select content, status, model from messages where id = ${id}`;
+  await waitUntil(async () => (await readAnswer())[0]?.status !== "streaming", 30_000);
+  return (await readAnswer())[0];
 }
 
 const listStoredThinking = () =>
-  first.database<{ step: number; data: Buffer }[]>`select step, data from generation_thinking`;
+  firstApp.database<{ step: number; data: Buffer }[]>`select step, data from generation_thinking`;
 
 describe("a takeover during a tool loop", () => {
   test.each([
@@ -94,36 +95,39 @@ describe("a takeover during a tool loop", () => {
     "restores the thinking of %s (%s), which is stored encrypted",
     async (model, thinkingFormat) => {
       const reply = await startAnswer(model, thinkingFormat);
-      const stored = await listStoredThinking();
-      expect(stored.map(({ step }) => step)).toEqual([1]);
-      const storedText = stored.map(({ data }) => data.toString("latin1")).join();
+      const storedThinking = await listStoredThinking();
+      expect(storedThinking.map(({ step }) => step)).toEqual([1]);
+      const storedText = storedThinking.map(({ data }) => data.toString("latin1")).join();
       for (const word of ["Thought", "signed", "encrypted", "thinking", model.split("/")[0] ?? ""])
         expect(storedText).not.toContain(word);
       // Members can read only the text of the thinking, as reasoning.
-      const response = await first.fetch(`/api/v1/conversations/${reply.conversation_id}/messages`, {
+      const response = await firstApp.fetch(`/api/v1/conversations/${reply.conversation_id}/messages`, {
         token: anna.access_token,
       });
       expect(await response.text()).not.toMatch(/signed|encrypted|redacted/);
       await expireLease(reply);
-      expect(await waitForEnd(reply)).toEqual({ content: "Let me look. Found it.", status: "complete", model });
-      expect(provider.refusals).toEqual([]);
+      expect(await waitUntilFinished(reply)).toEqual({ content: "Let me look. Found it.", status: "complete", model });
+      expect(provider.thinkingErrors).toEqual([]);
       expect(JSON.stringify(provider.requests.at(-1)?.body)).toContain(`${model.split("/")[1]} `);
       expect(await listStoredThinking()).toHaveLength(0);
     },
     60_000,
   );
 
-  test("after JWT_SECRET was changed ignores the stored thinking, and continues the answer", async () => {
-    const previous = await startApp({
-      database: shared,
+  test("ignores the stored thinking and continues the answer if JWT_SECRET has changed", async () => {
+    const previousApp = await startApp({
+      database: testDatabase,
       config: createConfig({ JWT_SECRET: "the previous secret: 0123456789 0123456789" }),
     });
-    const reply = await startAnswer("compatible/three", "plain", previous, await previous.register());
+    const reply = await startAnswer("compatible/three", "plain", previousApp, await previousApp.register());
     // Hands the answer over to the other instances, which have a different secret.
-    await previous.stop();
-    expect(await waitForEnd(reply)).toMatchObject({ content: "Let me look. Found it.", model: "compatible/three" });
+    await previousApp.stop();
+    expect(await waitUntilFinished(reply)).toMatchObject({
+      content: "Let me look. Found it.",
+      model: "compatible/three",
+    });
     // The model rejects calls without its thinking, so the request is retried with a placeholder.
-    expect(provider.refusals).toHaveLength(1);
+    expect(provider.thinkingErrors).toHaveLength(1);
     expect(JSON.stringify(provider.requests.at(-1)?.body)).not.toContain("Thought three");
   }, 60_000);
 });

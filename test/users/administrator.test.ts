@@ -15,23 +15,27 @@ test("a newly created administrator can log in", async () => {
 });
 
 test("promoting an existing user keeps the password, and gives existing tokens administrator rights", async () => {
-  const existing = await accounts.register();
-  const promoted = await accounts.users.createAdministrator(existing.user.email.toUpperCase(), "another password");
-  expect(promoted).toEqual({ user: { ...existing.user, role: "admin" }, isNew: false });
-  expect((await accounts.login(existing.user.email)).user.role).toBe("admin");
-  expect((await accounts.auth.identify(existing.access_token, unknownOrigin)).user.role).toBe("admin");
+  const existingAccount = await accounts.register();
+  const promotedUser = await accounts.users.createAdministrator(
+    existingAccount.user.email.toUpperCase(),
+    "another password",
+  );
+  expect(promotedUser).toEqual({ user: { ...existingAccount.user, role: "admin" }, isNew: false });
+  expect((await accounts.login(existingAccount.user.email)).user.role).toBe("admin");
+  expect((await accounts.auth.identify(existingAccount.access_token, unknownOrigin)).user.role).toBe("admin");
 });
 
 test("the operator's actions are audited once, without an actor", async () => {
-  const existing = await accounts.register();
-  for (let count = 0; count < 2; count++) await accounts.users.createAdministrator(existing.user.email, PASSWORD);
-  const { user: created } = await accounts.users.createAdministrator("operator@example.com", PASSWORD);
+  const existingAccount = await accounts.register();
+  for (let count = 0; count < 2; count++)
+    await accounts.users.createAdministrator(existingAccount.user.email, PASSWORD);
+  const { user: createdUser } = await accounts.users.createAdministrator("operator@example.com", PASSWORD);
   const entries = await accounts.database`
     select action, target_id, details from audit_events where actor_id is null order by id desc limit 2`;
   const details = { role: "admin" };
   expect([...entries]).toEqual([
-    { action: "user.created", target_id: created.id, details },
-    { action: "user.role_changed", target_id: existing.user.id, details },
+    { action: "user.created", target_id: createdUser.id, details },
+    { action: "user.role_changed", target_id: existingAccount.user.id, details },
   ]);
 });
 
@@ -53,31 +57,31 @@ test("the configured administrator is created once by 8 concurrent instances, an
 test("the configured administrator is not created if an administrator exists or a user has the email", async () => {
   const separateAccounts = await startAccounts();
   try {
-    const ensure = (email: string) =>
+    const ensureAdministrator = (email: string) =>
       separateAccounts.users.ensureFirstAdministrator({ ADMIN_EMAIL: email, ADMIN_PASSWORD: PASSWORD });
-    const readRole = async (key: string) =>
+    const getRole = async (key: string) =>
       (await separateAccounts.database`select role from users where email_key = ${key}`)[0]?.role;
     // An ordinary user registered with the email.
     const otherUser = await separateAccounts.register("Boss@example.com");
-    expect(await ensure("boss@EXAMPLE.com")).toBe("Boss@example.com");
-    expect(await readRole("boss@example.com")).toBe("user");
+    expect(await ensureAdministrator("boss@EXAMPLE.com")).toBe("Boss@example.com");
+    expect(await getRole("boss@example.com")).toBe("user");
     expect((await separateAccounts.login(otherUser.user.email)).user.role).toBe("user");
-    expect(await ensure("first@example.com")).toBeNull();
-    expect(await readRole("first@example.com")).toBe("admin");
-    // Once an administrator exists, no second one is created, and no former one is restored.
-    expect(await ensure("second@example.com")).toBeNull();
-    expect(await readRole("second@example.com")).toBeUndefined();
+    expect(await ensureAdministrator("first@example.com")).toBeNull();
+    expect(await getRole("first@example.com")).toBe("admin");
+    // Once an administrator exists, no second administrator is created, and no former administrator is restored.
+    expect(await ensureAdministrator("second@example.com")).toBeNull();
+    expect(await getRole("second@example.com")).toBeUndefined();
     await separateAccounts.users.createAdministrator("other@example.com", PASSWORD);
     await separateAccounts.database`update users set role = 'user' where email_key = 'first@example.com'`;
-    expect(await ensure("first@example.com")).toBe("first@example.com");
-    expect(await readRole("first@example.com")).toBe("user");
+    expect(await ensureAdministrator("first@example.com")).toBe("first@example.com");
+    expect(await getRole("first@example.com")).toBe("user");
     await separateAccounts.database`delete from users where email_key = 'first@example.com'`;
-    expect(await ensure("first@example.com")).toBeNull();
-    expect(await readRole("first@example.com")).toBeUndefined();
+    expect(await ensureAdministrator("first@example.com")).toBeNull();
+    expect(await getRole("first@example.com")).toBeUndefined();
     // A disabled administrator does not count, because that user can't log in.
     await separateAccounts.database`update users set disabled_at = now() where email_key = 'other@example.com'`;
-    expect(await ensure("first@example.com")).toBeNull();
-    expect(await readRole("first@example.com")).toBe("admin");
+    expect(await ensureAdministrator("first@example.com")).toBeNull();
+    expect(await getRole("first@example.com")).toBe("admin");
   } finally {
     await separateAccounts.stop();
   }

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { createErasureJobs } from "../../src/modules/conversations/service.ts";
 import { createConversation } from "../support/conversation.ts";
-import { createWebhook, readDelivery, startWebhooks, type WebhookApp } from "./start-webhooks.ts";
+import { createWebhook, getDelivery, startWebhooks, type WebhookApp } from "./start-webhooks.ts";
 
 let webhooks: WebhookApp;
 beforeAll(async () => {
@@ -28,19 +28,20 @@ const countQuotes = async (quote: string): Promise<number> => {
 
 test("deleting a conversation deletes the contents of its deliveries, but not the deliveries themselves", async () => {
   const anna = await webhooks.register();
-  const [deleted, kept] = [
+  const [deletedConversation, keptConversation] = [
     await createConversation(webhooks.parley, anna.account),
     await createConversation(webhooks.parley, anna.account),
   ];
   const { id: webhookId } = await createWebhook(anna);
   const ids: string[] = [];
-  for (const { id } of [deleted, kept]) ids.push(await insertDelivery(webhookId, id, `quote of ${id}`));
-  expect(await countQuotes(`quote of ${deleted.id}`)).toBe(1);
-  await anna.request("DELETE", `/conversations/${deleted.id}`);
+  for (const { id } of [deletedConversation, keptConversation])
+    ids.push(await insertDelivery(webhookId, id, `quote of ${id}`));
+  expect(await countQuotes(`quote of ${deletedConversation.id}`)).toBe(1);
+  await anna.request("DELETE", `/conversations/${deletedConversation.id}`);
   await createErasureJobs({ database: webhooks.parley.database }).run(new AbortController().signal);
-  expect(await countQuotes(`quote of ${deleted.id}`)).toBe(0);
-  expect(await countQuotes(`quote of ${kept.id}`)).toBe(1);
-  const delivery = await readDelivery(anna, webhookId, ids[0] ?? "");
+  expect(await countQuotes(`quote of ${deletedConversation.id}`)).toBe(0);
+  expect(await countQuotes(`quote of ${keptConversation.id}`)).toBe(1);
+  const delivery = await getDelivery(anna, webhookId, ids[0] ?? "");
   expect(delivery).toMatchObject({ status: "delivered", response_status: 200, response_body: null });
 });
 
@@ -61,8 +62,8 @@ test("deleting a conversation clears more deliveries than fit in a batch", async
 test("deleting a user deletes their webhooks and thousands of deliveries", async () => {
   const anna = await webhooks.register();
   const ben = await webhooks.register();
-  const [{ id: deleted }, { id: kept }] = [await createWebhook(anna), await createWebhook(ben)];
-  for (const id of [deleted, kept])
+  const [{ id: deletedWebhookId }, { id: keptWebhookId }] = [await createWebhook(anna), await createWebhook(ben)];
+  for (const id of [deletedWebhookId, keptWebhookId])
     await webhooks.parley.database`
       insert into webhook_deliveries (id, webhook_id, type, occurred_at, status, finished_at)
       select gen_random_uuid(), ${id}, 'message.created', now(), 'delivered', now() from generate_series(1, 2500)`;
@@ -70,6 +71,6 @@ test("deleting a user deletes their webhooks and thousands of deliveries", async
   expect((await admin.request("DELETE", `/users/${anna.id}`)).status).toBe(204);
   const remaining = await webhooks.parley.database<{ webhook_id: string; count: number }[]>`
     select w.id as webhook_id, count(*)::int as count from webhooks w join webhook_deliveries d on d.webhook_id = w.id
-    where w.id in (${deleted}, ${kept}) group by w.id`;
-  expect([...remaining]).toEqual([{ webhook_id: kept, count: 2500 }]);
+    where w.id in (${deletedWebhookId}, ${keptWebhookId}) group by w.id`;
+  expect([...remaining]).toEqual([{ webhook_id: keptWebhookId, count: 2500 }]);
 });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { createBody } from "../../src/modules/webhooks/delivery/body.ts";
-import { findRetryDelay } from "../../src/modules/webhooks/delivery/schedule.ts";
+import { findRetryDelayMs } from "../../src/modules/webhooks/delivery/schedule.ts";
 import { createSignatureHeader } from "../../src/modules/webhooks/delivery/signature.ts";
 import { createDeliveryThrottle } from "../../src/modules/webhooks/delivery/throttle.ts";
 
@@ -30,21 +30,21 @@ describe("the retry schedule", () => {
       24 * hour,
     ];
     delays.forEach((delayMs, index) => {
-      expect(findRetryDelay(index + 1, null, 0)).toBe(delayMs);
-      expect(findRetryDelay(index + 1, null, 0.999)).toBeWithin(delayMs, 1.1 * delayMs);
+      expect(findRetryDelayMs(index + 1, null, 0)).toBe(delayMs);
+      expect(findRetryDelayMs(index + 1, null, 0.999)).toBeWithin(delayMs, 1.1 * delayMs);
     });
-    expect(findRetryDelay(10, null)).toBeNull();
+    expect(findRetryDelayMs(10, null)).toBeNull();
   });
 
   test("extends a delay to Retry-After, but never shortens it", () => {
-    expect(findRetryDelay(1, 60_000, 0)).toBe(60_000);
-    expect(findRetryDelay(2, 1_000, 0)).toBe(300_000);
+    expect(findRetryDelayMs(1, 60_000, 0)).toBe(60_000);
+    expect(findRetryDelayMs(2, 1_000, 0)).toBe(300_000);
   });
 });
 
 describe("a body", () => {
   const event = { type: "message.created", occurredAt: new Date(0), conversationId: null, seq: null };
-  const read = (data: Record<string, unknown>) => {
+  const parseBodyData = (data: Record<string, unknown>) => {
     const body = createBody({ ...event, data });
     expect(Buffer.byteLength(body)).toBeLessThan(20_000);
     return JSON.parse(body).data;
@@ -52,16 +52,16 @@ describe("a body", () => {
 
   test("below the size limit is unchanged", () => {
     const data = { content: "x".repeat(19_000), metadata: { a: 1 } };
-    expect(read(data)).toEqual(data);
+    expect(parseBodyData(data)).toEqual(data);
   });
 
   test.each([
     ["control characters", "\u0001".repeat(20_000)],
     ["quotes", '"'.repeat(20_000)],
     ["two UTF-16 code units per character", "👋".repeat(10_000)],
-    ["three bytes per UTF-16 unit", "语".repeat(20_000)],
+    ["three bytes per UTF-16 code unit", "语".repeat(20_000)],
   ])("of %s is truncated by bytes", (_name, content) => {
-    const data = read({ content });
+    const data = parseBodyData({ content });
     expect(content).toStartWith(data.content);
     expect(data.content.isWellFormed()).toBe(true);
     expect(data.content.length).toBeGreaterThan(3_000);
@@ -69,10 +69,10 @@ describe("a body", () => {
   });
 
   test("keeps the start of its content even if its other fields are too long", () => {
-    const data = read({
+    const data = parseBodyData({
       content: "c".repeat(30_000),
       title: "t".repeat(30_000),
-      metadata: { big: "m".repeat(30_000) },
+      metadata: { large: "m".repeat(30_000) },
     });
     expect(data.content.length).toBeGreaterThan(10_000);
     expect(data.title.length).toBeGreaterThan(1_000);
@@ -81,17 +81,17 @@ describe("a body", () => {
 
   test("has its reasoning truncated before its content", () => {
     const [content, reasoning] = ["c".repeat(8_000), "r👋".repeat(30_000)];
-    const data = read({ content, reasoning });
+    const data = parseBodyData({ content, reasoning });
     expect(data).toMatchObject({ content, content_truncated: true });
     expect(reasoning).toStartWith(data.reasoning);
     expect(data.reasoning.isWellFormed()).toBe(true);
     expect(data.reasoning.length).toBeGreaterThan(5_000);
-    expect(read({ content: "c".repeat(30_000), reasoning })).toMatchObject({ reasoning: "" });
-    expect(read({ content, reasoning: null })).toEqual({ content, reasoning: null });
+    expect(parseBodyData({ content: "c".repeat(30_000), reasoning })).toMatchObject({ reasoning: "" });
+    expect(parseBodyData({ content, reasoning: null })).toEqual({ content, reasoning: null });
   });
 
   test("without content is also truncated if its fields are too long", () => {
-    expect(read({ id: "1", title: "t".repeat(30_000) })).toMatchObject({ id: "1", content_truncated: true });
+    expect(parseBodyData({ id: "1", title: "t".repeat(30_000) })).toMatchObject({ id: "1", content_truncated: true });
   });
 });
 
@@ -99,15 +99,15 @@ describe("the delivery throttle", () => {
   const createTestThrottle = () => {
     let nowMs = 0;
     const throttle = createDeliveryThrottle(() => nowMs);
-    /** Simulates a second in which `events` are published, and returns how many deliveries could start. */
-    const runSecond = (events: number): number => {
-      let started = 0;
+    /** Simulates a second in which `eventCount` events are published, and returns how many deliveries could start. */
+    const runSecond = (eventCount: number): number => {
+      let startedCount = 0;
       for (let step = 0; step < 100; step += 1) {
         nowMs += 10;
-        for (let n = 0; n < events / 100; n += 1) throttle.countEvent();
-        for (let n = 0; n < 200 && throttle.tryStart(); n += 1) started += 1;
+        for (let n = 0; n < eventCount / 100; n += 1) throttle.countEvent();
+        for (let n = 0; n < 200 && throttle.tryStart(); n += 1) startedCount += 1;
       }
-      return started;
+      return startedCount;
     };
     return { throttle, runSecond };
   };

@@ -2,8 +2,8 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test
 import type { Database } from "../../src/db/client.ts";
 import { createConversation } from "../support/conversation.ts";
 import type { RestClient } from "../support/rest.ts";
-import { type Receiver, startReceiver, verify } from "./receiver.ts";
-import { createWebhook, readWebhook, startWebhooks, type WebhookApp, waitForEnd } from "./start-webhooks.ts";
+import { type Receiver, startReceiver, verifySignature } from "./receiver.ts";
+import { createWebhook, getWebhook, startWebhooks, type WebhookApp, waitUntilFinished } from "./start-webhooks.ts";
 
 let app: WebhookApp;
 let database: Database;
@@ -24,7 +24,7 @@ const startTestReceiver = (...args: Parameters<typeof startReceiver>): Receiver 
   return receiver;
 };
 
-const send = async (rest: RestClient, conversationId: string, content: string): Promise<string> => {
+const sendMessage = async (rest: RestClient, conversationId: string, content: string): Promise<string> => {
   const { status, body } = await rest.request<{ message: { id: string } }>(
     "POST",
     `/conversations/${conversationId}/messages`,
@@ -38,11 +38,12 @@ const send = async (rest: RestClient, conversationId: string, content: string): 
 const QUIET_MS = 900;
 
 /** Makes all pending deliveries due. */
-const makeDue = () => database`update webhook_deliveries set next_attempt_at = now() where status = 'pending'`;
+const makeDeliveriesDue = () =>
+  database`update webhook_deliveries set next_attempt_at = now() where status = 'pending'`;
 
-async function waitFor<T>(read: () => Promise<T>, isDone: (value: T) => boolean): Promise<T> {
+async function waitFor<T>(readValue: () => Promise<T>, isDone: (value: T) => boolean): Promise<T> {
   for (let attempts = 0; attempts < 500; attempts += 1) {
-    const value = await read();
+    const value = await readValue();
     if (isDone(value)) return value;
     await Bun.sleep(10);
   }
@@ -60,12 +61,12 @@ describe("a delivery", () => {
     const rest = await app.register();
     const { secret, id: webhookId } = await createWebhook(rest, { url: receiver.url });
     const conversation = await createConversation(app.parley, rest.account);
-    await send(rest, conversation.id, "Grüße 👋");
-    const [received] = await receiver.wait(1);
+    await sendMessage(rest, conversation.id, "Grüße 👋");
+    const [received] = await receiver.waitForRequests(1);
     if (!received) throw new Error("Nothing was received.");
 
-    expect(verify(secret, received)).toEqual(received.json);
-    expect(() => verify(secret, { ...received, body: received.body.replace("Grüße", "Grusse") })).toThrow();
+    expect(verifySignature(secret, received)).toEqual(received.json);
+    expect(() => verifySignature(secret, { ...received, body: received.body.replace("Grüße", "Grusse") })).toThrow();
     expect(received.headers.get("content-type")).toBe("application/json");
     const events = await rest.get<{ data: Record<string, unknown>[] }>(
       `/conversations/${conversation.id}/events?after_seq=0`,
@@ -78,7 +79,7 @@ describe("a delivery", () => {
       seq: event?.seq as number,
       data: event?.data as Record<string, unknown>,
     });
-    const delivery = await waitForEnd(rest, webhookId, received.id);
+    const delivery = await waitUntilFinished(rest, webhookId, received.id);
     expect(delivery).toMatchObject({ status: "delivered", attempts: 1, response_status: 204, error: null });
   });
 
@@ -86,17 +87,17 @@ describe("a delivery", () => {
     const receiver = startTestReceiver();
     const rest = await app.register();
     const { secret, id } = await createWebhook(rest, { url: receiver.url });
-    const rotated = await rest.request<{ secret: string }>("POST", `/webhooks/${id}/rotate-secret`);
+    const rotationResponse = await rest.request<{ secret: string }>("POST", `/webhooks/${id}/rotate-secret`);
     const conversation = await createConversation(app.parley, rest.account);
-    await send(rest, conversation.id, "One");
-    const [first] = await receiver.wait(1);
-    verify(secret, first as never);
-    verify(rotated.body.secret, first as never);
+    await sendMessage(rest, conversation.id, "One");
+    const [firstRequest] = await receiver.waitForRequests(1);
+    verifySignature(secret, firstRequest as never);
+    verifySignature(rotationResponse.body.secret, firstRequest as never);
     await database`update webhooks set previous_secret_until = now() where id = ${id}`;
-    await send(rest, conversation.id, "Two");
-    const [, second] = await receiver.wait(2);
-    verify(rotated.body.secret, second as never);
-    expect(() => verify(secret, second as never)).toThrow();
+    await sendMessage(rest, conversation.id, "Two");
+    const [, secondRequest] = await receiver.waitForRequests(2);
+    verifySignature(rotationResponse.body.secret, secondRequest as never);
+    expect(() => verifySignature(secret, secondRequest as never)).toThrow();
   });
 
   test("stays below 20 kB, because longer content is truncated between characters", async () => {
@@ -105,10 +106,10 @@ describe("a delivery", () => {
     const { secret } = await createWebhook(rest, { url: receiver.url });
     const conversation = await createConversation(app.parley, rest.account);
     const content = `"${"👩‍🚀é".repeat(4_000)}`;
-    await send(rest, conversation.id, content);
-    const [received] = await receiver.wait(1);
+    await sendMessage(rest, conversation.id, content);
+    const [received] = await receiver.waitForRequests(1);
     if (!received) throw new Error("Nothing was received.");
-    verify(secret, received);
+    verifySignature(secret, received);
     expect(Buffer.byteLength(received.body)).toBeLessThan(20_000);
     expect(Buffer.byteLength(received.body)).toBeGreaterThan(19_900);
     expect(received.json.data.content_truncated).toBe(true);
@@ -119,17 +120,17 @@ describe("a delivery", () => {
   test("is sent for each subscribed event type, in the conversation's order", async () => {
     const receiver = startTestReceiver();
     const rest = await app.register();
-    const other = await app.register();
+    const otherUser = await app.register();
     await createWebhook(rest, { url: receiver.url, events: ["*"] });
     const conversation = await createConversation(app.parley, rest.account);
-    const messageId = await send(rest, conversation.id, "First");
-    await rest.request("POST", `/conversations/${conversation.id}/members`, { user_id: other.id });
+    const messageId = await sendMessage(rest, conversation.id, "First");
+    await rest.request("POST", `/conversations/${conversation.id}/members`, { user_id: otherUser.id });
     await rest.request("PATCH", `/conversations/${conversation.id}/messages/${messageId}`, { content: "Second" });
     await rest.request("PATCH", `/conversations/${conversation.id}`, { title: "Renamed" });
-    await rest.request("DELETE", `/conversations/${conversation.id}/members/${other.id}`);
+    await rest.request("DELETE", `/conversations/${conversation.id}/members/${otherUser.id}`);
     await rest.request("DELETE", `/conversations/${conversation.id}/messages/${messageId}`);
     await rest.request("DELETE", `/conversations/${conversation.id}`);
-    const received = await receiver.wait(7);
+    const received = await receiver.waitForRequests(7);
     const seqs = received.map(({ json }) => json.seq ?? 0);
     expect(seqs).toEqual([...seqs].sort((first, second) => first - second));
     expect(receiver.listTypes()).toEqual([
@@ -162,33 +163,33 @@ describe("recipients", () => {
     await createWebhook(admin, { url: adminReceiver.url });
     await createWebhook(member, { url: memberReceiver.url });
     await createWebhook(outsider, { url: outsiderReceiver.url });
-    await send(owner, conversation.id, "One");
-    await Promise.all([adminReceiver.wait(1), memberReceiver.wait(1)]);
+    await sendMessage(owner, conversation.id, "One");
+    await Promise.all([adminReceiver.waitForRequests(1), memberReceiver.waitForRequests(1)]);
     await owner.request("DELETE", `/conversations/${conversation.id}/members/${member.id}`);
-    await send(owner, conversation.id, "Two");
-    await adminReceiver.wait(2);
+    await sendMessage(owner, conversation.id, "Two");
+    await adminReceiver.waitForRequests(2);
     await Bun.sleep(QUIET_MS);
     expect(adminReceiver.received).toHaveLength(2);
     expect(memberReceiver.received).toHaveLength(1);
     expect(outsiderReceiver.received).toHaveLength(0);
   });
 
-  test("who were removed or disabled get no retries", async () => {
+  test("who were removed or disabled receive no retries", async () => {
     const receiver = startTestReceiver(() => new Response(null, { status: 500 }));
-    const [owner, member, disabled] = [await app.register(), await app.register(), await app.register()];
-    const conversation = await createConversation(app.parley, owner.account, [member.account, disabled.account]);
+    const [owner, member, disabledMember] = [await app.register(), await app.register(), await app.register()];
+    const conversation = await createConversation(app.parley, owner.account, [member.account, disabledMember.account]);
     const webhook = await createWebhook(member, { url: receiver.url });
-    const other = await createWebhook(disabled, { url: receiver.url });
-    await send(owner, conversation.id, "One");
-    await receiver.wait(2);
+    const otherWebhook = await createWebhook(disabledMember, { url: receiver.url });
+    await sendMessage(owner, conversation.id, "One");
+    await receiver.waitForRequests(2);
     await waitFor(
       () => listDeliveries(webhook.id),
       ([first]) => first?.attempts === 1,
     );
     await owner.request("DELETE", `/conversations/${conversation.id}/members/${member.id}`);
-    await database`update users set disabled_at = now() where id = ${disabled.id}`;
-    await makeDue();
-    for (const { id } of [webhook, other]) {
+    await database`update users set disabled_at = now() where id = ${disabledMember.id}`;
+    await makeDeliveriesDue();
+    for (const { id } of [webhook, otherWebhook]) {
       const [delivery] = await waitFor(
         () => listDeliveries(id),
         ([first]) => first?.status === "failed",
@@ -199,8 +200,8 @@ describe("recipients", () => {
   });
 });
 
-describe("a failing receiver", () => {
-  test("gets a retry 5 seconds later with the same webhook-id, without delaying later events", async () => {
+describe("a receiver", () => {
+  test("that returns an error receives a retry 5 seconds later with the same webhook-id, without delaying later events", async () => {
     const receiver = startTestReceiver(
       (_received, count) => new Response(count === 1 ? "broken" : "fine", { status: count === 1 ? 500 : 200 }),
     );
@@ -208,17 +209,17 @@ describe("a failing receiver", () => {
     const { id, secret } = await createWebhook(rest, { url: receiver.url });
     const conversation = await createConversation(app.parley, rest.account);
     const sentAtMs = performance.now();
-    await send(rest, conversation.id, "One");
-    await receiver.wait(1);
-    await send(rest, conversation.id, "Two");
-    const received = await receiver.wait(3);
+    await sendMessage(rest, conversation.id, "One");
+    await receiver.waitForRequests(1);
+    await sendMessage(rest, conversation.id, "Two");
+    const received = await receiver.waitForRequests(3);
     expect(received.map(({ json }) => json.data.content)).toEqual(["One", "Two", "One"]);
-    const [first, second, third] = received;
-    expect((second?.atMs ?? 0) - sentAtMs).toBeLessThan(2_000);
-    expect((third?.atMs ?? 0) - (first?.atMs ?? 0)).toBeWithin(5_000, 7_500);
-    expect(third?.id).toBe(first?.id as string);
-    verify(secret, third as never);
-    const delivery = await waitForEnd(rest, id, first?.id as string);
+    const [firstRequest, secondRequest, thirdRequest] = received;
+    expect((secondRequest?.atMs ?? 0) - sentAtMs).toBeLessThan(2_000);
+    expect((thirdRequest?.atMs ?? 0) - (firstRequest?.atMs ?? 0)).toBeWithin(5_000, 7_500);
+    expect(thirdRequest?.id).toBe(firstRequest?.id as string);
+    verifySignature(secret, thirdRequest as never);
+    const delivery = await waitUntilFinished(rest, id, firstRequest?.id as string);
     expect(delivery).toMatchObject({ status: "delivered", attempts: 2, response_status: 200, response_body: "fine" });
   }, 20_000);
 
@@ -228,7 +229,7 @@ describe("a failing receiver", () => {
     const rest = await app.register();
     const { id } = await createWebhook(rest, { url: receiver.url });
     const conversation = await createConversation(app.parley, rest.account);
-    await send(rest, conversation.id, "One");
+    await sendMessage(rest, conversation.id, "One");
     const [delivery] = await waitFor(
       () => listDeliveries(id),
       ([first]) => first?.attempts === 1,
@@ -237,46 +238,46 @@ describe("a failing receiver", () => {
     expect(target.received).toHaveLength(0);
   });
 
-  test("gets no retry before Retry-After has passed, and no other delivery either after a 429", async () => {
+  test("that returns 429 receives neither a retry nor another delivery before Retry-After has passed", async () => {
     const receiver = startTestReceiver(() => new Response(null, { status: 429, headers: { "retry-after": "3600" } }));
     const rest = await app.register();
     const { id } = await createWebhook(rest, { url: receiver.url });
     const conversation = await createConversation(app.parley, rest.account);
-    await send(rest, conversation.id, "One");
+    await sendMessage(rest, conversation.id, "One");
     const [delivery] = await waitFor(
       () => listDeliveries(id),
       ([first]) => first?.attempts === 1,
     );
     expect(Number(delivery?.next_attempt_at) - Date.now()).toBeWithin(3_590_000, 3_970_000);
-    await send(rest, conversation.id, "Two");
+    await sendMessage(rest, conversation.id, "Two");
     await Bun.sleep(QUIET_MS);
     expect(receiver.received).toHaveLength(1);
     expect((await listDeliveries(id)).map(({ status }) => status)).toEqual(["pending", "pending"]);
   });
 
-  test("gets no content from a conversation that was deleted before the retry", async () => {
+  test("receives no content from a conversation that was deleted before the retry", async () => {
     const receiver = startTestReceiver(() => new Response(null, { status: 503 }));
     const rest = await app.register();
     const { id } = await createWebhook(rest, { url: receiver.url });
     const conversation = await createConversation(app.parley, rest.account);
-    const messageId = await send(rest, conversation.id, "A secret");
+    const messageId = await sendMessage(rest, conversation.id, "A secret");
     await waitFor(
       () => listDeliveries(id),
       ([first]) => first?.attempts === 1,
     );
     await rest.request("DELETE", `/conversations/${conversation.id}`);
-    await makeDue();
-    const [, retry] = await receiver.wait(2);
+    await makeDeliveriesDue();
+    const [, retry] = await receiver.waitForRequests(2);
     expect(retry?.json).toMatchObject({ type: "message.created", data: { id: messageId } });
     expect(retry?.body).not.toContain("A secret");
   });
 
-  test("gets no retry before Retry-After has passed, even if it is more than a day", async () => {
+  test("that returns 503 receives no retry before Retry-After has passed, even if that is more than a day", async () => {
     const receiver = startTestReceiver(() => new Response(null, { status: 503, headers: { "retry-after": "172800" } }));
     const rest = await app.register();
     const { id } = await createWebhook(rest, { url: receiver.url });
     const conversation = await createConversation(app.parley, rest.account);
-    await send(rest, conversation.id, "One");
+    await sendMessage(rest, conversation.id, "One");
     const [delivery] = await waitFor(
       () => listDeliveries(id),
       ([first]) => first?.attempts === 1,
@@ -284,7 +285,7 @@ describe("a failing receiver", () => {
     expect(Number(delivery?.next_attempt_at) - Date.now()).toBeWithin(172_790_000, 190_100_000);
   });
 
-  test("that returns 410 gets no retry, and its webhook is disabled", async () => {
+  test("that returns 410 receives no retry, and its webhook is disabled", async () => {
     const otherReceiver = startTestReceiver();
     const receiver = startTestReceiver(() => new Response("gone", { status: 410 }));
     const rest = await app.register();
@@ -296,18 +297,18 @@ describe("a failing receiver", () => {
       insert into webhook_deliveries (id, webhook_id, type, user_id, data, occurred_at, next_attempt_at)
       select gen_random_uuid(), ${id}, 'webhook.test', ${rest.id}, '{}', now(), now() + interval '1 hour'
       from generate_series(1, 2500)`;
-    await send(rest, conversation.id, "One");
-    await receiver.wait(1);
+    await sendMessage(rest, conversation.id, "One");
+    await receiver.waitForRequests(1);
     await waitFor(
-      () => readWebhook(rest, id),
+      () => getWebhook(rest, id),
       ({ disabled }) => disabled,
     );
-    expect(await readWebhook(rest, id)).toMatchObject({ disabled_reason: "gone" });
+    expect(await getWebhook(rest, id)).toMatchObject({ disabled_reason: "gone" });
     await waitFor(
       () => listDeliveries(id),
       (rows) => rows.every(({ status }) => status === "failed"),
     );
-    const [notification] = await otherReceiver.wait(1);
+    const [notification] = await otherReceiver.waitForRequests(1);
     expect(notification?.json).toMatchObject({ type: "webhook.disabled", data: { webhook_id: id, reason: "gone" } });
     const audit = await admin.get<{ data: Record<string, unknown>[] }>(
       `/audit?target_id=${id}&action=webhook.disabled`,
@@ -315,52 +316,52 @@ describe("a failing receiver", () => {
     expect(audit.body.data).toMatchObject([
       { actor_id: null, target: { type: "webhook", id }, details: { reason: "gone" } },
     ]);
-    await send(rest, conversation.id, "Two");
+    await sendMessage(rest, conversation.id, "Two");
     await Bun.sleep(QUIET_MS);
     expect(receiver.received).toHaveLength(1);
   });
 
-  test("that fails ten times gets its webhook disabled", async () => {
+  test("that fails ten times has its webhook disabled", async () => {
     const receiver = startTestReceiver(() => new Response(null, { status: 503 }));
     const rest = await app.register();
     const { id } = await createWebhook(rest, { url: receiver.url });
     const conversation = await createConversation(app.parley, rest.account);
-    await send(rest, conversation.id, "One");
+    await sendMessage(rest, conversation.id, "One");
     for (let attempts = 1; attempts < 10; attempts += 1) {
       const [delivery] = await waitFor(
         () => listDeliveries(id),
         ([first]) => first?.attempts === attempts,
       );
       expect(delivery?.status).toBe("pending");
-      await makeDue();
+      await makeDeliveriesDue();
     }
     await waitFor(
-      () => readWebhook(rest, id),
+      () => getWebhook(rest, id),
       ({ disabled }) => disabled,
     );
-    expect(await readWebhook(rest, id)).toMatchObject({ disabled_reason: "exhausted" });
+    expect(await getWebhook(rest, id)).toMatchObject({ disabled_reason: "exhausted" });
     expect(await listDeliveries(id)).toMatchObject([{ status: "failed", attempts: 10 }]);
     expect(new Set(receiver.received.map((received) => received.id)).size).toBe(1);
   }, 20_000);
 
-  test("that is slow delays no other endpoint", async () => {
-    const slow = startTestReceiver(async () => {
+  test("that is slow doesn't delay deliveries to other receivers", async () => {
+    const slowReceiver = startTestReceiver(async () => {
       await Bun.sleep(3_000);
       return new Response();
     });
-    const quick = startTestReceiver();
+    const quickReceiver = startTestReceiver();
     const rest = await app.register();
-    await createWebhook(rest, { url: slow.url });
-    await createWebhook(rest, { url: quick.url });
+    await createWebhook(rest, { url: slowReceiver.url });
+    await createWebhook(rest, { url: quickReceiver.url });
     const conversations = await Promise.all(
       Array.from({ length: 30 }, () => createConversation(app.parley, rest.account)),
     );
     const startedAtMs = performance.now();
-    await Promise.all(conversations.map(({ id }) => send(rest, id, "Hello")));
-    await quick.wait(30);
+    await Promise.all(conversations.map(({ id }) => sendMessage(rest, id, "Hello")));
+    await quickReceiver.waitForRequests(30);
     expect(performance.now() - startedAtMs).toBeLessThan(2_500);
-    // An endpoint gets at most 16 concurrent requests.
-    expect(slow.received.length).toBeLessThanOrEqual(16);
+    // A receiver gets at most 16 concurrent requests.
+    expect(slowReceiver.received.length).toBeLessThanOrEqual(16);
   });
 });
 
@@ -375,14 +376,14 @@ describe("system events", () => {
       display_name: "Ada",
     });
     expect(created.status).toBe(201);
-    const [first] = await receiver.wait(1);
-    expect(first?.json).toMatchObject({
+    const [firstRequest] = await receiver.waitForRequests(1);
+    expect(firstRequest?.json).toMatchObject({
       type: "user.created",
       data: { id: created.body.id, email: "ada@example.com", display_name: "Ada", role: "user", disabled: false },
     });
-    expect(first?.json.conversation_id).toBeUndefined();
+    expect(firstRequest?.json.conversation_id).toBeUndefined();
     expect((await admin.request("DELETE", `/users/${created.body.id}`)).status).toBe(204);
-    const [, second] = await receiver.wait(2);
-    expect(second?.json).toMatchObject({ type: "user.deleted", data: { id: created.body.id } });
+    const [, secondRequest] = await receiver.waitForRequests(2);
+    expect(secondRequest?.json).toMatchObject({ type: "user.deleted", data: { id: created.body.id } });
   });
 });

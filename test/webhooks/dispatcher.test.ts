@@ -23,13 +23,13 @@ const createDispatcher = (send: SendOutgoing, endpointsMax: number) =>
     secrets: { open: () => "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" },
     send,
     hasUserMessage: (error): error is Error => error instanceof Error,
-    allowsPrivate: true,
+    allowPrivate: true,
     timeoutMs: 200,
     endpointsMax,
   });
 
 /** Inserts a webhook with due deliveries for a new user, and returns its id. */
-async function insertWebhook(url: string, deliveries: number): Promise<string> {
+async function insertWebhook(url: string, deliveryCount: number): Promise<string> {
   const [userId, id] = [createId(), createId()];
   const email = `${userId}@example.com`;
   await database`
@@ -38,11 +38,11 @@ async function insertWebhook(url: string, deliveries: number): Promise<string> {
     insert into webhooks (id, user_id, url, events, secret) values (${id}, ${userId}, ${url}, '{*}', 'sealed')`;
   await database`
     insert into webhook_deliveries (id, webhook_id, type, user_id, data, occurred_at, next_attempt_at)
-    select gen_random_uuid(), ${id}, 'webhook.test', ${userId}, '{}', now(), now() from generate_series(1, ${deliveries}::int)`;
+    select gen_random_uuid(), ${id}, 'webhook.test', ${userId}, '{}', now(), now() from generate_series(1, ${deliveryCount}::int)`;
   return id;
 }
 
-test("hanging endpoints with thousands of deliveries don't starve other endpoints, even if they could fill all request slots", async () => {
+test("hanging endpoints with thousands of deliveries don't starve other endpoints, even if the hanging endpoints could fill all request slots", async () => {
   const reachedHosts: string[] = [];
   const send: SendOutgoing = async ({ url, timeoutMs }) => {
     if (url.hostname === "hangs.example") {

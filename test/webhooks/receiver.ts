@@ -1,8 +1,8 @@
 import { Webhook } from "standardwebhooks";
 import { checkWebhook } from "../support/check-pushes.ts";
 
-/** A request that a test receiver got. */
-export type Received = {
+/** A request to a test receiver. */
+export type ReceivedRequest = {
   id: string;
   headers: Headers;
   body: string;
@@ -16,7 +16,7 @@ export type Received = {
   atMs: number;
 };
 
-type Respond = (received: Received, count: number) => Response | Promise<Response>;
+type Respond = (received: ReceivedRequest, count: number) => Response | Promise<Response>;
 
 const WAIT_MS_MAX = 10_000;
 
@@ -25,7 +25,7 @@ const WAIT_MS_MAX = 10_000;
  * @param respond Responds to a request, by default with 204. `count` is the number of requests so far.
  */
 export function startReceiver(respond: Respond = () => new Response(null, { status: 204 })) {
-  const received: Received[] = [];
+  const received: ReceivedRequest[] = [];
   const server = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
@@ -51,7 +51,7 @@ export function startReceiver(respond: Respond = () => new Response(null, { stat
     listTypes: () => received.map(({ json }) => json.type),
 
     /** Waits for `count` requests. */
-    async wait(count: number): Promise<Received[]> {
+    async waitForRequests(count: number): Promise<ReceivedRequest[]> {
       const deadlineMs = performance.now() + WAIT_MS_MAX;
       while (received.length < count) {
         if (performance.now() > deadlineMs)
@@ -68,6 +68,6 @@ export function startReceiver(respond: Respond = () => new Response(null, { stat
 export type Receiver = ReturnType<typeof startReceiver>;
 
 /** Verifies a request with the reference library of Standard Webhooks, and throws an error if the signature is invalid. */
-export function verify(secret: string, { headers, body }: Received): unknown {
+export function verifySignature(secret: string, { headers, body }: ReceivedRequest): unknown {
   return new Webhook(secret).verify(body, Object.fromEntries(headers));
 }

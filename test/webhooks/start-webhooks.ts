@@ -36,16 +36,16 @@ export async function createWebhook(rest: RestClient, input: Partial<CreateWebho
   return response.body;
 }
 
-export const readWebhook = async (rest: RestClient, id: string): Promise<Webhook> =>
+export const getWebhook = async (rest: RestClient, id: string): Promise<Webhook> =>
   (await rest.get<Webhook>(`/webhooks/${id}`)).body;
 
-export const readDelivery = async (rest: RestClient, webhookId: string, id: string): Promise<WebhookDelivery> =>
+export const getDelivery = async (rest: RestClient, webhookId: string, id: string): Promise<WebhookDelivery> =>
   (await rest.get<WebhookDelivery>(`/webhooks/${webhookId}/deliveries/${id}`)).body;
 
 const WAIT_MS_MAX = 10_000;
 
 /** Waits until a delivery is in the expected state. */
-async function waitFor(
+async function waitForDelivery(
   rest: RestClient,
   webhookId: string,
   id: string,
@@ -53,15 +53,15 @@ async function waitFor(
 ) {
   const deadlineMs = performance.now() + WAIT_MS_MAX;
   for (;;) {
-    const delivery = await readDelivery(rest, webhookId, id);
+    const delivery = await getDelivery(rest, webhookId, id);
     if (isDone(delivery)) return delivery;
     if (performance.now() > deadlineMs) throw new Error(`The delivery is ${JSON.stringify(delivery)}.`);
     await Bun.sleep(10);
   }
 }
 
-export const waitForEnd = (rest: RestClient, webhookId: string, id: string): Promise<WebhookDelivery> =>
-  waitFor(rest, webhookId, id, ({ status }) => status !== "pending");
+export const waitUntilFinished = (rest: RestClient, webhookId: string, id: string): Promise<WebhookDelivery> =>
+  waitForDelivery(rest, webhookId, id, ({ status }) => status !== "pending");
 
-export const waitForAttempt = (rest: RestClient, webhookId: string, id: string): Promise<WebhookDelivery> =>
-  waitFor(rest, webhookId, id, ({ attempts }) => attempts > 0);
+export const waitUntilAttempted = (rest: RestClient, webhookId: string, id: string): Promise<WebhookDelivery> =>
+  waitForDelivery(rest, webhookId, id, ({ attempts }) => attempts > 0);

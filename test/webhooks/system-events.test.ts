@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { withTransaction } from "../../src/db/client.ts";
 import { createAuditService } from "../../src/modules/audit/service.ts";
-import { createPasswords } from "../../src/modules/users/passwords.ts";
+import { createPasswordHasher } from "../../src/modules/users/passwords.ts";
 import { createUserService } from "../../src/modules/users/service.ts";
 import { TEST_PASSWORD } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
@@ -45,7 +45,7 @@ type ReceivedEvent = {
 };
 
 /** Expands the outbox, and lists all events for a webhook. The server expands the outbox at the same time. */
-async function listReceived(webhookId: string): Promise<ReceivedEvent[]> {
+async function expandAndListEvents(webhookId: string): Promise<ReceivedEvent[]> {
   const { database } = webhooks.parley;
   for (;;) {
     await database`select expand_webhook_outbox(100)`;
@@ -62,13 +62,13 @@ async function listReceived(webhookId: string): Promise<ReceivedEvent[]> {
 /** Waits until a webhook has received an event. */
 async function waitForEvents(webhookId: string): Promise<ReceivedEvent[]> {
   for (;;) {
-    const received = await listReceived(webhookId);
+    const received = await expandAndListEvents(webhookId);
     if (received.length > 0) return received;
     await Bun.sleep(10);
   }
 }
 
-const send = (rest: RestClient, conversationId: string) =>
+const sendMessage = (rest: RestClient, conversationId: string) =>
   rest.request("POST", `/conversations/${conversationId}/messages`, { content: "Hello?", reply: true });
 
 test("only administrators are notified of each new user, however the account was created", async () => {
@@ -76,48 +76,48 @@ test("only administrators are notified of each new user, however the account was
   const ben = await webhooks.register();
   const rootsWebhook = await createWebhook(root, { events: ["user.created"] });
   const bensWebhook = await createWebhook(ben, { events: ["user.created", "user.deleted"] });
-  const registered = await webhooks.register();
-  const { body: created } = await root.request<{ id: string }>("POST", "/users", {
+  const registeredUser = await webhooks.register();
+  const { body: createdUser } = await root.request<{ id: string }>("POST", "/users", {
     email: "created@example.com",
     password: "a long password 1",
     role: "user",
   });
-  const passwords = createPasswords({ memoryKib: 64, iterations: 1 });
+  const passwords = createPasswordHasher({ memoryKib: 64, iterations: 1 });
   const users = createUserService({ database, audit: createAuditService(), passwords });
   const { user: administrator } = await users.createAdministrator("administrator@example.com", "a long password 1");
-  const passwordless = await withTransaction(database, (sql) =>
-    users.createPasswordless(sql, { email: "passwordless@example.com", name: "Passwordless" }),
+  const passwordlessUser = await withTransaction(database, (sql) =>
+    users.createPasswordlessUser(sql, { email: "passwordless@example.com", name: "Passwordless" }),
   );
-  // A second account with the same email is refused, and a failing transaction sends nothing.
+  // A second account with the same email is rejected, and no notification is sent for a transaction that is rolled back.
   expect(
     (await root.request("POST", "/users", { email: "created@example.com", password: "a long password 1" })).status,
   ).toBe(409);
-  const failing = withTransaction(database, async (sql) => {
-    await users.createPasswordless(sql, { email: "undone@example.com", name: null });
-    throw new Error("undone");
+  const failingTransaction = withTransaction(database, async (sql) => {
+    await users.createPasswordlessUser(sql, { email: "undone@example.com", name: null });
+    throw new Error("rolled back");
   });
-  await expect(failing).rejects.toThrow("undone");
-  const received = await listReceived(rootsWebhook.id);
+  await expect(failingTransaction).rejects.toThrow("rolled back");
+  const received = await expandAndListEvents(rootsWebhook.id);
   expect(received.map(({ type, user_id }) => [type, user_id])).toEqual(
-    [registered.id, created.id, administrator.id, passwordless?.id].map((id) => ["user.created", id ?? ""]),
+    [registeredUser.id, createdUser.id, administrator.id, passwordlessUser?.id].map((id) => ["user.created", id ?? ""]),
   );
-  expect(await listReceived(bensWebhook.id)).toEqual([]);
+  expect(await expandAndListEvents(bensWebhook.id)).toEqual([]);
 });
 
 test("administrators are notified of each deleted user, whoever deleted the account", async () => {
   const [anna, ben] = [await webhooks.register(), await webhooks.register()];
   const rootsWebhook = await createWebhook(root, { events: ["user.deleted"] });
   const annasWebhook = await createWebhook(anna, { events: ["*"] });
-  const refused = await anna.request("DELETE", "/me", { current_password: "wrong" });
-  expect(refused.status).toBeGreaterThanOrEqual(400);
-  expect(await listReceived(rootsWebhook.id)).toEqual([]);
+  const response = await anna.request("DELETE", "/me", { current_password: "wrong" });
+  expect(response.status).toBeGreaterThanOrEqual(400);
+  expect(await expandAndListEvents(rootsWebhook.id)).toEqual([]);
   expect((await anna.request("DELETE", "/me", { current_password: TEST_PASSWORD })).status).toBe(204);
   expect((await root.request("DELETE", `/users/${ben.id}`)).status).toBe(204);
-  expect((await listReceived(rootsWebhook.id)).map(({ type, data }) => [type, data])).toEqual([
+  expect((await expandAndListEvents(rootsWebhook.id)).map(({ type, data }) => [type, data])).toEqual([
     ["user.deleted", { id: anna.id }],
     ["user.deleted", { id: ben.id }],
   ]);
-  expect(await listReceived(annasWebhook.id)).toEqual([]);
+  expect(await expandAndListEvents(annasWebhook.id)).toEqual([]);
 });
 
 test("members are notified of a failed generation and its error, but outsiders aren't", async () => {
@@ -127,7 +127,7 @@ test("members are notified of a failed generation and its error, but outsiders a
     [anna, ben, root].map((rest) => createWebhook(rest, { events: ["generation.failed"] })),
   );
   provider.script("one", { fault: "status", status: 500 });
-  expect((await send(anna, id)).status).toBe(201);
+  expect((await sendMessage(anna, id)).status).toBe(201);
   const received = await waitForEvents(annasWebhook?.id ?? "");
   expect(received).toEqual([
     {
@@ -142,15 +142,15 @@ test("members are notified of a failed generation and its error, but outsiders a
       },
     },
   ]);
-  expect(await listReceived(bensWebhook?.id ?? "")).toEqual([]);
-  expect(await listReceived(rootsWebhook?.id ?? "")).toEqual(received);
+  expect(await expandAndListEvents(bensWebhook?.id ?? "")).toEqual([]);
+  expect(await expandAndListEvents(rootsWebhook?.id ?? "")).toEqual(received);
   provider.script("one", { pieces: ["fine"] });
-  await send(anna, id);
+  await sendMessage(anna, id);
   await Bun.sleep(300);
-  expect(await listReceived(annasWebhook?.id ?? "")).toHaveLength(1);
+  expect(await expandAndListEvents(annasWebhook?.id ?? "")).toHaveLength(1);
 });
 
-test("an exhausted budget is reported once per payer and window, to its user and to administrators", async () => {
+test("an exhausted budget is reported once per budget and window, to its user and to administrators", async () => {
   const { database } = webhooks.parley;
   const [anna, ben] = [await webhooks.register(), await webhooks.register()];
   const { id } = await createConversation(webhooks.parley, anna.account);
@@ -161,21 +161,21 @@ test("an exhausted budget is reported once per payer and window, to its user and
     name: "cli",
     scopes: ["chat:completions"],
   });
-  const complete = () =>
+  const requestCompletion = () =>
     webhooks.parley.fetch("/v1/chat/completions", {
       token: key.body.key,
       json: { model: "openai/one", messages: [{ role: "user", content: "Hello?" }] },
     });
-  expect((await complete()).status).toBe(200);
-  expect(await listReceived(annasWebhook?.id ?? "")).toEqual([]);
+  expect((await requestCompletion()).status).toBe(200);
+  expect(await expandAndListEvents(annasWebhook?.id ?? "")).toEqual([]);
 
-  // The key's month is exhausted, while its user has budget left.
+  // The key's monthly budget is exhausted, but its user still has budget left.
   await database`update budget_windows set spent_tokens = 1990 where scope = 'key' and period = 'month'`;
-  for (let n = 0; n < 3; n += 1) expect((await complete()).status).toBe(429);
-  const [first, ...others] = await waitForEvents(annasWebhook?.id ?? "");
-  expect(others).toEqual([]);
+  for (let n = 0; n < 3; n += 1) expect((await requestCompletion()).status).toBe(429);
+  const [firstEvent, ...otherEvents] = await waitForEvents(annasWebhook?.id ?? "");
+  expect(otherEvents).toEqual([]);
   const now = new Date();
-  expect(first).toEqual({
+  expect(firstEvent).toEqual({
     type: "budget.exceeded",
     user_id: anna.id,
     conversation_id: null,
@@ -192,18 +192,18 @@ test("an exhausted budget is reported once per payer and window, to its user and
     },
   });
 
-  // Then the user's day is exhausted, and several sends are refused in parallel.
+  // Then the user's daily budget is exhausted, and several messages are rejected in parallel.
   await database`update budget_windows set spent_tokens = 2990 where scope_id = ${anna.id} and period = 'day'`;
-  const refused = await Promise.all(Array.from({ length: 5 }, () => send(anna, id)));
-  expect(refused.map(({ status }) => status)).toEqual([429, 429, 429, 429, 429]);
-  let received = await listReceived(annasWebhook?.id ?? "");
-  while (received.length < 2) received = await listReceived(annasWebhook?.id ?? "");
+  const responses = await Promise.all(Array.from({ length: 5 }, () => sendMessage(anna, id)));
+  expect(responses.map(({ status }) => status)).toEqual([429, 429, 429, 429, 429]);
+  let received = await expandAndListEvents(annasWebhook?.id ?? "");
+  while (received.length < 2) received = await expandAndListEvents(annasWebhook?.id ?? "");
   await Bun.sleep(50);
-  received = await listReceived(annasWebhook?.id ?? "");
+  received = await expandAndListEvents(annasWebhook?.id ?? "");
   expect(received.map(({ data }) => [data?.period, data?.api_key_id])).toEqual([
     ["month", key.body.id],
     ["day", null],
   ]);
-  expect(await listReceived(bensWebhook?.id ?? "")).toEqual([]);
-  expect(await listReceived(rootsWebhook?.id ?? "")).toEqual(received);
+  expect(await expandAndListEvents(bensWebhook?.id ?? "")).toEqual([]);
+  expect(await expandAndListEvents(rootsWebhook?.id ?? "")).toEqual(received);
 });

@@ -5,8 +5,8 @@ import { PREVIOUS_SECRET_TTL_S } from "../../src/modules/webhooks/service.ts";
 import type { RestClient } from "../support/rest.ts";
 import {
   createWebhook,
+  getWebhook,
   type Page,
-  readWebhook,
   startWebhooks,
   UNREACHABLE_URL,
   type WebhookApp,
@@ -22,7 +22,7 @@ beforeAll(async () => {
 });
 afterAll(() => webhooks.stop());
 
-const SECRET = /^whsec_[A-Za-z0-9+/]{43}=$/;
+const secretPattern = /^whsec_[A-Za-z0-9+/]{43}=$/;
 const input = { url: UNREACHABLE_URL, events: ["message.created", "member.added"], description: "CRM" };
 
 describe("a webhook", () => {
@@ -32,7 +32,7 @@ describe("a webhook", () => {
     expect(response.headers.get("location")).toBe(`/api/v1/webhooks/${response.body.id}`);
     expect(response.headers.get("cache-control")).toBe("no-store");
     const { secret, ...webhook } = response.body;
-    expect(secret).toMatch(SECRET);
+    expect(secret).toMatch(secretPattern);
     expect(webhook).toEqual({
       id: expect.any(String),
       ...input,
@@ -43,11 +43,11 @@ describe("a webhook", () => {
       created_at: expect.any(String),
       updated_at: webhook.created_at,
     });
-    expect(await readWebhook(anna, webhook.id)).toEqual(webhook);
+    expect(await getWebhook(anna, webhook.id)).toEqual(webhook);
     expect((await anna.get<Page<Webhook>>("/webhooks")).body).toEqual({ data: [webhook], next_cursor: null });
-    const [stored] = await webhooks.parley.database<{ row: string }[]>`
+    const [storedWebhook] = await webhooks.parley.database<{ row: string }[]>`
       select w::text as row from webhooks w where id = ${webhook.id}`;
-    expect(stored?.row).not.toContain(secret.slice("whsec_".length, -4));
+    expect(storedWebhook?.row).not.toContain(secret.slice("whsec_".length, -4));
   });
 
   test("needs no description, and accepts each event type or all of them", async () => {
@@ -58,10 +58,10 @@ describe("a webhook", () => {
     expect(repeatedEvents.events).toEqual(["member.added", "user.created"]);
   });
 
-  const invalid: [string, Record<string, unknown>, string][] = [
+  const invalidInputs: [string, Record<string, unknown>, string][] = [
     ["a missing URL", { url: undefined }, "#/url"],
     ["an invalid URL", { url: "receiver" }, "#/url"],
-    ["another scheme", { url: "ftp://example.com/" }, "#/url"],
+    ["an unsupported scheme", { url: "ftp://example.com/" }, "#/url"],
     ["a file URL", { url: "file:///etc/passwd" }, "#/url"],
     ["credentials in the URL", { url: "https://user:pass@example.com/" }, "#/url"],
     ["an oversized URL", { url: `https://example.com/${"a".repeat(2_000)}` }, "#/url"],
@@ -74,20 +74,20 @@ describe("a webhook", () => {
     ["an oversized description", { description: "d".repeat(501) }, "#/description"],
     ["a custom secret", { secret: "whsec_AAAA" }, "#/secret"],
   ];
-  test.each(invalid)("with %s is refused", async (_, fields, pointer) => {
-    const refused = await ben.requestProblem("POST", "/webhooks", { ...input, ...fields });
-    expect(refused.status).toBe(422);
-    expect(refused.errors?.map((error) => error.pointer)).toEqual([pointer]);
+  test.each(invalidInputs)("with %s is rejected", async (_, fields, pointer) => {
+    const problem = await ben.requestProblem("POST", "/webhooks", { ...input, ...fields });
+    expect(problem.status).toBe(422);
+    expect(problem.errors?.map((error) => error.pointer)).toEqual([pointer]);
     expect((await ben.get<Page<Webhook>>("/webhooks")).body.data).toEqual([]);
   });
 
-  test("is created once per Idempotency-Key, and a repeated request returns the secret again", async () => {
+  test("is created once per Idempotency-Key, and retrying the request returns the same secret", async () => {
     const cleo = await webhooks.register();
     const headers = { "idempotency-key": "once" };
-    const first = await cleo.request<WebhookWithSecret>("POST", "/webhooks", input, headers);
-    const second = await cleo.request<WebhookWithSecret>("POST", "/webhooks", input, headers);
-    expect(second.headers.get("idempotent-replayed")).toBe("true");
-    expect(second.body).toEqual(first.body);
+    const firstResponse = await cleo.request<WebhookWithSecret>("POST", "/webhooks", input, headers);
+    const secondResponse = await cleo.request<WebhookWithSecret>("POST", "/webhooks", input, headers);
+    expect(secondResponse.headers.get("idempotent-replayed")).toBe("true");
+    expect(secondResponse.body).toEqual(firstResponse.body);
     expect((await cleo.get<Page<Webhook>>("/webhooks")).body.data).toHaveLength(1);
   });
 
@@ -101,13 +101,13 @@ describe("a webhook", () => {
     expect((await cleo.requestProblem("GET", "/webhooks?cursor=nonsense")).code).toBe("bad_cursor");
   });
 
-  test("is refused past the quota, even if many are created concurrently", async () => {
+  test("can't be created beyond the quota, even if many are created concurrently", async () => {
     const cleo = await webhooks.register();
-    const create = () => cleo.request<Webhook>("POST", "/webhooks", input);
-    const responses = await Promise.all(Array.from({ length: 10 }, create));
+    const requestWebhook = () => cleo.request<Webhook>("POST", "/webhooks", input);
+    const responses = await Promise.all(Array.from({ length: 10 }, requestWebhook));
     expect(responses.filter(({ status }) => status === 201)).toHaveLength(6);
-    const refused = await cleo.requestProblem("POST", "/webhooks", input);
-    expect(refused).toMatchObject({ status: 403, code: "quota_exceeded", violated_policies: ["webhooks"] });
+    const problem = await cleo.requestProblem("POST", "/webhooks", input);
+    expect(problem).toMatchObject({ status: 403, code: "quota_exceeded", violated_policies: ["webhooks"] });
     const { body } = await cleo.get<{ quotas: Record<string, unknown> }>("/me/usage");
     expect(body.quotas.webhooks).toEqual({ used: 6, limit: 6 });
     const id = responses.find(({ status }) => status === 201)?.body.id;
@@ -116,43 +116,48 @@ describe("a webhook", () => {
   });
 });
 
-test("without WEBHOOK_ALLOW_PRIVATE_NETWORKS, URLs with private addresses are refused in any notation", async () => {
-  const restricted = await startWebhooks({ WEBHOOK_ALLOW_PRIVATE_NETWORKS: "false" });
-  const cleo = await restricted.register();
+test("without WEBHOOK_ALLOW_PRIVATE_NETWORKS, URLs with private addresses are rejected in any notation", async () => {
+  const restrictedApp = await startWebhooks({ WEBHOOK_ALLOW_PRIVATE_NETWORKS: "false" });
+  const cleo = await restrictedApp.register();
   const { id } = await createWebhook(cleo, { url: "http://example.com:8080/parley" });
   const hosts = ["127.0.0.1", "localhost", "[::1]", "169.254.169.254", "10.0.0.7", "2130706433", "[::ffff:10.0.0.7]"];
   for (const host of hosts) {
     const url = `http://${host}/`;
-    for (const refused of [
+    for (const problem of [
       await cleo.requestProblem("POST", "/webhooks", { ...input, url }),
       await cleo.requestProblem("PATCH", `/webhooks/${id}`, { url }),
     ])
-      expect(refused).toMatchObject({ status: 422, errors: [{ pointer: "#/url" }] });
+      expect(problem).toMatchObject({ status: 422, errors: [{ pointer: "#/url" }] });
   }
-  expect((await readWebhook(cleo, id)).url).toBe("http://example.com:8080/parley");
-  await restricted.stop();
+  expect((await getWebhook(cleo, id)).url).toBe("http://example.com:8080/parley");
+  await restrictedApp.stop();
 });
 
 describe("changing a webhook", () => {
   test("changes only the given fields", async () => {
-    const { secret: _, ...before } = await createWebhook(anna, input);
-    const path = `/webhooks/${before.id}`;
-    const patch = async (change: Record<string, unknown>) => (await anna.request<Webhook>("PATCH", path, change)).body;
-    expect(await patch({})).toEqual(before);
-    const changed = await patch({ url: "https://elsewhere.invalid/x" });
-    expect(changed).toEqual({ ...before, url: "https://elsewhere.invalid/x", updated_at: changed.updated_at });
-    expect(changed.updated_at > before.updated_at).toBe(true);
-    expect(await patch({ events: ["*"], description: null })).toMatchObject({
+    const { secret: _, ...webhookBefore } = await createWebhook(anna, input);
+    const path = `/webhooks/${webhookBefore.id}`;
+    const patchWebhook = async (change: Record<string, unknown>) =>
+      (await anna.request<Webhook>("PATCH", path, change)).body;
+    expect(await patchWebhook({})).toEqual(webhookBefore);
+    const changedWebhook = await patchWebhook({ url: "https://elsewhere.invalid/x" });
+    expect(changedWebhook).toEqual({
+      ...webhookBefore,
+      url: "https://elsewhere.invalid/x",
+      updated_at: changedWebhook.updated_at,
+    });
+    expect(changedWebhook.updated_at > webhookBefore.updated_at).toBe(true);
+    expect(await patchWebhook({ events: ["*"], description: null })).toMatchObject({
       url: "https://elsewhere.invalid/x",
       events: ["*"],
       description: null,
     });
     for (const change of [{ url: "nowhere" }, { events: ["nothing"] }, { disabled: "yes" }, { secret: "x" }])
       expect((await anna.requestProblem("PATCH", path, change)).status).toBe(422);
-    expect((await readWebhook(anna, before.id)).events).toEqual(["*"]);
+    expect((await getWebhook(anna, webhookBefore.id)).events).toEqual(["*"]);
   });
 
-  test("can disable it, and can enable it again, whatever disabled it", async () => {
+  test("can disable the webhook, and enable it again whatever disabled it", async () => {
     const { id } = await createWebhook(root);
     const setDisabled = async (disabled: boolean) =>
       (await root.request<Webhook>("PATCH", `/webhooks/${id}`, { disabled })).body;
@@ -162,7 +167,7 @@ describe("changing a webhook", () => {
     expect(await setDisabled(false)).toMatchObject({ disabled: false, disabled_reason: null, disabled_at: null });
     await webhooks.parley.database`
       update webhooks set disabled_at = now(), disabled_reason = 'exhausted' where id = ${id}`;
-    expect(await readWebhook(root, id)).toMatchObject({ disabled: true, disabled_reason: "exhausted" });
+    expect(await getWebhook(root, id)).toMatchObject({ disabled: true, disabled_reason: "exhausted" });
     expect(await setDisabled(false)).toMatchObject({ disabled: false, disabled_reason: null, disabled_at: null });
   });
 
@@ -182,16 +187,16 @@ describe("If-Match", () => {
     const { id } = await createWebhook(cleo);
     const path = `/webhooks/${id}`;
     const etag = (await cleo.get(path)).headers.get("etag") ?? "";
-    const patch = (description: string, ifMatch: string) =>
+    const patchDescription = (description: string, ifMatch: string) =>
       cleo.request<{ code?: string }>("PATCH", path, { description }, { "if-match": ifMatch });
-    const responses = await Promise.all(["one", "two"].map((description) => patch(description, etag)));
+    const responses = await Promise.all(["one", "two"].map((description) => patchDescription(description, etag)));
     expect(responses.map(({ status }) => status).sort()).toEqual([200, 412]);
     expect(responses.find(({ status }) => status === 412)?.body.code).toBe("precondition_failed");
     expect((await cleo.request("DELETE", path, undefined, { "if-match": etag })).status).toBe(412);
     // A weak ETag does not identify the exact state.
-    const newest = (await cleo.get(path)).headers.get("etag") ?? "";
-    expect((await patch("three", `W/${newest}`)).status).toBe(412);
-    expect((await patch("four", `"other", ${newest}`)).status).toBe(200);
+    const newestEtag = (await cleo.get(path)).headers.get("etag") ?? "";
+    expect((await patchDescription("three", `W/${newestEtag}`)).status).toBe(412);
+    expect((await patchDescription("four", `"other", ${newestEtag}`)).status).toBe(200);
     expect((await cleo.request("DELETE", path, undefined, { "if-match": "*" })).status).toBe(204);
   });
 });
@@ -202,14 +207,14 @@ describe("rotating the secret", () => {
     const response = await root.request<WebhookWithSecret>("POST", `/webhooks/${id}/rotate-secret`);
     expect(response.status).toBe(200);
     expect(response.headers.get("cache-control")).toBe("no-store");
-    expect(response.body.secret).toMatch(SECRET);
+    expect(response.body.secret).toMatch(secretPattern);
     expect(response.body.secret).not.toBe(secret);
     const expiresAtMs = Date.parse(response.body.previous_secret_until ?? "");
     expect(Math.abs(expiresAtMs - Date.now() - PREVIOUS_SECRET_TTL_S * 1_000)).toBeLessThan(60_000);
     const { secret: _, ...webhook } = response.body;
-    expect(await readWebhook(root, id)).toEqual(webhook);
+    expect(await getWebhook(root, id)).toEqual(webhook);
     await webhooks.parley.database`update webhooks set previous_secret_until = now() where id = ${id}`;
-    expect((await readWebhook(root, id)).previous_secret_until).toBeNull();
+    expect((await getWebhook(root, id)).previous_secret_until).toBeNull();
   });
 });
 
@@ -255,41 +260,41 @@ describe("access to a webhook", () => {
         expect((await outsider.requestProblem(method, fullPath, json)).code).toBe("not_found");
       }
     expect((await ben.get<Page<Webhook>>("/webhooks")).body.data).toEqual([]);
-    expect(await readWebhook(cleo, webhook.id)).toEqual(webhook);
+    expect(await getWebhook(cleo, webhook.id)).toEqual(webhook);
     for (const [method, path] of requests)
       expect((await webhooks.parley.fetch(`/api/v1/webhooks/${webhook.id}${path}`, { method })).status).toBe(401);
     // The delivery isn't found under another webhook of the same user either.
-    const { id: other } = await createWebhook(cleo);
+    const { id: otherWebhookId } = await createWebhook(cleo);
     for (const [method, path] of requests.slice(-2)) {
-      const fullPath = `/webhooks/${other}${path.replace("{delivery}", delivery)}`;
+      const fullPath = `/webhooks/${otherWebhookId}${path.replace("{delivery}", delivery)}`;
       expect((await cleo.requestProblem(method, fullPath)).code).toBe("not_found");
     }
   });
 
-  test("is denied to API keys without the scope", async () => {
+  test("is denied to API keys without the required scope", async () => {
     const cleo = await webhooks.register();
     const { id } = await createWebhook(cleo);
-    const withKey = async (scope: string) => {
-      const created = await cleo.request<{ key: string }>("POST", "/api-keys", { name: "k", scopes: [scope] });
+    const createFetchWithKey = async (scope: string) => {
+      const createdKey = await cleo.request<{ key: string }>("POST", "/api-keys", { name: "k", scopes: [scope] });
       return (method: string, path: string, json?: unknown) =>
         webhooks.parley.fetch(`/api/v1/webhooks${path}`, {
-          token: created.body.key,
+          token: createdKey.body.key,
           method,
           ...(json ? { json } : {}),
         });
     };
-    const [withRead, withWrite, withNeither] = [
-      await withKey("webhooks:read"),
-      await withKey("webhooks:write"),
-      await withKey("messages:read"),
+    const [fetchWithRead, fetchWithWrite, fetchWithNeither] = [
+      await createFetchWithKey("webhooks:read"),
+      await createFetchWithKey("webhooks:write"),
+      await createFetchWithKey("messages:read"),
     ];
-    expect((await withRead("GET", `/${id}`)).status).toBe(200);
-    expect((await withRead("PATCH", `/${id}`, { disabled: true })).status).toBe(403);
-    expect((await withRead("POST", `/${id}/rotate-secret`)).status).toBe(403);
-    expect((await withWrite("PATCH", `/${id}`, { disabled: true })).status).toBe(200);
-    expect((await withWrite("GET", `/${id}`)).status).toBe(403);
+    expect((await fetchWithRead("GET", `/${id}`)).status).toBe(200);
+    expect((await fetchWithRead("PATCH", `/${id}`, { disabled: true })).status).toBe(403);
+    expect((await fetchWithRead("POST", `/${id}/rotate-secret`)).status).toBe(403);
+    expect((await fetchWithWrite("PATCH", `/${id}`, { disabled: true })).status).toBe(200);
+    expect((await fetchWithWrite("GET", `/${id}`)).status).toBe(403);
     for (const [method, path] of requests.filter(([, path]) => !path.includes("{")))
-      expect((await withNeither(method, `/${id}${path}`)).status).toBe(403);
+      expect((await fetchWithNeither(method, `/${id}${path}`)).status).toBe(403);
   });
 });
 

@@ -27,7 +27,7 @@ export type AnswerState = {
   stepStart: number;
   /** Where this run's step starts in the reasoning. */
   stepReasoningStart: number;
-  /** Length of the reasoning that led to shown text. The rest is dropped if its attempt fails. */
+  /** Length of the reasoning that led to shown text. Any further reasoning is dropped if its attempt fails. */
   usedReasoningLength: number;
 };
 
@@ -47,9 +47,9 @@ export type ResumePoint = {
 /** Creates the state of an answer at the start of a run. */
 export function createAnswerState(resume: ResumePoint | null | undefined): AnswerState {
   const { text, reasoning: previousReasoning = "", attempt, step } = resume ?? { text: "", attempt: 0 };
-  const isStep = step === "next" || step === "restarted";
+  const isNewStep = step === "next" || step === "restarted";
   // Whitespace alone is not continued, so its reasoning is dropped too.
-  const reasoning = isStep || text.trim() !== "" ? previousReasoning : "";
+  const reasoning = isNewStep || text.trim() !== "" ? previousReasoning : "";
   return {
     text,
     reasoning,
@@ -58,14 +58,14 @@ export function createAnswerState(resume: ResumePoint | null | undefined): Answe
     writer: null,
     isOpen: false,
     shouldAnnounce: step !== "next",
-    stepStart: isStep ? text.length : 0,
-    stepReasoningStart: isStep ? reasoning.length : 0,
+    stepStart: isNewStep ? text.length : 0,
+    stepReasoningStart: isNewStep ? reasoning.length : 0,
     usedReasoningLength: reasoning.length,
   };
 }
 
 /** Returns the text that the next model has to continue, or null if this step has none yet. */
-export function findPartial({ text, stepStart }: AnswerState): string | null {
+export function getPartialText({ text, stepStart }: AnswerState): string | null {
   const partial = text.slice(stepStart);
   return partial.trim() === "" ? null : partial;
 }
@@ -75,11 +75,11 @@ export function endFailedAttempt(answer: AnswerState): void {
   if (answer.isOpen) answer.shouldAnnounce = true;
   answer.isOpen = false;
   answer.writer = null;
-  if (findPartial(answer) === null) restartReasoning(answer);
+  if (getPartialText(answer) === null) restartReasoning(answer);
   else answer.reasoning = answer.reasoning.slice(0, answer.usedReasoningLength);
 }
 
-/** Discards the text and reasoning of this step, for an attempt that another model can't continue. */
+/** Discards the text and reasoning of this step, so that the next attempt starts the step over. */
 export function restartStep(answer: AnswerState): void {
   answer.text = answer.text.slice(0, answer.stepStart);
   restartReasoning(answer);

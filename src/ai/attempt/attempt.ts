@@ -19,11 +19,11 @@ import type {
 } from "../provider.ts";
 import type { RunContext } from "../run-context.ts";
 import { type GetTimeouts, THINKING_TIMEOUT_MS } from "../timeouts.ts";
-import { mergeReports } from "../usage.ts";
+import { mergeUsageReports } from "../usage.ts";
 import {
   type AnswerState,
   countRemainingChars,
-  findPartial,
+  getPartialText,
   openAnswer,
   recordWriter,
   restartStep,
@@ -32,19 +32,19 @@ import {
 import { createFenceFilter } from "./fence-filter.ts";
 import { createOverlapTrimmer } from "./overlap-trimmer.ts";
 import { createReasoningReader } from "./reasoning-reader.ts";
-import { refuseBlank } from "./refuse-blank.ts";
+import { rejectBlankAnswer } from "./reject-blank-answer.ts";
 import { createStopFilter } from "./stop-filter.ts";
 import { createTextCleaner } from "./text-cleaner.ts";
 import { createThinkFilter } from "./think-filter.ts";
 import { countUsage } from "./usage.ts";
-import { watch } from "./watchdog.ts";
+import { watchStream } from "./watchdog.ts";
 
 export type AttemptOptions = {
   providers: ReadonlyMap<string, Provider>;
   catalog: Catalog;
   getTimeouts: GetTimeouts;
-  observe: ChainObserver;
-  showsReasoning: boolean;
+  observer: ChainObserver;
+  shouldShowReasoning: boolean;
 };
 
 export type AttemptRequest = {
@@ -61,14 +61,14 @@ export type AttemptRequest = {
   onActivity?: (() => void) | undefined;
   /** Deadline of the whole answer, on the clock of `performance.now()`. */
   deadlineMs: number;
-  about?: RunContext;
+  logContext?: RunContext;
 };
 
 /** Reports an attempt's outcome. The first call of `succeed`, `fail` or `release` ends it; later calls have no effect. */
 export type AttemptReport = {
-  firstToken(): void;
+  recordFirstToken(): void;
   succeed(): void;
-  fail(failure?: { retryAfterMs: number | null; about?: RunContext | undefined }): void;
+  fail(failure?: { retryAfterMs: number | null; logContext?: RunContext | undefined }): void;
   /** Ends the attempt without counting it, for example because the user stopped it or the request was invalid. */
   release(): void;
 };
@@ -90,40 +90,40 @@ export async function makeAttempt(
   { model, report }: { model: string; report: AttemptReport },
   push: PushPart<AnswerPart>,
 ): Promise<AttemptOutcome> {
-  const { observe } = options;
-  const attemptObserver = observe.onAttempt?.(model, request.about);
+  const { observer } = options;
+  const attemptObserver = observer.onAttempt?.(model, request.logContext);
   const startedMs = performance.now();
-  const elapsedSeconds = () => (performance.now() - startedMs) / 1000;
-  const partial = findPartial(answer);
+  const getElapsedSeconds = () => (performance.now() - startedMs) / 1000;
+  const partial = getPartialText(answer);
   const trimmer = createOverlapTrimmer(partial ?? "");
   const cleaner = createTextCleaner(countRemainingChars(answer), (text) => showText(answer, model, text, push));
-  const pushReasoning = options.showsReasoning ? push : null;
-  const reasoning = createReasoningReader(answer, model, pushReasoning);
+  const pushReasoning = options.shouldShowReasoning ? push : null;
+  const reasoningReader = createReasoningReader(answer, model, pushReasoning);
   const thinkFilter = createThinkFilter(addReasoning);
   const fenceFilter = request.options?.format ? createFenceFilter() : null;
   const stopFilter = createStopFilter(request.options?.stop);
   const initialLength = answer.text.length;
   const timeouts = options.getTimeouts(model);
-  const { provider, providerRequest } = prepare(options, request, model, partial);
+  const { provider, providerRequest } = prepareRequest(options, request, model, partial);
   let hasText = false;
   let hasToolCall = false;
   let hasActivity = false;
   let hasReasoning = false;
-  let reported: ReportedUsage | null = null;
+  let reportedUsage: ReportedUsage | null = null;
 
   function addReasoning(text: string): void {
     hasReasoning = true;
-    reasoning.push(text);
+    reasoningReader.push(text);
   }
 
   function addText(text: string): void {
     if (text === "") return;
     if (!hasText) {
       hasText = true;
-      report.firstToken();
-      observe.onFirstToken?.(model, elapsedSeconds());
+      report.recordFirstToken();
+      observer.onFirstToken?.(model, getElapsedSeconds());
     }
-    reasoning.endBlock();
+    reasoningReader.endBlock();
     cleaner.push(trimmer.push(fenceFilter ? fenceFilter.push(text) : text));
   }
 
@@ -136,12 +136,12 @@ export async function makeAttempt(
         return cleaner.isFull() ? { type: "finish", reason: "length", usage: null } : undefined;
       case "tool_call":
         attemptObserver?.onChunk();
-        if (!hasToolCall) report.firstToken();
+        if (!hasToolCall) report.recordFirstToken();
         hasToolCall = true;
-        reasoning.endBlock();
+        reasoningReader.endBlock();
         return undefined;
       case "usage":
-        reported = mergeReports(reported, part.usage);
+        reportedUsage = mergeUsageReports(reportedUsage, part.usage);
         return undefined;
       case "reasoning":
         attemptObserver?.onChunk();
@@ -157,7 +157,7 @@ export async function makeAttempt(
     }
   }
 
-  const streamEnd = await watch(
+  const streamEnd = await watchStream(
     (signal, pushPart) => provider.stream({ ...providerRequest, idleTimeoutMs: timeouts.idleMs, signal }, pushPart),
     {
       signal: request.signal,
@@ -176,7 +176,7 @@ export async function makeAttempt(
   const hasOutput = hasText || hasToolCall || hasReasoning || toolCalls.length > 0;
   const hasAddedNothing = partial !== null && !hasOutput && !finalUsage?.output_tokens;
   // If the text starts with a stop sequence, an empty answer is valid.
-  const end = stopFilter.isStopped() ? streamEnd : refuseBlank(streamEnd, answer.text, hasAddedNothing);
+  const end = stopFilter.isStopped() ? streamEnd : rejectBlankAnswer(streamEnd, answer.text, hasAddedNothing);
   // A blank answer may have shown whitespace.
   if (end !== streamEnd && partial === null) restartStep(answer);
   if (end.type === "finish") {
@@ -186,10 +186,10 @@ export async function makeAttempt(
   const usage = countUsage({
     providerRequest,
     hasOutput,
-    getWrittenText: () => answer.text.slice(initialLength) + trimmer.unshown(),
+    getWrittenText: () => answer.text.slice(initialLength) + trimmer.getHiddenText(),
     toolCalls,
-    reasoning: reasoning.all(),
-    reported: mergeReports(reported, finalUsage),
+    reasoning: reasoningReader.getAllReasoning(),
+    reported: mergeUsageReports(reportedUsage, finalUsage),
     isOutputFinal: typeof finalUsage?.output_tokens === "number",
   });
   reportEnd(end);
@@ -207,16 +207,16 @@ export async function makeAttempt(
   function reportEnd(attemptEnd: typeof end): void {
     const error = attemptEnd.type === "error" ? attemptEnd.error : null;
     if (attemptEnd.type === "finish") report.succeed();
-    // A rejected request and an exhausted length limit are not the model's failures. Neither is an expired deadline: other
-    // models may have used up the time.
+    // The model isn't at fault if the request was rejected or the answer reached its maximum length. The same is true of an
+    // expired deadline, because other models may have used up the time.
     const isHealthy =
       error?.code === "provider_refused" || (streamEnd.type === "finish" && streamEnd.reason === "length");
-    if (error && !isHealthy) report.fail({ retryAfterMs: error.retryAfterMs, about: request.about });
+    if (error && !isHealthy) report.fail({ retryAfterMs: error.retryAfterMs, logContext: request.logContext });
     report.release();
-    const outcome = { finish: "complete", error: "failed", aborted: "aborted", expired: "failed" } as const;
+    const outcomes = { finish: "complete", error: "failed", aborted: "aborted", expired: "failed" } as const;
     const code = attemptEnd.type === "expired" ? "provider_timeout" : (error?.code ?? null);
     const finishReason = attemptEnd.type === "finish" ? attemptEnd.reason : null;
-    attemptObserver?.onEnd({ outcome: outcome[attemptEnd.type], code, finishReason, usage });
+    attemptObserver?.onEnd({ outcome: outcomes[attemptEnd.type], code, finishReason, usage });
   }
 }
 
@@ -225,8 +225,8 @@ const needsActivity = ({ firstTokenMs, idleMs }: ReturnType<GetTimeouts>): boole
   Math.min(firstTokenMs, idleMs) < THINKING_TIMEOUT_MS;
 
 /** Returns a model's provider and the request to send to it. */
-function prepare(
-  { providers, catalog, getTimeouts, showsReasoning }: AttemptOptions,
+function prepareRequest(
+  { providers, catalog, getTimeouts, shouldShowReasoning }: AttemptOptions,
   {
     messages,
     outputTokensMax = null,
@@ -248,13 +248,13 @@ function prepare(
     model: model.slice(slash + 1),
     messages: shouldFitModelLimits ? fitMessages(messages, budget.inputTokens, questionIndex) : [...messages],
     partial,
-    // The client's own limit is capped too, since a fallback model may have a shorter maximum.
+    // The client's own limit is capped too, because a fallback model may have a lower maximum.
     outputTokensMax:
       requestedMax === null || modelOutputMax === null ? requestedMax : Math.min(requestedMax, modelOutputMax),
     answerTokensMax: modelOutputMax,
     options: catalog.hasCapability(model, "tools") ? options : { ...options, tools: undefined },
     canThink: catalog.hasCapability(model, "thinking"),
-    shouldRequestReasoning: showsReasoning || needsActivity(getTimeouts(model)),
+    shouldRequestReasoning: shouldShowReasoning || needsActivity(getTimeouts(model)),
     pause,
   };
   return { provider, providerRequest };

@@ -5,30 +5,30 @@ const OVERLAP_LENGTH_MAX = 4_000;
 export const OVERLAP_LENGTH_MIN = 10;
 
 /**
- * Removes repeated text where a continuation meets the text before it. Models asked to continue often repeat the last
- * sentence, or everything. The start of the continuation is buffered for as long as it may be a repetition, usually a few
- * words.
+ * Removes the start of a continuation if it repeats the end of the previous text. A model that is asked to continue often
+ * repeats the last sentence, or everything. The start of the continuation is buffered while it may be a repetition, which is
+ * usually a few words.
  */
-export function createOverlapTrimmer(before: string) {
-  const tail = before.slice(-OVERLAP_LENGTH_MAX);
+export function createOverlapTrimmer(previousText: string) {
+  const tail = previousText.slice(-OVERLAP_LENGTH_MAX);
   let buffer = "";
-  let removed = "";
+  let removedText = "";
   let isMatching = tail !== "";
 
   /** Returns the length of the longest start of `buffer` that the previous text ends with. */
   function findOverlap(): number {
     for (let length = Math.min(buffer.length, tail.length); length > 0; length -= 1) {
-      const isLong = length >= OVERLAP_LENGTH_MIN || length === before.length;
-      if (isLong && tail.endsWith(buffer.slice(0, length))) return length;
+      const isLongEnough = length >= OVERLAP_LENGTH_MIN || length === previousText.length;
+      if (isLongEnough && tail.endsWith(buffer.slice(0, length))) return length;
     }
     return 0;
   }
 
-  function finish(): string {
+  function trimBuffer(): string {
     isMatching = false;
     const overlap = findOverlap();
     const text = buffer.slice(overlap);
-    removed = buffer.slice(0, overlap);
+    removedText = buffer.slice(0, overlap);
     buffer = "";
     return text;
   }
@@ -39,13 +39,13 @@ export function createOverlapTrimmer(before: string) {
       if (!isMatching) return text;
       buffer += text;
       // While the tail contains the buffered text, the repetition may extend to the tail's end.
-      return tail.includes(buffer) ? "" : finish();
+      return tail.includes(buffer) ? "" : trimBuffer();
     },
     /** Returns the buffered text at the end of the continuation. */
     end(): string {
-      return isMatching ? finish() : "";
+      return isMatching ? trimBuffer() : "";
     },
     /** Returns the text that the model wrote but that wasn't shown. */
-    unshown: (): string => removed + buffer,
+    getHiddenText: (): string => removedText + buffer,
   };
 }

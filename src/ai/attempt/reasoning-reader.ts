@@ -3,7 +3,7 @@ import type { PushPart } from "../provider.ts";
 import { type AnswerState, REASONING_LENGTH_MAX, showReasoning } from "./answer.ts";
 import { createTextCleaner } from "./text-cleaner.ts";
 
-/** Maximum reasoning per attempt that is counted in tokens, in UTF-16 code units. */
+/** Maximum length of the reasoning that is kept for estimating an attempt's tokens, in UTF-16 code units. */
 const COUNTED_LENGTH_MAX = 1_000_000;
 
 const BLOCK_SEPARATOR = "\n\n";
@@ -14,7 +14,7 @@ const BLOCK_SEPARATOR = "\n\n";
  * @param push receives the reasoning to show, or is null if none is shown.
  */
 export function createReasoningReader(answer: AnswerState, model: string, push: PushPart<AnswerPart> | null) {
-  let all = "";
+  let allReasoning = "";
   let isBlockStart = true;
   const cleaner =
     push &&
@@ -24,7 +24,7 @@ export function createReasoningReader(answer: AnswerState, model: string, push: 
 
   return {
     push(text: string): void {
-      if (all.length < COUNTED_LENGTH_MAX) all += text;
+      if (allReasoning.length < COUNTED_LENGTH_MAX) allReasoning += text;
       if (!cleaner || cleaner.isFull()) return;
       // Leading whitespace is dropped, so a blank block stays empty.
       const shown = isBlockStart ? text.trimStart() : text;
@@ -37,6 +37,6 @@ export function createReasoningReader(answer: AnswerState, model: string, push: 
       isBlockStart = true;
     },
     /** Returns all reasoning of this attempt, including reasoning that wasn't shown. */
-    all: (): string => all,
+    getAllReasoning: (): string => allReasoning,
   };
 }

@@ -1,4 +1,4 @@
-/** Ends a text before its first stop sequence. */
+/** Cuts an answer off before its first stop sequence. */
 export type StopFilter = {
   /** Returns the text that is ready to be shown. */
   push(text: string): string;
@@ -11,8 +11,8 @@ export type StopFilter = {
 const passAll: StopFilter = { push: (text) => text, isStopped: () => false, end: () => "" };
 
 /**
- * Creates a filter for these stop sequences. It is needed even if they are sent to the provider, which may not support them.
- * Buffers only a possible start of a stop sequence.
+ * Creates a filter for these stop sequences. The filter is needed even if the stop sequences are sent to the provider, which
+ * might not support them. Buffers only a possible start of a stop sequence.
  */
 export function createStopFilter(stops: readonly string[] = []): StopFilter {
   if (stops.length === 0) return passAll;
@@ -30,8 +30,8 @@ export function createStopFilter(stops: readonly string[] = []): StopFilter {
     push(text) {
       if (isStopped || text === "") return "";
       buffer += text;
-      const stopIndex = findStop(buffer, stops);
-      if (stopIndex === null) return release(Math.max(...stops.map((stop) => countPartialMatch(buffer, stop))));
+      const stopIndex = findStopIndex(buffer, stops);
+      if (stopIndex === null) return release(Math.max(...stops.map((stop) => getPartialMatchLength(buffer, stop))));
       isStopped = true;
       return release(buffer.length - stopIndex);
     },
@@ -41,16 +41,16 @@ export function createStopFilter(stops: readonly string[] = []): StopFilter {
 }
 
 /** Returns the start of the stop sequence that is completed first, or null if the text contains none. */
-function findStop(text: string, stops: readonly string[]): number | null {
+function findStopIndex(text: string, stops: readonly string[]): number | null {
   const matches = stops
     .map((stop) => ({ start: text.indexOf(stop), length: stop.length }))
     .filter(({ start }) => start >= 0)
-    .sort((one, other) => one.start + one.length - (other.start + other.length) || one.start - other.start);
+    .sort((a, b) => a.start + a.length - (b.start + b.length) || a.start - b.start);
   return matches[0]?.start ?? null;
 }
 
 /** Returns the length of the longest suffix of the text that is a prefix of `stop`. */
-function countPartialMatch(text: string, stop: string): number {
+function getPartialMatchLength(text: string, stop: string): number {
   for (let length = Math.min(text.length, stop.length - 1); length > 0; length -= 1)
     if (text.endsWith(stop.slice(0, length))) return length;
   return 0;

@@ -17,23 +17,23 @@ const isHighSurrogate = (text: string, index: number): boolean => (text.charCode
  */
 export function createTextCleaner(lengthMax: number, show: (text: string) => void) {
   let pendingSurrogate = "";
-  let remaining = lengthMax;
+  let remainingLength = lengthMax;
 
   function showInParts(text: string): void {
     let start = 0;
-    while (start < text.length && remaining > 0) {
-      let end = Math.min(text.length, start + Math.min(TEXT_PART_LENGTH_MAX, remaining));
+    while (start < text.length && remainingLength > 0) {
+      let end = Math.min(text.length, start + Math.min(TEXT_PART_LENGTH_MAX, remainingLength));
       if (end < text.length && isHighSurrogate(text, end - 1)) end -= 1;
-      if (end === start) remaining = 0;
+      if (end === start) remainingLength = 0;
       else show(text.slice(start, end));
-      remaining -= end - start;
+      remainingLength -= end - start;
       start = end;
     }
-    if (start < text.length) remaining = 0;
+    if (start < text.length) remainingLength = 0;
   }
 
   return {
-    isFull: () => remaining <= 0,
+    isFull: () => remainingLength <= 0,
     /** Shows the text. A high surrogate at its end is kept until the next call. */
     push(text: string): void {
       let joined = pendingSurrogate + text;
@@ -45,9 +45,9 @@ export function createTextCleaner(lengthMax: number, show: (text: string) => voi
       if (joined.includes("\0")) joined = joined.replaceAll("\0", "");
       if (!joined.isWellFormed()) joined = joined.toWellFormed();
       if (joined === "") return;
-      if (joined.length > TEXT_PART_LENGTH_MAX || joined.length > remaining) showInParts(joined);
+      if (joined.length > TEXT_PART_LENGTH_MAX || joined.length > remainingLength) showInParts(joined);
       else {
-        remaining -= joined.length;
+        remainingLength -= joined.length;
         show(joined);
       }
     },

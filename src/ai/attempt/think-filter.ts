@@ -17,7 +17,7 @@ export function createThinkFilter(onReasoning: (text: string) => void) {
   let buffer = "";
 
   /** Processes as much of the buffer as possible. Returns the text outside the block. */
-  function advance(): string {
+  function processBuffer(): string {
     while (buffer !== "") {
       if (state === "block") {
         if (!processBlock()) return "";
@@ -37,7 +37,7 @@ export function createThinkFilter(onReasoning: (text: string) => void) {
   /** Passes on the buffered reasoning. Returns whether the block is closed. */
   function processBlock(): boolean {
     const end = buffer.indexOf(CLOSE_TAG);
-    const length = end === -1 ? buffer.length - countTagStart(buffer) : end;
+    const length = end === -1 ? buffer.length - getPartialTagLength(buffer) : end;
     if (length > 0) onReasoning(buffer.slice(0, length));
     buffer = buffer.slice(end === -1 ? length : end + CLOSE_TAG.length);
     if (end !== -1) state = "after_block";
@@ -56,7 +56,7 @@ export function createThinkFilter(onReasoning: (text: string) => void) {
     push(text: string): string {
       if (state === "text") return text;
       buffer += text;
-      return advance();
+      return processBuffer();
     },
     /** Returns the buffered text at the end of the answer. */
     end(): string {
@@ -71,7 +71,7 @@ export function createThinkFilter(onReasoning: (text: string) => void) {
 }
 
 /** Returns the length of the longest suffix of the text that is a prefix of the closing tag. */
-function countTagStart(text: string): number {
+function getPartialTagLength(text: string): number {
   const lengthMax = Math.min(text.length, CLOSE_TAG.length - 1);
   for (let length = lengthMax; length > 0; length -= 1) if (text.endsWith(CLOSE_TAG.slice(0, length))) return length;
   return 0;

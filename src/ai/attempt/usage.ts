@@ -1,8 +1,8 @@
 import type { RunUsage } from "../answer-part.ts";
 import type { ProviderRequest, ReportedUsage, ToolCall } from "../provider.ts";
-import { countMessages, countOptions, estimateTokens } from "../tokens.ts";
+import { estimateOptionTokens, estimateTokens, estimateTotalTokens } from "../tokens.ts";
 
-/** The data from which a finished attempt's tokens are counted. */
+/** A finished attempt, as needed to count its tokens. */
 export type AttemptRecord = {
   providerRequest: Pick<ProviderRequest, "messages" | "partial" | "options">;
   /** Whether the model produced text, a tool call or reasoning, even if it wasn't shown. */
@@ -27,8 +27,8 @@ export function countUsage(record: AttemptRecord): RunUsage | null {
   if (!hasOutput && input === null && output === null) return null;
   const isComplete = isOutputFinal && output !== null;
   const { cached_input_tokens = 0, cache_write_tokens = 0 } = reported ?? {};
-  const inputTokens = input ?? Math.max(estimateInput(providerRequest), cached_input_tokens + cache_write_tokens);
-  const outputTokens = isComplete ? output : Math.max(output ?? 0, hasOutput ? estimateOutput(record) : 0);
+  const inputTokens = input ?? Math.max(estimateInputTokens(providerRequest), cached_input_tokens + cache_write_tokens);
+  const outputTokens = isComplete ? output : Math.max(output ?? 0, hasOutput ? estimateOutputTokens(record) : 0);
   const cached = Math.min(cached_input_tokens, inputTokens);
   return {
     input_tokens: inputTokens,
@@ -40,11 +40,11 @@ export function countUsage(record: AttemptRecord): RunUsage | null {
   };
 }
 
-function estimateInput({ messages, partial, options }: AttemptRecord["providerRequest"]): number {
-  return countMessages(messages) + estimateTokens(partial ?? "") + countOptions(options);
+function estimateInputTokens({ messages, partial, options }: AttemptRecord["providerRequest"]): number {
+  return estimateTotalTokens(messages) + estimateTokens(partial ?? "") + estimateOptionTokens(options);
 }
 
-function estimateOutput({ getWrittenText, toolCalls, reasoning }: AttemptRecord): number {
-  const calls = toolCalls.reduce((sum, call) => sum + estimateTokens(call.name + call.arguments), 0);
-  return estimateTokens(getWrittenText()) + estimateTokens(reasoning) + calls;
+function estimateOutputTokens({ getWrittenText, toolCalls, reasoning }: AttemptRecord): number {
+  const toolCallTokens = toolCalls.reduce((sum, call) => sum + estimateTokens(call.name + call.arguments), 0);
+  return estimateTokens(getWrittenText()) + estimateTokens(reasoning) + toolCallTokens;
 }

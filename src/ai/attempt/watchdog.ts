@@ -22,10 +22,10 @@ export type OnProviderPart = (part: ProviderPart) => ProviderEnd | undefined;
 
 /**
  * Supervises a provider's stream. Never rejects: a timeout or an exception resolves with an error. When the signal aborts or a
- * timeout expires, it resolves immediately, without waiting for the provider. Then, it delivers no more parts.
+ * timeout expires, it resolves immediately, without waiting for the provider. After that, it delivers no more parts.
  */
-export function watch(
-  open: (signal: AbortSignal, push: PushPart<ProviderPart>) => Promise<ProviderEnd>,
+export function watchStream(
+  openStream: (signal: AbortSignal, push: PushPart<ProviderPart>) => Promise<ProviderEnd>,
   { signal, pause, firstTokenTimeoutMs, idleTimeoutMs, deadlineMs }: WatchdogOptions,
   onPart: OnProviderPart,
 ): Promise<WatchEnd> {
@@ -35,7 +35,7 @@ export function watch(
     let isFinished = false;
     let lastActivityMs = performance.now();
 
-    const end = (streamEnd: WatchEnd) => {
+    const finish = (streamEnd: WatchEnd) => {
       if (isFinished) return;
       isFinished = true;
       clearTimeout(timer);
@@ -46,7 +46,7 @@ export function watch(
     /** Finishes, and aborts the provider, which then closes its connection. */
     const finishAndAbort = (streamEnd: WatchEnd) => {
       if (isFinished) return;
-      end(streamEnd);
+      finish(streamEnd);
       controller.abort();
     };
     const fail = (error: unknown) => {
@@ -60,7 +60,7 @@ export function watch(
       const earlyEnd = onPart(part);
       if (earlyEnd) finishAndAbort(earlyEnd);
     };
-    // Resetting a timer for each part would cost more than checking the time when it fires.
+    // The timer isn't reset for each part, because checking the time when it fires costs less.
     const onTimer = () => {
       const nowMs = performance.now();
       if (nowMs >= deadlineMs) return finishAndAbort({ type: "expired" });
@@ -70,7 +70,7 @@ export function watch(
         const cause = hasStarted ? `silent for ${limitMs} ms` : `no first token within ${limitMs} ms`;
         return finishAndAbort({ type: "error", error: createProviderError("provider_timeout", cause) });
       }
-      // The first token may arrive at any time, so the idle timeout may be due earlier than the current one.
+      // Once the first token arrives, the idle timeout applies, which may expire before the current timeout.
       const checkInMs = pause.isPaused ? limitMs : Math.min(remainingMs, idleTimeoutMs);
       timer = setTimeout(onTimer, Math.min(checkInMs, deadlineMs - nowMs));
     };
@@ -82,7 +82,7 @@ export function watch(
     signal.addEventListener("abort", onAbort, { once: true });
     if (signal.aborted) return onAbort();
     try {
-      open(controller.signal, push).then(end, fail);
+      openStream(controller.signal, push).then(finish, fail);
     } catch (error) {
       fail(error);
     }

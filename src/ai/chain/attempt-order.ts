@@ -19,7 +19,7 @@ type ModelRecord = { attempts: number; isExhausted: boolean; isDeferred: boolean
 /**
  * Decides which model a run tries next.
  * - A model that fails before it has shown text is retried with backoff, up to `maxRetries` times.
- * - After a timeout or a failure mid-answer, the other models come first.
+ * - After a timeout or a failure mid-answer, the other models are tried first.
  * - Models that are cooling down are skipped. If all of them are, the one whose cool-down ends first is tried anyway.
  */
 export function createAttemptOrder({ models, breakers, maxRetries, backoffBaseMs }: AttemptOrderOptions) {
@@ -44,12 +44,12 @@ export function createAttemptOrder({ models, breakers, maxRetries, backoffBaseMs
   }
 
   function findLastResort(): string | null {
-    const availableAtMs = (model: string) => {
-      const state = getEntry(model).breaker.state();
+    const getAvailableAtMs = (model: string) => {
+      const state = getEntry(model).breaker.getState();
       return state.state === "available" ? 0 : state.until.getTime();
     };
     const candidates = models.filter((model) => !getEntry(model).record.isExhausted);
-    lastResort ??= candidates.sort((one, other) => availableAtMs(one) - availableAtMs(other))[0] ?? null;
+    lastResort ??= candidates.sort((a, b) => getAvailableAtMs(a) - getAvailableAtMs(b))[0] ?? null;
     return lastResort !== null && candidates.includes(lastResort) ? lastResort : null;
   }
 
@@ -73,7 +73,7 @@ export function createAttemptOrder({ models, breakers, maxRetries, backoffBaseMs
       return model === null ? null : startAttempt(model, getEntry(model).breaker.admit());
     },
     /** Records a failed attempt. */
-    fail(model: string, error: ProviderError, hasShownText: boolean): void {
+    recordFailure(model: string, error: ProviderError, hasShownText: boolean): void {
       const { record } = getEntry(model);
       const isWaitTooLong = (error.retryAfterMs ?? 0) > RETRY_AFTER_WAIT_MAX_MS;
       record.retryAfterMs = error.retryAfterMs;

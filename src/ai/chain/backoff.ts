@@ -5,7 +5,7 @@ const BACKOFF_MAX_MS = 8_000;
 /** Maximum `Retry-After` to wait for. If the provider's is longer, the next model is tried immediately. */
 export const RETRY_AFTER_WAIT_MAX_MS = 10_000;
 
-/** Maximum jitter added to a `Retry-After`, since other clients may have received the same value. */
+/** Maximum jitter added to a `Retry-After`, because other clients may have received the same value. */
 const RETRY_AFTER_JITTER_MS = 250;
 
 /**

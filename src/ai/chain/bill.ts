@@ -14,7 +14,7 @@ export function calculateCostUsd(model: string, usage: Usage, prices: PriceTable
  * Sums the tokens and the cost of a run's attempts, including failed ones. Also reports both as metrics, so that the metrics
  * match what is stored and charged.
  */
-export function createBill(prices: PriceTable, observe: Pick<ChainObserver, "onTokens" | "onCost"> = {}) {
+export function createBill(prices: PriceTable, observer: Pick<ChainObserver, "onTokens" | "onCost"> = {}) {
   let usage: RunUsage | null = null;
   let costUsd: number | null = 0;
   return {
@@ -23,17 +23,16 @@ export function createBill(prices: PriceTable, observe: Pick<ChainObserver, "onT
       if (!attemptUsage) return;
       usage = addUsage(usage, attemptUsage);
       const cost: number | null = calculateCostUsd(model, attemptUsage, prices);
-      observe.onTokens?.(model, "input", attemptUsage.input_tokens);
-      observe.onTokens?.(model, "output", attemptUsage.output_tokens);
-      if (attemptUsage.reasoning_tokens > 0) observe.onTokens?.(model, "reasoning", attemptUsage.reasoning_tokens);
-      if (cost) observe.onCost?.(model, cost);
+      observer.onTokens?.(model, "input", attemptUsage.input_tokens);
+      observer.onTokens?.(model, "output", attemptUsage.output_tokens);
+      if (attemptUsage.reasoning_tokens > 0) observer.onTokens?.(model, "reasoning", attemptUsage.reasoning_tokens);
+      if (cost) observer.onCost?.(model, cost);
       costUsd = addCost(costUsd, cost);
     },
     /** Returns the total. The cost is null if the cost of any attempt is unknown. */
-    sum: (): { usage: RunUsage | null; costUsd: number | null } => ({ usage, costUsd: usage && costUsd }),
+    getTotal: (): { usage: RunUsage | null; costUsd: number | null } => ({ usage, costUsd: usage && costUsd }),
   };
 }
 
-/** Adds two costs. The sum is null if either is unknown. */
-export const addCost = (one: number | null, other: number | null): number | null =>
-  one === null || other === null ? null : one + other;
+/** Adds two costs. The sum is null if either cost is unknown. */
+export const addCost = (a: number | null, b: number | null): number | null => (a === null || b === null ? null : a + b);

@@ -14,52 +14,53 @@ export const defaultBreakerOptions: BreakerOptions = { failuresMax: 3, coolDownM
 
 export type BreakerState = { state: "available" } | { state: "cooling_down"; until: Date };
 
-/** @param about the run whose failure caused the change. Absent after a success. */
-type OnChange = (state: BreakerState["state"], about?: RunContext) => void;
+/** @param logContext the run whose failure caused the change. Undefined after a success. */
+type OnChange = (state: BreakerState["state"], logContext?: RunContext) => void;
 
 export type Breaker = ReturnType<typeof createBreaker>;
 
 /**
  * Creates a circuit breaker for streams. After `failuresMax` consecutive failures, it rejects attempts during a cool-down. Then
  * it admits a single attempt (half-open). As soon as that attempt has received its first token, others are admitted too. The
- * breaker closes when an attempt succeeds; a failure before that reopens it for longer. Circuit breaker libraries only support
- * promises, so other requests would have to wait until the half-open attempt has finished, which can take a minute.
+ * breaker closes when an attempt succeeds; a failure before that reopens it for longer. No library is used, because
+ * libraries only support promises: other requests would have to wait until the half-open attempt has finished, which can take
+ * a minute.
  */
 export function createBreaker(options: BreakerOptions, onChange: OnChange = () => {}) {
   let failures = 0;
   let openings = 0;
-  let untilMs = 0;
+  let coolDownEndMs = 0;
   // Incremented each time the breaker opens. Results of attempts from earlier epochs are ignored.
   let epoch = 0;
   /** The single attempt in the half-open state, until its first token or its end. */
   let halfOpenAttempt: AttemptReport | null = null;
   let hasRecovered = false;
 
-  const isCoolingDown = () => Date.now() < untilMs;
+  const isCoolingDown = () => Date.now() < coolDownEndMs;
   const isClosed = () => openings === 0;
 
-  function open(durationMs: number, about: RunContext | undefined): void {
+  function open(durationMs: number, logContext: RunContext | undefined): void {
     openings += 1;
     epoch += 1;
     hasRecovered = false;
-    untilMs = Date.now() + Math.min(durationMs, options.coolDownMaxMs);
-    onChange("cooling_down", about);
+    coolDownEndMs = Date.now() + Math.min(durationMs, options.coolDownMaxMs);
+    onChange("cooling_down", logContext);
   }
 
-  function fail(retryAfterMs: number, about: RunContext | undefined): void {
+  function fail(retryAfterMs: number, logContext: RunContext | undefined): void {
     failures += 1;
-    // During a cool-down, only callers without another model make attempts. These failures don't extend the cool-down.
+    // During a cool-down, only callers that have no other model make attempts. Their failures don't extend the cool-down.
     if (isCoolingDown()) return;
     const hasLongRetryAfter = retryAfterMs > RETRY_AFTER_WAIT_MAX_MS;
     if (!hasLongRetryAfter && isClosed() && failures < options.failuresMax) return;
-    open(Math.max(retryAfterMs, options.coolDownMs * 2 ** openings), about);
+    open(Math.max(retryAfterMs, options.coolDownMs * 2 ** openings), logContext);
   }
 
   function succeed(): void {
     const wasClosed = isClosed();
     failures = 0;
     openings = 0;
-    untilMs = 0;
+    coolDownEndMs = 0;
     if (!wasClosed) onChange("available");
   }
 
@@ -74,22 +75,22 @@ export function createBreaker(options: BreakerOptions, onChange: OnChange = () =
     };
     const report: AttemptReport = {
       /** Admits other attempts before this one has ended. */
-      firstToken() {
+      recordFirstToken() {
         if (halfOpenAttempt !== report) return;
         halfOpenAttempt = null;
         hasRecovered = true;
       },
       succeed: () => end(succeed),
       /** If `retryAfterMs` is too long to wait for, the breaker opens immediately, for at least that long. */
-      fail: (failure) => end(() => fail(failure?.retryAfterMs ?? 0, failure?.about)),
+      fail: (failure) => end(() => fail(failure?.retryAfterMs ?? 0, failure?.logContext)),
       release: () => end(),
     };
     return report;
   }
 
   return {
-    state(): BreakerState {
-      return isCoolingDown() ? { state: "cooling_down", until: new Date(untilMs) } : { state: "available" };
+    getState(): BreakerState {
+      return isCoolingDown() ? { state: "cooling_down", until: new Date(coolDownEndMs) } : { state: "available" };
     },
     /** Admits an attempt. Returns null during a cool-down, or while the half-open attempt has no token yet. */
     tryAdmit(): AttemptReport | null {
@@ -98,7 +99,7 @@ export function createBreaker(options: BreakerOptions, onChange: OnChange = () =
       if (!isClosed() && !hasRecovered) halfOpenAttempt = report;
       return report;
     },
-    /** Admits an attempt in any state, for callers without another model. */
+    /** Admits an attempt in any state, for callers that have no other model. */
     admit: createReport,
   };
 }

@@ -2,7 +2,7 @@ import type { Log } from "../../lib/log.ts";
 import type { AnswerPart, RunEnd } from "../answer-part.ts";
 import type { ResumePoint } from "../attempt/answer.ts";
 import { describeModel, type ModelDetails } from "../describe-model.ts";
-import { type ExtraField, findUnsupported } from "../extra-fields.ts";
+import { type ExtraField, findUnsupportedField } from "../extra-fields.ts";
 import { type Catalog, createCatalog } from "../models.ts";
 import type { ChainObserver } from "../observer.ts";
 import { PauseSignal } from "../pause-signal.ts";
@@ -26,16 +26,16 @@ export type ChainOptions = {
   /** Model names (`provider/name`) in fallback order, without duplicates. Must not be empty. */
   models: readonly string[];
   getTimeouts: GetTimeouts;
-  /** Timeout of a whole answer. If absent, there is none. */
+  /** Timeout of a whole answer. By default, an answer has no timeout. */
   answerTimeoutMs?: number;
   /** Maximum number of retries per model and run. */
   maxRetries: number;
   log: Log;
   /** Whether reasoning is pushed. The default is true. */
-  showsReasoning?: boolean;
+  shouldShowReasoning?: boolean;
   /** Describes what operators can do about a failure, for the log. */
   explainFailure?: ExplainFailure;
-  observe?: ChainObserver;
+  observer?: ChainObserver;
   /** Prices, capabilities and budgets of the models. */
   catalog?: Catalog;
   breaker?: BreakerOptions;
@@ -68,8 +68,8 @@ export type RunRequest = {
   onActivity?: (() => void) | undefined;
   /** Start of the answer's first run, on the clock of `performance.now()`. The default is now. */
   startedAtMs?: number;
-  /** Log fields that identify the request. Absent only in tests. */
-  about?: RunContext;
+  /** Log fields that identify the request. Only tests omit them. */
+  logContext?: RunContext;
 };
 
 /** The failover chain: all configured models behind one interface. */
@@ -81,51 +81,60 @@ export interface Chain {
   /** Whether a model supports this format. True for unknown models. */
   canAnswerIn(format: AnswerFormat, model: string): boolean;
   /** Returns the first field in the options that the model's provider doesn't support, or null. */
-  findUnsupported(model: string, options: AnswerOptions): ExtraField | null;
+  findUnsupportedField(model: string, options: AnswerOptions): ExtraField | null;
   /** Returns what is known about a configured model. */
   describe(model: string): ModelDetails;
   /** Returns the models in fallback order, with their circuit breaker states. */
   listModels(): ModelState[];
   /**
-   * Tries the requested model, then the others in order, until one completes the answer. Pushes each part in the tick in
-   * which it arrives. Resolves with the run's end after the last part; never rejects.
+   * Tries the requested model, then the others in order, until one completes the answer. Pushes each part as soon as it
+   * arrives, in the same tick. Resolves with the run's end after the last part; never rejects.
    */
   run(request: RunRequest, push: PushPart<AnswerPart>): Promise<RunEnd>;
 }
 
-/** Creates the failover chain. @throws Error if `models` is empty or names an unknown provider. */
+/** Creates the failover chain. @throws Error if `models` is empty, or if the provider of a model isn't configured. */
 export function createChain(options: ChainOptions): Chain {
-  const { providers, models, observe = {}, catalog = createCatalog() } = options;
+  const { providers, models, observer = {}, catalog = createCatalog() } = options;
   const [defaultModel] = models;
   if (defaultModel === undefined) throw new Error("The chain needs at least one model.");
   const breakers = new Map<string, Breaker>();
   for (const model of models) {
     if (!providers.has(getProviderName(model))) throw new Error(`No provider is configured for the model ${model}.`);
-    const onChange = (state: BreakerState["state"], about?: RunContext) => {
-      options.log.info({ ...about, model, state }, "model state");
-      observe.onModelState?.(model, state);
+    const onChange = (state: BreakerState["state"], logContext?: RunContext) => {
+      options.log.info({ ...logContext, model, state }, "model state");
+      observer.onModelState?.(model, state);
     };
     breakers.set(model, createBreaker(options.breaker ?? defaultBreakerOptions, onChange));
   }
   const {
     backoffBaseMs = BACKOFF_BASE_MS,
     answerTimeoutMs = Number.POSITIVE_INFINITY,
-    showsReasoning = true,
+    shouldShowReasoning = true,
   } = options;
   const failureLog = createFailureLog({ log: options.log, explain: options.explainFailure });
-  const runOptions: RunOptions = { ...options, breakers, observe, catalog, backoffBaseMs, failureLog, showsReasoning };
+  const runOptions: RunOptions = {
+    ...options,
+    breakers,
+    observer,
+    catalog,
+    backoffBaseMs,
+    failureLog,
+    shouldShowReasoning,
+  };
 
   const findApi = (model: string) => providers.get(getProviderName(model))?.api;
-  const findUnsupportedBy = (model: string, options?: AnswerOptions) => findUnsupported(findApi(model), options?.extra);
+  const findFieldUnsupportedBy = (model: string, options?: AnswerOptions) =>
+    findUnsupportedField(findApi(model), options?.extra);
   const canAnswerIn = (format: AnswerFormat, model: string) => catalog.hasCapability(model, format.type);
 
   /** Returns the models to try: the requested one, then the others that support the options. */
-  const listOrder = ({ model, hasFallback, options }: RunRequest): string[] => {
-    const first = model !== null && breakers.has(model) ? model : defaultModel;
-    const supportsOptions = (other: string) => other !== first && findUnsupportedBy(other, options) === null;
-    const others = hasFallback === false ? [] : models.filter(supportsOptions);
+  const listModelsToTry = ({ model, hasFallback, options }: RunRequest): string[] => {
+    const firstModel = model !== null && breakers.has(model) ? model : defaultModel;
+    const isFallback = (name: string) => name !== firstModel && findFieldUnsupportedBy(name, options) === null;
+    const otherModels = hasFallback === false ? [] : models.filter(isFallback);
     const { format } = options ?? {};
-    return [first, ...others].filter((name) => !format || canAnswerIn(format, name));
+    return [firstModel, ...otherModels].filter((name) => !format || canAnswerIn(format, name));
   };
 
   return {
@@ -133,17 +142,18 @@ export function createChain(options: ChainOptions): Chain {
     answerTimeoutMs,
     has: (model) => breakers.has(model),
     canAnswerIn,
-    findUnsupported: findUnsupportedBy,
+    findUnsupportedField: findFieldUnsupportedBy,
     describe: (model) => describeModel(model, findApi(model), catalog),
-    listModels: () => [...breakers].map(([id, breaker]) => ({ id, provider: getProviderName(id), ...breaker.state() })),
+    listModels: () =>
+      [...breakers].map(([id, breaker]) => ({ id, provider: getProviderName(id), ...breaker.getState() })),
     run(request, push) {
       const { startedAtMs = performance.now(), options } = request;
       const deadlineMs = startedAtMs + answerTimeoutMs;
-      const start: Chain["run"] = (runRequest, pushPart) => {
+      const startRun: Chain["run"] = (runRequest, pushPart) => {
         const { pause = new PauseSignal() } = runRequest;
-        return run(runOptions, { ...runRequest, pause, deadlineMs, order: listOrder(runRequest) }, pushPart);
+        return run(runOptions, { ...runRequest, pause, deadlineMs, order: listModelsToTry(runRequest) }, pushPart);
       };
-      return options?.format ? runFormatted(start, request, options.format, push) : start(request, push);
+      return options?.format ? runFormatted(startRun, request, options.format, push) : startRun(request, push);
     },
   };
 }

@@ -2,31 +2,31 @@ import type { AnswerPart, RunEnd } from "../answer-part.ts";
 import { PauseSignal } from "../pause-signal.ts";
 import type { PushPart } from "../provider.ts";
 
-/** Receives a part in the tick in which it arrives. If it returns a promise, the run pauses until that resolves. */
+/** Receives each part as soon as it arrives. If it returns a promise, the run pauses until the promise resolves. */
 export type FollowPart = (part: AnswerPart) => Promise<void> | void;
 
 /**
  * Runs the chain for a reader that sometimes has to wait, for example until a row is stored. While a promise returned by
- * `onPart` is pending, the run is paused, and parts that arrive nevertheless are queued in order.
- * @param start runs the chain.
+ * `onPart` is pending, the run is paused, and parts that still arrive are queued in order.
+ * @param startRun runs the chain.
  * @returns how the run ended, after `onPart` has processed all parts.
  * @throws the error that `onPart` threw, after aborting the run.
  */
-export function follow<Request extends { signal: AbortSignal; pause?: PauseSignal }>(
-  start: (request: Request, push: PushPart<AnswerPart>) => Promise<RunEnd>,
+export function followRun<Request extends { signal: AbortSignal; pause?: PauseSignal }>(
+  startRun: (request: Request, push: PushPart<AnswerPart>) => Promise<RunEnd>,
   request: Request,
   onPart: FollowPart,
 ): Promise<RunEnd> {
   const pause = new PauseSignal();
   const failure = new AbortController();
-  const failed = Promise.withResolvers<never>();
+  const rejection = Promise.withResolvers<never>();
   const queue: AnswerPart[] = [];
   let isBusy = false;
   /** Resolves when all queued parts are processed. */
   let queueDone = Promise.resolve();
 
   function fail(error: unknown): void {
-    failed.reject(error);
+    rejection.reject(error);
     failure.abort();
   }
 
@@ -57,9 +57,9 @@ export function follow<Request extends { signal: AbortSignal; pause?: PauseSigna
 
   async function run(): Promise<RunEnd> {
     const signal = AbortSignal.any([request.signal, failure.signal]);
-    const end = await start({ ...request, signal, pause }, push);
+    const end = await startRun({ ...request, signal, pause }, push);
     await queueDone;
     return end;
   }
-  return Promise.race([run(), failed.promise]);
+  return Promise.race([run(), rejection.promise]);
 }

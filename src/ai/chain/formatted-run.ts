@@ -32,10 +32,10 @@ export async function runFormatted<Request extends FormattedRequest>(
   const checkOutput = createOutputChecker(format);
   const { resume = null, isRepairable = true, messages, options } = request;
   const total = createCostTotal();
-  // The text of earlier steps is kept, but an incomplete text is dropped.
-  const isStep = resume?.step !== undefined && resume.step !== "broken";
-  const previousText = resume && isStep ? resume.text : "";
-  const previousReasoning = isStep ? (resume?.reasoning ?? "") : "";
+  // The text of earlier steps is kept. The text of an incomplete step is dropped.
+  const isNewStep = resume?.step !== undefined && resume.step !== "broken";
+  const previousText = resume && isNewStep ? resume.text : "";
+  const previousReasoning = isNewStep ? (resume?.reasoning ?? "") : "";
   let text = resume?.text ?? "";
   let reasoning = resume?.reasoning ?? "";
   let attempt = resume?.attempt ?? 0;
@@ -59,7 +59,7 @@ export async function runFormatted<Request extends FormattedRequest>(
   if (output.type === "valid") return { ...firstEnd, output: { value: output.value } };
   // A correction would exceed the length limit too.
   if (firstEnd.reason !== "stop") return firstEnd;
-  if (output.type === "unknown" || !isRepairable) return fail(firstEnd, output.type === "unknown");
+  if (output.type === "unknown" || !isRepairable) return createFormatFailure(firstEnd, output.type === "unknown");
 
   const note: ChatMessage = { role: "user", content: writeRepairNote(output.problems) };
   const answerText = text.slice(previousText.length);
@@ -78,13 +78,13 @@ export async function runFormatted<Request extends FormattedRequest>(
   };
   const repairEnd = await run(repair, handlePart);
   total.add(repairEnd);
-  if (repairEnd.type === "aborted") return { ...repairEnd, ...total.sum() };
+  if (repairEnd.type === "aborted") return { ...repairEnd, ...total.getTotal() };
   const repairedOutput = repairEnd.type === "finish" ? await checkOutput(text.slice(previousText.length)) : output;
-  const end = { ...(repairEnd.type === "finish" ? repairEnd : firstEnd), ...total.sum() };
+  const end = { ...(repairEnd.type === "finish" ? repairEnd : firstEnd), ...total.getTotal() };
   if (repairEnd.type === "finish" && repairedOutput.type === "valid")
     return { ...end, output: { value: repairedOutput.value } };
   if (repairEnd.type === "finish" && repairEnd.reason !== "stop") return end;
-  return fail(end, repairedOutput.type === "unknown");
+  return createFormatFailure(end, repairedOutput.type === "unknown");
 }
 
 function writeRepairNote(problems: readonly string[]): string {
@@ -98,7 +98,10 @@ function writeRepairNote(problems: readonly string[]): string {
 const invalidDetail = "The response doesn't have the requested format.";
 const uncheckedDetail = "The response is too large or too complex to validate against its schema.";
 
-function fail({ model, models, usage, costUsd }: Extract<RunEnd, { type: "finish" }>, isUnchecked: boolean): RunEnd {
+function createFormatFailure(
+  { model, models, usage, costUsd }: Extract<RunEnd, { type: "finish" }>,
+  isUnchecked: boolean,
+): RunEnd {
   const detail = isUnchecked ? uncheckedDetail : invalidDetail;
   const failure = { retryAfterMs: null, status: null, providerCode: null, param: null };
   return { type: "error", ...failure, code: "invalid_output", detail, model, models, usage, costUsd };

@@ -13,6 +13,6 @@ export function createCostTotal() {
       total.costUsd = previousUsage === null ? costUsd : addCost(total.costUsd, costUsd);
       total.usage = addUsage(previousUsage, usage);
     },
-    sum: (): RunCosts => ({ ...total, models: [...total.models] }),
+    getTotal: (): RunCosts => ({ ...total, models: [...total.models] }),
   };
 }

@@ -25,8 +25,8 @@ export type OrderedRequest = AttemptRequest & {
 /** Makes attempts until one completes the answer, no model is left, or the deadline passes. */
 export async function run(options: RunOptions, request: OrderedRequest, push: PushPart<AnswerPart>): Promise<RunEnd> {
   const { signal, deadlineMs } = request;
-  const { breakers, maxRetries, backoffBaseMs, observe, failureLog } = options;
-  const runBill = createBill(options.catalog.prices, observe);
+  const { breakers, maxRetries, backoffBaseMs, observer, failureLog } = options;
+  const bill = createBill(options.catalog.prices, observer);
   const attemptOrder = createAttemptOrder({ models: request.order, breakers, maxRetries, backoffBaseMs });
   const answer = createAnswerState(request.resume);
   let lastModel: string | null = null;
@@ -34,29 +34,29 @@ export async function run(options: RunOptions, request: OrderedRequest, push: Pu
   let isExpired = false;
 
   while (!signal.aborted && !isExpired) {
-    const next = attemptOrder.next();
-    if (!next) break;
-    const { model, report, delayMs } = next;
+    const nextAttempt = attemptOrder.next();
+    if (!nextAttempt) break;
+    const { model, report, delayMs } = nextAttempt;
     try {
       const remainingMs = deadlineMs - performance.now();
       isExpired = delayMs >= remainingMs;
       await sleep(Math.min(delayMs, remainingMs), signal);
       if (signal.aborted || isExpired) break;
       if (lastFailure && lastFailure.model !== model)
-        observe.onFailover?.(lastFailure.model, model, lastFailure.error.code);
+        observer.onFailover?.(lastFailure.model, model, lastFailure.error.code);
       lastModel = model;
       const outcome = await makeAttempt(options, request, answer, { model, report }, push);
-      runBill.add(model, outcome.usage);
+      bill.add(model, outcome.usage);
       if (outcome.type === "aborted") break;
       if (outcome.type === "finish") {
         const { type, reason, toolCalls, thinking } = outcome;
-        return { type, model, reason, toolCalls, thinking, models: answer.models, ...runBill.sum() };
+        return { type, model, reason, toolCalls, thinking, models: answer.models, ...bill.getTotal() };
       }
       lastFailure = { model, error: outcome.type === "failed" ? outcome.error : createDeadlineError() };
-      failureLog.record(lastFailure, request.about, answer.text.length);
+      failureLog.record(lastFailure, request.logContext, answer.text.length);
       isExpired = outcome.type === "expired";
       if (outcome.type === "expired") break;
-      attemptOrder.fail(model, outcome.error, answer.text.length > answer.stepStart);
+      attemptOrder.recordFailure(model, outcome.error, answer.text.length > answer.stepStart);
       // One model can't continue another model's JSON.
       if (!outcome.isContinuable || request.options?.format) restartStep(answer);
       endFailedAttempt(answer);
@@ -64,7 +64,7 @@ export async function run(options: RunOptions, request: OrderedRequest, push: Pu
       report.release();
     }
   }
-  const costs = { models: answer.models, ...runBill.sum() };
+  const costs = { models: answer.models, ...bill.getTotal() };
   if (signal.aborted) return { type: "aborted", model: lastModel, ...costs };
   const error = isExpired ? createDeadlineError() : lastFailure?.error;
   return { type: "error", ...describeFailure(error), model: lastModel, ...costs };

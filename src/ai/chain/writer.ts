@@ -5,8 +5,8 @@ import { THINKING_TIMEOUT_MS } from "../timeouts.ts";
 import type { Chain } from "./chain.ts";
 
 /**
- * Timeout of a background text. A thinking model may send nothing for THINKING_TIMEOUT_MS. The same time again is left for
- * writing or a retry.
+ * Timeout for one call of `write`. It is twice THINKING_TIMEOUT_MS, because a thinking model may send nothing for that long, and
+ * then needs time to write or to be retried.
  */
 const WRITE_TIMEOUT_MS = 2 * THINKING_TIMEOUT_MS;
 
@@ -18,7 +18,7 @@ export type WriteRequest = {
   payerId: string | null;
   signal: AbortSignal;
   /** Log fields that identify the text. */
-  about: RunContext;
+  logContext: RunContext;
 };
 export type WrittenText = { text: string; model: string; usage: Usage | null; costUsd: number | null };
 
@@ -28,12 +28,19 @@ type WriterDependencies = {
   charge(payerId: string | null, written: Pick<WrittenText, "usage" | "costUsd">): Promise<void>;
 };
 
-/** Creates a writer of short background texts, which uses one specific model. */
-export function createWriter({ chain, model, charge }: WriterDependencies) {
+/** Creates a writer that uses one specific model for short background tasks, such as writing titles. */
+export function createTextWriter({ chain, model, charge }: WriterDependencies) {
   return {
     model,
     /** @throws Error if the model fails, is aborted, times out or writes nothing. */
-    async write({ system, text: input, outputTokensMax, payerId, signal, about }: WriteRequest): Promise<WrittenText> {
+    async write({
+      system,
+      text: input,
+      outputTokensMax,
+      payerId,
+      signal,
+      logContext,
+    }: WriteRequest): Promise<WrittenText> {
       let text = "";
       const request = {
         model,
@@ -43,7 +50,7 @@ export function createWriter({ chain, model, charge }: WriterDependencies) {
         ],
         outputTokensMax,
         hasFallback: false,
-        about,
+        logContext,
         signal: AbortSignal.any([signal, AbortSignal.timeout(WRITE_TIMEOUT_MS)]),
       };
       const end = await chain.run(request, (part) => {
@@ -58,4 +65,4 @@ export function createWriter({ chain, model, charge }: WriterDependencies) {
   };
 }
 
-export type Writer = ReturnType<typeof createWriter>;
+export type Writer = ReturnType<typeof createTextWriter>;

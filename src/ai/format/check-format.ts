@@ -1,6 +1,6 @@
 import { formatPointer } from "../../lib/json.ts";
 import { InvalidSchemaError, prepareSchema } from "../../lib/json-schema/prepare-schema.ts";
-import { createInvalid, type Problem } from "../../lib/problem.ts";
+import { createInvalidProblem, type Problem } from "../../lib/problem.ts";
 import type { AnswerFormat } from "../provider.ts";
 
 /** Maximum length of a format name that providers accept. */
@@ -19,15 +19,15 @@ export function checkAnswerFormat(format: AnswerFormat, pointer: string): void {
   } catch (error) {
     if (!(error instanceof InvalidSchemaError)) throw error;
     const location = `${pointer}${error.pointer.slice(1)}`;
-    throw createInvalid(location, `${formatPointer(location)} ${error.message}.`);
+    throw createInvalidProblem(location, `${formatPointer(location)} ${error.message}.`);
   }
 }
 
 /** Creates the error for a model that is known not to support the requested format. */
-export const createUnsupportedFormat = (model: string | null, pointer: string): Problem =>
-  createInvalid(
+export const createUnsupportedFormatProblem = (model: string | null, pointer: string): Problem =>
+  createInvalidProblem(
     pointer,
     model === null
       ? "No configured model supports this format. Request plain text, or add a model that supports structured output to AI_MODELS."
-      : `The model ${model} doesn't support this format. Choose another model, or request plain text.`,
+      : `The model ${model} doesn't support this format. Choose a different model, or request plain text.`,
   );

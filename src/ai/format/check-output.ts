@@ -8,7 +8,7 @@ const OUTPUT_DEPTH_MAX = 100;
 /** An answer checked against its format. */
 export type Output =
   | { type: "valid"; value: unknown }
-  /** `problems` are sentences for the model, which may then correct them. */
+  /** `problems` are sentences that can be sent to the model, so that it corrects its answer. */
   | { type: "invalid"; problems: string[] }
   /** The check exceeded its limits. */
   | { type: "unknown" };

@@ -1,6 +1,6 @@
 import type { ReplyFormat } from "../../protocol/reply-format.ts";
 import type { AnswerFormat } from "../provider.ts";
-import { checkAnswerFormat, createUnsupportedFormat } from "./check-format.ts";
+import { checkAnswerFormat, createUnsupportedFormatProblem } from "./check-format.ts";
 
 /** Providers require a name for every schema. */
 const REPLY_NAME = "reply";
@@ -22,5 +22,6 @@ export const createFormatCheck =
     const format = mapReplyFormat(replyFormat);
     checkAnswerFormat(format, "#/reply_format/schema");
     const names = model === null ? chain.listModels().map(({ id }) => id) : [model];
-    if (!names.some((name) => chain.canAnswerIn(format, name))) throw createUnsupportedFormat(model, "#/reply_format");
+    if (!names.some((name) => chain.canAnswerIn(format, name)))
+      throw createUnsupportedFormatProblem(model, "#/reply_format");
   };

@@ -4,33 +4,33 @@ import { createEventReader } from "./event-reader.ts";
 import { UnexpectedResponseError } from "./unexpected-response.ts";
 
 /**
- * Creates a reader for a response body in any format. The first byte determines the format, since the content type is often
- * wrong: a bracket starts a JSON document, `<` starts a web page, anything else starts an event stream.
+ * Creates a reader for a response body in any format. The first byte determines the format, because the content type is often
+ * incorrect. A bracket starts a JSON document, `<` starts a web page, and anything else starts an event stream.
  */
 export function createBodyReader(source: BodySource, sink: AnswerSink): BodyReader {
   const events = createEventReader(source, sink);
   let reader: BodyReader | null = null;
 
   /** Chooses the reader as soon as a packet contains a significant byte. */
-  function begin(bytes: Uint8Array): void {
-    const start = findStart(bytes);
+  function chooseReader(bytes: Uint8Array): void {
+    const start = findFirstSignificantByte(bytes);
     // The event reader ignores blank lines and limits their number.
     if (start < 0) {
       events.push(bytes);
       return;
     }
-    const first = bytes[start];
-    if (first === LESS_THAN) {
+    const firstByte = bytes[start];
+    if (firstByte === LESS_THAN) {
       const page = Buffer.from(bytes.subarray(start, start + PAGE_BYTES_MAX)).toString();
-      throw new UnexpectedResponseError(`${source.origin} instead of an event stream: ${page}`);
+      throw new UnexpectedResponseError(`${source.responseDescription} instead of an event stream: ${page}`);
     }
-    const isDocument = first === BRACE || first === BRACKET;
+    const isDocument = firstByte === BRACE || firstByte === BRACKET;
     reader = isDocument ? createDocumentReader(source, sink) : events;
     reader.push(isDocument ? bytes.subarray(start) : bytes);
   }
 
   return {
-    push: (bytes) => (reader ? reader.push(bytes) : begin(bytes)),
+    push: (bytes) => (reader ? reader.push(bytes) : chooseReader(bytes)),
     end: (error) => (reader ?? events).end(error),
     isComplete: () => reader?.isComplete() ?? false,
   };
@@ -46,6 +46,6 @@ const PAGE_BYTES_MAX = 1_000;
 const insignificantBytes = new Set([0x09, 0x0a, 0x0d, 0x20, 0xef, 0xbb, 0xbf]);
 
 /** Returns the index of the first significant byte, or -1. */
-function findStart(bytes: Uint8Array): number {
+function findFirstSignificantByte(bytes: Uint8Array): number {
   return bytes.findIndex((byte) => !insignificantBytes.has(byte));
 }

@@ -13,8 +13,8 @@ export type AiConfig = PartialSettings & Pick<Config, "AI_MODELS">;
 
 /** Like `RequestObserver`, with the provider's name or the full model name. */
 export type ProvidersObserver = {
-  onRepeat?(provider: string): void;
-  onLearned?(model: string, parameter: string): void;
+  onResend?(provider: string): void;
+  onParameterRejected?(model: string, parameter: string): void;
 };
 
 /**
@@ -25,23 +25,23 @@ export type ProvidersObserver = {
 export function createProviders(
   config: AiConfig,
   searchDocuments: SearchDocuments,
-  observe: ProvidersObserver = {},
+  observer: ProvidersObserver = {},
   findProxy: FindProxy = noProxy,
 ): { providers: Map<string, Provider>; models: string[] } {
   const models = config.AI_MODELS.length > 0 ? [...new Set(config.AI_MODELS)] : [OFFLINE_MODEL];
   const isOnlyProvider = models.every((model) => model.startsWith("offline/"));
   const createObserver = (provider: string): RequestObserver => ({
-    onRepeat: () => observe.onRepeat?.(provider),
-    onLearned: (model, parameter) => observe.onLearned?.(`${provider}/${model}`, parameter),
+    onResend: () => observer.onResend?.(provider),
+    onParameterRejected: (model, parameter) => observer.onParameterRejected?.(`${provider}/${model}`, parameter),
   });
-  const list: Provider[] = [createOfflineProvider({ searchDocuments, isOnlyProvider })];
+  const providers: Provider[] = [createOfflineProvider({ searchDocuments, isOnlyProvider })];
   for (const { name, apiKey, baseUrl, headers } of listProviders(config)) {
-    const options = { baseUrl, headers, observe: createObserver(name), findProxy };
+    const options = { baseUrl, headers, observer: createObserver(name), findProxy };
     if (name === "openai") {
-      if (apiKey) list.push(createOpenAiProvider({ ...options, apiKey }));
+      if (apiKey) providers.push(createOpenAiProvider({ ...options, apiKey }));
     } else if (name === "anthropic") {
-      if (apiKey) list.push(createAnthropicProvider({ ...options, apiKey }));
-    } else if (baseUrl) list.push(createCompatibleProvider({ ...options, name, apiKey, baseUrl }));
+      if (apiKey) providers.push(createAnthropicProvider({ ...options, apiKey }));
+    } else if (baseUrl) providers.push(createCompatibleProvider({ ...options, name, apiKey, baseUrl }));
   }
-  return { providers: new Map(list.map((provider) => [provider.name, provider])), models };
+  return { providers: new Map(providers.map((provider) => [provider.name, provider])), models };
 }

@@ -10,7 +10,7 @@ import { UnexpectedResponseError } from "./unexpected-response.ts";
 /** Maximum size of a JSON document that is read as an answer. Even the longest answer is far smaller. */
 export const DOCUMENT_BYTES_MAX = 16 * 1024 * 1024;
 
-/** Maximum length of a document's start that is logged, in UTF-16 code units. */
+/** Maximum length of the logged start of a document, in UTF-16 code units. */
 const START_LENGTH_MAX = 300;
 
 /**
@@ -18,59 +18,59 @@ const START_LENGTH_MAX = 300;
  * last bracket, even if the body continues. If the document is an event, the body is read as a stream of JSON events.
  */
 export function createDocumentReader(source: BodySource, sink: AnswerSink): BodyReader {
-  const { mapper, origin, secrets } = source;
-  const scan = createBracketScanner();
+  const { mapper, responseDescription, secrets } = source;
+  const findDocumentEnd = createBracketScanner();
   const chunks: Uint8Array[] = [];
-  let bytes = 0;
-  let events: BodyReader | null = null;
+  let totalBytes = 0;
+  let eventReader: BodyReader | null = null;
 
-  function process(documentBytes: Uint8Array, followingBytes: Uint8Array): void {
+  function processDocument(documentBytes: Uint8Array, followingBytes: Uint8Array): void {
     const text = new TextDecoder().decode(documentBytes);
     const start = text.slice(0, START_LENGTH_MAX);
-    const document = parse(text, start);
+    const document = parseDocument(text, start);
     if (mapper.isEvent?.(document)) {
-      events = createEventReader(source, sink, createJsonEventParser());
-      events.push(documentBytes);
-      if (!sink.isDone()) events.push(followingBytes);
+      eventReader = createEventReader(source, sink, createJsonEventParser());
+      eventReader.push(documentBytes);
+      if (!sink.isDone()) eventReader.push(followingBytes);
       return;
     }
-    for (const event of map(document)) if (!sink.isDone()) sink.push(event);
+    for (const event of mapToEvents(document)) if (!sink.isDone()) sink.push(event);
     if (sink.isDone()) return;
     const hasMore = Buffer.from(followingBytes).toString().trim() !== "";
     const description = hasMore ? "several JSON documents" : "a JSON document";
-    throw new UnexpectedResponseError(`${origin}: ${description} instead of an event stream: ${start}`);
+    throw new UnexpectedResponseError(`${responseDescription}: ${description} instead of an event stream: ${start}`);
   }
 
   /** Maps a document to events. Returns an empty list if the document is neither an answer nor an error. */
-  function map(document: unknown): MappedEvent[] {
+  function mapToEvents(document: unknown): MappedEvent[] {
     const answer = isErrorValue(document) ? [] : (mapper.mapDocument?.(document) ?? []);
     if (answer.length > 0 || (!isErrorValue(document) && !isBareError(document))) return answer;
     return [{ type: "error", error: mapErrorFields(document, secrets) }];
   }
 
-  function parse(text: string, start: string): unknown {
+  function parseDocument(text: string, start: string): unknown {
     try {
       return JSON.parse(text);
     } catch {
-      throw new UnexpectedResponseError(`${origin}: invalid JSON: ${start}`);
+      throw new UnexpectedResponseError(`${responseDescription}: invalid JSON: ${start}`);
     }
   }
 
   return {
-    isComplete: () => events?.isComplete() ?? false,
+    isComplete: () => eventReader?.isComplete() ?? false,
     push(packet) {
-      if (events) return events.push(packet);
-      bytes += packet.byteLength;
-      if (bytes > DOCUMENT_BYTES_MAX)
+      if (eventReader) return eventReader.push(packet);
+      totalBytes += packet.byteLength;
+      if (totalBytes > DOCUMENT_BYTES_MAX)
         throw new BrokenStreamError(`a document of more than ${DOCUMENT_BYTES_MAX} bytes`);
-      const end = scan(packet);
+      const end = findDocumentEnd(packet);
       // The runtime may reuse a packet's memory.
       chunks.push(new Uint8Array(packet.subarray(0, end < 0 ? packet.byteLength : end)));
-      if (end >= 0) process(Buffer.concat(chunks), packet.subarray(end));
+      if (end >= 0) processDocument(Buffer.concat(chunks), packet.subarray(end));
     },
     end(error) {
-      if (events) return events.end(error);
-      throw error ?? new BrokenStreamError("a JSON document that breaks off");
+      if (eventReader) return eventReader.end(error);
+      throw error ?? new BrokenStreamError("a truncated JSON document");
     },
   };
 }

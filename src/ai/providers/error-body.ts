@@ -1,7 +1,7 @@
-/** Complete error bodies by the error that an SDK threw, because the error itself contains only part of the body. */
+/** Complete response bodies, keyed by the error that an SDK threw. The error itself contains only part of the body. */
 const bodies = new WeakMap<object, string>();
 
-/** Stores the response body from which an SDK created this error. */
+/** Stores the response body of an SDK's error. */
 export function storeErrorBody(error: unknown, text: string): void {
   if (typeof error === "object" && error !== null) bodies.set(error, text);
 }

@@ -24,7 +24,7 @@ export type EventMapper = {
 
 const MARKER_LENGTH_MAX = 16;
 
-/** Whether an event's data is empty or `[DONE]`. Protocols that don't define this marker ignore it. */
+/** Whether an event's data is empty or `[DONE]`. Mappers for protocols that don't define this marker ignore it. */
 export function isBlankData(data: string): boolean {
   if (data.length > MARKER_LENGTH_MAX) return false;
   const text = data.trim();
@@ -42,7 +42,7 @@ export type AnswerSink = {
 export type BodySource = {
   mapper: EventMapper;
   /** Describes the response for the log: `HTTP 200 with text/html`. */
-  origin: string;
+  responseDescription: string;
   /** Values that must never be logged. */
   secrets: readonly string[];
 };

@@ -10,7 +10,7 @@ const pingPattern = /^(?:ping|heartbeat|keep-?_?alive)$/i;
  * invalid data.
  */
 export function createEventReader(
-  { mapper, origin, secrets }: BodySource,
+  { mapper, responseDescription, secrets }: BodySource,
   sink: AnswerSink,
   parser: EventParser = createEventParser(),
 ): BodyReader {
@@ -18,12 +18,12 @@ export function createEventReader(
   const isComplete = () => mapper.isComplete?.() ?? false;
 
   function finish(): void {
-    const cause = hasEvents ? "no end marker" : `no event, in ${origin}`;
+    const cause = hasEvents ? "no end marker" : `no events in the response (${responseDescription})`;
     const missingEndError = { type: "error", error: createProviderError("provider_unavailable", cause) } as const;
     sink.push(mapper.end?.() ?? missingEndError);
   }
 
-  function map(event: ServerSentEvent): MappedEvent | null {
+  function mapEvent(event: ServerSentEvent): MappedEvent | null {
     if (event.event === ERROR_EVENT) return { type: "error", error: mapErrorText(event.data, secrets) };
     try {
       return mapper.map(event);
@@ -44,7 +44,7 @@ export function createEventReader(
       hasEvents = true;
       let mapped: MappedEvent | null;
       try {
-        mapped = map(event);
+        mapped = mapEvent(event);
       } catch (error) {
         const lines = splitLines(event);
         if (lines.length === 0 || !(error instanceof SyntaxError)) throw error;
@@ -54,7 +54,8 @@ export function createEventReader(
       }
       if (mapped?.type === "error" && isComplete()) finish();
       else if (mapped) sink.push(mapped);
-      for (let rest = mapper.mapNext?.(); rest && !sink.isDone(); rest = mapper.mapNext?.()) sink.push(rest);
+      for (let nextPart = mapper.mapNext?.(); nextPart && !sink.isDone(); nextPart = mapper.mapNext?.())
+        sink.push(nextPart);
       if (sink.isDone()) return;
     }
   }

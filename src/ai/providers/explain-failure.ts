@@ -13,8 +13,11 @@ const unreachablePattern =
 
 const proxyErrorPattern = /\bthe proxy \S+:\d+ /;
 
-/** Returns a function that explains which setting causes a permanent failure. Only for the log, since users don't see settings. */
-export function createExplainFailure(config: PartialSettings): ExplainFailure {
+/**
+ * Returns a function that explains which setting causes a permanent failure. The explanation is only for the log, because
+ * users don't see settings.
+ */
+export function createFailureExplainer(config: PartialSettings): ExplainFailure {
   const providers = new Map(listProviders(config).map((provider) => [provider.name, provider]));
   return (model, { code, status, retryable, cause }) => {
     const slash = model.indexOf("/");
@@ -26,14 +29,14 @@ export function createExplainFailure(config: PartialSettings): ExplainFailure {
     const name = model.slice(slash + 1);
     const credential = findCredential(provider);
     if (code === "provider_unauthorized") {
-      const answer = status === null ? "" : ` (HTTP ${status})`;
-      if (credential === null) return `${host} requires a key${answer}: set ${settings.apiKey}`;
-      return `${credential} was rejected by ${host}${answer}: check it, and that it may use ${name}`;
+      const statusNote = status === null ? "" : ` (HTTP ${status})`;
+      if (credential === null) return `${host} requires a key${statusNote}: set ${settings.apiKey}`;
+      return `${credential} was rejected by ${host}${statusNote}: check it, and that it may use ${name}`;
     }
     if (status === 404) return explainNotFound(provider, address, name);
     if (code === "provider_rate_limited" && !retryable)
       return `the account of ${credential ?? name} at ${host} has no credit left: check its billing`;
-    // The message of a proxy error already names its setting.
+    // The message of a proxy error already mentions its setting.
     if (proxyErrorPattern.test(cause)) return null;
     if (status === null && url !== undefined && unreachablePattern.test(cause))
       return `${host} cannot be reached from here: check ${settings.urlDescription}, and that the server is running.${explainLoopback(hostname)}`;

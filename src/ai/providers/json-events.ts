@@ -6,24 +6,24 @@ import {
 } from "../transport/event-stream.ts";
 import { createBracketScanner, isOpeningBracket } from "./bracket-scanner.ts";
 
-/** Creates a parser for consecutive JSON documents, such as JSON lines (`application/x-ndjson`). Each is one event. */
+/** Creates a parser for consecutive JSON documents, such as JSON lines (`application/x-ndjson`). Each document is one event. */
 export function createJsonEventParser(): EventParser {
-  let scan = createBracketScanner();
+  let findDocumentEnd = createBracketScanner();
   /** Packets of an incomplete document. */
-  let pending: Uint8Array[] = [];
+  let pendingPackets: Uint8Array[] = [];
   let pendingBytes = 0;
 
-  function add(bytes: Uint8Array): void {
+  function addBytes(bytes: Uint8Array): void {
     pendingBytes += bytes.byteLength;
     if (pendingBytes > EVENT_BYTES_MAX) throw new BrokenStreamError(`${EVENT_BYTES_MAX} bytes without an event`);
     // The runtime may reuse a packet's memory.
-    pending.push(new Uint8Array(bytes));
+    pendingPackets.push(new Uint8Array(bytes));
   }
 
-  function finish(): ServerSentEvent {
-    const data = new TextDecoder().decode(Buffer.concat(pending));
-    scan = createBracketScanner();
-    pending = [];
+  function finishEvent(): ServerSentEvent {
+    const data = new TextDecoder().decode(Buffer.concat(pendingPackets));
+    findDocumentEnd = createBracketScanner();
+    pendingPackets = [];
     pendingBytes = 0;
     return { event: null, data };
   }
@@ -31,17 +31,17 @@ export function createJsonEventParser(): EventParser {
   return {
     push(packet) {
       const events: ServerSentEvent[] = [];
-      let rest = packet;
-      while (rest.byteLength > 0) {
+      let remainingBytes = packet;
+      while (remainingBytes.byteLength > 0) {
         // Bytes between two documents are ignored.
-        const start = pendingBytes > 0 ? 0 : rest.findIndex(isOpeningBracket);
+        const start = pendingBytes > 0 ? 0 : remainingBytes.findIndex(isOpeningBracket);
         if (start < 0) break;
-        rest = rest.subarray(start);
-        const end = scan(rest);
-        add(end < 0 ? rest : rest.subarray(0, end));
+        remainingBytes = remainingBytes.subarray(start);
+        const end = findDocumentEnd(remainingBytes);
+        addBytes(end < 0 ? remainingBytes : remainingBytes.subarray(0, end));
         if (end < 0) break;
-        events.push(finish());
-        rest = rest.subarray(end);
+        events.push(finishEvent());
+        remainingBytes = remainingBytes.subarray(end);
       }
       return events;
     },

@@ -32,45 +32,46 @@ export function mapToTurns(messages: readonly ChatMessage[], partial: string | n
   const system: string[] = [];
   const turns: Turn[] = [];
   for (const message of messages) {
-    if (message.role === "tool") addResult(turns, message.toolCallId, message.content);
-    else if (message.role === "assistant") addAssistant(turns, message);
+    if (message.role === "tool") addToolResult(turns, message.toolCallId, message.content);
+    else if (message.role === "assistant") addAssistantTurn(turns, message);
     else if (message.content.trim() === "") continue;
     else if (message.role === "system") system.push(message.content);
-    else addUser(turns, message.name === undefined ? message.content : `${message.name}: ${message.content}`);
+    else addUserTurn(turns, message.name === undefined ? message.content : `${message.name}: ${message.content}`);
   }
-  if (partial !== null) addUser(turns, quotePartial(partial));
+  if (partial !== null) addUserTurn(turns, quotePartial(partial));
   if (turns[0]?.role !== "user") turns.unshift({ role: "user", content: "(The conversation begins.)" });
-  if (turns.at(-1)?.role === "assistant") addUser(turns, "Please continue.");
+  if (turns.at(-1)?.role === "assistant") addUserTurn(turns, "Please continue.");
   return { system: system.length > 0 ? system.join("\n\n") : null, turns };
 }
 
-function addUser(turns: Turn[], content: string): void {
-  const last = turns.at(-1);
-  if (last?.role === "user") last.content += `\n\n${content}`;
+function addUserTurn(turns: Turn[], content: string): void {
+  const lastTurn = turns.at(-1);
+  if (lastTurn?.role === "user") lastTurn.content += `\n\n${content}`;
   else turns.push({ role: "user", content });
 }
 
-function addAssistant(
+function addAssistantTurn(
   turns: Turn[],
   { content, toolCalls = [], thinking }: Extract<ChatMessage, { role: "assistant" }>,
 ): void {
   if (content.trim() === "" && toolCalls.length === 0) return;
-  const last = turns.at(-1);
-  if (last?.role === "assistant") {
-    last.content = [last.content, content].filter((text) => text.trim() !== "").join("\n\n");
-    last.toolCalls = toolCalls;
+  const lastTurn = turns.at(-1);
+  if (lastTurn?.role === "assistant") {
+    lastTurn.content = [lastTurn.content, content].filter((text) => text.trim() !== "").join("\n\n");
+    lastTurn.toolCalls = toolCalls;
     // Thinking is only valid at the start of its own turn.
-    delete last.thinking;
+    delete lastTurn.thinking;
   } else turns.push({ role: "assistant", content, toolCalls, thinking });
-  // Providers reject a call without a result, so each call gets a placeholder first.
+  // Providers reject a call without a result, so each call receives a placeholder first.
   if (toolCalls.length > 0)
     turns.push({ role: "tool", results: toolCalls.map(({ id }) => ({ callId: id, content: NO_RESULT })) });
 }
 
 /** Adds a tool result. Drops a result without a matching call, because providers reject it. */
-function addResult(turns: Turn[], callId: string, content: string): void {
-  const last = turns.at(-1);
-  const matchingResult = last?.role === "tool" ? last.results.find((result) => result.callId === callId) : undefined;
+function addToolResult(turns: Turn[], callId: string, content: string): void {
+  const lastTurn = turns.at(-1);
+  const matchingResult =
+    lastTurn?.role === "tool" ? lastTurn.results.find((result) => result.callId === callId) : undefined;
   if (matchingResult) matchingResult.content = content;
 }
 

@@ -1,11 +1,11 @@
 import type { ReportedUsage } from "../provider.ts";
 
 /*
- * Provider responses are parsed field by field. A field of the wrong type counts as absent, so that it doesn't make an
- * answer fail.
+ * Provider responses are parsed field by field. A field of the wrong type is treated as missing, so that the answer doesn't
+ * fail.
  */
 
-export { asFields, asList, asText, type Fields } from "../fields.ts";
+export { asFields, asList, asNonEmptyString as asText, type Fields } from "../fields.ts";
 
 /** Maximum plausible token count. Larger counts are server errors. */
 const TOKENS_MAX = 100_000_000;
@@ -24,8 +24,8 @@ export type UsageFields = {
 };
 
 /**
- * Returns the plausible counts. A count of 0 for the prompt or the answer is treated as missing, since some servers send 0
- * because they don't count tokens.
+ * Returns the plausible counts. A count of 0 for the prompt or the answer is treated as missing, because some servers that
+ * don't count tokens send 0.
  */
 export function parseReportedUsage({ input, output, cachedInput, cacheWrite, reasoning }: UsageFields): ReportedUsage {
   const inputTokens = parseTokens(input) || null;

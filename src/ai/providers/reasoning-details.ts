@@ -47,11 +47,13 @@ function mapItem(item: Fields): Detail[] {
   return [...summaries, { type: "reasoning.encrypted", id, format: OPENAI, data: item.encrypted_content }];
 }
 
-const types = new Set<unknown>(["reasoning.text", "reasoning.summary", "reasoning.encrypted"]);
+const detailTypes = new Set<unknown>(["reasoning.text", "reasoning.summary", "reasoning.encrypted"]);
 
-/** Maps a detail that OpenRouter sent itself. */
+/** Maps a detail that is already in OpenRouter's format, because OpenRouter sent it. */
 const mapDetail = (detail: Fields): Detail | null =>
-  types.has(detail.type) ? { ...detail, id: asText(detail.id), format: asText(detail.format) ?? "unknown" } : null;
+  detailTypes.has(detail.type)
+    ? { ...detail, id: asText(detail.id), format: asText(detail.format) ?? "unknown" }
+    : null;
 
 function mapSignature(id: string | null, extra: unknown): Detail[] {
   const signature = asText(asFields(asFields(extra).google).thought_signature);

@@ -6,19 +6,19 @@ export const isRedirect = (status: number): boolean => status >= 300 && status <
 
 /**
  * Creates the error for a redirect. Redirects aren't followed, because the key and the conversation must not be sent to
- * another server.
+ * a different server.
  */
 export function createRedirectError(url: URL, { status, headers, body }: IncomingResponse): UnexpectedResponseError {
   body.abort();
   const target = describeTarget(url, headers.get("location"));
   return new UnexpectedResponseError(
-    `HTTP ${status}: redirects are not followed; set the base URL to the address that answers. This one points to ${target}`,
+    `HTTP ${status}: redirects are not followed. Set the base URL to the final address. This redirect points to ${target}`,
   );
 }
 
 /** Formats the redirect's target without userinfo, query and fragment, which may contain secrets. */
 function describeTarget(url: URL, location: string | null): string {
-  if (location === null || !URL.canParse(location, url.href)) return "no address that can be read";
+  if (location === null || !URL.canParse(location, url.href)) return "an invalid address";
   const { protocol, host, pathname } = new URL(location, url);
   // The path of other schemes, such as `data:`, may contain secrets.
   if (protocol !== "https:" && protocol !== "http:") return `an address with ${protocol}`;

@@ -1,7 +1,7 @@
 import { type IncomingResponse, type SendOptions, sendRequest } from "../../lib/http-client/client.ts";
 import { type PreparedRequest, prepareRequest } from "../../lib/http-client/prepared-request.ts";
 import { type FindProxy, noProxy } from "../../lib/outgoing/find-proxy.ts";
-import { readStart } from "../transport/read-start.ts";
+import { readBodyStart } from "../transport/read-start.ts";
 import { storeErrorBody } from "./error-body.ts";
 import { type Adaptation, canRejectParameter, type ParameterAdapter } from "./parameters/adapter.ts";
 import type { Body } from "./parameters/optional.ts";
@@ -20,15 +20,16 @@ export type SdkCall = (fetch: SdkFetch) => Promise<unknown>;
 /** A response with a success status. */
 export type SuccessfulResponse = IncomingResponse & {
   /**
-   * Repeats the request without the rejected parameter. @param errorText an error that was found in the response's body.
+   * Sends the request again without the rejected parameter.
+   * @param errorText an error that was found in the response's body.
    * @returns null if the error isn't about an optional parameter.
    */
   retryWithoutParameter(errorText: string): Promise<SuccessfulResponse> | null;
 };
 
 /**
- * Returns the body to send after the provider rejected the thinking blocks in the request, or null if the error is about something else.
- * Called at most once per request.
+ * Returns the body to send after the provider rejected the thinking blocks in the request. Returns null if the error is about
+ * something else. Called at most once per request.
  */
 type Rewrite = (errorText: string) => object | null;
 
@@ -48,47 +49,47 @@ type ReceivedResponse = { response: IncomingResponse; bodyStart: Blob | null };
  * sent. The recorded URL and headers are reused for all requests, because the SDK needs more time to create them than Parley
  * needs for the rest of a request. A failed response is replayed to the SDK, which then throws its own error.
  */
-export function createSendBody(
-  call: SdkCall,
+export function createBodySender(
+  callSdk: SdkCall,
   adapter: ParameterAdapter,
-  { onRepeat, findProxy = noProxy }: Pick<RequestObserver, "onRepeat"> & { findProxy?: FindProxy | undefined } = {},
+  { onResend, findProxy = noProxy }: Pick<RequestObserver, "onResend"> & { findProxy?: FindProxy | undefined } = {},
 ): SendBody {
-  let prepared: Promise<PreparedRequest> | undefined;
+  let preparedRequest: Promise<PreparedRequest> | undefined;
   async function send(adaptation: Adaptation, body: Body, options: SendOptions): Promise<SuccessfulResponse> {
-    prepared ??= recordRequest(call, findProxy).catch((error) => {
-      prepared = undefined;
+    preparedRequest ??= recordRequest(callSdk, findProxy).catch((error) => {
+      preparedRequest = undefined;
       throw error;
     });
-    const request = await prepared;
-    let replay: SdkFetch;
-    let text = "";
+    const request = await preparedRequest;
+    let replayFetch: SdkFetch;
+    let errorBody = "";
     try {
       const { response, bodyStart } = await sendAdapted(request, adaptation, body, options);
       const { status, headers } = response;
       if (isSuccess(status)) return { ...response, retryWithoutParameter };
       if (isRedirect(status)) throw createRedirectError(request.url, response);
-      text = (await bodyStart?.text()) ?? "";
-      replay = async () => new Response(bodyStart, { status, headers });
+      errorBody = (await bodyStart?.text()) ?? "";
+      replayFetch = async () => new Response(bodyStart, { status, headers });
     } catch (error) {
       if (options.signal?.aborted || error instanceof UnexpectedResponseError) throw error;
-      replay = () => Promise.reject(error);
+      replayFetch = () => Promise.reject(error);
     }
     try {
-      await call(replay);
+      await callSdk(replayFetch);
     } catch (error) {
-      storeErrorBody(error, text);
+      storeErrorBody(error, errorBody);
       throw error;
     }
     throw new Error("the SDK accepted a failed response");
 
     function retryWithoutParameter(errorText: string) {
-      const changed = adaptation.adaptBody(BAD_REQUEST, errorText);
-      return changed && send(adaptation, changed, options);
+      const changedBody = adaptation.adaptBody(BAD_REQUEST, errorText);
+      return changedBody && send(adaptation, changedBody, options);
     }
   }
   return (body, signal, onBytes, rewrite) => {
-    const adaptation = addRewrite(adapter, adapter.begin({ ...body }), rewrite);
-    return send(adaptation, adaptation.body, { signal, onRepeat, onBytes });
+    const adaptation = addRewrite(adapter, adapter.startAdaptation({ ...body }), rewrite);
+    return send(adaptation, adaptation.body, { signal, onResend, onBytes });
   };
 }
 
@@ -103,7 +104,7 @@ function addRewrite(adapter: ParameterAdapter, first: Adaptation, rewrite: Rewri
       const rewritten = isRewritten || !canRejectParameter(status) ? null : rewrite(text);
       if (!rewritten) return adaptation.adaptBody(status, text);
       isRewritten = true;
-      adaptation = adapter.begin({ ...rewritten });
+      adaptation = adapter.startAdaptation({ ...rewritten });
       return adaptation.body;
     },
   };
@@ -117,29 +118,29 @@ const isSuccess = (status: number): boolean => status >= 200 && status <= 299;
 async function sendAdapted(
   request: PreparedRequest,
   adaptation: Adaptation,
-  first: Body,
+  firstBody: Body,
   options: SendOptions,
 ): Promise<ReceivedResponse> {
-  for (let body = first; ; ) {
+  for (let body = firstBody; ; ) {
     const response = await sendRequest(request, JSON.stringify(body), options);
     const { status } = response;
     // A `Response` with status 304 can't have a body.
     if (isSuccess(status) || isRedirect(status) || status === 304) return { response, bodyStart: null };
-    const bodyStart = await readStart(response.body);
-    const changed = adaptation.adaptBody(status, canRejectParameter(status) ? await bodyStart.text() : "");
-    if (changed === null) return { response, bodyStart };
-    body = changed;
+    const bodyStart = await readBodyStart(response.body);
+    const changedBody = adaptation.adaptBody(status, canRejectParameter(status) ? await bodyStart.text() : "");
+    if (changedBody === null) return { response, bodyStart };
+    body = changedBody;
   }
 }
 
 async function recordRequest(call: SdkCall, findProxy: FindProxy): Promise<PreparedRequest> {
-  const recorded: PreparedRequest[] = [];
+  const recordedRequests: PreparedRequest[] = [];
   await call(async (input, { method = "GET", headers } = {}) => {
     const url = new URL(input instanceof Request ? input.url : input);
-    recorded.push(prepareRequest({ url, method, headers: new Headers(headers), proxy: findProxy(url) }));
+    recordedRequests.push(prepareRequest({ url, method, headers: new Headers(headers), proxy: findProxy(url) }));
     return new Response();
   });
-  const [prepared] = recorded;
+  const [prepared] = recordedRequests;
   if (!prepared) throw new Error("the SDK made no request");
   return prepared;
 }

@@ -29,7 +29,7 @@ export type AnswerSource = ErrorSource & {
 type StreamRequest = Pick<ProviderRequest, "signal" | "pause" | "idleTimeoutMs">;
 
 /**
- * Streams one answer from a provider. Parts are pushed in the tick in which their packet arrives. The SDKs' event parsers
+ * Streams one answer from a provider. Parts are pushed as soon as their packet arrives, in the same tick. The SDKs' event parsers
  * are not used: they hide the end marker `[DONE]`, end an aborted stream as if it were complete, keep all comments in memory,
  * and need up to twice the CPU time.
  */
@@ -38,7 +38,7 @@ export function streamAnswer(
   push: PushPart<ProviderPart>,
   source: AnswerSource,
 ): Promise<ProviderEnd> {
-  return new Promise((resolve) => void new AnswerStream(request, push, source, resolve).begin());
+  return new Promise((resolve) => void new AnswerStream(request, push, source, resolve).start());
 }
 
 const activity = { type: "activity", isHead: false } as const;
@@ -74,7 +74,7 @@ class AnswerStream {
   ) {
     this.#signal = signal;
     this.#pause = pause;
-    // Ends before the idle timeout, which would make a complete answer fail.
+    // The grace period must end before the idle timeout, because the idle timeout would make a complete answer fail.
     this.#gracePeriodMs = Math.min(END_GRACE_PERIOD_MS, idleTimeoutMs / 2);
     this.#push = push;
     this.#source = source;
@@ -83,7 +83,7 @@ class AnswerStream {
     signal.addEventListener("abort", this.#onAbort, { once: true });
   }
 
-  begin(): Promise<void> {
+  start(): Promise<void> {
     return this.#open(() => this.#source.send(this.#onBytes));
   }
 
@@ -93,13 +93,13 @@ class AnswerStream {
       const { status, headers, body } = response;
       if (this.#isDone) return body.abort();
       if (status === 204) throw new BrokenStreamError("a response without a body");
-      const origin = `HTTP ${status} with ${headers.get("content-type") || "no content type"}`;
+      const responseDescription = `HTTP ${status} with ${headers.get("content-type") || "no content type"}`;
       const sink = {
         push: (mapped: MappedEvent) => this.#onEvent(mapped),
         isDone: () => this.#isDone || this.#response !== response,
       };
       const { createMapper, secrets } = this.#source;
-      this.#reader = createBodyReader({ mapper: createMapper(), secrets, origin }, sink);
+      this.#reader = createBodyReader({ mapper: createMapper(), secrets, responseDescription }, sink);
       this.#response = response;
       this.#body = body;
       this.#push(headActivity);
@@ -143,19 +143,20 @@ class AnswerStream {
   }
 
   /**
-   * Repeats the request if a response with a success status only contains an error about a parameter. Some gateways send the
-   * status before they call the model. @returns whether the request is repeated.
+   * Sends the request again without a parameter if a response with a success status contains only an error about that parameter.
+   * Some gateways send the status before they call the model.
+   * @returns whether the request is sent again.
    */
   #retryWithoutParameter({ code, cause: message, param }: ProviderError): boolean {
     const response = this.#response;
     if (code !== "provider_refused" || !response) return false;
-    const sending = response.retryWithoutParameter(JSON.stringify({ error: { message, param } }));
-    if (!sending) return false;
+    const retriedResponse = response.retryWithoutParameter(JSON.stringify({ error: { message, param } }));
+    if (!retriedResponse) return false;
     this.#response = null;
     this.#reader = null;
     this.#body = null;
     response.body.abort();
-    void this.#open(() => sending);
+    void this.#open(() => retriedResponse);
     return true;
   }
 

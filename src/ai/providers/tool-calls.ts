@@ -15,11 +15,11 @@ type Draft = { id: string; name: string; chunks: string[]; extra: unknown };
 export type CallWithExtra = { call: ToolCall; extra: unknown };
 
 /** Assembles the tool calls of one step from their chunks. `key` identifies a call. */
-export function createToolCalls() {
+export function createToolCallStore() {
   const drafts = new Map<string | number, Draft>();
   let length = 0;
 
-  function open(key: string | number): Draft {
+  function getOrCreateDraft(key: string | number): Draft {
     const draft = drafts.get(key) ?? { id: "", name: "", chunks: [], extra: undefined };
     drafts.set(key, draft);
     if (drafts.size > TOOL_CALLS_MAX) throw new BrokenStreamError(`more than ${TOOL_CALLS_MAX} tool calls`);
@@ -32,18 +32,18 @@ export function createToolCalls() {
     return [...drafts.values()]
       .filter(({ name }) => name !== "")
       .map((draft) => {
-        const providerId = clean(draft.id);
+        const providerId = cleanText(draft.id);
         const id = providerId === "" || ids.has(providerId) ? `call_${createId()}` : providerId;
         ids.add(id);
-        const text = clean(draft.chunks.join("")) || "{}";
-        return { call: { id, name: clean(draft.name), arguments: text }, extra: draft.extra };
+        const text = cleanText(draft.chunks.join("")) || "{}";
+        return { call: { id, name: cleanText(draft.name), arguments: text }, extra: draft.extra };
       });
   }
 
   return {
     /** Adds a chunk of a call. @throws BrokenStreamError if a limit is exceeded. */
     add(key: string | number, chunk: { id?: unknown; name?: unknown; arguments?: unknown }): void {
-      const draft = open(key);
+      const draft = getOrCreateDraft(key);
       draft.id = parseNameOrId(chunk.id) ?? draft.id;
       draft.name = parseNameOrId(chunk.name) ?? draft.name;
       const text = toArgumentsText(chunk.arguments);
@@ -55,7 +55,7 @@ export function createToolCalls() {
 
     /** Sets the extra content of a call. */
     addExtra(key: string | number, extra: unknown): void {
-      open(key).extra = extra;
+      getOrCreateDraft(key).extra = extra;
     },
 
     /** Returns the received arguments of a call, trimmed. */
@@ -81,4 +81,4 @@ export const parseNameOrId = (value: unknown): string | null =>
 export const toArgumentsText = (value: unknown): string =>
   typeof value === "string" ? value : value === null ? "" : (JSON.stringify(value) ?? "");
 
-const clean = (text: string): string => text.replaceAll("\0", "").toWellFormed();
+const cleanText = (text: string): string => text.replaceAll("\0", "").toWellFormed();

@@ -1,2 +1,2 @@
-/** The response didn't come from a model server, for example because the URL is wrong. Retrying doesn't help. */
+/** The response isn't from a model server, for example because the URL is incorrect. Retrying doesn't help. */
 export class UnexpectedResponseError extends Error {}

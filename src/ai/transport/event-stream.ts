@@ -1,5 +1,5 @@
 /**
- * Maximum size of an event, including the comments before it. Without the limit, an endless line would exhaust the memory. Real
+ * Maximum size of an event, including the comments before it. Without this limit, an endless line would exhaust memory. Real
  * events are far smaller.
  */
 export const EVENT_BYTES_MAX = 8 * 1024 * 1024;
@@ -29,7 +29,7 @@ const lineEnd = /\r\n|\n|\r/;
 export function createEventParser(): EventParser {
   const decoder = new TextDecoder();
   // Chunks of an incomplete line. They are joined only once, so that a long line isn't copied for each packet.
-  let pending: string[] = [];
+  let pendingChunks: string[] = [];
   let endedWithCarriageReturn = false;
   let bytesSinceEvent = 0;
   let event: string | null = null;
@@ -76,19 +76,21 @@ export function createEventParser(): EventParser {
     if (text !== "") endedWithCarriageReturn = text.endsWith("\r");
     const hasCarriageReturn = input.includes("\r");
     if (!hasCarriageReturn && !input.includes("\n")) {
-      if (input !== "") pending.push(input);
+      if (input !== "") pendingChunks.push(input);
       return events;
     }
-    const lines = (pending.length > 0 ? pending.join("") + input : input).split(hasCarriageReturn ? lineEnd : "\n");
-    const rest = lines.pop() ?? "";
-    pending = rest === "" ? [] : [rest];
+    const lines = (pendingChunks.length > 0 ? pendingChunks.join("") + input : input).split(
+      hasCarriageReturn ? lineEnd : "\n",
+    );
+    const incompleteLine = lines.pop() ?? "";
+    pendingChunks = incompleteLine === "" ? [] : [incompleteLine];
     for (const line of lines) processLine(line, events);
     return events;
   }
 
   /** Fast path for a packet with exactly one single-line event. Returns its data, or null for any other packet. */
   function findPlainData(text: string): string | null {
-    if (pending.length > 0 || data.length > 0 || event !== null || endedWithCarriageReturn) return null;
+    if (pendingChunks.length > 0 || data.length > 0 || event !== null || endedWithCarriageReturn) return null;
     if (!text.startsWith("data: ") || text.indexOf("\n") !== text.length - 2 || !text.endsWith("\n\n")) return null;
     return text.includes("\r") ? null : text.slice(6, -2);
   }

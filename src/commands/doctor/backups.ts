@@ -20,12 +20,12 @@ export const backupsCheck: DoctorCheck = {
     }
     if (isOffline) return [skipped("--offline: the backup bucket is not called.")];
     const store = createBackupStore(config);
-    const timeout = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
+    const timeoutSignal = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
     try {
-      await abortable(store.list(), timeout);
+      await abortable(store.list(), timeoutSignal);
       return [ok(`${store.location} can be listed; the first backup shows whether it is writable.`)];
     } catch (error) {
-      if (!timeout.aborted) return [problem(error instanceof Error ? error.message : String(error))];
+      if (!timeoutSignal.aborted) return [problem(error instanceof Error ? error.message : String(error))];
       const message = `${store.location} did not respond within ${REQUEST_TIMEOUT_MS / 1_000} s`;
       return [problem(`${message}; check BACKUP_S3_ENDPOINT, BACKUP_S3_REGION and the network.`)];
     }

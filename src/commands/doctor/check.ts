@@ -13,7 +13,7 @@ export type DoctorContext = {
   fetch: Fetch;
   /** The Parley that listens on PORT; null if none does. */
   localServer: Promise<LocalServer | null>;
-  /** Checks add the times of other machines here. */
+  /** Checks add the clock readings of other machines here. */
   clockReadings: ClockReading[];
 };
 
@@ -30,13 +30,16 @@ const CHECK_TIMEOUT_MS = 8_000;
 
 /** Runs a check. Errors and timeouts become findings. */
 export async function runDoctorCheck(check: DoctorCheck, context: DoctorContext): Promise<Finding[]> {
-  const timeout = Promise.withResolvers<Finding[]>();
+  const timeoutFindings = Promise.withResolvers<Finding[]>();
   const timer = setTimeout(
-    () => timeout.resolve([problem(`The check did not end within ${CHECK_TIMEOUT_MS / 1_000} s; run it again.`)]),
+    () =>
+      timeoutFindings.resolve([
+        problem(`The check did not finish within ${CHECK_TIMEOUT_MS / 1_000} s; run it again.`),
+      ]),
     CHECK_TIMEOUT_MS,
   );
   try {
-    return await Promise.race([(async () => check.run(context))(), timeout.promise]);
+    return await Promise.race([(async () => check.run(context))(), timeoutFindings.promise]);
   } catch (error) {
     return [problem(`The check failed: ${error instanceof Error ? error.message : String(error)}`)];
   } finally {

@@ -1,4 +1,4 @@
-/** The difference between this machine's clock and another one. */
+/** The difference between this machine's clock and the clock of another machine. */
 export type ClockReading = {
   source: string;
   /** By how much this machine's clock is ahead; negative if it is behind. */
@@ -21,7 +21,7 @@ export function compareClocks(
 }
 
 /** Compares this machine's clock with a response's `Date` header. Returns null if there is none. */
-export function readDateHeader(source: string, headers: Headers, sentAtMs: number): ClockReading | null {
+export function compareWithDateHeader(source: string, headers: Headers, sentAtMs: number): ClockReading | null {
   const serverTimeMs = Date.parse(headers.get("date") ?? "");
   if (Number.isNaN(serverTimeMs)) return null;
   return compareClocks(source, serverTimeMs, { sentAtMs, receivedAtMs: Date.now(), resolutionMs: DATE_RESOLUTION_MS });

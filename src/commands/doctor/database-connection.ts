@@ -22,14 +22,14 @@ export async function openDoctorDatabase(config: Config): Promise<DoctorDatabase
   const clusterDir = join(resolve(config.DATA_DIR), "postgres");
   if (!existsSync(clusterDir))
     return { unavailableReason: "No embedded database exists yet; the first start creates it." };
-  const file = readPostmasterFile(clusterDir);
-  if (!file || !(await isClusterServer(clusterDir, file)))
+  const postmasterFile = readPostmasterFile(clusterDir);
+  if (!postmasterFile || !(await isClusterServer(clusterDir, postmasterFile)))
     return {
       unavailableReason: "The embedded Postgres is not running; start Parley and run this again to check the database.",
     };
-  const running = findRunningPostgres(config.DATA_DIR);
-  if (!running) return { unavailableReason: "The embedded Postgres is starting; run this again in a moment." };
-  return connect(running, running.stop);
+  const runningPostgres = findRunningPostgres(config.DATA_DIR);
+  if (!runningPostgres) return { unavailableReason: "The embedded Postgres is starting; run this again in a moment." };
+  return connect(runningPostgres, runningPostgres.stop);
 }
 
 function connect(target: Parameters<typeof openDatabase>[0]["target"], release = async () => {}): DoctorDatabase {

@@ -67,9 +67,9 @@ export async function readDatabaseFacts(sql: Sql): Promise<DatabaseFacts> {
   for (let sample = 0; sample < LATENCY_SAMPLES; sample += 1) {
     const startedAtMs = performance.now();
     const sentAtMs = Date.now();
-    const [time] = await sql<{ ms: number }[]>`select (extract(epoch from clock_timestamp()) * 1000)::float8 as ms`;
+    const [clockRow] = await sql<{ ms: number }[]>`select (extract(epoch from clock_timestamp()) * 1000)::float8 as ms`;
     latencyMs = Math.min(latencyMs, performance.now() - startedAtMs);
-    clock = compareClocks("the database", time?.ms ?? 0, { sentAtMs, receivedAtMs: Date.now() });
+    clock = compareClocks("the database", clockRow?.ms ?? 0, { sentAtMs, receivedAtMs: Date.now() });
   }
   if (!clock) throw new Error("Postgres returned no time.");
   return { ...row, latencyMs, clock };

@@ -54,9 +54,9 @@ function checkPermissions({ is_superuser, inaccessible_tables }: DatabaseFacts):
 }
 
 function checkConnections(facts: DatabaseFacts, { connectionsMax, isRunning }: DatabaseUse): Finding[] {
-  const available = facts.max_connections - facts.reserved_connections;
+  const availableConnections = facts.max_connections - facts.reserved_connections;
   const limits = [
-    { limit: available, name: "max_connections of the server" },
+    { limit: availableConnections, name: "max_connections of the server" },
     { limit: facts.role_limit, name: "the connection limit of the role" },
     { limit: facts.database_limit, name: "the connection limit of the database" },
   ];
@@ -69,11 +69,11 @@ function checkConnections(facts: DatabaseFacts, { connectionsMax, isRunning }: D
         ]
       : [],
   );
-  const free = available - facts.used_connections;
-  if (findings.length === 0 && !isRunning && free < connectionsMax)
+  const freeConnections = availableConnections - facts.used_connections;
+  if (findings.length === 0 && !isRunning && freeConnections < connectionsMax)
     findings.push(
       warning(
-        `Only ${free} connections of the server are free, but one instance may open ${connectionsMax}; raise max_connections, disconnect other clients, or lower DATABASE_POOL_SIZE.`,
+        `Only ${freeConnections} connections of the server are free, but one instance may open ${connectionsMax}; raise max_connections, disconnect other clients, or lower DATABASE_POOL_SIZE.`,
       ),
     );
   return findings;
@@ -106,7 +106,7 @@ function checkServer(facts: DatabaseFacts, { host, isPooled }: DatabaseUse): Fin
   return findings;
 }
 
-/** Returns whether traffic to the host probably crosses a public network: it is a public IP address or a public domain name. */
+/** Returns whether traffic to the host probably crosses a public network, because the host is a public IP address or domain name. */
 function isProbablyPublic(host: string): boolean {
   if (isIP(host) === 0) return host.includes(".") && !/\.(?:internal|local|lan|svc|cluster\.local)$/.test(host);
   return !/^(?:127\.|10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|169\.254\.|::1$|f[cd]|fe80:)/i.test(host);

@@ -16,16 +16,16 @@ import { type Finding, ok, problem, skipped, warning } from "./finding.ts";
 export const databaseCheck: DoctorCheck = {
   name: "database",
   async run(context) {
-    const opened = await openDoctorDatabase(context.config);
-    if ("unavailableReason" in opened) return [skipped(opened.unavailableReason)];
-    const { database, close } = opened;
-    const timeout = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
+    const connection = await openDoctorDatabase(context.config);
+    if ("unavailableReason" in connection) return [skipped(connection.unavailableReason)];
+    const { database, close } = connection;
+    const timeoutSignal = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
     try {
-      return await abortable(checkDatabase(database, context), timeout);
+      return await abortable(checkDatabase(database, context), timeoutSignal);
     } catch (error) {
-      return [problem(timeout.aborted ? describeTimeout(context) : await describeConnectError(error, database))];
+      return [problem(timeoutSignal.aborted ? describeTimeout(context) : await describeConnectError(error, database))];
     } finally {
-      // Not awaited, because the server may not respond.
+      // Closing isn't awaited, because the server may not respond.
       void close().catch(() => {});
     }
   },
@@ -58,9 +58,9 @@ async function checkDatabase(database: Database, context: DoctorContext): Promis
   const findings = [...startupFindings, ...warnings.map(warning), ...serverFindings];
   if (startupFindings.length === 0)
     findings.push(...(await checkMigrations(database, (await context.localServer) !== null)));
-  const through = pooling === "none" ? "" : `, through a pooler in ${pooling} mode`;
+  const poolerNote = pooling === "none" ? "" : `, through a pooler in ${pooling} mode`;
   if (!findings.some(({ status }) => status === "problem"))
-    findings.unshift(ok(`PostgreSQL ${facts.version} responds in ${facts.latencyMs.toFixed(1)} ms${through}.`));
+    findings.unshift(ok(`PostgreSQL ${facts.version} responds in ${facts.latencyMs.toFixed(1)} ms${poolerNote}.`));
   return findings;
 }
 
@@ -75,18 +75,19 @@ async function collectStartupErrors(checks: (() => Promise<void>)[]): Promise<Fi
         error instanceof UnsuitableDatabaseError ||
         error instanceof DatabaseNotReadyError ||
         error instanceof MigrationError;
-      const explained = isKnown ? error.message : explainDatabaseError(error);
-      if (explained === null) throw error;
-      messages.add(explained);
+      const explanation = isKnown ? error.message : explainDatabaseError(error);
+      if (explanation === null) throw error;
+      messages.add(explanation);
     }
   return [...messages].map(problem);
 }
 
 async function checkMigrations(database: Database, isRunning: boolean): Promise<Finding[]> {
   const migrations = await listMigrations(database);
-  const pending = migrations.filter(({ state }) => state === "pending").length;
-  if (pending === 0) return [];
-  if (pending === migrations.length) return [ok("The database is empty; the first start creates Parley's tables.")];
+  const pendingCount = migrations.filter(({ state }) => state === "pending").length;
+  if (pendingCount === 0) return [];
+  if (pendingCount === migrations.length)
+    return [ok("The database is empty; the first start creates Parley's tables.")];
   const remedy = isRunning ? "restart Parley with this executable" : "start Parley, or run `parley migrate`";
-  return [warning(`${formatQuantity(pending, "migration")} of this version must be applied; ${remedy}.`)];
+  return [warning(`${formatQuantity(pendingCount, "migration")} of this version must be applied; ${remedy}.`)];
 }

@@ -7,7 +7,7 @@ import { findFolderProblem } from "../../lib/folder-check.ts";
 import { formatBytes } from "../../lib/format-bytes.ts";
 import { createId } from "../../lib/id.ts";
 import type { DoctorCheck } from "./check.ts";
-import { type Finding, orOk, problem, skipped, warning } from "./finding.ts";
+import { addOkIfNoFindings, type Finding, problem, skipped, warning } from "./finding.ts";
 
 const FREE_PROBLEM_BYTES = 100e6;
 const FREE_WARNING_BYTES = 1e9;
@@ -35,11 +35,11 @@ export const diskCheck: DoctorCheck = {
     const folders = listFolders(config);
     if (folders.length === 0) return [skipped("Parley stores nothing on this machine with these settings.")];
     const findings = (await Promise.all(folders.map(checkFolder))).flat();
-    const free = await Promise.all(
+    const freeSpaces = await Promise.all(
       folders.map(async ({ setting, path }) => `${setting} ${await describeFreeSpace(path)}`),
     );
     if (findings.length === folders.length && findings.every(({ status }) => status === "skipped")) return findings;
-    return orOk(findings, `Free space: ${free.join(", ")}.`);
+    return addOkIfNoFindings(findings, `Free space: ${freeSpaces.join(", ")}.`);
   },
 };
 
@@ -54,15 +54,15 @@ function listFolders(config: Config): Folder[] {
 }
 
 async function describeFreeSpace(path: string): Promise<string> {
-  const status = await statfs(findExisting(path)).catch(() => null);
+  const status = await statfs(findExistingFolder(path)).catch(() => null);
   return status ? formatBytes(status.bavail * status.bsize) : "unknown";
 }
 
 /** Returns the folder, or its closest existing parent. */
-function findExisting(path: string): string {
-  let existing = path;
-  while (!existsSync(existing) && dirname(existing) !== existing) existing = dirname(existing);
-  return existing;
+function findExistingFolder(path: string): string {
+  let folder = path;
+  while (!existsSync(folder) && dirname(folder) !== folder) folder = dirname(folder);
+  return folder;
 }
 
 async function checkFolder({ setting, path, isForDatabase }: Folder): Promise<Finding[]> {
@@ -72,28 +72,28 @@ async function checkFolder({ setting, path, isForDatabase }: Folder): Promise<Fi
   if (accessProblem !== null) return [problem(accessProblem.replaceAll("DATA_DIR", setting))];
   const folderProblem = findFolderProblem(path);
   if (folderProblem !== null) return [problem(`${setting}: ${folderProblem}`)];
-  const existing = findExisting(path);
-  const status = await statfs(existing).catch(() => null);
-  if (status === null) return [skipped(`The free space of ${setting} ${existing} can't be read.`)];
-  const space = checkSpace(`${setting} ${path}`, {
+  const existingFolder = findExistingFolder(path);
+  const status = await statfs(existingFolder).catch(() => null);
+  if (status === null) return [skipped(`The free space of ${setting} ${existingFolder} can't be read.`)];
+  const findings = checkSpace(`${setting} ${path}`, {
     freeBytes: status.bavail * status.bsize,
     freeInodes: status.files > 0 ? status.ffree : null,
   });
-  const network = networkTypes.get(status.type);
-  if (isForDatabase && network !== undefined)
-    space.push(
+  const networkType = networkTypes.get(status.type);
+  if (isForDatabase && networkType !== undefined)
+    findings.push(
       warning(
-        `${setting} ${path} is on a network file system (${network}), where Postgres may lose data or hang when the network fails; use a local disk, or set DATABASE_URL.`,
+        `${setting} ${path} is on a network file system (${networkType}), where Postgres may lose data or hang when the network fails; use a local disk, or set DATABASE_URL.`,
       ),
     );
-  // On a full disk, writing a file would only repeat the finding. In a folder that doesn't exist, it would fail.
-  if (space.some((finding) => finding.status === "problem") || existing !== path) return space;
-  const failure = findWriteError(path);
-  return failure === null
-    ? space
+  // Writing a file to a full disk would only repeat the finding, and writing to a folder that doesn't exist would fail.
+  if (findings.some((finding) => finding.status === "problem") || existingFolder !== path) return findings;
+  const errorCode = findWriteError(path);
+  return errorCode === null
+    ? findings
     : [
-        ...space,
-        problem(`A file can't be written to ${setting} ${path} (${failure}); free some space, or repair the disk.`),
+        ...findings,
+        problem(`A file can't be written to ${setting} ${path} (${errorCode}); free some space, or repair the disk.`),
       ];
 }
 

@@ -43,7 +43,7 @@ function checkVersion(clusterDir: string): Finding[] {
     return [
       problem(
         isMissing
-          ? `${clusterDir} is not a PostgreSQL data folder; move it elsewhere, or set another DATA_DIR.`
+          ? `${clusterDir} is not a PostgreSQL data directory; move it elsewhere, or set a different DATA_DIR.`
           : `${clusterDir} can't be read by user ${process.getuid?.()}; run this as the user that runs Parley.`,
       ),
     ];
@@ -51,7 +51,7 @@ function checkVersion(clusterDir: string): Finding[] {
   if (version === majorVersion) return [];
   return [
     problem(
-      `${clusterDir} was created by PostgreSQL ${version}, and this Parley includes ${majorVersion}; run \`parley backup\` with the Parley that created it, then \`parley restore\` into a new DATA_DIR.`,
+      `${clusterDir} was created by PostgreSQL ${version}, and this version of Parley includes ${majorVersion}; run \`parley backup\` with the Parley version that created it, then \`parley restore\` into a new DATA_DIR.`,
     ),
   ];
 }
@@ -69,7 +69,7 @@ function checkAccess(clusterDir: string): Finding[] {
   if (currentUid === 0 && uid === 0)
     return [
       problem(
-        `${clusterDir} belongs to root, and Postgres refuses to run as root; change its owner with \`chown -R\`, for example to nobody.`,
+        `${clusterDir} belongs to root, and Postgres refuses to run as root; change its owner with \`chown -R\`, for example to the user \`nobody\`.`,
       ),
     ];
   if ((mode & 0o027) !== 0)
@@ -80,7 +80,7 @@ function checkAccess(clusterDir: string): Finding[] {
   if (currentUid === 0 && !isReachable(clusterDir, owner))
     return [
       warning(
-        `Postgres runs as user ${owner.uid}, who has no access to a parent folder of ${clusterDir}, so it needs an extra capability; run \`chmod o+x\` on the parent folders, or set another DATA_DIR.`,
+        `Postgres runs as user ${owner.uid}, who has no access to a parent folder of ${clusterDir}, so Postgres is started with an additional Linux capability; run \`chmod o+x\` on the parent folders, or set a different DATA_DIR.`,
       ),
     ];
   return [];

@@ -1,7 +1,7 @@
-/** The outcome of a check. If it is `skipped`, the message says why. */
+/** The outcome of a check. If it is `skipped`, the message contains the reason. */
 export type FindingStatus = "ok" | "warning" | "problem" | "skipped";
 
-/** A line of the report. For a warning or a problem, the message says what is wrong and what to do. */
+/** A line of the report. For a warning or a problem, the message explains what is wrong and what to do. */
 export type Finding = { status: FindingStatus; message: string };
 
 export const ok = (message: string): Finding => ({ status: "ok", message });
@@ -11,6 +11,6 @@ export const warning = (message: string): Finding => ({ status: "warning", messa
 export const problem = (message: string): Finding => ({ status: "problem", message });
 export const skipped = (message: string): Finding => ({ status: "skipped", message });
 
-/** Adds an `ok` finding with this message unless there are findings that are not `skipped`. */
-export const orOk = (findings: Finding[], message: string): Finding[] =>
+/** Adds an `ok` finding with this message if there are no findings other than `skipped` ones. */
+export const addOkIfNoFindings = (findings: Finding[], message: string): Finding[] =>
   findings.some(({ status }) => status !== "skipped") ? findings : [ok(message), ...findings];

@@ -2,7 +2,7 @@ import { abortable } from "../../lib/abortable.ts";
 import { explainLoopback } from "../../lib/container.ts";
 import { maskAddress } from "../../lib/mask-address.ts";
 import { type DoctorContext, REQUEST_TIMEOUT_MS } from "./check.ts";
-import { readDateHeader } from "./clock-reading.ts";
+import { compareWithDateHeader } from "./clock-reading.ts";
 
 /**
  * A response, or the reason why there was none. `failure` continues a sentence that starts with the server's name. `hint` is
@@ -23,7 +23,7 @@ export async function requestJson(
   const { host, hostname } = new URL(url);
   try {
     const response = await abortable(context.fetch(url, { redirect: "manual", ...init, signal }), signal);
-    const reading = readDateHeader(host, response.headers, sentAtMs);
+    const reading = compareWithDateHeader(host, response.headers, sentAtMs);
     if (reading) context.clockReadings.push(reading);
     return { status: response.status, json: await abortable(readJsonBody(response), signal) };
   } catch (error) {
@@ -33,7 +33,7 @@ export async function requestJson(
   }
 }
 
-/** Returns undefined if the body isn't JSON, or is too large. */
+/** Reads and parses a body. Returns undefined if it isn't JSON, or is too large. */
 async function readJsonBody(response: Response): Promise<unknown> {
   const chunks: Uint8Array[] = [];
   let bytes = 0;

@@ -5,12 +5,12 @@ import { EXTRA_CONNECTIONS_MAX } from "../../db/connect.ts";
 import { isAlive } from "../../db/embedded/process.ts";
 import { formatBytes } from "../../lib/format-bytes.ts";
 import type { DoctorCheck } from "./check.ts";
-import { type Finding, orOk, problem, warning } from "./finding.ts";
+import { addOkIfNoFindings, type Finding, problem, warning } from "./finding.ts";
 import { type MachineFacts, readMachineFacts } from "./machine-facts.ts";
 
 /** Number of files that Parley itself opens: the executable, logs, and connections to providers, Redis and webhooks. */
 const PARLEY_FILES = 200;
-/** A limit that allows fewer clients is probably not intended. */
+/** A limit that allows fewer clients than this is probably not intended. */
 const CLIENTS_MIN = 1_000;
 const MEMORY_PROBLEM_BYTES = 200e6;
 const MEMORY_WARNING_BYTES = 500e6;
@@ -25,7 +25,7 @@ export const limitsCheck: DoctorCheck = {
     const files = facts.openFilesMax === null ? "unknown" : facts.openFilesMax.toLocaleString("en");
     const memory =
       facts.memoryMaxBytes === null || facts.memoryMaxBytes > 1e15 ? "no limit" : formatBytes(facts.memoryMaxBytes);
-    return orOk(
+    return addOkIfNoFindings(
       checkLimits(facts, config, pid !== null),
       `Open files: ${files}${pid === null ? "" : ` (of the running process ${pid})`}; memory: ${memory}, ${formatBytes(facts.memoryFreeBytes)} free.`,
     );
@@ -50,19 +50,19 @@ export function checkLimits(
   isRunning: boolean,
 ): Finding[] {
   const findings: Finding[] = [];
-  const needed = config.DATABASE_POOL_SIZE + EXTRA_CONNECTIONS_MAX + PARLEY_FILES;
+  const neededFiles = config.DATABASE_POOL_SIZE + EXTRA_CONNECTIONS_MAX + PARLEY_FILES;
   const { openFilesMax, memoryMaxBytes, memoryFreeBytes, somaxconn, overcommitMode } = facts;
   const remedy = "raise it (LimitNOFILE= in a systemd unit, `ulimit -n` in a shell, --ulimit nofile= in Docker)";
-  if (openFilesMax !== null && openFilesMax < needed)
+  if (openFilesMax !== null && openFilesMax < neededFiles)
     findings.push(
       problem(
-        `The limit of open files is ${openFilesMax}, but Parley needs ${needed} before any client connects; ${remedy}.`,
+        `The limit on open files is ${openFilesMax}, but Parley needs ${neededFiles} before any client connects; ${remedy}.`,
       ),
     );
-  else if (openFilesMax !== null && openFilesMax < needed + CLIENTS_MIN)
+  else if (openFilesMax !== null && openFilesMax < neededFiles + CLIENTS_MIN)
     findings.push(
       warning(
-        `The limit of open files is ${openFilesMax}, so only about ${openFilesMax - needed} clients can connect; ${remedy}.`,
+        `The limit on open files is ${openFilesMax}, so only about ${openFilesMax - neededFiles} clients can connect; ${remedy}.`,
       ),
     );
   if (memoryMaxBytes !== null && memoryMaxBytes < MEMORY_WARNING_BYTES)

@@ -8,7 +8,7 @@ export type LocalServer = {
   version: string;
   commit: string;
   isReady: boolean;
-  /** Names of its failing readiness checks. */
+  /** The names of the readiness checks that fail. */
   failingChecks: string[];
 };
 
@@ -25,11 +25,11 @@ export async function findLocalServer(config: Config): Promise<LocalServer | nul
     return { status: response.status, text: await response.text() };
   };
   try {
-    const [about, readiness] = await Promise.all([request("/version"), request("/readyz?verbose")]);
-    const { version, commit } = JSON.parse(about.text) as Record<string, unknown>;
+    const [versionResponse, readyResponse] = await Promise.all([request("/version"), request("/readyz?verbose")]);
+    const { version, commit } = JSON.parse(versionResponse.text) as Record<string, unknown>;
     if (typeof version !== "string" || typeof commit !== "string") return null;
-    const failingChecks = [...readiness.text.matchAll(/^\[-\](\S+)/gm)].map(([, name = ""]) => name);
-    return { version, commit, isReady: readiness.status === 200, failingChecks };
+    const failingChecks = [...readyResponse.text.matchAll(/^\[-\](\S+)/gm)].map(([, name = ""]) => name);
+    return { version, commit, isReady: readyResponse.status === 200, failingChecks };
   } catch {
     return null;
   }

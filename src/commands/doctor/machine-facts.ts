@@ -12,24 +12,24 @@ export type MachineFacts = {
 
 /** Reads the limits that apply to the process `pid`. */
 export function readMachineFacts(pid: number | "self"): MachineFacts {
-  const limits = findFileText(`/proc/${pid}/limits`);
+  const limitsText = findFileText(`/proc/${pid}/limits`);
   // Inside a container, the path is relative to the container's own cgroup.
-  const group = /^0::(\/.*)$/m.exec(findFileText(`/proc/${pid}/cgroup`) ?? "")?.[1] ?? "";
-  const memory =
-    findFileText(`/sys/fs/cgroup${group}/memory.max`) ??
+  const cgroupPath = /^0::(\/.*)$/m.exec(findFileText(`/proc/${pid}/cgroup`) ?? "")?.[1] ?? "";
+  const memoryMaxText =
+    findFileText(`/sys/fs/cgroup${cgroupPath}/memory.max`) ??
     findFileText("/sys/fs/cgroup/memory.max") ??
     findFileText("/sys/fs/cgroup/memory/memory.limit_in_bytes");
-  const available = /^MemAvailable:\s+(\d+) kB/m.exec(findFileText("/proc/meminfo") ?? "")?.[1];
+  const availableKib = /^MemAvailable:\s+(\d+) kB/m.exec(findFileText("/proc/meminfo") ?? "")?.[1];
   return {
-    openFilesMax: parseNumber(/^Max open files\s+(\S+)/m.exec(limits ?? "")?.[1]),
-    memoryMaxBytes: parseNumber(memory),
-    memoryFreeBytes: available === undefined ? freemem() : Number(available) * 1_024,
+    openFilesMax: parseNumber(/^Max open files\s+(\S+)/m.exec(limitsText ?? "")?.[1]),
+    memoryMaxBytes: parseNumber(memoryMaxText),
+    memoryFreeBytes: availableKib === undefined ? freemem() : Number(availableKib) * 1_024,
     somaxconn: parseNumber(findFileText("/proc/sys/net/core/somaxconn")),
     overcommitMode: parseNumber(findFileText("/proc/sys/vm/overcommit_memory")),
   };
 }
 
-/** Returns null for "max" and "unlimited". */
+/** Parses a limit. Returns null for "max" and "unlimited". */
 function parseNumber(text: string | null | undefined): number | null {
   const value = Number.parseInt(text ?? "", 10);
   return Number.isFinite(value) ? value : null;

@@ -7,7 +7,7 @@ import { createConnection } from "../../modules/tools/mcp/connection.ts";
 import { describeError, isUserRejected } from "../../modules/tools/mcp/describe-error.ts";
 import { formatQuantity } from "../selftest/measurements.ts";
 import { type DoctorCheck, type DoctorContext, REQUEST_TIMEOUT_MS } from "./check.ts";
-import { readDateHeader } from "./clock-reading.ts";
+import { compareWithDateHeader } from "./clock-reading.ts";
 import { type Finding, ok, problem, skipped, warning } from "./finding.ts";
 
 export const mcpCheck: DoctorCheck = {
@@ -29,12 +29,12 @@ async function checkMcpServer(server: McpServerSetting, context: DoctorContext):
     fetch: async (address, init) => {
       const sentAtMs = Date.now();
       const response = await context.fetch(address, init);
-      const reading = readDateHeader(new URL(address).host, response.headers, sentAtMs);
+      const reading = compareWithDateHeader(new URL(address).host, response.headers, sentAtMs);
       if (reading) context.clockReadings.push(reading);
       return response;
     },
     timeoutMs: REQUEST_TIMEOUT_MS,
-    hasStreams: false,
+    allowStreams: false,
     createHeaders: () => ({ ...(userinfo && { authorization: userinfo.authorization }), ...headers }),
   });
   const connection = createConnection({
@@ -43,13 +43,13 @@ async function checkMcpServer(server: McpServerSetting, context: DoctorContext):
     timeoutMs: REQUEST_TIMEOUT_MS,
     onChanged: null,
   });
-  const timeout = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
+  const timeoutSignal = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
   try {
-    const tools = await abortable(connection.listTools(timeout), timeout);
+    const tools = await abortable(connection.listTools(timeoutSignal), timeoutSignal);
     if (tools.length === 0) return warning(`${label} responds, but has no tools; check its configuration.`);
     return ok(`${label} responds and has ${formatQuantity(tools.length, "tool")}.`);
   } catch (error) {
-    if (timeout.aborted)
+    if (timeoutSignal.aborted)
       return problem(`${label} did not respond within ${REQUEST_TIMEOUT_MS / 1_000} s; check its URL and the network.`);
     if (isUserRejected(error) && identitySecret !== null)
       return ok(`${label} responds, and rejects requests without a user, as intended.`);

@@ -1,8 +1,8 @@
 import { abortable } from "../../lib/abortable.ts";
-import { createKeySource } from "../../modules/auth/oidc/key-source.ts";
+import { createKeySetFetcher } from "../../modules/auth/oidc/key-source.ts";
 import { formatQuantity } from "../selftest/measurements.ts";
 import { type DoctorCheck, REQUEST_TIMEOUT_MS } from "./check.ts";
-import { readDateHeader } from "./clock-reading.ts";
+import { compareWithDateHeader } from "./clock-reading.ts";
 import { ok, problem, skipped } from "./finding.ts";
 
 export const oidcCheck: DoctorCheck = {
@@ -14,20 +14,20 @@ export const oidcCheck: DoctorCheck = {
     const sentAtMs = Date.now();
     const fetchAndReadClock: typeof fetch = async (address, init) => {
       const response = await fetch(address, init);
-      const reading = readDateHeader(new URL(address).host, response.headers, sentAtMs);
+      const reading = compareWithDateHeader(new URL(address).host, response.headers, sentAtMs);
       if (reading) clockReadings.push(reading);
       return response;
     };
-    const timeout = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
+    const timeoutSignal = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
     try {
-      const fetchKeys = createKeySource({ issuer, jwksUrl: config.OIDC_JWKS_URL, fetch: fetchAndReadClock });
-      const keys = (await abortable(fetchKeys(timeout), timeout)) as { keys?: unknown } | null;
+      const fetchKeys = createKeySetFetcher({ issuer, jwksUrl: config.OIDC_JWKS_URL, fetch: fetchAndReadClock });
+      const keys = (await abortable(fetchKeys(timeoutSignal), timeoutSignal)) as { keys?: unknown } | null;
       if (Array.isArray(keys?.keys) && keys.keys.length > 0)
         return [ok(`The issuer ${issuer} has ${formatQuantity(keys.keys.length, "key")}.`)];
       return [problem(`The issuer ${issuer} has no keys; correct OIDC_JWKS_URL.`)];
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      const failure = timeout.aborted
+      const failure = timeoutSignal.aborted
         ? `did not respond within ${REQUEST_TIMEOUT_MS / 1_000} s`
         : `can't be used (${reason})`;
       return [

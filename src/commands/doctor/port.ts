@@ -17,7 +17,9 @@ export const portCheck: DoctorCheck = {
     } catch (error) {
       if (!(error instanceof CommandError)) throw error;
       const isInUse = error.message.includes(" is in use");
-      const hint = isInUse ? " No Parley responds there: it is another program, or a Parley that hangs." : "";
+      const hint = isInUse
+        ? " No Parley responds on it, so the process is another program, or a Parley that hangs."
+        : "";
       return [problem(error.message + hint)];
     }
   },

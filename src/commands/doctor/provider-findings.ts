@@ -12,7 +12,7 @@ export function explainErrorStatus(
   if (status === 401) return problem(`${responded}: it doesn't accept the key; correct ${settings.apiKey}.`);
   if (status === 403)
     return problem(
-      `${responded}: the key lacks a permission, or your country or network is blocked; check the key's project and permissions, or set another ${settings.apiKey}.`,
+      `${responded}: the key lacks a permission, or your country or network is blocked; check the key's project and permissions, or set a different ${settings.apiKey}.`,
     );
   if (status === 404 || status === 405)
     return warning(
@@ -43,7 +43,7 @@ export function parseModelIds(json: unknown): string[] | null {
 }
 
 /** Returns the models that are not in the list. Names match without their tag (Ollama) or date (Anthropic). */
-export function findUnlisted(models: readonly string[], ids: readonly string[]): string[] {
+export function findUnlistedModels(models: readonly string[], ids: readonly string[]): string[] {
   const isListed = (model: string) =>
     ids.some((id) => id === model || id === `${model}:latest` || hasDateSuffix(id, model) || id === `models/${model}`);
   return models.filter((model) => !isListed(model));

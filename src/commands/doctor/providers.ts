@@ -5,36 +5,36 @@ import { maskSecretAddress } from "../../lib/mask-address.ts";
 import { type DoctorCheck, type DoctorContext, REQUEST_TIMEOUT_MS } from "./check.ts";
 import { type Finding, ok, problem, skipped, warning } from "./finding.ts";
 import { requestJson } from "./http-response.ts";
-import { explainErrorStatus, findUnlisted, parseModelIds } from "./provider-findings.ts";
+import { explainErrorStatus, findUnlistedModels, parseModelIds } from "./provider-findings.ts";
 
 /** The API version that Anthropic's SDK requests. */
 const ANTHROPIC_VERSION = "2023-06-01";
 
-/** Requests each configured provider's list of models, which is free of charge, and looks up the models in AI_MODELS. */
+/** Requests each configured provider's list of models, which is free of charge, and looks up the models of AI_MODELS in the lists. */
 export const providersCheck: DoctorCheck = {
   name: "providers",
   async run(context) {
     const { config, isOffline } = context;
-    const configured = listProviders(config).filter(({ name, apiKey, baseUrl }) =>
+    const configuredProviders = listProviders(config).filter(({ name, apiKey, baseUrl }) =>
       name === "openai" || name === "anthropic" ? apiKey !== undefined : baseUrl !== undefined,
     );
-    if (configured.length === 0)
+    if (configuredProviders.length === 0)
       return [
         warning(
           "No model provider is configured, so Parley answers only from its documents; set OPENAI_API_KEY, ANTHROPIC_API_KEY or COMPATIBLE_BASE_URL.",
         ),
       ];
     if (isOffline) return [skipped("--offline: the model providers are not called.")];
-    return (await Promise.all(configured.map((provider) => checkProvider(provider, context)))).flat();
+    return (await Promise.all(configuredProviders.map((provider) => checkProvider(provider, context)))).flat();
   },
 };
 
 async function checkProvider(provider: ProviderConfig, context: DoctorContext): Promise<Finding[]> {
-  const timeout = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
+  const timeoutSignal = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
   const { address, headers } = createModelsRequest(provider);
   const maskedUrl = maskSecretAddress(address);
   const label = `Provider ${provider.name} (${maskedUrl})`;
-  const outcome = await requestJson(context, address, { headers }, timeout);
+  const outcome = await requestJson(context, address, { headers }, timeoutSignal);
   if ("failure" in outcome)
     return [
       problem(
@@ -51,8 +51,8 @@ async function checkProvider(provider: ProviderConfig, context: DoctorContext): 
         `${label} did not respond with a list of models, so the key and the models can't be checked; check that ${provider.settings.urlDescription} is the base URL of an API.`,
       ),
     ];
-  const unlisted = findUnlisted(models, ids);
-  const missingFindings = (await Promise.all(unlisted.map((model) => checkModel(model)))).flat();
+  const unlistedModels = findUnlistedModels(models, ids);
+  const missingFindings = (await Promise.all(unlistedModels.map((model) => checkModel(model)))).flat();
   if (missingFindings.length > 0) return missingFindings;
   const modelList = models.length === 0 ? "" : ` and has ${models.join(", ")}`;
   return [ok(`${label} responds${modelList}.`)];
@@ -60,10 +60,10 @@ async function checkProvider(provider: ProviderConfig, context: DoctorContext): 
   /** Requests the model by name, because the list may be incomplete. */
   async function checkModel(model: string): Promise<Finding[]> {
     const request = createModelsRequest(provider, model);
-    const single = await requestJson(context, request.address, { headers: request.headers }, timeout);
-    if ("status" in single && single.status === 200) return [];
+    const modelOutcome = await requestJson(context, request.address, { headers: request.headers }, timeoutSignal);
+    if ("status" in modelOutcome && modelOutcome.status === 200) return [];
     const message = `${label} has no model "${model}"; correct AI_MODELS (${maskedUrl} lists the names), or install the model there.`;
-    return ["status" in single && single.status === 404 ? problem(message) : warning(message)];
+    return ["status" in modelOutcome && modelOutcome.status === 404 ? problem(message) : warning(message)];
   }
 }
 
@@ -74,14 +74,14 @@ const listProviderModels = (provider: string, models: readonly string[]): string
 /** Creates an authenticated request for the list of models, or for one model. */
 function createModelsRequest({ name, baseUrl, apiKey, headers }: ProviderConfig, model?: string) {
   const isAnthropic = name === "anthropic";
-  const base = new URL(baseUrl ?? (isAnthropic ? ANTHROPIC_BASE_URL_DEFAULT : OPENAI_BASE_URL_DEFAULT));
+  const url = new URL(baseUrl ?? (isAnthropic ? ANTHROPIC_BASE_URL_DEFAULT : OPENAI_BASE_URL_DEFAULT));
   const pathParts = [isAnthropic ? "/v1" : "", "/models", model === undefined ? "" : `/${encodeURIComponent(model)}`];
-  base.pathname = base.pathname.replace(/\/$/, "") + pathParts.join("");
-  if (isAnthropic && model === undefined) base.searchParams.set("limit", "1000");
+  url.pathname = url.pathname.replace(/\/$/, "") + pathParts.join("");
+  if (isAnthropic && model === undefined) url.searchParams.set("limit", "1000");
   const credentials: Record<string, string> = isAnthropic
     ? { "x-api-key": apiKey ?? "", "anthropic-version": ANTHROPIC_VERSION }
     : apiKey === undefined
       ? {}
       : { authorization: `Bearer ${apiKey}` };
-  return { address: base.href, headers: { ...credentials, ...headers } };
+  return { address: url.href, headers: { ...credentials, ...headers } };
 }

@@ -3,7 +3,7 @@ import { abortable } from "../../lib/abortable.ts";
 import { explainLoopback } from "../../lib/container.ts";
 import { createId } from "../../lib/id.ts";
 import { busOptions } from "../../redis/connection-options.ts";
-import { createNodeOptions, parseSeedAddress, readServerKind } from "../../redis/target.ts";
+import { createNodeOptions, detectServerKind, parseSeedAddress } from "../../redis/target.ts";
 import { type DoctorCheck, type DoctorContext, REQUEST_TIMEOUT_MS } from "./check.ts";
 import { compareClocks } from "./clock-reading.ts";
 import { type Finding, ok, problem, skipped, warning } from "./finding.ts";
@@ -29,12 +29,12 @@ export const redisCheck: DoctorCheck = {
       return client;
     };
     const [client, subscriber] = [connect(), connect()];
-    const timeout = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
+    const timeoutSignal = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
     try {
-      return await abortable(checkRedis(client, subscriber, context), timeout);
+      return await abortable(checkRedis(client, subscriber, context), timeoutSignal);
     } catch (error) {
       const reason = errors[0] ?? (error instanceof Error ? error.message : String(error));
-      return [problem(explainRedisFailure(address, timeout.aborted ? "no response" : reason, url))];
+      return [problem(explainRedisFailure(address, timeoutSignal.aborted ? "no response" : reason, url))];
     } finally {
       for (const connection of [client, subscriber]) connection.disconnect();
     }
@@ -63,7 +63,7 @@ async function checkRedis(client: Redis, subscriber: Redis, context: DoctorConte
   const startedAtMs = performance.now();
   await client.ping();
   const latencyMs = performance.now() - startedAtMs;
-  const { isCluster } = await readServerKind(client);
+  const { isCluster } = await detectServerKind(client);
   const sentAtMs = Date.now();
   const [seconds, micros] = await client.time();
   const redisTimeMs = Number(seconds) * 1_000 + Number(micros) / 1_000;
@@ -74,7 +74,7 @@ async function checkRedis(client: Redis, subscriber: Redis, context: DoctorConte
   if (!(await canExchangeMessages(client, subscriber)))
     findings.push(
       problem(
-        "Redis did not deliver a published message, so instances would not receive each other's messages; check that REDIS_URL names one server and not several behind a load balancer.",
+        "Redis did not deliver a published message, so instances would not receive each other's messages; check that REDIS_URL points to one server, not to several behind a load balancer.",
       ),
     );
   const version = await readVersion(client);
@@ -106,7 +106,7 @@ export function checkInfo(info: string, latencyMs: number): Finding[] {
   if (maxBytes > 0 && usedBytes > 0.95 * maxBytes)
     findings.push(warning("Redis has used more than 95 % of its maxmemory; raise it, or remove other programs' keys."));
   if (findValue("role") === "slave")
-    findings.push(problem("REDIS_URL names a replica, which accepts no writes; set it to the primary."));
+    findings.push(problem("REDIS_URL points to a replica, which accepts no writes; set it to the primary."));
   if (latencyMs > LATENCY_MS_MAX)
     findings.push(warning(`Redis takes ${Math.round(latencyMs)} ms to respond; run Parley in the same region.`));
   return findings;

@@ -15,13 +15,18 @@ export type DoctorReport = {
 
 type Results = { name: string; findings: Finding[] }[];
 
-/** @param mask hides known secrets, as a last line of defense: error messages of libraries may contain their input. */
+/** @param mask hides known secrets, as a last line of defense: error messages from libraries may contain their input. */
 export function createDoctorReport(results: Results, durationMs: number, mask: (text: string) => string): DoctorReport {
   const findings = results.flatMap(({ name, findings }) =>
     findings.map(({ status, message }) => ({ check: name, status, message: mask(toSingleLine(message)) })),
   );
-  const count = (status: FindingStatus) => findings.filter((finding) => finding.status === status).length;
-  const counts = { ok: count("ok"), warning: count("warning"), problem: count("problem"), skipped: count("skipped") };
+  const countByStatus = (status: FindingStatus) => findings.filter((finding) => finding.status === status).length;
+  const counts = {
+    ok: countByStatus("ok"),
+    warning: countByStatus("warning"),
+    problem: countByStatus("problem"),
+    skipped: countByStatus("skipped"),
+  };
   return {
     version: build.version,
     commit: build.commit,

@@ -12,8 +12,8 @@ export async function requestAnswer(socket: ClientSocket, conversationId: string
   if (ack.type !== "ack") throw new Error(`expected an ack of the message to ${model}, but got ${ack.code}`);
   const isAnswer = ({ type, data }: Frame) =>
     type === "message.created" && data?.role === "assistant" && data.parent_id === ack.message?.id;
-  const created = await socket.waitFor(`an answer from ${model}`, isAnswer);
-  return created.data?.id ?? "";
+  const frame = await socket.waitFor(`an answer from ${model}`, isAnswer);
+  return frame.data?.id ?? "";
 }
 
 /** Waits until the socket has received at least `charsMin` characters of an answer. */
@@ -34,9 +34,9 @@ export async function waitForAnswer(
   answerId: string,
   { timeoutMs, earlierFrames = [] }: { timeoutMs?: number; earlierFrames?: readonly Frame[] } = {},
 ): Promise<ReceivedAnswer> {
-  const isEnd = ({ type, data }: Frame) => type === "message.completed" && data?.id === answerId;
-  const hasEnd = (frame: Frame) => isEnd(frame) || (frame.events?.some(isEnd) ?? false);
-  await socket.waitFor("message.completed", hasEnd, timeoutMs);
+  const isCompletion = ({ type, data }: Frame) => type === "message.completed" && data?.id === answerId;
+  const hasCompletion = (frame: Frame) => isCompletion(frame) || (frame.events?.some(isCompletion) ?? false);
+  await socket.waitFor("message.completed", hasCompletion, timeoutMs);
   return assembleAnswer([...earlierFrames, ...socket.frames], answerId);
 }
 
@@ -49,8 +49,8 @@ export async function waitUntilNotStreaming(
 ): Promise<StoredMessage[]> {
   for (;;) {
     const histories = await Promise.all(conversationIds.map((id) => rest.listMessages(account, id)));
-    const streaming = histories.flat().filter(({ status }) => status === "streaming");
-    if (streaming.length === 0 || performance.now() > deadlineMs) return streaming;
+    const streamingMessages = histories.flat().filter(({ status }) => status === "streaming");
+    if (streamingMessages.length === 0 || performance.now() > deadlineMs) return streamingMessages;
     await Bun.sleep(POLL_MS);
   }
 }

@@ -4,11 +4,11 @@ import type { TestUser } from "./rest.ts";
 import type { Sandbox } from "./sandbox.ts";
 import type { ServerProcess } from "./server.ts";
 
-/** State that the checks share. The first check sets it. Checks that restart the server replace `server`. */
+/** The state that the checks share. The first check sets the server and the users. Checks that restart the server replace it. */
 export class CheckContext {
   #server: ServerProcess | null = null;
   #users: TestUsers | null = null;
-  /** Set by the check `kill` for the checks after it. */
+  /** Set by the check `kill`, for the checks that run after it. */
   interruptedWork: InterruptedWork | null = null;
 
   constructor(

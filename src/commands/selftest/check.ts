@@ -51,7 +51,7 @@ export async function runChecks(
     } else {
       onStart(check, index);
       const startedAtMs = performance.now();
-      const { outcome, isComplete } = await runOne(check, context, signal);
+      const { outcome, isComplete } = await runCheck(check, context, signal);
       hasUnfinishedCheck = !isComplete;
       const status = outcome.problems.length === 0 ? "passed" : "failed";
       results.push({ name, claim, status, durationMs: Math.round(performance.now() - startedAtMs), ...outcome });
@@ -62,17 +62,17 @@ export async function runChecks(
   return results;
 }
 
-async function runOne(check: Check, context: CheckContext, signal: AbortSignal) {
+async function runCheck(check: Check, context: CheckContext, signal: AbortSignal) {
   const { promise: interruption, reject } = Promise.withResolvers<never>();
   const stop = () => reject(signal.reason);
   signal.addEventListener("abort", stop);
-  const timeout = new Error(`expected the check to finish within ${check.timeoutMs / 1_000} s, but it did not`);
-  const timer = setTimeout(() => reject(timeout), check.timeoutMs);
-  const running = check.run(context);
+  const timeoutError = new Error(`expected the check to finish within ${check.timeoutMs / 1_000} s, but it did not`);
+  const timer = setTimeout(() => reject(timeoutError), check.timeoutMs);
+  const pendingOutcome = check.run(context);
   // After a timeout, nothing else handles a rejection of this promise.
-  running.catch(() => {});
+  pendingOutcome.catch(() => {});
   try {
-    return { outcome: await Promise.race([running, interruption]), isComplete: true };
+    return { outcome: await Promise.race([pendingOutcome, interruption]), isComplete: true };
   } catch (error) {
     signal.throwIfAborted();
     const problem = error instanceof Error ? error.message : String(error);

@@ -14,7 +14,7 @@ type Options = {
 
 const QUOTED_CHARS_MAX = 600;
 
-/** Starts a child process in its own process group, so that Ctrl-C interrupts only the self-test, which then stops the child. */
+/** Starts a child process in its own process group. Ctrl-C therefore interrupts only the self-test, which then stops the child. */
 export function startChild({ command, args, environment, workDir, logFile }: Options) {
   const output = openSync(logFile, "a", 0o600);
   const child = spawn(command, args, {
@@ -42,10 +42,10 @@ export function startChild({ command, args, environment, workDir, logFile }: Opt
 }
 
 /** Waits until a command exits. @throws Error with its last output if it fails. */
-export async function runChild(child: Child, name: string): Promise<{ tookMs: number }> {
+export async function waitForSuccess(child: Child, name: string): Promise<{ durationMs: number }> {
   const startedAtMs = performance.now();
   const code = await child.exited;
-  if (code === 0) return { tookMs: performance.now() - startedAtMs };
+  if (code === 0) return { durationMs: performance.now() - startedAtMs };
   throw new Error(`expected \`parley ${name}\` to succeed, but got exit code ${code}: ${quoteLog(child)}`);
 }
 

@@ -3,7 +3,7 @@ import type { ClientSocket, Frame } from "./socket.ts";
 
 /** The work that was in progress when the server was killed. */
 export type InterruptedWork = {
-  /** As returned by `performance.now()`. */
+  /** The time of the kill, as returned by `performance.now()`. */
   killedAtMs: number;
   /** An unfinished answer, the frames that its reader had received, and the reader's socket to the restarted server. */
   answer: { conversationId: string; id: string; frames: readonly Frame[]; reader: ClientSocket };

@@ -6,7 +6,7 @@ export type ReceivedAnswer = {
   text: string;
   /** The attempt numbers, in order, without duplicates. */
   attempts: number[];
-  resets: number;
+  resetCount: number;
   /** The message in its final state. */
   final: StoredMessage | null;
   /** Whether the client received the final state in the recovered events after a reconnect. They contain no deltas or resets. */
@@ -17,18 +17,18 @@ export type ReceivedAnswer = {
 
 /** Assembles an answer from the frames of one or more sockets. */
 export function assembleAnswer(frames: readonly Frame[], answerId: string): ReceivedAnswer {
-  const reading: ReceivedAnswer = {
+  const answer: ReceivedAnswer = {
     text: "",
     attempts: [],
-    resets: 0,
+    resetCount: 0,
     final: null,
     isFinalRecovered: false,
     problems: [],
   };
   for (const frame of frames)
     for (const event of expandEvents(frame))
-      if ((event.message_id ?? event.data?.id) === answerId) applyFrame(reading, event, event !== frame);
-  return reading;
+      if ((event.message_id ?? event.data?.id) === answerId) applyFrame(answer, event, event !== frame);
+  return answer;
 }
 
 /** Returns the recovered events if the frame acknowledges `subscribe`, otherwise the frame itself. */
@@ -50,33 +50,34 @@ export const listCreatedMessages = (frames: readonly Frame[], conversationId: st
       type === "message.created" && conversation_id === conversationId ? [data as StoredMessage] : [],
     );
 
-function applyFrame(reading: ReceivedAnswer, frame: Frame, isRecovered: boolean): void {
+function applyFrame(answer: ReceivedAnswer, frame: Frame, isRecovered: boolean): void {
   const { type, attempt = 0, offset, text = "", data } = frame;
-  if (reading.final !== null) reading.problems.push(`expected no frame after message.completed, but got ${type}`);
-  if (type === "message.created") reading.text = data?.content ?? "";
+  if (answer.final !== null) answer.problems.push(`expected no frame after message.completed, but got ${type}`);
+  if (type === "message.created") answer.text = data?.content ?? "";
   if (type === "message.reset") {
-    recordAttempt(reading, type, attempt);
-    reading.text = text;
-    reading.resets += 1;
+    recordAttempt(answer, type, attempt);
+    answer.text = text;
+    answer.resetCount += 1;
   }
   if (type === "message.delta") {
-    recordAttempt(reading, type, attempt);
-    if (offset !== reading.text.length)
-      reading.problems.push(`expected a delta at offset ${reading.text.length}, but got one at ${offset}`);
-    reading.text += text;
+    recordAttempt(answer, type, attempt);
+    if (offset !== answer.text.length)
+      answer.problems.push(`expected a delta at offset ${answer.text.length}, but got one at ${offset}`);
+    answer.text += text;
   }
   if (type === "message.completed") {
-    reading.final = data as StoredMessage;
-    reading.isFinalRecovered = isRecovered;
-    if (isRecovered) reading.text = data?.content ?? "";
+    answer.final = data as StoredMessage;
+    answer.isFinalRecovered = isRecovered;
+    if (isRecovered) answer.text = data?.content ?? "";
   }
 }
 
 function recordAttempt({ attempts, problems }: ReceivedAnswer, type: string, attempt: number): void {
-  const last = attempts.at(-1);
-  if (attempt === last) return;
-  if (last !== undefined && attempt < last) problems.push(`expected attempt ${last} or later, but got ${attempt}`);
-  if (last !== undefined && type === "message.delta")
+  const lastAttempt = attempts.at(-1);
+  if (attempt === lastAttempt) return;
+  if (lastAttempt !== undefined && attempt < lastAttempt)
+    problems.push(`expected attempt ${lastAttempt} or later, but got ${attempt}`);
+  if (lastAttempt !== undefined && type === "message.delta")
     problems.push(`expected a message.reset before attempt ${attempt}, but got a delta`);
   attempts.push(attempt);
 }

@@ -77,23 +77,23 @@ export function formatReport(report: Report): string {
   for (const { status, name, claim, duration_ms, summary, problems } of checks) {
     const time = status === "not_run" ? "" : formatSeconds(duration_ms);
     lines.push(
-      `${labels[status].padEnd(LABEL_CHARS)}${name.padEnd(NAME_CHARS)}${time.padStart(TIME_CHARS)}  ${wrap(claim, INDENT)}`,
-      `${INDENT}${wrap(summary, INDENT)}`,
-      ...problems.map((problem) => `${INDENT}- ${wrap(problem, `${INDENT}  `)}`),
+      `${labels[status].padEnd(LABEL_CHARS)}${name.padEnd(NAME_CHARS)}${time.padStart(TIME_CHARS)}  ${wrapText(claim, INDENT)}`,
+      `${INDENT}${wrapText(summary, INDENT)}`,
+      ...problems.map((problem) => `${INDENT}- ${wrapText(problem, `${INDENT}  `)}`),
     );
   }
   const names = Object.keys(settings).join(", ");
   lines.push(
     "",
     `${passedCount} of ${checks.length} claims hold (${formatSeconds(duration_ms)}).`,
-    wrap(`The servers ran with default settings, except ${names}.`, ""),
+    wrapText(`The servers ran with default settings, except ${names}.`, ""),
   );
   if (logs !== null) lines.push(`The server logs are in ${logs}.`);
   return lines.join("\n");
 }
 
 /** Wraps text at word boundaries and indents all lines except the first. */
-function wrap(text: string, indent: string): string {
+function wrapText(text: string, indent: string): string {
   const lines: string[] = [];
   let line = "";
   for (const word of text.split(" ")) {

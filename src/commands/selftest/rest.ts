@@ -34,14 +34,14 @@ export function createRestClient(url: string) {
       },
       ...(json !== undefined && { body: JSON.stringify(json) }),
       signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
-      // A server may be killed and restarted on the same port, which breaks persistent connections to it.
+      // Persistent connections are not used, because they break when a server is killed and restarted on the same port.
       keepalive: false,
     });
     const text = await response.text();
     return { status: response.status, body: text === "" ? null : parseBody(text) };
   }
 
-  async function expectStatus<T>(status: number, path: string, options?: CallOptions): Promise<T> {
+  async function requestAndExpect<T>(status: number, path: string, options?: CallOptions): Promise<T> {
     const response = await request(path, options);
     if (response.status !== status)
       throw new Error(`expected ${status} from ${path}, but got ${response.status}: ${JSON.stringify(response.body)}`);
@@ -49,11 +49,11 @@ export function createRestClient(url: string) {
   }
 
   /** Fetches all pages of a list that is paginated by `seq`. */
-  async function list<T extends { seq: number }>({ token }: TestUser, path: string): Promise<T[]> {
+  async function listAll<T extends { seq: number }>({ token }: TestUser, path: string): Promise<T[]> {
     const rows: T[] = [];
     for (;;) {
       const after = rows.at(-1)?.seq ?? 0;
-      const { data } = await expectStatus<{ data: T[] }>(200, `${path}?after_seq=${after}&limit=${PAGE_SIZE}`, {
+      const { data } = await requestAndExpect<{ data: T[] }>(200, `${path}?after_seq=${after}&limit=${PAGE_SIZE}`, {
         token,
       });
       if (data.length === 0) return rows;
@@ -62,21 +62,21 @@ export function createRestClient(url: string) {
   }
 
   return {
-    call: request,
+    request,
 
     async register(name: string): Promise<TestUser> {
       const json = { email: `${name}-${createId()}@example.com`, password: createId(), display_name: name };
       type Registered = { user: { id: string }; access_token: string };
-      const { user, access_token } = await expectStatus<Registered>(201, "/api/v1/auth/register", { json });
+      const { user, access_token } = await requestAndExpect<Registered>(201, "/api/v1/auth/register", { json });
       return { id: user.id, token: access_token };
     },
 
     /** Creates a conversation in which models answer only messages that request an answer. */
     async createConversation(owner: TestUser, members: readonly TestUser[], title: string): Promise<string> {
       const json = { title, kind: "group", reply_mode: "never" };
-      const { id } = await expectStatus<{ id: string }>(201, "/api/v1/conversations", { token: owner.token, json });
+      const { id } = await requestAndExpect<{ id: string }>(201, "/api/v1/conversations", { token: owner.token, json });
       for (const member of members)
-        await expectStatus(201, `/api/v1/conversations/${id}/members`, {
+        await requestAndExpect(201, `/api/v1/conversations/${id}/members`, {
           token: owner.token,
           json: { user_id: member.id },
         });
@@ -84,16 +84,16 @@ export function createRestClient(url: string) {
     },
 
     listMessages: (account: TestUser, conversationId: string): Promise<StoredMessage[]> =>
-      list<StoredMessage>(account, `/api/v1/conversations/${conversationId}/messages`),
+      listAll<StoredMessage>(account, `/api/v1/conversations/${conversationId}/messages`),
 
     /** Returns the sequence numbers of all durable events of a conversation. */
     async listSeqs(account: TestUser, conversationId: string): Promise<number[]> {
-      const events = await list<{ seq: number }>(account, `/api/v1/conversations/${conversationId}/events`);
+      const events = await listAll<{ seq: number }>(account, `/api/v1/conversations/${conversationId}/events`);
       return events.map(({ seq }) => seq);
     },
 
     getMessage: ({ token }: TestUser, conversationId: string, messageId: string): Promise<StoredMessage> =>
-      expectStatus<StoredMessage>(200, `/api/v1/conversations/${conversationId}/messages/${messageId}`, { token }),
+      requestAndExpect<StoredMessage>(200, `/api/v1/conversations/${conversationId}/messages/${messageId}`, { token }),
   };
 }
 

@@ -7,7 +7,7 @@ import { SHARED_PROGRAMS_DIR } from "../../db/embedded.ts";
 import { build } from "../../lib/build.ts";
 import { createLog } from "../../lib/log.ts";
 import { CommandError } from "../command.ts";
-import { runChild, startChild } from "./child.ts";
+import { startChild, waitForSuccess } from "./child.ts";
 import { type ServerProcess, type StartOptions, startServer } from "./server.ts";
 import { recordSharedPrograms } from "./shared-programs.ts";
 
@@ -32,7 +32,7 @@ export function createSandbox() {
   const launcher = findLauncher(folder);
   const children = new Set<ReturnType<typeof startChild>>();
   let dataDirCount = 0;
-  const closers: (() => Promise<void>)[] = [];
+  const closeCallbacks: (() => Promise<void>)[] = [];
   let startCount = 0;
   let isClosed = false;
 
@@ -81,28 +81,28 @@ export function createSandbox() {
     start: (options: StartOptions): Promise<ServerProcess> => startServer(spawn, options),
 
     /** Runs a command and waits until it exits. @throws Error with its output if it fails. */
-    run: (args: readonly string[], settings: Record<string, string>): Promise<{ tookMs: number }> =>
-      runChild(spawn(args, settings), args.join(" ")),
+    run: (args: readonly string[], settings: Record<string, string>): Promise<{ durationMs: number }> =>
+      waitForSuccess(spawn(args, settings), args.join(" ")),
 
     /** Registers a callback to run before the folder is removed. */
-    onClose(close: () => Promise<void>): void {
-      closers.push(close);
+    onClose(callback: () => Promise<void>): void {
+      closeCallbacks.push(callback);
     },
 
-    /** Stops all processes and removes the folder. @param keep what to leave in it. */
-    async close(keep: "nothing" | "logs" | "everything"): Promise<void> {
+    /** Stops all processes and removes the folder. @param keptContent which of the folder's contents to keep. */
+    async close(keptContent: "nothing" | "logs" | "everything"): Promise<void> {
       isClosed = true;
-      const running = [...children];
+      const runningChildren = [...children];
       killAll();
-      await Promise.all(running.map(({ exited }) => exited));
-      for (const close of closers.splice(0).reverse()) await close();
+      await Promise.all(runningChildren.map(({ exited }) => exited));
+      for (const callback of closeCallbacks.splice(0).reverse()) await callback();
       // Where setpriv is available, Postgres exits when its Parley exits. Otherwise it must be stopped here.
       const log = createLog("silent", "json");
       for (const name of readdirSync(folder)) await stopLeftoverServer(join(folder, name, "postgres"), log);
       process.off("exit", onExit);
       await removeNewPrograms();
-      if (keep === "everything") return;
-      for (const name of keep === "nothing" ? [""] : readdirSync(folder).filter((name) => name !== "logs"))
+      if (keptContent === "everything") return;
+      for (const name of keptContent === "nothing" ? [""] : readdirSync(folder).filter((name) => name !== "logs"))
         await removeFolder(join(folder, name));
     },
   };
@@ -112,7 +112,7 @@ export function createSandbox() {
 function createFolder(): string {
   try {
     const folder = mkdtempSync(join(tmpdir(), "parley-self-"));
-    // If this runs as root, Postgres runs as another user, which needs access to the folder.
+    // If this process runs as root, Postgres runs as a different user, who needs access to the folder.
     if (process.getuid?.() === 0) chmodSync(folder, 0o711);
     else requireExecutable(folder);
     return folder;
@@ -132,7 +132,7 @@ function requireExecutable(folder: string): void {
   if (!error) return;
   rmSync(folder, { recursive: true });
   throw new CommandError(
-    `Programs can't be run in ${tmpdir()}, which is probably mounted with \`noexec\`; set TMPDIR to a folder on another disk.`,
+    `Programs can't be run in ${tmpdir()}, which is probably mounted with \`noexec\`; set TMPDIR to a folder on a different disk.`,
   );
 }
 
@@ -141,10 +141,10 @@ function findLauncher(home: string): Launcher {
   // If Parley runs from source, the executable is Bun.
   const parleyCommand = build.commit === "source" ? [process.execPath, "--no-env-file", Bun.main] : [process.execPath];
   // If this process is killed, setpriv kills its servers too.
-  const prefix = ["setpriv", "--pdeathsig=KILL", "--"];
-  const [program = "", ...options] = prefix;
+  const setprivCommand = ["setpriv", "--pdeathsig=KILL", "--"];
+  const [program = "", ...options] = setprivCommand;
   const isAvailable = spawnSync(program, [...options, "true"], { stdio: "ignore" }).status === 0;
-  const [command = process.execPath, ...args] = [...(isAvailable ? prefix : []), ...parleyCommand];
+  const [command = process.execPath, ...args] = [...(isAvailable ? setprivCommand : []), ...parleyCommand];
   return { command, args, environment };
 }
 

@@ -1,4 +1,4 @@
-import type { Acknowledged } from "./find-problems.ts";
+import type { AcknowledgedMessage } from "./find-problems.ts";
 import type { StoredMessage } from "./rest.ts";
 import type { ClientSocket } from "./socket.ts";
 
@@ -17,7 +17,7 @@ export type SenderOptions = {
 
 export type Sender = {
   /** Acknowledged messages by client message id, in the order of their acknowledgements. */
-  readonly acknowledged: Map<string, Acknowledged>;
+  readonly acknowledged: Map<string, AcknowledgedMessage>;
   /** Client message ids that were sent but not acknowledged. */
   readonly pending: Set<string>;
   /** Time at which each message was sent (`performance.now()`), by client message id. */
@@ -33,17 +33,17 @@ const RETRY_INTERVAL_MS = 50;
 /** Returns the content of a message. It contains the client message id, so that swapped messages are detected. */
 export const createContent = (clientId: string): string => `The text of message ${clientId}, which must not be lost.`;
 
-/** Sends messages over a socket as fast as they are acknowledged. Retries after temporary errors, as clients do. */
+/** Sends messages over a socket as fast as they are acknowledged. Resends them after temporary errors, as clients do. */
 export function startSender(options: SenderOptions): Sender {
   const { socket, conversationId, name, inFlightMax, pauseMs = 0, messagesMax = Number.POSITIVE_INFINITY } = options;
   let isStopped = false;
-  let count = 0;
-  const acknowledged = new Map<string, Acknowledged>();
+  let sentCount = 0;
+  const acknowledged = new Map<string, AcknowledgedMessage>();
   const pending = new Set<string>();
   const sentAtMs = new Map<string, number>();
   const problems: string[] = [];
 
-  async function send(clientId: string): Promise<void> {
+  async function sendMessage(clientId: string): Promise<void> {
     const frame = { conversation_id: conversationId, client_message_id: clientId, content: createContent(clientId) };
     for (;;) {
       const response = await socket.request({ type: "message.send", ...frame, reply: false });
@@ -58,13 +58,13 @@ export function startSender(options: SenderOptions): Sender {
   }
 
   async function sendMessages(): Promise<void> {
-    while (!isStopped && count < messagesMax) {
-      count += 1;
-      const clientId = `${name}-${count}`;
+    while (!isStopped && sentCount < messagesMax) {
+      sentCount += 1;
+      const clientId = `${name}-${sentCount}`;
       pending.add(clientId);
       sentAtMs.set(clientId, performance.now());
       try {
-        await send(clientId);
+        await sendMessage(clientId);
       } catch (error) {
         // Some checks close the connection on purpose.
         if (socket.isOpen()) problems.push(error instanceof Error ? error.message : String(error));

@@ -22,7 +22,7 @@ export type ServerProcess = {
   /** Kills the server and its Postgres simultaneously with SIGKILL, to simulate a machine crash. */
   kill(): Promise<void>;
   /** Sends SIGTERM and waits until the server has exited. */
-  stop(): Promise<{ code: number | string; tookMs: number }>;
+  stop(): Promise<{ code: number | string; durationMs: number }>;
 };
 
 type Spawn = (args: readonly string[], settings: Record<string, string>) => Child;
@@ -37,7 +37,7 @@ export async function startServer(spawn: Spawn, { dataDir, settings, port = 0 }:
   const boundPort = await poll(child, () => /"address":"127\.0\.0\.1:(\d+)"/.exec(child.readLog())?.[1]);
   const url = `http://127.0.0.1:${boundPort}`;
   const rest = createRestClient(url);
-  await poll(child, async () => ((await rest.call("/readyz")).status === 200 ? true : undefined));
+  await poll(child, async () => ((await rest.request("/readyz")).status === 200 ? true : undefined));
   const readyMs = performance.now() - startedAtMs;
 
   return {
@@ -59,11 +59,12 @@ export async function startServer(spawn: Spawn, { dataDir, settings, port = 0 }:
     async stop() {
       const stoppedAtMs = performance.now();
       child.kill("SIGTERM");
-      return { code: await child.exited, tookMs: performance.now() - stoppedAtMs };
+      return { code: await child.exited, durationMs: performance.now() - stoppedAtMs };
     },
   };
 }
 
+/** Calls `probe` until it returns a value. @throws Error if the server exits or doesn't become ready. */
 async function poll<T>(child: Child, probe: () => Promise<T | undefined> | T | undefined): Promise<T> {
   const deadlineMs = performance.now() + START_TIMEOUT_MS;
   for (;;) {

@@ -5,9 +5,9 @@ const USE_CHECKS_MAX = 40;
 const CHECK_INTERVAL_MS = 50;
 
 /**
- * Records which PostgreSQL versions are in the folder that all Parley servers on this machine share if they run as root
+ * Records the PostgreSQL versions in a folder that is shared by all Parley servers that run as root on this machine
  * (src/db/embedded.ts).
- * @returns a function that removes the versions added later, unless a process uses them.
+ * @returns a function that removes the versions that were added after the call, unless a process uses them.
  */
 export function recordSharedPrograms(folder: string): () => Promise<void> {
   const folderExisted = existsSync(folder);
@@ -22,8 +22,8 @@ const listVersions = (folder: string): string[] =>
   existsSync(folder) ? readdirSync(folder).filter((name) => name.startsWith("postgres-")) : [];
 
 /**
- * Removes a version unless it is in use. Renames it first: a server that starts at this moment either already uses it, which is
- * detected, or doesn't find it and unpacks a new copy.
+ * Removes a version unless it is in use. The version is renamed first. If a server starts at this moment, it either already uses the
+ * version, which is detected, or doesn't find it and unpacks a new copy.
  */
 async function removeUnused(path: string): Promise<void> {
   // A killed Postgres takes a moment to exit.

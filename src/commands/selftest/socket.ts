@@ -28,7 +28,7 @@ export type ClientSocket = Awaited<ReturnType<typeof connectSocket>>;
 
 /**
  * Connects to `/realtime` and waits until the server is ready for frames. Every frame is kept in `frames`, in order.
- * @throws Error if the connection is refused.
+ * @throws Error if the server rejects the connection.
  */
 export async function connectSocket(url: string, token: string, onFrame: FrameListener = () => {}) {
   // Bun's WebSocket accepts headers, but the DOM types don't declare them.
@@ -36,7 +36,8 @@ export async function connectSocket(url: string, token: string, onFrame: FrameLi
   const socket = new WebSocket(`${url.replace("http", "ws")}/realtime`, options);
   const frames: Frame[] = [];
   const listeners = new Set<FrameListener>();
-  const pending = new Map<string, (frame: Frame) => void>();
+  /** Functions that resolve a request with its response, by frame id. */
+  const pendingRequests = new Map<string, (frame: Frame) => void>();
   let requestCount = 0;
   const closed = new Promise<number>((resolve) => {
     socket.onclose = ({ code }) => resolve(code);
@@ -45,8 +46,8 @@ export async function connectSocket(url: string, token: string, onFrame: FrameLi
     const frame = JSON.parse(String(data)) as Frame;
     frames.push(frame);
     if (frame.id !== undefined && (frame.type === "ack" || frame.type === "error")) {
-      pending.get(frame.id)?.(frame);
-      pending.delete(frame.id);
+      pendingRequests.get(frame.id)?.(frame);
+      pendingRequests.delete(frame.id);
     }
     onFrame(frame);
     for (const listener of listeners) listener(frame);
@@ -54,8 +55,8 @@ export async function connectSocket(url: string, token: string, onFrame: FrameLi
 
   /** Returns the first matching frame, or waits for one. @throws Error after the timeout. */
   async function waitFor(description: string, matches: (frame: Frame) => boolean, timeoutMs = RESPONSE_TIMEOUT_MS) {
-    const found = frames.find(matches);
-    if (found) return found;
+    const receivedFrame = frames.find(matches);
+    if (receivedFrame) return receivedFrame;
     const { promise, resolve, reject } = Promise.withResolvers<Frame>();
     const listener = (frame: Frame) => void (matches(frame) && resolve(frame));
     listeners.add(listener);
@@ -83,13 +84,13 @@ export async function connectSocket(url: string, token: string, onFrame: FrameLi
       requestCount += 1;
       const id = String(requestCount);
       const { promise, resolve, reject } = Promise.withResolvers<Frame>();
-      pending.set(id, resolve);
+      pendingRequests.set(id, resolve);
       void closed.then((code) => reject(new Error(`${frame.type} was not acknowledged: closed with ${code}`)));
       socket.send(JSON.stringify({ ...frame, id }));
       return promise;
     },
 
-    /** Subscribes to a conversation. @throws Error if the server refuses it. */
+    /** Subscribes to a conversation. @throws Error if the server rejects the subscription. */
     async subscribe(conversationId: string, afterSeq?: number): Promise<Frame> {
       const position = afterSeq === undefined ? {} : { after_seq: afterSeq };
       const ack = await client.request({ type: "subscribe", conversation_id: conversationId, ...position });

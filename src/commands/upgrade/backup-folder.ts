@@ -9,13 +9,17 @@ import type { ProgramOptions } from "./candidate.ts";
  */
 export function createBackupFolder(folder: string, user: ProgramOptions["user"]): void {
   try {
-    const firstCreated = mkdirSync(folder, { recursive: true, mode: 0o700 });
-    if (firstCreated === undefined || !user) return;
-    // Changes the owner of every created parent too, or the user couldn't access the folder. `lchown` doesn't follow symbolic
-    // links, which another user could have created there in the meantime.
-    for (let created = folder; created.startsWith(firstCreated); created = dirname(created))
-      lchownSync(created, user.uid, user.gid);
+    const firstCreatedFolder = mkdirSync(folder, { recursive: true, mode: 0o700 });
+    if (firstCreatedFolder === undefined || !user) return;
+    // The owner of every created parent is changed, too. Otherwise the user couldn't access the folder. `lchown` doesn't follow
+    // symbolic links, which another user could have created there in the meantime.
+    for (
+      let createdFolder = folder;
+      createdFolder.startsWith(firstCreatedFolder);
+      createdFolder = dirname(createdFolder)
+    )
+      lchownSync(createdFolder, user.uid, user.gid);
   } catch {
-    throw new CommandError(`${folder} can't be created for the backup; choose another path with --backup FILE.`);
+    throw new CommandError(`${folder} can't be created for the backup; choose a different path with --backup FILE.`);
   }
 }

@@ -28,19 +28,19 @@ const archiveFormats: [string, string][] = [
   ["fd377a58", "an xz archive"],
 ];
 
-/** Checks the file's first bytes. Without this, a wrong file would cause an unclear error when run. @throws CommandError. */
+/** Checks the file's first bytes, because running a file of the wrong format would cause an unclear error. @throws CommandError. */
 export function checkFormat(path: string, label: string): void {
-  const head = Buffer.alloc(20);
+  const fileStart = Buffer.alloc(20);
   const descriptor = openSync(path, "r");
-  const bytes = readSync(descriptor, head);
+  const readBytes = readSync(descriptor, fileStart);
   closeSync(descriptor);
-  const archive = archiveFormats.find(([magic]) => head.toString("hex").startsWith(magic));
+  const archive = archiveFormats.find(([magic]) => fileStart.toString("hex").startsWith(magic));
   if (archive) throw new CommandError(`${label} is ${archive[1]}; unpack it, and pass the executable inside.`);
   if (process.platform !== "linux") return;
-  if (bytes < head.length || head.toString("hex", 0, 4) !== "7f454c46")
+  if (readBytes < fileStart.length || fileStart.toString("hex", 0, 4) !== "7f454c46")
     throw new CommandError(`${label} is not an executable for Linux; use the one named linux-${process.arch}.`);
-  if (head.readUInt16LE(18) !== elfMachines[process.arch])
-    throw new CommandError(`${label} was built for another processor; use the one named linux-${process.arch}.`);
+  if (fileStart.readUInt16LE(18) !== elfMachines[process.arch])
+    throw new CommandError(`${label} was built for a different processor; use the one named linux-${process.arch}.`);
 }
 
 /** Runs the executable to determine its version. @throws CommandError if it doesn't run on this machine, or isn't Parley. */
@@ -55,7 +55,7 @@ export async function findExecutableVersion(path: string, label: string, signal:
   const [, version, commit] = /^parley (\d+\.\d+\.\d+\S*) \((.+)\)\n$/.exec(output) ?? [];
   if (code === exitCodes.success && version !== undefined && commit !== undefined) return { version, commit };
   const reason =
-    code === exitCodes.success ? "it doesn't name a version of Parley" : findFirstLine(errors) || describeResult(code);
+    code === exitCodes.success ? "it doesn't report a Parley version" : findFirstLine(errors) || describeResult(code);
   throw new CommandError(`${label} is not a Parley that runs on this machine: ${reason}.`);
 }
 
@@ -115,15 +115,16 @@ async function runProgram(
       timeout: timeoutMs,
       killSignal: "SIGKILL",
     });
-    const [readOutput, readErrors] = [collectOutput(child.stdout), collectOutput(child.stderr)];
+    const [getOutput, getErrors] = [collectOutput(child.stdout), collectOutput(child.stderr)];
     const code = await waitForExit(child, signal);
     // ETXTBSY: a process that was forked while the file was being written has it open for a moment.
     if (typeof code === "number" || !code.includes("ETXTBSY") || attempts >= BUSY_ATTEMPTS_MAX)
-      return { code, output: readOutput(), errors: readErrors() };
+      return { code, output: getOutput(), errors: getErrors() };
     await Bun.sleep(BUSY_RETRY_INTERVAL_MS);
   }
 }
 
+/** Collects the output of a stream. Returns a function that returns the output received up to then. */
 function collectOutput(stream: Readable): () => string {
   let text = "";
   stream.on("data", (chunk: Buffer) => {
@@ -145,7 +146,7 @@ async function waitForExit(child: ChildProcess, signal: AbortSignal): Promise<nu
   }
 }
 
-/** Returns the first line of another program's message, for use within a sentence. */
+/** Returns the first line of a program's message, for use within a sentence. */
 const findFirstLine = (text: string): string => text.trim().split("\n")[0]?.replace(/\.$/, "") ?? "";
 
 const describeResult = (code: number | string): string => (typeof code === "number" ? `exit code ${code}` : code);

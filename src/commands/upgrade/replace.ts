@@ -16,27 +16,27 @@ export const getPreviousPath = (target: string): string => `${target}.previous`;
 /**
  * Replaces `target` with the new executable, and keeps the old one as `<target>.previous`. Both steps are renames, so `target`
  * is always a complete executable, and running processes keep using the old file.
- * @param options `savesOld`: false if the new executable is the same as the old one, so that an existing `.previous` isn't
+ * @param options `keepOld`: whether to keep the old executable. False if both are the same, so that an existing `.previous` isn't
  * overwritten.
  */
-export function replaceExecutable(draft: string, target: string, { savesOld }: { savesOld: boolean }): void {
-  if (savesOld) {
-    const temporaryPrevious = `${draft}-previous`;
-    rmSync(temporaryPrevious, { force: true });
+export function replaceExecutable(stagedPath: string, target: string, { keepOld }: { keepOld: boolean }): void {
+  if (keepOld) {
+    const temporaryPreviousPath = `${stagedPath}-previous`;
+    rmSync(temporaryPreviousPath, { force: true });
     try {
       try {
-        linkSync(target, temporaryPrevious);
+        linkSync(target, temporaryPreviousPath);
       } catch {
         // The file system may not support hard links, or the kernel may forbid them (`fs.protected_hardlinks`).
-        copyFileSync(target, temporaryPrevious);
-        chmodSync(temporaryPrevious, statSync(target).mode & 0o777);
+        copyFileSync(target, temporaryPreviousPath);
+        chmodSync(temporaryPreviousPath, statSync(target).mode & 0o777);
       }
-      renameSync(temporaryPrevious, getPreviousPath(target));
+      renameSync(temporaryPreviousPath, getPreviousPath(target));
     } finally {
-      rmSync(temporaryPrevious, { force: true });
+      rmSync(temporaryPreviousPath, { force: true });
     }
   }
-  renameSync(draft, target);
+  renameSync(stagedPath, target);
   const folder = openSync(dirname(target), "r");
   try {
     fsyncSync(folder);

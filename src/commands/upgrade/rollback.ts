@@ -6,10 +6,10 @@ export const SERVICE_TARGET = "/usr/local/bin/parley";
 export type UpgradeResult = {
   target: string;
   isService: boolean;
-  /** The replaced version, for example `0.1.0 (0123456789ab)`. */
-  from: string;
-  /** The path of the backup; null if none was made. */
-  backup: string | null;
+  /** For example `0.1.0 (0123456789ab)`. */
+  replacedVersion: string;
+  /** Null if no backup was made. */
+  backupPath: string | null;
   /** The migrations that the new version will apply; null if the database was not checked. */
   pendingMigrations: string[] | null;
   /** The folder of the embedded database; null for a Postgres server. */
@@ -19,15 +19,15 @@ export type UpgradeResult = {
 
 /** Describes how to switch to the new executable and how to roll back. */
 export function describeNextSteps(result: UpgradeResult): string {
-  const { isService, from, backup, pendingMigrations, target } = result;
+  const { isService, replacedVersion, backupPath, pendingMigrations, target } = result;
   const restart = isService
     ? "systemctl restart parley"
     : "stop the running `parley serve` (SIGTERM), then start it again";
   const lines = [`The running server was not restarted. To use the new version: ${restart}`];
-  if (backup !== null) lines.push(`Backup: ${backup}`);
+  if (backupPath !== null) lines.push(`Backup: ${backupPath}`);
   lines.push(
     "",
-    `To roll back to ${from}:`,
+    `To roll back to ${replacedVersion}:`,
     isService ? "  systemctl stop parley" : "  stop the running `parley serve`",
   );
   lines.push(`  mv ${quote(getPreviousPath(target))} ${quote(target)}`);
@@ -39,7 +39,7 @@ export function describeNextSteps(result: UpgradeResult): string {
 
 function describeRestore({
   pendingMigrations,
-  backup,
+  backupPath,
   clusterDir,
   database,
   isService,
@@ -47,17 +47,15 @@ function describeRestore({
 }: UpgradeResult): string[] {
   if (pendingMigrations?.length === 0) return [];
   const command = isService ? "parley-run" : quote(target);
-  if (backup === null)
-    return [
-      "  # If the new version has migrated the database: restore a backup from before the upgrade into an empty one.",
-    ];
-  const emptyStep =
+  if (backupPath === null)
+    return ["  # If the new version has migrated the database: restore a pre-upgrade backup into an empty database."];
+  const clearStep =
     clusterDir === null
       ? `  drop ${database} and create it again`
       : `  mv ${quote(clusterDir)} ${quote(`${clusterDir}.after-upgrade`)}`;
   return [
-    emptyStep,
-    `  ${command} restore ${quote(backup)}`,
+    clearStep,
+    `  ${command} restore ${quote(backupPath)}`,
     `  # The backup doesn't contain data stored after the upgrade.`,
   ];
 }

@@ -56,7 +56,7 @@ function createFileSource(path: string): ExecutableSource {
       const ownChecksum = findText(`${path}.sha256`);
       const checksumList = findText(join(dirname(path), "SHA256SUMS"));
       return (
-        (ownChecksum === null ? null : findChecksum(ownChecksum, name, { isOnlyEntry: true })) ??
+        (ownChecksum === null ? null : findChecksum(ownChecksum, name, { isOwnList: true })) ??
         (checksumList === null ? null : findChecksum(checksumList, name))
       );
     },
@@ -91,11 +91,12 @@ const createUnreadableError = (path: string) =>
 
 function createUrlSource(url: URL, hasChecksum: boolean, fetch: Fetch): ExecutableSource {
   const label = maskUrl(url);
-  const get: Get = (target, hasChecksum, signal) => fetchFollowingRedirects(fetch, target, hasChecksum, signal);
+  const fetchWithRedirects: FetchWithRedirects = (target, hasChecksum, signal) =>
+    fetchFollowingRedirects(fetch, target, hasChecksum, signal);
   return {
     label,
     async open(signal) {
-      const response = await get(url, hasChecksum, signal);
+      const response = await fetchWithRedirects(url, hasChecksum, signal);
       if (response.status !== 200) {
         await response.body?.cancel();
         throw new CommandError(`${label} can't be downloaded (status ${response.status}); check the URL.`);
@@ -107,21 +108,21 @@ function createUrlSource(url: URL, hasChecksum: boolean, fetch: Fetch): Executab
     },
     async findChecksum(signal) {
       const name = decodeName(basename(url.pathname));
-      const ownChecksum = await fetchText(get, withPath(url, `${url.pathname}.sha256`), signal);
-      const checksum = ownChecksum === null ? null : findChecksum(ownChecksum, name, { isOnlyEntry: true });
+      const ownChecksum = await fetchText(fetchWithRedirects, createSiblingUrl(url, `${url.pathname}.sha256`), signal);
+      const checksum = ownChecksum === null ? null : findChecksum(ownChecksum, name, { isOwnList: true });
       if (checksum !== null) return checksum;
-      const listed = await fetchText(
-        get,
-        withPath(url, `${dirname(url.pathname).replace(/\/$/, "")}/SHA256SUMS`),
+      const checksumList = await fetchText(
+        fetchWithRedirects,
+        createSiblingUrl(url, `${dirname(url.pathname).replace(/\/$/, "")}/SHA256SUMS`),
         signal,
       );
-      return listed === null ? null : findChecksum(listed, name);
+      return checksumList === null ? null : findChecksum(checksumList, name);
     },
   };
 }
 
 /** Returns the URL of a file next to the executable. Keeps the query, which may grant access. */
-function withPath(url: URL, path: string): URL {
+function createSiblingUrl(url: URL, path: string): URL {
   const sibling = new URL(url);
   sibling.pathname = path;
   return sibling;
@@ -135,19 +136,20 @@ function decodeName(name: string): string {
   }
 }
 
-type Get = (url: URL, hasChecksum: boolean, signal: AbortSignal) => Promise<Response>;
+type FetchWithRedirects = (url: URL, hasChecksum: boolean, signal: AbortSignal) => Promise<Response>;
 
-async function fetchText(get: Get, url: URL, signal: AbortSignal): Promise<string | null> {
+async function fetchText(fetchUrl: FetchWithRedirects, url: URL, signal: AbortSignal): Promise<string | null> {
   try {
-    return await fetchBody(get, url, AbortSignal.any([signal, AbortSignal.timeout(CHECKSUMS_TIMEOUT_MS)]));
+    return await fetchBody(fetchUrl, url, AbortSignal.any([signal, AbortSignal.timeout(CHECKSUMS_TIMEOUT_MS)]));
   } catch (error) {
     if (signal.aborted || error instanceof CommandError) throw error;
     throw new CommandError(`${maskUrl(url)} can't be read (${formatError(error)}); try again, or pass --sha256.`);
   }
 }
 
-async function fetchBody(get: Get, url: URL, signal: AbortSignal): Promise<string | null> {
-  const response = await get(url, false, signal);
+async function fetchBody(fetchUrl: FetchWithRedirects, url: URL, signal: AbortSignal): Promise<string | null> {
+  // A list of checksums has no checksum itself, so its connection must be secure.
+  const response = await fetchUrl(url, false, signal);
   if (response.status !== 200) {
     await response.body?.cancel();
     return null;
@@ -156,7 +158,7 @@ async function fetchBody(get: Get, url: URL, signal: AbortSignal): Promise<strin
   let bytes = 0;
   for await (const chunk of response.body ?? []) {
     bytes += chunk.length;
-    // This is probably an HTML page that the server returns for every URL.
+    // A longer body is probably an HTML page that the server returns for every URL.
     if (bytes > CHECKSUMS_BYTES_MAX) return null;
     chunks.push(chunk);
   }
@@ -170,28 +172,28 @@ async function fetchFollowingRedirects(
   hasChecksum: boolean,
   signal: AbortSignal,
 ): Promise<Response> {
-  let target = url;
+  let currentUrl = url;
   for (let redirects = 0; redirects <= REDIRECTS_MAX; redirects += 1) {
-    const response = await fetch(target, {
+    const response = await fetch(currentUrl, {
       redirect: "manual",
       signal,
     }).catch((error: unknown) => {
       if (signal.aborted) throw signal.reason;
       throw new CommandError(
-        `${maskUrl(target)} can't be reached (${formatError(error)}); check the URL and the network.`,
+        `${maskUrl(currentUrl)} can't be reached (${formatError(error)}); check the URL and the network.`,
       );
     });
     const location = response.headers.get("location");
     if (response.status < 300 || response.status > 399 || location === null) return response;
     await response.body?.cancel();
-    const next = URL.parse(location, target.href);
-    if (next === null || !/^https?:$/.test(next.protocol))
-      throw new CommandError(`${maskUrl(target)} redirects to an unusable URL; download the file by hand.`);
-    if (!isSecure(next) && !hasChecksum)
+    const redirectUrl = URL.parse(location, currentUrl.href);
+    if (redirectUrl === null || !/^https?:$/.test(redirectUrl.protocol))
+      throw new CommandError(`${maskUrl(currentUrl)} redirects to an unusable URL; download the file by hand.`);
+    if (!isSecure(redirectUrl) && !hasChecksum)
       throw new CommandError(
-        `${maskUrl(target)} redirects to ${maskUrl(next)}, which doesn't use TLS; download the file by hand, or pass --sha256.`,
+        `${maskUrl(currentUrl)} redirects to ${maskUrl(redirectUrl)}, which doesn't use TLS; download the file by hand, or pass --sha256.`,
       );
-    target = next;
+    currentUrl = redirectUrl;
   }
   throw new CommandError(`${maskUrl(url)} redirects more than ${REDIRECTS_MAX} times; download the file by hand.`);
 }

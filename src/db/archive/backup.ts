@@ -2,19 +2,19 @@ import type { Readable } from "node:stream";
 import { build } from "../../lib/build.ts";
 import { createSidePool, type Database, type Sql } from "../client.ts";
 import { type AppliedMigration, readAppliedMigrations, requireKnownMigrations } from "../migrate.ts";
-import { listSequences, listStoredTables, quote, type StoredTable } from "./contents.ts";
+import { listSequences, listStoredTables, quoteIdentifier, type StoredTable } from "./contents.ts";
 import { createEncryptingSink } from "./encryption.ts";
 import { ArchiveError } from "./error.ts";
 import { PART_BYTES } from "./format.ts";
 import {
   type ArchiveHeader,
   type ArchiveManifest,
+  getPartPath,
   HEADER_PATH,
   MANIFEST_PATH,
-  partPath,
   SECRET_PATH,
   type Sequence,
-  type TableEnd,
+  type TableSummary,
 } from "./manifest.ts";
 import { createRowDigest } from "./row-digest.ts";
 import { fingerprintSecret, type ServerSecret } from "./secret.ts";
@@ -53,14 +53,14 @@ export async function writeBackup(options: BackupOptions): Promise<BackupSummary
     fileBytes += bytes.length;
     await options.sink(bytes);
   };
-  const encrypting = passphrase === undefined ? null : await createEncryptingSink(sink, passphrase);
+  const encryptingSink = passphrase === undefined ? null : await createEncryptingSink(sink, passphrase);
   const pool = createSidePool(database, 1, { statementTimeoutMs: 0, closeTimeoutS: 0 });
-  const abort = () => void pool.close();
-  signal?.addEventListener("abort", abort, { once: true });
+  const closePool = () => void pool.close();
+  signal?.addEventListener("abort", closePool, { once: true });
   let failure: unknown;
   try {
     signal?.throwIfAborted();
-    const writer = await openArchiveWriter(encrypting?.sink ?? sink);
+    const writer = await openArchiveWriter(encryptingSink?.sink ?? sink);
     const summary = await pool.open().begin(ISOLATION, async (sql) => {
       try {
         return await writeContents(sql, writer, options);
@@ -71,14 +71,14 @@ export async function writeBackup(options: BackupOptions): Promise<BackupSummary
         throw error;
       }
     });
-    await encrypting?.close();
+    await encryptingSink?.close();
     return { ...(summary as BackupSummary), fileBytes };
   } catch (error) {
-    await encrypting?.abort();
+    await encryptingSink?.abort();
     signal?.throwIfAborted();
     throw failure ?? error;
   } finally {
-    signal?.removeEventListener("abort", abort);
+    signal?.removeEventListener("abort", closePool);
     await pool.close();
   }
 }
@@ -112,7 +112,7 @@ async function writeContents(sql: Sql, writer: ArchiveWriter, options: BackupOpt
   return createSummary(header, manifest, passphrase !== undefined);
 }
 
-/** Returns the migrations for the header, with timestamps in full precision. */
+/** Returns the migrations for the header, with full-precision timestamps. */
 async function describeMigrations(
   sql: Sql,
   migrations: readonly AppliedMigration[],
@@ -147,12 +147,12 @@ async function writeTables(
     1,
     tables.reduce((sum, { storedBytes }) => sum + storedBytes, 0),
   );
-  const tableEnds: TableEnd[] = [];
+  const tableSummaries: TableSummary[] = [];
   let bytesBefore = 0;
   let rows = 0;
   let dataBytes = 0;
   for (const table of tables) {
-    const end = await writeTable(sql, writer, table, signal, (sums) => {
+    const tableSummary = await writeTable(sql, writer, table, signal, (sums) => {
       // In COPY's text format, rows are about as large as in their table.
       const bytesInTable = Math.min(table.storedBytes, sums.bytes);
       onProgress?.({
@@ -162,12 +162,12 @@ async function writeTables(
         fractionDone: Math.min(1, (bytesBefore + bytesInTable) / totalBytes),
       });
     });
-    tableEnds.push(end);
+    tableSummaries.push(tableSummary);
     bytesBefore += table.storedBytes;
-    rows += end.rows;
-    dataBytes += end.bytes;
+    rows += tableSummary.rows;
+    dataBytes += tableSummary.bytes;
   }
-  return { tables: tableEnds, sequences: await readSequences(sql, tables) };
+  return { tables: tableSummaries, sequences: await readSequences(sql, tables) };
 }
 
 async function writeTable(
@@ -176,25 +176,25 @@ async function writeTable(
   { name, columns }: StoredTable,
   signal: AbortSignal | undefined,
   onPart: (sums: { rows: number; bytes: number }) => void,
-): Promise<TableEnd> {
+): Promise<TableSummary> {
   const digest = createRowDigest();
-  let parts = 0;
+  let partCount = 0;
   const addPart = async (content: Buffer) => {
     signal?.throwIfAborted();
     digest.add(content);
-    parts += 1;
-    await writer.add(partPath(name, parts), content);
+    partCount += 1;
+    await writer.add(getPartPath(name, partCount), content);
     onPart(digest.getSums());
   };
-  const copy = `copy ${quote(name)} (${columns.map(quote).join(", ")}) to stdout`;
+  const copy = `copy ${quoteIdentifier(name)} (${columns.map(quoteIdentifier).join(", ")}) to stdout`;
   const stream: Readable = await sql.unsafe(copy).readable();
   let part = Buffer.allocUnsafe(PART_BYTES);
   let usedBytes = 0;
   for await (const chunk of stream as AsyncIterable<Buffer>)
-    for (let from = 0; from < chunk.length; ) {
-      const copied = chunk.copy(part, usedBytes, from);
-      from += copied;
-      usedBytes += copied;
+    for (let offset = 0; offset < chunk.length; ) {
+      const copiedBytes = chunk.copy(part, usedBytes, offset);
+      offset += copiedBytes;
+      usedBytes += copiedBytes;
       if (usedBytes < PART_BYTES) continue;
       await addPart(part);
       part = Buffer.allocUnsafe(PART_BYTES);
@@ -202,10 +202,13 @@ async function writeTable(
     }
   if (usedBytes > 0) await addPart(part.subarray(0, usedBytes));
   if (!digest.isComplete()) throw new Error(`The last row of ${name} is incomplete.`);
-  return { name, parts, ...digest.getSums() };
+  return { name, parts: partCount, ...digest.getSums() };
 }
 
-/** Reads the sequences' states. They aren't part of the snapshot, so numbers allocated since then are skipped, which is harmless. */
+/**
+ * Reads the sequences' states. They aren't part of the snapshot, so numbers allocated after the snapshot are skipped, which is
+ * harmless.
+ */
 async function readSequences(sql: Sql, tables: StoredTable[]): Promise<Sequence[]> {
   const names = await listSequences(
     sql,

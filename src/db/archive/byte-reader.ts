@@ -1,4 +1,4 @@
-import { createTruncated } from "./error.ts";
+import { createTruncatedError } from "./error.ts";
 
 /** The bytes of a file or stream, in chunks of any length. */
 export type ByteSource = AsyncIterable<Uint8Array>;
@@ -10,9 +10,9 @@ export interface ByteReader {
   /** Reads `length` bytes, or fewer at the end of the source. */
   readUpTo(length: number): Promise<Buffer>;
   /** Returns all remaining bytes. The reader must not be used afterwards. */
-  readRest(): ByteSource;
+  readRemaining(): ByteSource;
   /** Returns the number of bytes read so far. */
-  position(): number;
+  getPosition(): number;
   /** Closes the source. */
   close(): Promise<void>;
 }
@@ -31,11 +31,11 @@ export function createByteReader(source: ByteSource): ByteReader {
       bufferedBytes += next.value.length;
     }
     const [first] = chunks;
-    const all =
+    const buffered =
       chunks.length === 1 && first ? Buffer.from(first.buffer, first.byteOffset, first.length) : Buffer.concat(chunks);
-    const result = all.subarray(0, length);
-    chunks = result.length < all.length ? [all.subarray(length)] : [];
-    bufferedBytes = all.length - result.length;
+    const result = buffered.subarray(0, length);
+    chunks = result.length < buffered.length ? [buffered.subarray(length)] : [];
+    bufferedBytes = buffered.length - result.length;
     position += result.length;
     return result;
   }
@@ -45,16 +45,16 @@ export function createByteReader(source: ByteSource): ByteReader {
 
     async read(length) {
       const bytes = await readUpTo(length);
-      if (bytes.length < length) throw createTruncated(position);
+      if (bytes.length < length) throw createTruncatedError(position);
       return bytes;
     },
 
-    async *readRest() {
+    async *readRemaining() {
       yield* chunks;
       for (let next = await iterator.next(); !next.done; next = await iterator.next()) yield next.value;
     },
 
-    position: () => position,
+    getPosition: () => position,
 
     async close() {
       await iterator.return?.();

@@ -43,4 +43,4 @@ export async function listSequences(sql: Sql, tables: readonly string[]): Promis
 }
 
 /** Quotes an identifier, for statements in which it can't be a parameter. */
-export const quote = (name: string): string => `"${name.replaceAll('"', '""')}"`;
+export const quoteIdentifier = (name: string): string => `"${name.replaceAll('"', '""')}"`;

@@ -72,7 +72,7 @@ const createIdentity = (passphrase: string): Identity => ({
 const createDamagedHeaderError = (cause?: unknown) =>
   new ArchiveError(
     "damaged",
-    "The backup is damaged (encryption header). Copy it again from its source, or use another backup.",
+    "The backup is damaged (encryption header). Copy it again from its source, or use a different backup.",
     { cause },
   );
 
@@ -141,12 +141,12 @@ export async function decrypt(source: ByteSource, passphrase: string): Promise<B
       throw isAtEnd
         ? new ArchiveError(
             "truncated",
-            "The backup is truncated, or damaged at its end. Copy it again from its source, or use another backup.",
+            "The backup is truncated, or damaged at its end. Copy it again from its source, or use a different backup.",
             { cause },
           )
         : new ArchiveError(
             "damaged",
-            "The backup is damaged: some bytes have changed. Copy it again from its source, or use another backup.",
+            "The backup is damaged: some bytes have changed. Copy it again from its source, or use a different backup.",
             { cause },
           );
     }

@@ -16,12 +16,15 @@ export class ArchiveError extends Error {
   }
 }
 
-/** Creates the error for a damaged backup. @param what the damaged part. */
-export const createDamaged = (what: string): ArchiveError =>
-  new ArchiveError("damaged", `The backup is damaged (${what}). Copy it again from its source, or use another backup.`);
+/** Creates the error for a damaged backup. @param damage describes what is damaged. */
+export const createDamagedError = (damage: string): ArchiveError =>
+  new ArchiveError(
+    "damaged",
+    `The backup is damaged (${damage}). Copy it again from its source, or use a different backup.`,
+  );
 
-export const createTruncated = (bytes: number): ArchiveError =>
+export const createTruncatedError = (bytes: number): ArchiveError =>
   new ArchiveError(
     "truncated",
-    `The backup is truncated: it ends after ${bytes} bytes, before its end marker. Copy it again from its source, or use another backup.`,
+    `The backup is truncated: it ends after ${bytes} bytes, before its end marker. Copy it again from its source, or use a different backup.`,
   );

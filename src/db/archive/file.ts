@@ -15,24 +15,24 @@ const createFileError = (message: string): ArchiveError => new ArchiveError("fil
 
 export interface BackupFile {
   write: Sink;
-  /** Flushes the file to disk and gives it its final name. @throws ArchiveError if a file with that name now exists. */
+  /** Flushes the file to disk and renames it to its final name. @throws ArchiveError if a file with that name already exists. */
   finish(): Promise<void>;
   /** Removes the partial file. */
   discard(): Promise<void>;
 }
 
 /**
- * Creates a backup file. It has a hidden temporary name in the same folder until it is complete. `discard` removes an
- * incomplete file, as does the next backup with the same name.
+ * Creates a backup file. It has a hidden temporary name in the same folder until it is complete. An incomplete file is removed by
+ * `discard`, or by the next backup with the same name.
  * @throws ArchiveError if the file can't be created, or if it exists and `canReplace` is false.
  */
 export async function createBackupFile(path: string, canReplace: boolean): Promise<BackupFile> {
-  const target = resolveTarget(path, canReplace);
-  const folder = dirname(target);
-  removeStalePartials(folder, basename(target));
+  const targetPath = resolveTarget(path, canReplace);
+  const folder = dirname(targetPath);
+  removeStalePartials(folder, basename(targetPath));
   const suffix = randomBytes(4).toString("hex");
-  const partial = join(folder, `.${basename(target)}.${process.pid}-${suffix}.partial`);
-  const file = await open(partial, "wx", FILE_MODE).catch((error: unknown) => {
+  const partialPath = join(folder, `.${basename(targetPath)}.${process.pid}-${suffix}.partial`);
+  const file = await open(partialPath, "wx", FILE_MODE).catch((error: unknown) => {
     throw explainWriteError(error, path);
   });
   let isClosed = false;
@@ -49,8 +49,8 @@ export async function createBackupFile(path: string, canReplace: boolean): Promi
       try {
         await file.sync();
         await close();
-        if (canReplace) await rename(partial, target);
-        else await moveIntoPlace(partial, target, path);
+        if (canReplace) await rename(partialPath, targetPath);
+        else await moveIntoPlace(partialPath, targetPath, path);
         await syncFolder(folder);
       } catch (error) {
         throw explainWriteError(error, path);
@@ -59,7 +59,7 @@ export async function createBackupFile(path: string, canReplace: boolean): Promi
 
     async discard() {
       await close().catch(() => {});
-      await rm(partial, { force: true });
+      await rm(partialPath, { force: true });
     },
   };
 }
@@ -73,20 +73,20 @@ function resolveTarget(path: string, canReplace: boolean): string {
     throw explainWriteError(error, path);
   }
   if (!status) {
-    // `path` is a dangling link, which the file would replace.
+    // `path` is a dangling link. The backup would replace the link instead of writing to its target.
     if (lstatSync(absolute, { throwIfNoEntry: false }))
-      throw createFileError(`${path} is a link to a missing file; name the file itself.`);
+      throw createFileError(`${path} is a link to a missing file; specify the file itself.`);
     return absolute;
   }
-  if (status.isDirectory()) throw createFileError(`${path} is a folder; name a file in it.`);
+  if (status.isDirectory()) throw createFileError(`${path} is a folder; specify a file in it.`);
   if (!status.isFile())
-    throw createFileError(`${path} is not a regular file; name one, or use \`-\` to write to standard output.`);
+    throw createFileError(`${path} is not a regular file; specify one, or use \`-\` to write to standard output.`);
   if (!canReplace) throw createExistsError(path);
   return realpathSync(absolute);
 }
 
 const createExistsError = (path: string) =>
-  createFileError(`${path} already exists; name another file, or use --force to replace it.`);
+  createFileError(`${path} already exists; specify a different file, or use --force to replace it.`);
 
 /** Removes files left by processes that were killed while writing a backup with this name. */
 function removeStalePartials(folder: string, name: string): void {
@@ -115,13 +115,16 @@ function isAlive(pid: number): boolean {
 }
 
 async function writeAll(file: FileHandle, bytes: Uint8Array): Promise<void> {
-  for (let written = 0; written < bytes.length; ) {
-    const { bytesWritten } = await file.write(bytes, written, bytes.length - written);
-    written += bytesWritten;
+  for (let writtenBytes = 0; writtenBytes < bytes.length; ) {
+    const { bytesWritten } = await file.write(bytes, writtenBytes, bytes.length - writtenBytes);
+    writtenBytes += bytesWritten;
   }
 }
 
-/** Gives the file its final name. Uses a link, which fails if the name is taken. Renames the file if links aren't supported. */
+/**
+ * Renames the file to its final name. Creates a hard link, which fails if the name is taken. If hard links aren't supported, renames the
+ * file directly.
+ */
 async function moveIntoPlace(partial: string, target: string, path: string): Promise<void> {
   try {
     await link(partial, target);
@@ -135,9 +138,9 @@ async function moveIntoPlace(partial: string, target: string, path: string): Pro
 
 /** Syncs the folder, so that the file's name survives a power failure. */
 async function syncFolder(folder: string): Promise<void> {
-  const opened = await open(folder, constants.O_RDONLY).catch(() => null);
-  await opened?.sync().catch(() => {});
-  await opened?.close();
+  const openedFolder = await open(folder, constants.O_RDONLY).catch(() => null);
+  await openedFolder?.sync().catch(() => {});
+  await openedFolder?.close();
 }
 
 const getErrorCode = (error: unknown): string =>
@@ -148,18 +151,20 @@ function explainWriteError(error: unknown, path: string): unknown {
   switch (getErrorCode(error)) {
     case "ENOSPC":
     case "EDQUOT":
-      return createFileError(`The disk of ${folder} is full; free some space, or name a file on another disk.`);
+      return createFileError(`The disk of ${folder} is full; free some space, or specify a file on a different disk.`);
     case "EFBIG":
-      return createFileError(`${path} would be larger than this system allows; name a file on another disk.`);
+      return createFileError(`${path} would be larger than this system allows; specify a file on a different disk.`);
     case "EACCES":
     case "EPERM":
-      return createFileError(`This user has no permission to write to ${folder}; name a file in another folder.`);
+      return createFileError(
+        `This user has no permission to write to ${folder}; specify a file in a different folder.`,
+      );
     case "EROFS":
-      return createFileError(`${folder} is read-only; name a file in another folder.`);
+      return createFileError(`${folder} is read-only; specify a file in a different folder.`);
     case "ENOENT":
-      return createFileError(`The folder ${folder} doesn't exist; create it, or name a file in another folder.`);
+      return createFileError(`The folder ${folder} doesn't exist; create it, or specify a file in a different folder.`);
     case "ENOTDIR":
-      return createFileError(`${folder} is not a folder; name a file in a folder.`);
+      return createFileError(`${folder} is not a folder; specify a file in a folder.`);
     case "ENAMETOOLONG":
       return createFileError("The file name is too long; use a shorter one.");
     default:
@@ -184,7 +189,7 @@ export type OpenBackup = {
 export async function openBackupFile(path: string): Promise<OpenBackup> {
   if (path === STDIO) {
     if (process.stdin.isTTY)
-      throw createFileError("Standard input is a terminal; name a file, or pipe a backup to standard input.");
+      throw createFileError("Standard input is a terminal; specify a file, or pipe a backup to standard input.");
     return { source: Bun.stdin.stream(), sizeBytes: null, getFractionRead: () => null };
   }
   try {
@@ -192,7 +197,7 @@ export async function openBackupFile(path: string): Promise<OpenBackup> {
     const status = await file.stat();
     if (status.isDirectory()) {
       await file.close();
-      throw createFileError(`${path} is a folder; name a backup file in it.`);
+      throw createFileError(`${path} is a folder; specify a backup file in it.`);
     }
     const sizeBytes = status.isFile() ? status.size : null;
     let readBytes = 0;
@@ -225,7 +230,7 @@ function explainReadError(error: unknown, path: string): unknown {
   switch (getErrorCode(error)) {
     case "ENOENT":
     case "ENOTDIR":
-      return createFileError(`The file ${path} doesn't exist; name a backup that \`parley backup\` made.`);
+      return createFileError(`The file ${path} doesn't exist; specify a backup that \`parley backup\` made.`);
     case "EACCES":
     case "EPERM":
       return createFileError(
@@ -233,7 +238,7 @@ function explainReadError(error: unknown, path: string): unknown {
       );
     case "EIO":
       return createFileError(
-        `${path} cannot be read (input/output error); its disk may be failing, so use another copy.`,
+        `${path} cannot be read (input/output error); its disk may be failing, so use a different copy.`,
       );
     default:
       return error;

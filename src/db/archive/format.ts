@@ -1,7 +1,7 @@
-import { createDamaged } from "./error.ts";
+import { createDamagedError } from "./error.ts";
 
-// The container format of backups (see docs/backup.md). A file is a sequence of Zstandard frames. The markers are skippable
-// frames, so `zstd -d` turns the whole file into a tar archive.
+// The container format of backups (see docs/backup.md). A file is a sequence of Zstandard frames. The markers before, between and after the
+// parts are skippable frames, so `zstd -d` turns the whole file into a tar archive.
 
 /** Increased whenever older versions of Parley can't read new backups. */
 export const FORMAT_VERSION = 1;
@@ -35,15 +35,15 @@ export const START_BYTES = PREFIX_BYTES + payloadBytes.start;
 /** The size of a marker's magic number and payload length. */
 export const MARKER_PREFIX_BYTES = PREFIX_BYTES;
 
-/** The marker before a part: the part's lengths, and the XXH64 of its compressed bytes. */
+/** The contents of the marker before a part: the part's lengths, and the XXH64 of its compressed bytes. */
 export type PartMarker = { packedBytes: number; plainBytes: number; hash: bigint };
 
 export const hashPart = (packed: Uint8Array): bigint => Bun.hash.xxHash64(packed, 0n);
 
-function createMarker(mark: MarkerKind, fill: (payload: Buffer) => void): Buffer {
-  const bytes = Buffer.alloc(PREFIX_BYTES + payloadBytes[mark]);
-  bytes.writeUInt32LE(markerMagics[mark], 0);
-  bytes.writeUInt32LE(payloadBytes[mark], 4);
+function createMarker(kind: MarkerKind, fill: (payload: Buffer) => void): Buffer {
+  const bytes = Buffer.alloc(PREFIX_BYTES + payloadBytes[kind]);
+  bytes.writeUInt32LE(markerMagics[kind], 0);
+  bytes.writeUInt32LE(payloadBytes[kind], 4);
   const payload = bytes.subarray(PREFIX_BYTES);
   fill(payload);
   payload.writeUInt32LE(Bun.hash.crc32(payload.subarray(0, -CRC_BYTES)), payload.length - CRC_BYTES);
@@ -78,34 +78,35 @@ export function decodeStart(bytes: Buffer): number | null {
   return bytes.readUInt32LE(nameEnd);
 }
 
-/** Identifies a marker by its first bytes. @throws ArchiveError if they aren't a marker. */
-export function decodeMarkerPrefix(prefix: Buffer, at: number): { mark: "part" | "end"; payloadBytes: number } {
+/** Identifies a marker by its first bytes. @throws ArchiveError if these bytes don't start a marker. */
+export function decodeMarkerPrefix(prefix: Buffer, offset: number): { kind: "part" | "end"; payloadBytes: number } {
   const magic = prefix.readUInt32LE(0);
-  const mark = magic === markerMagics.part ? "part" : magic === markerMagics.end ? "end" : null;
-  if (mark === null || prefix.readUInt32LE(4) !== payloadBytes[mark]) throw createDamaged(`no marker at byte ${at}`);
-  return { mark, payloadBytes: payloadBytes[mark] };
+  const kind = magic === markerMagics.part ? "part" : magic === markerMagics.end ? "end" : null;
+  if (kind === null || prefix.readUInt32LE(4) !== payloadBytes[kind])
+    throw createDamagedError(`no marker at byte ${offset}`);
+  return { kind, payloadBytes: payloadBytes[kind] };
 }
 
 /** Decodes the marker before a part. @throws ArchiveError if it is damaged or its lengths are too large. */
-export function decodePartMarker(payload: Buffer, at: number): PartMarker {
-  checkPayload(payload, at);
-  const mark = {
+export function decodePartMarker(payload: Buffer, offset: number): PartMarker {
+  checkPayload(payload, offset);
+  const marker = {
     packedBytes: payload.readUInt32LE(0),
     plainBytes: payload.readUInt32LE(4),
     hash: payload.readBigUInt64LE(8),
   };
-  if (mark.packedBytes > PART_PACKED_BYTES_MAX || mark.plainBytes > PART_PLAIN_BYTES_MAX)
-    throw createDamaged(`the part at byte ${at} is too large`);
-  return mark;
+  if (marker.packedBytes > PART_PACKED_BYTES_MAX || marker.plainBytes > PART_PLAIN_BYTES_MAX)
+    throw createDamagedError(`the part at byte ${offset} is too large`);
+  return marker;
 }
 
 /** Decodes the end marker. @returns the SHA-256 of all bytes before it. @throws ArchiveError if it is damaged. */
-export function decodeEnd(payload: Buffer, at: number): Buffer {
-  checkPayload(payload, at);
+export function decodeEnd(payload: Buffer, offset: number): Buffer {
+  checkPayload(payload, offset);
   return payload.subarray(0, SHA256_BYTES);
 }
 
-function checkPayload(payload: Buffer, at: number): void {
+function checkPayload(payload: Buffer, offset: number): void {
   const crc = payload.readUInt32LE(payload.length - CRC_BYTES);
-  if (Bun.hash.crc32(payload.subarray(0, -CRC_BYTES)) !== crc) throw createDamaged(`the marker at byte ${at}`);
+  if (Bun.hash.crc32(payload.subarray(0, -CRC_BYTES)) !== crc) throw createDamagedError(`the marker at byte ${offset}`);
 }

@@ -1,16 +1,17 @@
 import { once } from "node:events";
 import type { Writable } from "node:stream";
 import type { Sql } from "../client.ts";
-import { quote } from "./contents.ts";
-import { createDamaged } from "./error.ts";
+import { quoteIdentifier } from "./contents.ts";
+import { createDamagedError } from "./error.ts";
 import type { ArchiveHeader } from "./manifest.ts";
 
 export interface Loader {
   /**
    * Checks that the backup's tables exist, and removes rows that migrations inserted.
-   * @param created the tables that were just created. Other tables aren't changed, even if they are in the backup.
+   * @param createdTables the tables that this restore has created. Only their rows are removed.
+   * @throws if `createdTables` doesn't include all of the backup's tables.
    */
-  prepare(tables: ArchiveHeader["tables"], created: readonly string[]): Promise<void>;
+  prepare(tables: ArchiveHeader["tables"], createdTables: readonly string[]): Promise<void>;
   add(table: string, columns: string[], content: Buffer): Promise<void>;
   finish(table: string): Promise<void>;
 }
@@ -20,30 +21,30 @@ export function openLoader(sql: Sql): Loader {
   let openTable: { table: string; stream: Writable } | undefined;
 
   return {
-    async prepare(tables, created) {
+    async prepare(tables, createdTables) {
       const rows = await sql<{ name: string; columns: string[] }[]>`
         select c.relname as name, array(
           select a.attname::text from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
         ) as columns
         from pg_class c where c.relnamespace = current_schema()::regnamespace and c.relkind = 'r'
-          and c.relname = any (${[...created]}::text[])`;
-      const found = new Map(rows.map(({ name, columns }) => [name, new Set(columns)]));
+          and c.relname = any (${[...createdTables]}::text[])`;
+      const columnsByTable = new Map(rows.map(({ name, columns }) => [name, new Set(columns)]));
       for (const { name, columns } of tables) {
-        const missing = columns.find((column) => !found.get(name)?.has(column));
-        if (missing) throw createDamaged(`its schema has no ${name}.${missing}`);
+        const missingColumn = columns.find((column) => !columnsByTable.get(name)?.has(column));
+        if (missingColumn) throw createDamagedError(`its schema has no ${name}.${missingColumn}`);
       }
-      if (tables.length > 0) await sql.unsafe(`truncate ${tables.map(({ name }) => quote(name)).join(", ")}`);
+      if (tables.length > 0) await sql.unsafe(`truncate ${tables.map(({ name }) => quoteIdentifier(name)).join(", ")}`);
     },
 
     async add(table, columns, content) {
       if (!openTable) {
-        // A later vacuum needn't rewrite frozen rows. They become visible to all sessions when the transaction is committed.
-        const copy = `copy ${quote(table)} (${columns.map(quote).join(", ")}) from stdin with (format text, freeze)`;
+        // With `freeze`, a later vacuum doesn't have to rewrite the rows. All sessions can see them once the transaction is committed.
+        const copy = `copy ${quoteIdentifier(table)} (${columns.map(quoteIdentifier).join(", ")}) from stdin with (format text, freeze)`;
         openTable = { table, stream: await sql.unsafe(copy).writable() };
-        // Errors are thrown by the next write, or by `end`.
+        // The next write throws the error. After the last write, `finish` throws it.
         openTable.stream.on("error", () => {});
       }
-      await write(openTable.stream, content);
+      await writeChunk(openTable.stream, content);
     },
 
     async finish(table) {
@@ -57,7 +58,7 @@ export function openLoader(sql: Sql): Loader {
   };
 }
 
-function write(stream: Writable, content: Buffer): Promise<void> {
+function writeChunk(stream: Writable, content: Buffer): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   stream.once("error", reject);
   stream.write(content, (error) => (error ? reject(error) : resolve()));

@@ -1,6 +1,6 @@
 import { type Static, Type } from "@sinclair/typebox";
 import { Value } from "@sinclair/typebox/value";
-import { createDamaged } from "./error.ts";
+import { createDamagedError } from "./error.ts";
 
 const TABLES_MAX = 1_000;
 const Name = Type.String({ minLength: 1, maxLength: 63 });
@@ -34,7 +34,7 @@ export const ArchiveHeader = Type.Object({
 });
 export type ArchiveHeader = Static<typeof ArchiveHeader>;
 
-const TableEnd = Type.Object({
+const TableSummary = Type.Object({
   name: Name,
   rows: NonNegativeInteger,
   /** The size of the rows in COPY's text format. */
@@ -43,7 +43,7 @@ const TableEnd = Type.Object({
   /** The sum of all rows' XXH64 hashes modulo 2^64, in hexadecimal. It doesn't depend on the order of the rows. */
   checksum: Type.String({ pattern: "^[0-9a-f]{16}$" }),
 });
-export type TableEnd = Static<typeof TableEnd>;
+export type TableSummary = Static<typeof TableSummary>;
 
 const Sequence = Type.Object({
   name: Name,
@@ -54,20 +54,20 @@ export type Sequence = Static<typeof Sequence>;
 
 /** The last entry, `manifest.json`, which summarizes the contents. */
 export const ArchiveManifest = Type.Object({
-  tables: Type.Array(TableEnd, { maxItems: TABLES_MAX }),
+  tables: Type.Array(TableSummary, { maxItems: TABLES_MAX }),
   sequences: Type.Array(Sequence, { maxItems: TABLES_MAX }),
 });
 export type ArchiveManifest = Static<typeof ArchiveManifest>;
 
 export const parseHeader = (content: Uint8Array): ArchiveHeader => {
   const value = parseJson(content, HEADER_PATH);
-  if (!Value.Check(ArchiveHeader, value)) throw createDamaged(`${HEADER_PATH} has an unexpected structure`);
+  if (!Value.Check(ArchiveHeader, value)) throw createDamagedError(`${HEADER_PATH} has an unexpected structure`);
   return value;
 };
 
 export const parseManifest = (content: Uint8Array): ArchiveManifest => {
   const value = parseJson(content, MANIFEST_PATH);
-  if (!Value.Check(ArchiveManifest, value)) throw createDamaged(`${MANIFEST_PATH} has an unexpected structure`);
+  if (!Value.Check(ArchiveManifest, value)) throw createDamagedError(`${MANIFEST_PATH} has an unexpected structure`);
   return value;
 };
 
@@ -75,7 +75,7 @@ function parseJson(content: Uint8Array, path: string): unknown {
   try {
     return JSON.parse(Buffer.from(content).toString());
   } catch {
-    throw createDamaged(`${path} is not JSON`);
+    throw createDamagedError(`${path} is not JSON`);
   }
 }
 
@@ -84,4 +84,4 @@ export const MANIFEST_PATH = "manifest.json";
 export const SECRET_PATH = "jwt-secret";
 
 /** Returns the archive path of a table's part. Parts are numbered from 1. */
-export const partPath = (table: string, n: number): string => `tables/${table}/${String(n).padStart(6, "0")}.copy`;
+export const getPartPath = (table: string, n: number): string => `tables/${table}/${String(n).padStart(6, "0")}.copy`;

@@ -1,15 +1,15 @@
 import type { ByteSource } from "./byte-reader.ts";
-import { createDamaged } from "./error.ts";
+import { createDamagedError } from "./error.ts";
 import {
   type ArchiveHeader,
   type ArchiveManifest,
+  getPartPath,
   HEADER_PATH,
   MANIFEST_PATH,
   parseHeader,
   parseManifest,
-  partPath,
   SECRET_PATH,
-  type TableEnd,
+  type TableSummary,
 } from "./manifest.ts";
 import { openArchive, type ReadOptions } from "./reader.ts";
 import { createRowDigest } from "./row-digest.ts";
@@ -28,8 +28,8 @@ export type BackupHandler = {
 };
 
 /**
- * Reads a backup in one pass and verifies it: each part as it arrives, each table's rows against the manifest, and the whole file by its
- * SHA-256.
+ * Reads a backup in one pass and verifies it. Each part is verified when it arrives, each table's rows are compared with the manifest, and
+ * the whole file is verified by its SHA-256.
  * @throws the errors of `openArchive` and of the handler.
  */
 export async function readBackup(
@@ -46,10 +46,10 @@ export async function readBackup(
         const header = parseHeader(content);
         await handler.onHeader?.(header);
         contents = createContentsReader(header, handler);
-      } else throw createDamaged(`${path} comes before ${HEADER_PATH}`);
+      } else throw createDamagedError(`${path} comes before ${HEADER_PATH}`);
     }
     const manifest = contents?.findManifest();
-    if (!contents || !manifest) throw createDamaged(`it has no ${MANIFEST_PATH}`);
+    if (!contents || !manifest) throw createDamagedError(`it has no ${MANIFEST_PATH}`);
     return createSummary(contents.header, manifest, archive.isEncrypted);
   } finally {
     await archive.close();
@@ -65,59 +65,59 @@ type ContentsReader = {
 /** Creates the reader of the entries after the header: the secret, the tables in the header's order, and the manifest. */
 function createContentsReader(header: ArchiveHeader, handler: BackupHandler): ContentsReader {
   const tables = header.tables.map((table) => ({ table, digest: createRowDigest(), parts: 0 }));
-  let current = -1;
+  let currentIndex = -1;
   let rows = 0;
   let dataBytes = 0;
   let manifest: ArchiveManifest | undefined;
 
-  /** Completes the current table, and all tables without rows that follow it, up to `until`. */
-  async function advance(until: number): Promise<void> {
-    for (; current < until; current += 1) {
-      const completed = tables[current];
-      if (!completed) continue;
-      const sums = completed.digest.getSums();
+  /** Completes the current table, and all tables without rows that follow it, before the table at `untilIndex`. */
+  async function completeTables(untilIndex: number): Promise<void> {
+    for (; currentIndex < untilIndex; currentIndex += 1) {
+      const completedTable = tables[currentIndex];
+      if (!completedTable) continue;
+      const sums = completedTable.digest.getSums();
       rows += sums.rows;
       dataBytes += sums.bytes;
-      await handler.onTableEnd?.(completed.table);
+      await handler.onTableEnd?.(completedTable.table);
     }
   }
 
   async function addRows(path: string, content: Buffer): Promise<void> {
     // Only the next part of the current table or the first part of a later table is valid.
     const index = tables.findIndex(
-      ({ table, parts }, tableIndex) => tableIndex >= current && partPath(table.name, parts + 1) === path,
+      ({ table, parts }, tableIndex) => tableIndex >= currentIndex && getPartPath(table.name, parts + 1) === path,
     );
-    const entry = tables[index];
-    if (!entry) throw createDamaged(`${path} is unexpected here`);
-    await advance(index);
-    entry.parts += 1;
-    entry.digest.add(content);
-    await handler.onRows?.(entry.table, content);
-    const sums = entry.digest.getSums();
+    const tableEntry = tables[index];
+    if (!tableEntry) throw createDamagedError(`${path} is unexpected here`);
+    await completeTables(index);
+    tableEntry.parts += 1;
+    tableEntry.digest.add(content);
+    await handler.onRows?.(tableEntry.table, content);
+    const sums = tableEntry.digest.getSums();
     handler.onProgress?.({
-      table: entry.table.name,
+      table: tableEntry.table.name,
       rows: rows + sums.rows,
       dataBytes: dataBytes + sums.bytes,
       fractionDone: null,
     });
   }
 
-  async function end(content: Buffer): Promise<ArchiveManifest> {
-    await advance(tables.length);
-    const parsed = parseManifest(content);
-    if (parsed.tables.length !== tables.length) throw createDamaged("its manifest names other tables");
-    for (const [index, expected] of parsed.tables.entries()) {
-      const found = tables[index];
-      const sums: TableEnd | undefined = found && {
-        name: found.table.name,
-        parts: found.parts,
-        ...found.digest.getSums(),
+  async function finishContents(content: Buffer): Promise<ArchiveManifest> {
+    await completeTables(tables.length);
+    const parsedManifest = parseManifest(content);
+    if (parsedManifest.tables.length !== tables.length) throw createDamagedError("its manifest lists different tables");
+    for (const [index, expectedSummary] of parsedManifest.tables.entries()) {
+      const foundTable = tables[index];
+      const sums: TableSummary | undefined = foundTable && {
+        name: foundTable.table.name,
+        parts: foundTable.parts,
+        ...foundTable.digest.getSums(),
       };
-      if (!found?.digest.isComplete() || !sums || !areSumsEqual(sums, expected))
-        throw createDamaged(`the rows of ${expected.name} differ from the manifest`);
+      if (!foundTable?.digest.isComplete() || !sums || !areSumsEqual(sums, expectedSummary))
+        throw createDamagedError(`the rows of ${expectedSummary.name} differ from the manifest`);
     }
-    await handler.onManifest?.(parsed);
-    return parsed;
+    await handler.onManifest?.(parsedManifest);
+    return parsedManifest;
   }
 
   return {
@@ -125,16 +125,16 @@ function createContentsReader(header: ArchiveHeader, handler: BackupHandler): Co
     findManifest: () => manifest,
 
     async add(path, content) {
-      if (manifest) throw createDamaged(`${path} follows the manifest`);
-      if (path === MANIFEST_PATH) manifest = await end(content);
-      else if (path === SECRET_PATH && current < 0 && header.jwt_secret.state === "included")
+      if (manifest) throw createDamagedError(`${path} follows the manifest`);
+      if (path === MANIFEST_PATH) manifest = await finishContents(content);
+      else if (path === SECRET_PATH && currentIndex < 0 && header.jwt_secret.state === "included")
         await handler.onSecret?.(content.toString().trim());
       else await addRows(path, content);
     },
   };
 }
 
-const areSumsEqual = (left: TableEnd, right: TableEnd): boolean =>
+const areSumsEqual = (left: TableSummary, right: TableSummary): boolean =>
   left.name === right.name &&
   left.rows === right.rows &&
   left.bytes === right.bytes &&

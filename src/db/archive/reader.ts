@@ -3,7 +3,7 @@ import { zstdDecompress } from "node:zlib";
 import { decodeTarEntry, TAR_END, type TarEntry } from "../../lib/tar.ts";
 import { type ByteReader, type ByteSource, createByteReader } from "./byte-reader.ts";
 import { AGE_VERSION_LINE, decrypt } from "./encryption.ts";
-import { ArchiveError, createDamaged, createTruncated } from "./error.ts";
+import { ArchiveError, createDamagedError, createTruncatedError } from "./error.ts";
 import {
   decodeEnd,
   decodeMarkerPrefix,
@@ -25,7 +25,7 @@ export type ReadOptions = {
   signal?: AbortSignal | undefined;
 };
 
-/** The entries of a backup, in order. Each is verified before it is yielded. The end of the file is verified after the last entry. */
+/** The entries of a backup, in order. Each entry is verified before it is yielded. The end of the file is verified after the last entry. */
 export type ArchiveEntries = { isEncrypted: boolean; entries: AsyncIterable<TarEntry>; close(): Promise<void> };
 
 /**
@@ -39,12 +39,12 @@ export async function openArchive(source: ByteSource, { getPassphrase, signal }:
     const start = await fileReader.readUpTo(START_BYTES);
     if (start.length === 0) throw new ArchiveError("foreign", "The file is empty; it is not a Parley backup.");
     const isEncrypted = isStartOf(start, AGE_VERSION_LINE);
-    const fullSource = prepend(start, fileReader.readRest());
+    const fullSource = prepend(start, fileReader.readRemaining());
     const reader = isEncrypted
       ? createByteReader(await decryptSource(fullSource, getPassphrase))
       : createByteReader(fullSource);
-    const mark = await readStart(reader, isEncrypted);
-    return { isEncrypted, entries: readEntries(reader, mark, signal), close: fileReader.close };
+    const startMarker = await readStart(reader, isEncrypted);
+    return { isEncrypted, entries: readEntries(reader, startMarker, signal), close: fileReader.close };
   } catch (error) {
     await fileReader.close();
     throw error;
@@ -69,7 +69,7 @@ async function readStart(reader: ByteReader, isEncrypted: boolean): Promise<Buff
   const version = decodeStart(start);
   if (version === null)
     throw isTruncatedStart(start)
-      ? createTruncated(start.length)
+      ? createTruncatedError(start.length)
       : new ArchiveError(
           "foreign",
           `The ${isEncrypted ? "content of the encrypted file" : "file"} is not a Parley backup; use one that \`parley backup\` made.`,
@@ -88,51 +88,51 @@ const isTruncatedStart = (start: Buffer): boolean =>
 
 async function* readEntries(
   reader: ByteReader,
-  start: Buffer,
+  startMarker: Buffer,
   signal: AbortSignal | undefined,
 ): AsyncIterable<TarEntry> {
   const hasher = new Bun.CryptoHasher("sha256");
-  hasher.update(start);
+  hasher.update(startMarker);
   let next = readPart(reader, hasher);
   for (;;) {
     signal?.throwIfAborted();
     const part = await next;
-    if (part === null) throw createDamaged("its archive has no end");
+    if (part === null) throw createDamagedError("its archive has no end");
     if (part.equals(TAR_END)) break;
     // Reads and decompresses the next part while this one is processed.
     next = readPart(reader, hasher);
     next.catch(() => {});
     const entry = decodeTarEntry(part);
-    if (!entry) throw createDamaged(`an entry before byte ${reader.position()}`);
+    if (!entry) throw createDamagedError(`an entry before byte ${reader.getPosition()}`);
     yield entry;
   }
-  if ((await readPart(reader, hasher)) !== null) throw createDamaged("its archive continues after its end");
-  const length = reader.position();
+  if ((await readPart(reader, hasher)) !== null) throw createDamagedError("its archive continues after its end");
+  const length = reader.getPosition();
   if ((await reader.readUpTo(1)).length > 0)
-    throw createDamaged(`there is data after its end marker at byte ${length}`);
+    throw createDamagedError(`there is data after its end marker at byte ${length}`);
 }
 
-/** Reads the next part. Returns null at the end marker, once all bytes before it are verified. */
+/** Reads the next part. At the end marker, verifies all bytes before it and returns null. */
 async function readPart(reader: ByteReader, hasher: Bun.CryptoHasher): Promise<Buffer | null> {
-  const at = reader.position();
+  const offset = reader.getPosition();
   const prefix = await reader.read(MARKER_PREFIX_BYTES);
-  const { mark, payloadBytes } = decodeMarkerPrefix(prefix, at);
+  const { kind, payloadBytes } = decodeMarkerPrefix(prefix, offset);
   const payload = await reader.read(payloadBytes);
-  if (mark === "end") {
-    if (!decodeEnd(payload, at).equals(hasher.digest())) throw createDamaged("its SHA-256 differs");
+  if (kind === "end") {
+    if (!decodeEnd(payload, offset).equals(hasher.digest())) throw createDamagedError("its SHA-256 differs");
     return null;
   }
-  const part = decodePartMarker(payload, at);
+  const part = decodePartMarker(payload, offset);
   const packed = await reader.read(part.packedBytes);
   hasher.update(prefix).update(payload).update(packed);
-  return decompressPart(packed, part, at);
+  return decompressPart(packed, part, offset);
 }
 
-async function decompressPart(packed: Buffer, { plainBytes, hash }: PartMarker, at: number): Promise<Buffer> {
-  const what = `the part at byte ${at}`;
-  if (hashPart(packed) !== hash) throw createDamaged(what);
+async function decompressPart(packed: Buffer, { plainBytes, hash }: PartMarker, offset: number): Promise<Buffer> {
+  const damage = `the part at byte ${offset}`;
+  if (hashPart(packed) !== hash) throw createDamagedError(damage);
   // Limits the output, because the frame header could claim any length.
   const plain = await decompress(packed, { maxOutputLength: Math.max(1, plainBytes) }).catch(() => null);
-  if (plain?.length !== plainBytes) throw createDamaged(what);
+  if (plain?.length !== plainBytes) throw createDamagedError(damage);
   return plain;
 }

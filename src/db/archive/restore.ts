@@ -5,7 +5,7 @@ import { MIGRATION_LOCK } from "../migration-lock.ts";
 import { checkServer } from "../suitability.ts";
 import type { ByteSource } from "./byte-reader.ts";
 import { listCreatedTables } from "./contents.ts";
-import { ArchiveError, createDamaged } from "./error.ts";
+import { ArchiveError, createDamagedError } from "./error.ts";
 import { openLoader } from "./load.ts";
 import type { ArchiveHeader, ArchiveManifest } from "./manifest.ts";
 import { readBackup } from "./read-backup.ts";
@@ -31,7 +31,7 @@ export type RestoreOptions = ReadOptions & {
   onProgress?: ((progress: Progress) => void) | undefined;
   /** Called for each step after the rows are loaded. */
   onStep?: ((step: "indexes" | "migrations" | "statistics") => void) | undefined;
-  /** The end of the error message if the database isn't empty. It says what to do. */
+  /** The end of the error message if the database isn't empty. It tells the operator what to do. */
   notEmptyRemedy: string;
 };
 
@@ -73,17 +73,17 @@ export async function restoreBackup(source: ByteSource, options: RestoreOptions)
 async function loadExclusively(source: ByteSource, options: RestoreOptions): Promise<BackupSummary> {
   const { signal } = options;
   const pool = createSidePool(options.database, 1, { statementTimeoutMs: 0, closeTimeoutS: 0 });
-  const abort = () => void pool.close();
-  signal?.addEventListener("abort", abort, { once: true });
+  const closePool = () => void pool.close();
+  signal?.addEventListener("abort", closePool, { once: true });
   let failure: unknown;
   try {
     signal?.throwIfAborted();
     const summary = await pool.open().begin(ISOLATION, async (sql) => {
       try {
         const loaded = await load(sql, source, options);
-        // From here on, an abort is ignored, because it would wrongly report that nothing was restored.
+        // Aborts are ignored from here on. Otherwise, an abort during the commit would wrongly report that nothing was restored.
         signal?.throwIfAborted();
-        signal?.removeEventListener("abort", abort);
+        signal?.removeEventListener("abort", closePool);
         return loaded;
       } catch (error) {
         failure = error;
@@ -97,7 +97,7 @@ async function loadExclusively(source: ByteSource, options: RestoreOptions): Pro
     signal?.throwIfAborted();
     throw failure ?? error;
   } finally {
-    signal?.removeEventListener("abort", abort);
+    signal?.removeEventListener("abort", closePool);
     await pool.close();
   }
 }
@@ -143,7 +143,7 @@ async function load(sql: Sql, source: ByteSource, options: RestoreOptions): Prom
       await checkRowCounts(sql, manifest);
     },
   });
-  // By now, the file's checksum has been verified too.
+  // `readBackup` has also verified the file's checksum.
   if (header) await expireLeases(sql, header.created_at);
   onStep?.("statistics");
   for (const { name } of summary.tables) await sql`analyze ${sql(name)}`;
@@ -153,12 +153,12 @@ async function load(sql: Sql, source: ByteSource, options: RestoreOptions): Prom
 
 /** Checks that this build can create the backup's schema. @throws ArchiveError or MigrationError if it can't. */
 function checkSchema({ migrations, parley }: ArchiveHeader): void {
-  const known = new Set(bundledSql.migrations.map(({ name }) => name));
-  const unknown = migrations.find(({ name }) => !known.has(name));
-  if (unknown)
+  const knownNames = new Set(bundledSql.migrations.map(({ name }) => name));
+  const unknownMigration = migrations.find(({ name }) => !knownNames.has(name));
+  if (unknownMigration)
     throw new ArchiveError(
       "newer",
-      `The backup was made by a newer Parley (${parley.version}, migration ${unknown.name}), which this one cannot read; restore it with Parley ${unknown.version ?? parley.version}, or a newer version.`,
+      `The backup was made by a newer Parley (${parley.version}, migration ${unknownMigration.name}), which this one cannot read; restore it with Parley ${unknownMigration.version ?? parley.version}, or a newer version.`,
     );
   requireKnownMigrations(migrations, bundledSql.migrations, "backup");
 }
@@ -183,18 +183,18 @@ async function lockDatabase(sql: Sql): Promise<void> {
 
 async function setSequences(sql: Sql, { sequences }: ArchiveManifest): Promise<void> {
   for (const { name, last_value, is_called } of sequences) {
-    const [found] = await sql<{ name: string | null }[]>`select to_regclass(quote_ident(${name}))::text as name`;
-    if (!found?.name) throw createDamaged(`the sequence ${name} is missing`);
-    await sql`select setval(${found.name}::regclass, ${last_value}::bigint, ${is_called})`;
+    const [sequence] = await sql<{ name: string | null }[]>`select to_regclass(quote_ident(${name}))::text as name`;
+    if (!sequence?.name) throw createDamagedError(`the sequence ${name} is missing`);
+    await sql`select setval(${sequence.name}::regclass, ${last_value}::bigint, ${is_called})`;
   }
 }
 
 /** Compares the manifest's row counts with those in Postgres. */
 async function checkRowCounts(sql: Sql, { tables }: ArchiveManifest): Promise<void> {
   for (const { name, rows } of tables) {
-    const [count] = await sql<{ rows: number }[]>`select count(*) as rows from ${sql(name)}`;
-    if (Number(count?.rows) !== rows)
-      throw new Error(`${name} has ${count?.rows} rows after the restore instead of ${rows}; nothing was changed.`);
+    const [actual] = await sql<{ rows: number }[]>`select count(*) as rows from ${sql(name)}`;
+    if (Number(actual?.rows) !== rows)
+      throw new Error(`${name} has ${actual?.rows} rows after the restore instead of ${rows}; nothing was changed.`);
   }
 }
 

@@ -1,7 +1,7 @@
 import type { Sql } from "../client.ts";
 import { bundledSql, createMigrationTables, readAppliedMigrations, requireKnownMigrations } from "../migrate.ts";
 import { checkMigrationTables, checkTablesCanBeCreated } from "../suitability.ts";
-import { listCreatedTables, quote } from "./contents.ts";
+import { listCreatedTables, quoteIdentifier } from "./contents.ts";
 import { ArchiveError } from "./error.ts";
 import type { ArchiveHeader } from "./manifest.ts";
 
@@ -11,11 +11,11 @@ const CREATED_FUNCTION = /^create (?:or replace )?function (\w+)/gim;
 const CREATED_VIEW = /^create (?:or replace )?view (\w+)/gim;
 const CREATED_TYPE = /^create type (\w+)/gim;
 
-const matchAll = (files: readonly { text: string }[], pattern: RegExp): string[] =>
+const findNames = (files: readonly { text: string }[], pattern: RegExp): string[] =>
   files.flatMap(({ text }) => [...text.matchAll(pattern)].map(([, name = ""]) => name));
 
 /**
- * Drops the tables of an unused Parley schema, so that the restore can create them again.
+ * Drops the tables of an unused Parley schema, so that the restore can create them. Does nothing if there are no such tables.
  * @throws ArchiveError if the schema is in use.
  * @throws MigrationError if a newer Parley created it.
  * @throws UnsuitableDatabaseError if it has another application's tables.
@@ -23,30 +23,30 @@ const matchAll = (files: readonly { text: string }[], pattern: RegExp): string[]
 export async function dropEmptyTables(sql: Sql, remedy: string): Promise<void> {
   await checkMigrationTables(sql);
   const [state] = await sql<{ is_parley: boolean }[]>`select to_regclass('migrations') is not null as is_parley`;
-  const all = listCreatedTables(new Set(bundledSql.migrations.map(({ name }) => name)));
+  const allTables = listCreatedTables(new Set(bundledSql.migrations.map(({ name }) => name)));
   if (!state?.is_parley) {
-    await checkTablesCanBeCreated(sql, all);
+    await checkTablesCanBeCreated(sql, allTables);
     return;
   }
   await checkUnused(sql, remedy);
   requireKnownMigrations(await readAppliedMigrations(sql));
   const inSchema = sql`relnamespace = current_schema()::regnamespace`;
   // This also drops triggers and views. Functions created by migrations are dropped later, because indexes use them.
-  await dropFunctions(sql, matchAll(bundledSql.functions, CREATED_FUNCTION), "cascade");
+  await dropFunctions(sql, findNames(bundledSql.functions, CREATED_FUNCTION), "cascade");
   const views = await sql<{ name: string }[]>`
     select relname as name from pg_class
-    where ${inSchema} and relkind = 'v' and relname = any (${matchAll(bundledSql.functions, CREATED_VIEW)}::text[])`;
-  for (const { name } of views) await sql.unsafe(`drop view ${quote(name)}`);
+    where ${inSchema} and relkind = 'v' and relname = any (${findNames(bundledSql.functions, CREATED_VIEW)}::text[])`;
+  for (const { name } of views) await sql.unsafe(`drop view ${quoteIdentifier(name)}`);
   const tables = await sql<{ name: string }[]>`
     select relname as name from pg_class
-    where ${inSchema} and relkind = 'r' and relname = any (${[...all, "migrations", "sql_functions"]}::text[])`;
-  await sql.unsafe(`drop table ${tables.map(({ name }) => quote(name)).join(", ")}`);
-  await dropFunctions(sql, matchAll(bundledSql.migrations, CREATED_FUNCTION), "restrict");
+    where ${inSchema} and relkind = 'r' and relname = any (${[...allTables, "migrations", "sql_functions"]}::text[])`;
+  await sql.unsafe(`drop table ${tables.map(({ name }) => quoteIdentifier(name)).join(", ")}`);
+  await dropFunctions(sql, findNames(bundledSql.migrations, CREATED_FUNCTION), "restrict");
   const types = await sql<{ name: string }[]>`
     select typname as name from pg_type
     where typnamespace = current_schema()::regnamespace
-      and typname = any (${matchAll(bundledSql.migrations, CREATED_TYPE)}::text[])`;
-  for (const { name } of types) await sql.unsafe(`drop type ${quote(name)}`);
+      and typname = any (${findNames(bundledSql.migrations, CREATED_TYPE)}::text[])`;
+  for (const { name } of types) await sql.unsafe(`drop type ${quoteIdentifier(name)}`);
 }
 
 async function dropFunctions(sql: Sql, names: string[], behavior: "cascade" | "restrict"): Promise<void> {
@@ -110,15 +110,15 @@ export async function dropIndexes(sql: Sql): Promise<RebuildableIndex[]> {
     order by t.relname, k.conname`;
   const foreignKeyStatements = foreignKeys.map(({ table, name, definition }) => ({
     table,
-    drop: `alter table ${quote(table)} drop constraint ${quote(name)}`,
-    create: [`alter table ${quote(table)} add constraint ${quote(name)} ${definition}`],
+    drop: `alter table ${quoteIdentifier(table)} drop constraint ${quoteIdentifier(name)}`,
+    create: [`alter table ${quoteIdentifier(table)} add constraint ${quoteIdentifier(name)} ${definition}`],
   }));
   const indexStatements = indexes.map(({ table, name, definition, constraint }) => {
-    const change = `alter table ${quote(table)}`;
-    const add = `${change} add constraint ${quote(name)} ${constraint} using index ${quote(name)}`;
+    const change = `alter table ${quoteIdentifier(table)}`;
+    const add = `${change} add constraint ${quoteIdentifier(name)} ${constraint} using index ${quoteIdentifier(name)}`;
     return {
       table,
-      drop: constraint ? `${change} drop constraint ${quote(name)}` : `drop index ${quote(name)}`,
+      drop: constraint ? `${change} drop constraint ${quoteIdentifier(name)}` : `drop index ${quoteIdentifier(name)}`,
       create: constraint ? [definition, add] : [definition],
     };
   });

@@ -2,7 +2,7 @@ import { deriveKey } from "../../lib/seal.ts";
 
 /**
  * The secret that signs tokens and encrypts stored secrets (webhooks, hooks, stored responses). Without it, restored sessions are
- * invalid and restored webhooks can't be signed. If `isConfigured` is true, JWT_SECRET sets it, and backups don't contain it.
+ * invalid and restored webhooks can't be signed. If `isConfigured` is true, the secret comes from JWT_SECRET, and backups don't contain it.
  */
 export type ServerSecret = { value: string; isConfigured: boolean };
 

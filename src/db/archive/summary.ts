@@ -1,4 +1,4 @@
-import type { ArchiveHeader, ArchiveManifest, TableEnd } from "./manifest.ts";
+import type { ArchiveHeader, ArchiveManifest, TableSummary } from "./manifest.ts";
 
 /** The contents of a backup. */
 export type BackupSummary = {
@@ -9,7 +9,7 @@ export type BackupSummary = {
   /** The names of the applied migrations, oldest first. */
   migrations: string[];
   jwtSecret: ArchiveHeader["jwt_secret"];
-  tables: TableEnd[];
+  tables: TableSummary[];
   rows: number;
   /** The size of the rows in COPY's text format. */
   dataBytes: number;

@@ -12,13 +12,14 @@ const REMOVE_ATTEMPTS_MAX = 40;
 const REMOVE_PAUSE_MS = 50;
 
 /**
- * Creates the cluster if there is none. It has a temporary name until it is complete, so that a partial cluster is never used.
+ * Creates the cluster (Postgres's data folder) if there is none. The folder has a temporary name until it is complete, so that a partial
+ * cluster is never used.
  * @returns whether the cluster was created.
  * @throws EmbeddedPostgresError if the existing cluster has a different major version, or initdb fails.
  */
 export async function ensureCluster(
   clusterDir: string,
-  home: string,
+  installDir: string,
   owner: ProcessOwner,
   launch: Launch,
 ): Promise<boolean> {
@@ -29,12 +30,12 @@ export async function ensureCluster(
     return false;
   }
 
-  const temporary = join(dataDir, `${TEMPORARY_PREFIX}${process.pid}`);
-  mkdirSync(temporary, { mode: 0o700 });
-  chmodSync(temporary, 0o700);
-  if (process.getuid?.() !== owner.uid) chownSync(temporary, owner.uid, owner.gid);
-  await runInitdb(temporary, home, launch);
-  renameSync(temporary, clusterDir);
+  const temporaryDir = join(dataDir, `${TEMPORARY_PREFIX}${process.pid}`);
+  mkdirSync(temporaryDir, { mode: 0o700 });
+  chmodSync(temporaryDir, 0o700);
+  if (process.getuid?.() !== owner.uid) chownSync(temporaryDir, owner.uid, owner.gid);
+  await runInitdb(temporaryDir, installDir, launch);
+  renameSync(temporaryDir, clusterDir);
   return true;
 }
 
@@ -42,16 +43,16 @@ function checkCluster(clusterDir: string): void {
   const path = join(clusterDir, "PG_VERSION");
   if (!existsSync(path))
     throw new EmbeddedPostgresError(
-      `${clusterDir} is not a PostgreSQL data folder; move it elsewhere, or set another DATA_DIR.`,
+      `${clusterDir} is not a PostgreSQL data directory; move it elsewhere, or set a different DATA_DIR.`,
     );
-  const found = readFileSync(path, "utf8").trim();
-  if (found !== majorVersion)
+  const foundVersion = readFileSync(path, "utf8").trim();
+  if (foundVersion !== majorVersion)
     throw new EmbeddedPostgresError(
-      `${clusterDir} was created by PostgreSQL ${found}, and this Parley includes ${majorVersion}: run \`parley backup\` with the Parley that created it, then \`parley restore\` into a new DATA_DIR.`,
+      `${clusterDir} was created by PostgreSQL ${foundVersion}, and this version of Parley includes ${majorVersion}: run \`parley backup\` with the Parley version that created it, then \`parley restore\` into a new DATA_DIR.`,
     );
 }
 
-async function runInitdb(directory: string, home: string, launch: Launch): Promise<void> {
+async function runInitdb(directory: string, installDir: string, launch: Launch): Promise<void> {
   // Uses Postgres's own collation. A system library's collation could change with an update, which would corrupt indexes.
   const args = [
     `--pgdata=${directory}`,
@@ -65,7 +66,7 @@ async function runInitdb(directory: string, home: string, launch: Launch): Promi
     "--data-checksums",
     "--no-instructions",
   ];
-  const child = launch(join(home, "bin/initdb"), args, "pipe");
+  const child = launch(join(installDir, "bin/initdb"), args, "pipe");
   let output = "";
   const collect = (chunk: Buffer) => {
     output += chunk.toString();
@@ -84,7 +85,7 @@ async function runInitdb(directory: string, home: string, launch: Launch): Promi
   const unnamedUid = /could not look up effective user ID (\d+)/.exec(output)?.[1];
   if (unnamedUid)
     throw new EmbeddedPostgresError(
-      `The embedded Postgres needs a named user, and user ${unnamedUid} has no entry in /etc/passwd; start Parley as another user (10001 in its container image), or set DATABASE_URL.`,
+      `The embedded Postgres needs a named user, and user ${unnamedUid} has no entry in /etc/passwd; start Parley as a different user (10001 in its container image), or set DATABASE_URL.`,
     );
   throw new EmbeddedPostgresError(
     describeMissingRequirement(output) ??

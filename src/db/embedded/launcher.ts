@@ -7,7 +7,7 @@ import { createUnreachableError } from "./error.ts";
 /** The user that owns the cluster and runs the server. */
 export type ProcessOwner = { uid: number; gid: number };
 
-/** Starts a PostgreSQL program as the cluster's owner. It doesn't inherit Parley's environment variables, which have secrets. */
+/** Starts a PostgreSQL program as the cluster's owner. It doesn't inherit Parley's environment variables, because they contain secrets. */
 export type Launch = (program: string, args: string[], output: number | "pipe") => ChildProcess;
 
 const environment = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C", TZ: "UTC" };
@@ -38,20 +38,20 @@ function findUser(name: string): ProcessOwner | null {
 /**
  * Returns a function that starts programs as `owner`. It uses setpriv (part of util-linux) if possible, so that the server exits
  * when Parley does, even after kill -9. Otherwise, a leftover server is stopped at the next start. The server normally has no
- * capabilities. If its user can't enter a parent folder of the cluster, it gets a capability for that, and a warning is logged.
+ * capabilities. If its user can't enter a parent folder of the cluster, the server is given a capability to do so, and a warning is logged.
  * @throws EmbeddedPostgresError if the owner has no access to the cluster.
  */
 export function createLauncher(owner: ProcessOwner, clusterDir: string, log: Log): Launch {
   const closedFolders = isRoot() ? listClosedFolders(clusterDir, owner) : [];
   // Tries the weaker capability first, because entering a folder needs no write access.
   const capabilities = closedFolders.length > 0 ? ["dac_read_search", "dac_override"] : [null];
-  const prefixes = capabilities.flatMap((capability) => listPrefixes(owner, capability));
-  const workingPrefix = prefixes.find(({ prefix }) => isWorking(prefix));
+  const prefixes = capabilities.flatMap((capability) => listCommandPrefixes(owner, capability));
+  const workingPrefix = prefixes.find(({ prefix }) => doesCommandWork(prefix));
   if (!workingPrefix && closedFolders.length > 0) throw createUnreachableError(clusterDir, owner);
   if (workingPrefix?.capability)
     log.warn(
       { folders: closedFolders, capability: workingPrefix.capability },
-      `Postgres runs as user ${owner.uid} with the capability ${workingPrefix.capability}, because that user has no access to ${closedFolders.join(", ")}. To avoid that, use \`chmod o+x ${closedFolders.join(" ")}\` or another DATA_DIR.`,
+      `Postgres runs as user ${owner.uid} with the capability ${workingPrefix.capability}, because that user has no access to ${closedFolders.join(", ")}. To avoid that, use \`chmod o+x ${closedFolders.join(" ")}\` or a different DATA_DIR.`,
     );
   const prefix = workingPrefix?.prefix;
   return (program, args, output) => {
@@ -70,11 +70,11 @@ export function createLauncher(owner: ProcessOwner, clusterDir: string, log: Log
 
 type Prefix = { prefix: string[]; capability: string | null };
 
-/** Lists setpriv commands to try. The first one drops Parley's own capabilities (systemd's `AmbientCapabilities`). */
-const listPrefixes = (owner: ProcessOwner, capability: string | null): Prefix[] =>
-  [["-all"], []].map((dropped) => ({ prefix: setpriv(owner, capability, dropped), capability }));
+/** Lists setpriv commands to try. The first command drops Parley's own capabilities (systemd's `AmbientCapabilities`). */
+const listCommandPrefixes = (owner: ProcessOwner, capability: string | null): Prefix[] =>
+  [["-all"], []].map((dropped) => ({ prefix: createSetprivCommand(owner, capability, dropped), capability }));
 
-function setpriv(owner: ProcessOwner, capability: string | null, dropped: string[]): string[] {
+function createSetprivCommand(owner: ProcessOwner, capability: string | null, dropped: string[]): string[] {
   const user = isRoot() ? [`--reuid=${owner.uid}`, `--regid=${owner.gid}`, "--clear-groups"] : [];
   const changes = [...dropped, ...(capability ? [`+${capability}`] : [])].join(",");
   const capabilityOptions = changes ? [`--inh-caps=${changes}`, `--ambient-caps=${changes}`] : [];
@@ -82,7 +82,7 @@ function setpriv(owner: ProcessOwner, capability: string | null, dropped: string
 }
 
 /** Returns whether this setpriv command works. Old versions lack some options, and a container may forbid others. */
-function isWorking(prefix: string[]): boolean {
+function doesCommandWork(prefix: string[]): boolean {
   const [command = "", ...args] = [...prefix, "true"];
   return spawnSync(command, args, { env: environment, stdio: "ignore" }).status === 0;
 }

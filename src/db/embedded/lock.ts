@@ -23,7 +23,7 @@ export function lockDirectory(dataDir: string): DirectoryLock {
     closeSync(descriptor);
     const holder = readFileSync(path, "utf8").trim();
     throw new DataDirectoryInUseError(
-      `Another Parley${holder ? ` (process ${holder})` : ""} is running on DATA_DIR ${dataDir}; stop it, or set another DATA_DIR.`,
+      `Another Parley${holder ? ` (process ${holder})` : ""} is running on DATA_DIR ${dataDir}; stop it, or set a different DATA_DIR.`,
     );
   }
   ftruncateSync(descriptor);

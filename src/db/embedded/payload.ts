@@ -4,7 +4,7 @@ import manifest from "../../../dist/embedded/postgres.json";
 import archive from "../../../dist/embedded/postgres.tar.zst" with { type: "file" };
 import { EmbeddedPostgresError } from "./error.ts";
 
-/** The age above which a temporary folder is removed. A process that was killed while unpacking has left it. */
+/** The age above which a temporary folder is removed. It was left by a process that was killed while unpacking. */
 const STALE_AFTER_MS = 600_000;
 
 const folderName = `postgres-${manifest.version}-${manifest.digest}`;
@@ -19,50 +19,50 @@ export const hasPayload = payloadVersion !== "";
 export const majorVersion = payloadVersion.split(".")[0] ?? "";
 
 /**
- * Unpacks the bundled PostgreSQL into a folder of `parent`, unless a complete copy exists.
+ * Unpacks the bundled PostgreSQL into a subfolder of `parent`, unless a complete copy exists there.
  * @returns the folder, which contains `bin`, `lib` and `share`.
  */
 export async function unpackPostgres(parent: string): Promise<string> {
-  const home = join(parent, folderName);
-  if (isComplete(home)) return home;
+  const installDir = join(parent, folderName);
+  if (isComplete(installDir)) return installDir;
   removeStaleFolders(parent);
-  const temporary = `${home}.tmp-${process.pid}`;
-  rmSync(temporary, { recursive: true, force: true });
+  const temporaryDir = `${installDir}.tmp-${process.pid}`;
+  rmSync(temporaryDir, { recursive: true, force: true });
   try {
     const tar = await Bun.zstdDecompress(await Bun.file(archive).bytes());
-    await new Bun.Archive(tar).extract(temporary);
-    makeReadableForAll(temporary);
+    await new Bun.Archive(tar).extract(temporaryDir);
+    makeReadableForAll(temporaryDir);
   } catch (cause) {
-    rmSync(temporary, { recursive: true, force: true });
+    rmSync(temporaryDir, { recursive: true, force: true });
     throw new EmbeddedPostgresError(`PostgreSQL could not be unpacked into ${parent}; is the disk full?`, { cause });
   }
-  moveIntoPlace(home, temporary);
-  if (!isComplete(home))
-    throw new EmbeddedPostgresError(`PostgreSQL could not be unpacked into ${home}; is the disk full?`);
-  return home;
+  moveIntoPlace(installDir, temporaryDir);
+  if (!isComplete(installDir))
+    throw new EmbeddedPostgresError(`PostgreSQL could not be unpacked into ${installDir}; is the disk full?`);
+  return installDir;
 }
 
-/** Renames `temporary` to `home`, unless another Parley has already unpacked the same files there. */
-function moveIntoPlace(home: string, temporary: string): void {
-  const old = `${home}.tmp-old-${process.pid}`;
+/** Renames `temporaryDir` to `installDir`, unless another process has already unpacked the same files there. */
+function moveIntoPlace(installDir: string, temporaryDir: string): void {
+  const oldPath = `${installDir}.tmp-old-${process.pid}`;
   try {
     // An existing copy may be incomplete after a power failure or a cleanup of /var/cache. It is moved before it is removed,
     // because it may be in use.
-    if (existsSync(home) && !isComplete(home)) renameSync(home, old);
-    if (!existsSync(home)) renameSync(temporary, home);
+    if (existsSync(installDir) && !isComplete(installDir)) renameSync(installDir, oldPath);
+    if (!existsSync(installDir)) renameSync(temporaryDir, installDir);
   } catch (error) {
-    if (!isComplete(home)) throw error;
+    if (!isComplete(installDir)) throw error;
   } finally {
-    for (const path of [old, temporary]) rmSync(path, { recursive: true, force: true });
+    for (const path of [oldPath, temporaryDir]) rmSync(path, { recursive: true, force: true });
   }
 }
 
 /** Checks the number and total size of the files. This takes milliseconds, and detects files truncated by a power failure. */
-function isComplete(home: string): boolean {
-  if (!existsSync(home)) return false;
+function isComplete(installDir: string): boolean {
+  if (!existsSync(installDir)) return false;
   let files = 0;
   let bytes = 0;
-  for (const entry of readdirSync(home, { recursive: true, withFileTypes: true })) {
+  for (const entry of readdirSync(installDir, { recursive: true, withFileTypes: true })) {
     if (!entry.isFile()) continue;
     files += 1;
     bytes += statSync(join(entry.parentPath, entry.name)).size;

@@ -8,7 +8,7 @@ const POLL_MS = 20;
 const FAST_SHUTDOWN_MS = 15_000;
 const IMMEDIATE_SHUTDOWN_MS = 10_000;
 
-/** The index of the line in `postmaster.pid` that says whether the server accepts connections. */
+/** The index of the line in `postmaster.pid` that states whether the server accepts connections. */
 const STATUS_LINE = 7;
 
 /** The contents of `postmaster.pid`, which a running server writes to its folder. */
@@ -16,7 +16,7 @@ export type PostmasterFile = { pid: number; startedAtS: number; isReady: boolean
 
 const getPostmasterPath = (clusterDir: string) => join(clusterDir, "postmaster.pid");
 
-/** Reads `postmaster.pid`. Returns null if it is missing. After a kill, the file may still say that the server is ready. */
+/** Reads `postmaster.pid`. Returns null if it is missing. After a server was killed, its file may still state that it is ready. */
 export function readPostmasterFile(clusterDir: string): PostmasterFile | null {
   try {
     const lines = readFileSync(getPostmasterPath(clusterDir), "utf8").split("\n");
@@ -45,19 +45,19 @@ export async function stopLeftoverServer(clusterDir: string, log: Log): Promise<
 
 /**
  * Edits the `postmaster.pid` of a dead server so that the next server can start. PIDs are reused, in containers almost immediately.
- * - A new server refuses to start if a process with the recorded PID exists, unless that process is its parent. So the PID is replaced by
- * this process's PID, because this process starts the new server.
- * - The file still says "ready", and the new server may get the recorded PID. So the status is cleared.
+ * - A new server refuses to start if a process with the recorded PID exists, unless that process is its parent. Therefore, the PID is
+ * replaced by this process's PID, because this process starts the new server.
+ * - The file still states "ready", and the new server may receive the recorded PID. Therefore, the status is cleared.
  *
- * Nothing else may change. The rest identifies shared memory, and a new server must not start while processes of the dead server use
- * it.
+ * Nothing else must change. The rest of the file identifies shared memory, and a new server must not start while processes of the dead
+ * server use that memory.
  */
 export function disownPostmasterFile(clusterDir: string): void {
   rmSync(join(clusterDir, ".s.PGSQL.5432.lock"), { force: true });
   const path = getPostmasterPath(clusterDir);
   const file = readPostmasterFile(clusterDir);
   if (!file) return;
-  // The server was killed while writing the file, so it had no shared memory yet. The next server would refuse an empty file.
+  // The server was killed while writing the file, so it had no shared memory yet. The next server would reject an empty file.
   if (!(file.pid > 0)) {
     rmSync(path);
     return;

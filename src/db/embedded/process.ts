@@ -22,15 +22,15 @@ export function isAlive(pid: number): boolean {
 
 /**
  * Returns whether the process is the server that wrote this `postmaster.pid`. PIDs are reused, so the process must be a Postgres
- * server that uses this folder. It must also have started at the recorded time, or accept connections on the cluster's socket (in
- * case the clock has been changed since).
+ * server that uses this folder. It must also have started at the recorded time or, in case the clock was changed later, accept
+ * connections on the cluster's socket.
  */
 export async function isClusterServer(
   clusterDir: string,
   { pid, startedAtS }: { pid: number; startedAtS: number },
 ): Promise<boolean> {
   if (!isAlive(pid) || !isPostgresUsing(clusterDir, pid)) return false;
-  const startS = findStartS(pid);
+  const startS = findStartTimeS(pid);
   if (startS !== null && Math.abs(startS - startedAtS) <= START_TOLERANCE_S) return true;
   return isAcceptingConnections(join(clusterDir, ".s.PGSQL.5432"));
 }
@@ -64,7 +64,7 @@ function readArguments(pid: number): string | null {
 }
 
 /** Returns when a process started, in seconds since 1970, or null if that is unknown. */
-function findStartS(pid: number): number | null {
+function findStartTimeS(pid: number): number | null {
   try {
     // The program's name is in parentheses and may contain any character. The start time is the 20th field after it.
     const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ").pop()?.split(" ") ?? [];
@@ -76,7 +76,7 @@ function findStartS(pid: number): number | null {
   }
 }
 
-/** Returns whether a process accepts connections on this socket. The socket file of a dead server refuses them. */
+/** Returns whether a process accepts connections on this socket. If the server is dead, connecting to its socket file fails. */
 async function isAcceptingConnections(path: string): Promise<boolean> {
   const { promise, resolve } = Promise.withResolvers<boolean>();
   const socket = connect(path);

@@ -11,14 +11,14 @@ const packages: Record<string, string> = {
 
 /**
  * Describes what a minimal or hardened system lacks to run PostgreSQL: a shell, a library, or a disk without `noexec`. Returns null
- * if the output of PostgreSQL's programs shows another cause.
+ * if the output of PostgreSQL's programs shows a different cause.
  */
 export function describeMissingRequirement(errorOutput: string, hasFile = existsSync): string | null {
   const [, executed, spawned] =
     /failed to execute (\/.+): Permission denied|spawn (\/.+) EACCES/.exec(errorOutput) ?? [];
   const program = executed ?? spawned;
   if (program)
-    return `${program} can't be executed: ${dirname(program)} is probably on a disk mounted with \`noexec\`. Set DATA_DIR to a folder on another disk, or set DATABASE_URL to the address of a PostgreSQL server.`;
+    return `${program} can't be executed: ${dirname(program)} is probably on a disk mounted with \`noexec\`. Set DATA_DIR to a folder on a different disk, or set DATABASE_URL to the address of a PostgreSQL server.`;
   const missing: string[] = [];
   const [, library] = /error while loading shared libraries: ([\w.+-]+):/.exec(errorOutput) ?? [];
   if (library) missing.push(packages[library] ? `${library} (${packages[library]})` : library);

@@ -3,7 +3,7 @@ import { openDatabase, type Sql } from "../client.ts";
 
 /** The role that owns the cluster. Parley uses it only during startup. */
 export const SUPERUSER = "parley";
-/** The role that runs all other queries. It owns the database and everything in it, and nothing else. */
+/** The role that Parley uses after startup. It owns the database and everything in it, and nothing else. */
 export const APPLICATION_ROLE = "parley_app";
 
 const DATABASE = "parley";
@@ -37,8 +37,8 @@ const ENSURE_ROLE = `
   end if`;
 
 /**
- * Creates the role and the database if they are missing. Makes the role the owner of all objects that the superuser still owns
- * (because they predate the role, or an earlier transfer was interrupted). The superuser's connection is closed afterwards.
+ * Creates the application role and the database if they are missing. Makes the role the owner of all objects that the superuser still owns
+ * (because they are older than the role, or an earlier transfer was interrupted). The superuser's connection is closed afterwards.
  * @param isNew whether the cluster was just created and has no database yet.
  */
 export async function prepareDatabase(socketDirectory: string, isNew: boolean): Promise<void> {

@@ -10,20 +10,20 @@ export type ServerLog = {
   descriptor: number;
   /** Returns why the server exited, or an empty string if no reason was logged after `offset`. */
   findReason(offset: number): string;
-  sizeBytes(): number;
+  getSizeBytes(): number;
   close(): void;
 };
 
 /** Opens the server's log for appending, and limits its size until it is closed. */
 export function openServerLog(path: string): ServerLog {
   const descriptor = openSync(path, "a+", 0o600);
-  const sizeBytes = () => fstatSync(descriptor).size;
+  const getSizeBytes = () => fstatSync(descriptor).size;
   limitSize(path, descriptor);
   const timer = setInterval(() => limitSize(path, descriptor), CHECK_INTERVAL_MS);
   timer.unref();
   return {
     descriptor,
-    sizeBytes,
+    getSizeBytes,
     findReason: (offset) => findReason(readTail(descriptor, offset)),
     close() {
       clearInterval(timer);

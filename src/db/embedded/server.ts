@@ -6,7 +6,7 @@ import { EmbeddedPostgresError } from "./error.ts";
 import type { Launch } from "./launcher.ts";
 import { disownPostmasterFile, readPostmasterFile } from "./postmaster-file.ts";
 import type { ServerLog } from "./server-log.ts";
-import { serverSettings } from "./settings.ts";
+import { createServerSettings } from "./settings.ts";
 
 const READY_POLL_MS = 10;
 /** The timeout of a start. Crash recovery replays at most `max_wal_size`, which is much faster unless the machine is broken. */
@@ -25,7 +25,7 @@ const IMMEDIATE_SHUTDOWN_MS = 5_000;
 
 export type ServerOptions = {
   clusterDir: string;
-  home: string;
+  installDir: string;
   poolSize: number;
   launch: Launch;
   serverLog: ServerLog;
@@ -43,32 +43,32 @@ type RunningServer = { process: ChildProcess; startedAtMs: number; logOffset: nu
 export async function runServer(options: ServerOptions): Promise<Server> {
   const { log } = options;
   const stopping = new AbortController();
-  let running = await launchInitialServer(options);
+  let runningServer = await launchInitialServer(options);
   const supervision = supervise();
 
   async function supervise(): Promise<void> {
     let delayMs = RESTART_DELAY_MIN_MS;
     for (;;) {
-      const reportedExit = await running.exitReason;
+      const reportedExit = await runningServer.exitReason;
       if (stopping.signal.aborted) return;
-      const reason = options.serverLog.findReason(running.logOffset);
+      const reason = options.serverLog.findReason(runningServer.logOffset);
       log.error(
         { ending: reportedExit, reason, restart_in_ms: delayMs },
         "the embedded Postgres exited unexpectedly; restarting it",
       );
       await sleep(delayMs, undefined, { signal: stopping.signal }).catch(() => {});
       if (stopping.signal.aborted) return;
-      const isStable = performance.now() - running.startedAtMs > STABLE_AFTER_MS;
+      const isStable = performance.now() - runningServer.startedAtMs > STABLE_AFTER_MS;
       delayMs = isStable ? RESTART_DELAY_MIN_MS : Math.min(delayMs * 2, RESTART_DELAY_MAX_MS);
-      running = launchServer(options);
-      if ((await waitUntilReady(running, options)) === null) log.info("the embedded Postgres is running again");
+      runningServer = launchServer(options);
+      if ((await waitUntilReady(runningServer, options)) === null) log.info("the embedded Postgres is running again");
     }
   }
 
   return {
     async stop() {
       stopping.abort();
-      await stopServer(running);
+      await stopServer(runningServer);
       await supervision;
     },
   };
@@ -87,11 +87,14 @@ async function launchInitialServer(options: ServerOptions): Promise<RunningServe
   }
 }
 
-function launchServer({ clusterDir, home, poolSize, launch, serverLog }: ServerOptions): RunningServer {
-  const settings = Object.entries(serverSettings(poolSize)).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
-  const logOffset = serverLog.sizeBytes();
+function launchServer({ clusterDir, installDir, poolSize, launch, serverLog }: ServerOptions): RunningServer {
+  const settings = Object.entries(createServerSettings(poolSize)).flatMap(([name, value]) => [
+    "-c",
+    `${name}=${value}`,
+  ]);
+  const logOffset = serverLog.getSizeBytes();
   disownPostmasterFile(clusterDir);
-  const child = launch(join(home, "bin/postgres"), ["-D", clusterDir, ...settings], serverLog.descriptor);
+  const child = launch(join(installDir, "bin/postgres"), ["-D", clusterDir, ...settings], serverLog.descriptor);
   const exitReason = new Promise<string>((resolve) => {
     child.once("error", (error) => resolve(error.message));
     child.once("exit", (code, signal) => resolve(signal ? `signal ${signal}` : `exit code ${code}`));
@@ -99,7 +102,7 @@ function launchServer({ clusterDir, home, poolSize, launch, serverLog }: ServerO
   return { process: child, startedAtMs: performance.now(), logOffset, exitReason };
 }
 
-/** Waits until the server accepts connections. @returns null if it does, or the reason why it doesn't. */
+/** Waits until the server accepts connections. @returns null if it accepts them, or the reason why it doesn't. */
 async function waitUntilReady(
   running: RunningServer,
   { clusterDir, serverLog, log }: ServerOptions,
@@ -123,7 +126,7 @@ async function waitUntilReady(
   }
 }
 
-/** Shuts down the server in fast mode. If that takes too long, uses immediate mode; the next start then recovers. */
+/** Shuts down the server in fast mode. If that takes too long, uses immediate mode, after which the next start runs crash recovery. */
 async function stopServer({ process: child, exitReason }: RunningServer): Promise<void> {
   for (const [signal, timeoutMs] of [
     ["SIGINT", FAST_SHUTDOWN_MS],

@@ -2,10 +2,10 @@
 const SPARE_CONNECTIONS = 20;
 
 /**
- * Returns the embedded Postgres's settings that differ from the defaults. They are meant for a single small machine; on a larger
- * one, use a Postgres server (`DATABASE_URL`). fsync and full_page_writes stay on, so that acknowledged rows are on disk.
+ * Returns the embedded Postgres's settings that differ from the defaults. They are meant for a single small machine. On a larger
+ * machine, use a Postgres server (`DATABASE_URL`). fsync and full_page_writes stay on, so that acknowledged rows are on disk.
  */
-export function serverSettings(poolSize: number): Record<string, string> {
+export function createServerSettings(poolSize: number): Record<string, string> {
   return {
     // Listens only on a Unix socket in the data folder, which only its owner can enter.
     listen_addresses: "",

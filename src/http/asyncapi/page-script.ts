@@ -2,7 +2,7 @@
 export const pageScript = `
 "use strict";
 const field = document.querySelector("#search");
-const found = document.querySelector("#found");
+const resultCount = document.querySelector("#found");
 const entries = [...document.querySelectorAll("main article")].map((article) => ({
   article,
   text: article.textContent.toLowerCase(),
@@ -19,7 +19,7 @@ function search() {
   }
   for (const section of document.querySelectorAll("main section"))
     section.hidden = !section.querySelector("article:not([hidden])");
-  found.textContent = words.length === 0 ? "" : count + (count === 1 ? " entry" : " entries");
+  resultCount.textContent = words.length === 0 ? "" : count + (count === 1 ? " entry" : " entries");
 }
 field.addEventListener("input", search);
 document.addEventListener("keydown", (event) => {

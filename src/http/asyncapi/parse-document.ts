@@ -65,7 +65,7 @@ export function parseAsyncApi(document: JsonObject) {
       .map(([name, schema]) => ({ name, schema: toObject(schema) })),
     info: toObject(document.info),
     servers: Object.values(toObject(document.servers)).map(toObject),
-    channel: (name: string): JsonObject => toObject(toObject(document.channels)[name]),
+    getChannel: (name: string): JsonObject => toObject(toObject(document.channels)[name]),
     securitySchemes: Object.entries(toObject(components.securitySchemes)).map(([name, scheme]) => ({
       name,
       description: toText(toObject(scheme).description),

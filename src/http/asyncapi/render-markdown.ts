@@ -7,23 +7,23 @@ const toObjects = (value: Json | undefined): JsonObject[] => (Array.isArray(valu
 
 /** Renders an AsyncAPI document as Markdown. */
 export function renderAsyncApiMarkdown(document: JsonObject): string {
-  const { info, servers, operations, channel, schemas, securitySchemes } = parseAsyncApi(document);
+  const { info, servers, operations, getChannel, schemas, securitySchemes } = parseAsyncApi(document);
   const addresses = servers
     .filter(({ protocol }) => toTrimmedText(protocol).startsWith("ws"))
     .map(
       ({ protocol, host }) =>
-        `- \`${toTrimmedText(protocol)}://${toTrimmedText(host)}${toTrimmedText(channel("realtime").address)}\``,
+        `- \`${toTrimmedText(protocol)}://${toTrimmedText(host)}${toTrimmedText(getChannel("realtime").address)}\``,
     );
   const messages = new Map(
     operations
       .flatMap((operation) => [...operation.messages, ...operation.replies])
       .map((message) => [message.key, message]),
   );
-  const codes = toObjects(channel("realtime")["x-close-codes"]).map(
+  const codes = toObjects(getChannel("realtime")["x-close-codes"]).map(
     ({ code, name, reason, verdict, remedy }) =>
       `- ${code} \`${toTrimmedText(name)}\`: ${[reason, verdict, remedy].map(toLine).join(" · ")}`,
   );
-  const limits = toObjects(channel("realtime")["x-limits"]).map(
+  const limits = toObjects(getChannel("realtime")["x-limits"]).map(
     ({ name, value, unit, effect }) =>
       `- \`${toTrimmedText(name)}\`: ${value} ${toTrimmedText(unit)}. ${toLine(effect)}`,
   );
@@ -33,13 +33,13 @@ export function renderAsyncApiMarkdown(document: JsonObject): string {
     toTrimmedText(info.description),
     "## Address and credentials",
     addresses.join("\n"),
-    toTrimmedText(channel("realtime").description),
+    toTrimmedText(getChannel("realtime").description),
     securitySchemes.map(({ name, description }) => `- ${name}: ${toLine(description)}`).join("\n"),
     "## Operations",
     operations
       .map(({ name, action, channel: channelName, summary, messages, replies }) => {
         const replyText = replies.length === 0 ? "" : ` Response: ${listKeys(replies)}.`;
-        const address = toTrimmedText(channel(channelName).address);
+        const address = toTrimmedText(getChannel(channelName).address);
         const location = channelName === "realtime" || address === "" ? "" : ` (\`${address}\`)`;
         const sender = action === "receive" ? "You send" : "The server sends";
         return `- ${name}${location}: ${toLine(summary)} ${sender}: ${listKeys(messages)}.${replyText}`;

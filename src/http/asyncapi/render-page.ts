@@ -4,18 +4,18 @@ import { createLayoutPolicy, renderSitePage } from "../pages/layout.ts";
 import { pageScript } from "./page-script.ts";
 import { parseAsyncApi } from "./parse-document.ts";
 import { renderText } from "./render-schema.ts";
-import { createSections, type Section } from "./render-sections.ts";
+import { createPageSections, type Section } from "./render-sections.ts";
 
 export const asyncApiPagePolicy = createLayoutPolicy(pageScript);
 
 /** Renders an AsyncAPI document as a self-contained HTML page. Only the search needs the page's script. */
 export function renderAsyncApiPage(document: JsonObject): string {
-  const parsed = parseAsyncApi(document);
-  const sections = createSections(parsed);
+  const parts = parseAsyncApi(document);
+  const sections = createPageSections(parts);
   return renderSitePage({
     title: "Parley realtime API",
     markdownPath: "/asyncapi.md",
-    header: `<h1>Parley realtime API ${escapeHtml(String(parsed.info.version))}</h1>
+    header: `<h1>Parley realtime API ${escapeHtml(String(parts.info.version))}</h1>
 <label><span class="label">Search</span><input id="search" type="search" placeholder="Search (press /)" autocomplete="off"></label>
 <span id="found" role="status"></span>
 <span><a href="/asyncapi.json">JSON</a> · <a href="/asyncapi.yaml">YAML</a></span>`,

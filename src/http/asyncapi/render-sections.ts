@@ -8,41 +8,41 @@ export type Section = { id: string; title: string; intro: string; entries: Entry
 type Entry = { id: string; title: string; body: string };
 
 /** Returns the page's sections in order. */
-export function createSections(document: AsyncApiParts): Section[] {
+export function createPageSections(document: AsyncApiParts): Section[] {
   const { operations } = document;
   const findMessages = (name: string) => operations.find((operation) => operation.name === name)?.messages ?? [];
   const frames = operations.filter(({ channel, action }) => channel === "realtime" && action === "receive");
   const otherPushes = ["sendReady", "sendInbox", "sendServerDraining"].flatMap(findMessages);
   const pong = frames.flatMap(({ replies }) => replies).filter(({ type }) => type === "pong");
   return [
-    createConnection(document),
+    createConnectionSection(document),
     {
       id: "client-frames",
       title: "Client frames",
-      intro: "The frames that you send, with their responses. Any frame with an `id` can also get an `error`.",
-      entries: frames.map(({ messages: [frame], replies }) => createFrame(frame as DocumentMessage, replies)),
+      intro: "The frames that you send, with their responses. Any frame with an `id` can also receive an `error`.",
+      entries: frames.map(({ messages: [frame], replies }) => createFrameEntry(frame as DocumentMessage, replies)),
     },
-    createMessages(
+    createMessageSection(
       "events",
       "Durable events",
       "Stored events with a `seq` that has no gaps.",
       findMessages("sendEvents"),
     ),
-    createMessages(
+    createMessageSection(
       "ephemeral-events",
       "Ephemeral events",
       "Events that are never stored or replayed.",
       findMessages("sendEphemeralEvents"),
     ),
-    createMessages("pushes", "Other pushes", "Other frames that the server sends.", [...otherPushes, ...pong]),
-    createMessages("errors", "Error frame", "`/problems` explains every `code`.", findMessages("sendError")),
-    createCloseCodes(document),
-    createLimits(document),
-    createStreams(document),
-    createMessages(
+    createMessageSection("pushes", "Other pushes", "Other frames that the server sends.", [...otherPushes, ...pong]),
+    createMessageSection("errors", "Error frame", "`/problems` explains every `code`.", findMessages("sendError")),
+    createCloseCodeSection(document),
+    createLimitSection(document),
+    createStreamSection(document),
+    createMessageSection(
       "webhooks",
       "Webhooks",
-      toText(document.channel("webhooks").description),
+      toText(document.getChannel("webhooks").description),
       findMessages("postWebhook"),
     ),
     {
@@ -52,18 +52,18 @@ export function createSections(document: AsyncApiParts): Section[] {
       entries: document.schemas.map(({ name, schema }) => ({
         id: `schema-${name}`,
         title: name,
-        body: `${paragraph(toText(schema.description))}${renderSchema(schema)}`,
+        body: `${renderParagraph(toText(schema.description))}${renderSchema(schema)}`,
       })),
     },
   ];
 }
 
 const toText = (value: Json | undefined): string => (typeof value === "string" ? value : "");
-const paragraph = (text: string): string => (text === "" ? "" : `<p>${renderText(text)}</p>`);
+const renderParagraph = (text: string): string => (text === "" ? "" : `<p>${renderText(text)}</p>`);
 const renderExample = (example: Json): string =>
   `<pre tabindex="0"><code>${escapeHtml(JSON.stringify(example, null, 2))}</code></pre>`;
 
-const createMessages = (id: string, title: string, intro: string, messages: DocumentMessage[]): Section => ({
+const createMessageSection = (id: string, title: string, intro: string, messages: DocumentMessage[]): Section => ({
   id,
   title,
   intro,
@@ -76,9 +76,9 @@ const createMessages = (id: string, title: string, intro: string, messages: Docu
 
 /** Renders a message with the anchor that other schemas link to. */
 const renderMessage = ({ key, summary, schema, example }: DocumentMessage): string =>
-  `<div id="schema-${escapeHtml(key)}">${paragraph(summary)}${renderSchema(schema)}${renderExample(example)}</div>`;
+  `<div id="schema-${escapeHtml(key)}">${renderParagraph(summary)}${renderSchema(schema)}${renderExample(example)}</div>`;
 
-function createFrame(frame: DocumentMessage, replies: DocumentMessage[]): Entry {
+function createFrameEntry(frame: DocumentMessage, replies: DocumentMessage[]): Entry {
   const ack = replies.find(({ type }) => type === "ack");
   const link = ({ key, title }: DocumentMessage) => `<a href="#message-${escapeHtml(key)}">${escapeHtml(title)}</a>`;
   const otherReplies = replies.filter((reply) => reply !== ack).map(link);
@@ -90,14 +90,14 @@ function createFrame(frame: DocumentMessage, replies: DocumentMessage[]): Entry 
   };
 }
 
-function createConnection({ servers, channel, securitySchemes, info }: AsyncApiParts): Section {
+function createConnectionSection({ servers, getChannel, securitySchemes, info }: AsyncApiParts): Section {
   const addresses = servers
     .filter(({ protocol }) => toText(protocol).startsWith("ws"))
     .map(({ protocol, host, pathname }) => {
-      const path = toText(pathname).replace(/\/$/, "") + toText(channel("realtime").address);
+      const path = toText(pathname).replace(/\/$/, "") + toText(getChannel("realtime").address);
       return `${toText(protocol)}://${toText(host)}${path}`;
     });
-  const bindings = channel("realtime").bindings;
+  const bindings = getChannel("realtime").bindings;
   const ws = isJsonObject(bindings) && isJsonObject(bindings.ws) ? bindings.ws : {};
   const getSchema = (name: "headers" | "query") => (isJsonObject(ws[name]) ? (ws[name] as JsonObject) : {});
   return {
@@ -112,8 +112,8 @@ function createConnection({ servers, channel, securitySchemes, info }: AsyncApiP
           info.description,
         )
           .split("\n\n")
-          .map(paragraph)
-          .join("")}${paragraph(toText(channel("realtime").description))}`,
+          .map(renderParagraph)
+          .join("")}${renderParagraph(toText(getChannel("realtime").description))}`,
       },
       {
         id: "credentials",
@@ -137,8 +137,8 @@ function renderTable(head: string[], rows: Json[][]): string {
 
 const toObjects = (value: Json | undefined): JsonObject[] => (Array.isArray(value) ? value.filter(isJsonObject) : []);
 
-function createCloseCodes({ channel }: AsyncApiParts): Section {
-  const rows = toObjects(channel("realtime")["x-close-codes"]);
+function createCloseCodeSection({ getChannel }: AsyncApiParts): Section {
+  const rows = toObjects(getChannel("realtime")["x-close-codes"]);
   return {
     id: "close-codes",
     title: "Close codes",
@@ -151,8 +151,8 @@ function createCloseCodes({ channel }: AsyncApiParts): Section {
   };
 }
 
-function createLimits({ channel }: AsyncApiParts): Section {
-  const rows = toObjects(channel("realtime")["x-limits"]).map(({ name, value, unit, effect }) => [
+function createLimitSection({ getChannel }: AsyncApiParts): Section {
+  const rows = toObjects(getChannel("realtime")["x-limits"]).map(({ name, value, unit, effect }) => [
     `\`${toText(name)}\``,
     Number(value).toLocaleString("en"),
     unit ?? "",
@@ -173,7 +173,7 @@ function createLimits({ channel }: AsyncApiParts): Section {
 }
 
 /** Creates the section about HTTP event streams, which links to the WebSocket's messages. */
-function createStreams({ operations, channel }: AsyncApiParts): Section {
+function createStreamSection({ operations, getChannel }: AsyncApiParts): Section {
   const streams = operations.filter(({ channel: name }) => name === "events" || name === "replies");
   return {
     id: "streams",
@@ -181,9 +181,9 @@ function createStreams({ operations, channel }: AsyncApiParts): Section {
     intro: "The same events over HTTP, with `Accept: text/event-stream`.",
     entries: streams.map(({ channel: name, summary, messages }) => ({
       id: `stream-${name}`,
-      title: toText(channel(name).title),
-      body: `<p><code>${escapeHtml(toText(channel(name).address))}</code></p>${paragraph(summary)}${paragraph(
-        toText(channel(name).description),
+      title: toText(getChannel(name).title),
+      body: `<p><code>${escapeHtml(toText(getChannel(name).address))}</code></p>${renderParagraph(summary)}${renderParagraph(
+        toText(getChannel(name).description),
       )}<p>Events: ${messages
         .map(({ key, type }) => `<a href="#message-${escapeHtml(key)}"><code>${escapeHtml(type)}</code></a>`)
         .join(", ")}</p>`,

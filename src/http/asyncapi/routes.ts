@@ -11,7 +11,7 @@ import { findPublicServer } from "./public-server.ts";
 import { renderAsyncApiMarkdown } from "./render-markdown.ts";
 import { asyncApiPagePolicy, renderAsyncApiPage } from "./render-page.ts";
 
-/** Maximum number of cached texts: four per host. Clients may use several hosts unless `PUBLIC_URL` is set. */
+/** Maximum number of cached documents: four per host. Clients may use several hosts unless `PUBLIC_URL` is set. */
 const CACHED_TEXTS_MAX = 32;
 
 const renderers = {
@@ -24,29 +24,29 @@ const renderers = {
 const pageHeaders = createHtmlHeaders("/asyncapi.md", asyncApiPagePolicy);
 
 /**
- * Creates the routes of the AsyncAPI 3.0 document (`/asyncapi.json` and `/asyncapi.yaml`), which describes the WebSocket,
- * event streams and webhooks, and of its page (`/asyncapi` and `/asyncapi.md`).
+ * Creates the routes of the AsyncAPI 3.0 document (`/asyncapi.json` and `/asyncapi.yaml`) and of its page (`/asyncapi` and
+ * `/asyncapi.md`). The document describes the WebSocket, event streams and webhooks.
  */
 export function createAsyncApiRoutes(settings: Partial<Pick<Config, "PUBLIC_URL">>): Route[] {
-  const texts = new BoundedCache<Promise<CompressedText>>({ max: CACHED_TEXTS_MAX });
+  const cachedTexts = new BoundedCache<Promise<CompressedText>>({ maxSize: CACHED_TEXTS_MAX });
   let document: JsonObject | undefined;
-  const shared = { method: "GET", tag: "operations", public: true, isHidden: true, isTagged: true } as const;
+  const commonOptions = { method: "GET", tag: "operations", public: true, isHidden: true, isTagged: true } as const;
 
   async function respond(request: Request, format: keyof typeof renderers, headers: Record<string, string>) {
     const server = findPublicServer(request, settings);
     const key = `${format} ${server.isSecure} ${server.host}`;
-    let text = texts.get(key);
+    let text = cachedTexts.get(key);
     if (!text) {
       document ??= createAsyncApi(build);
       text = createCompressedText(renderers[format](setAsyncApiServer(document, server)));
-      texts.set(key, text);
+      cachedTexts.set(key, text);
     }
     return respondWithText(request, await text, headers);
   }
 
   return [
     route({
-      ...shared,
+      ...commonOptions,
       path: "/asyncapi.json",
       operationId: "getAsyncApi",
       summary: "The AsyncAPI document",
@@ -54,7 +54,7 @@ export function createAsyncApiRoutes(settings: Partial<Pick<Config, "PUBLIC_URL"
       handle: ({ request }) => respond(request, "json", { "content-type": "application/json" }),
     }),
     route({
-      ...shared,
+      ...commonOptions,
       path: "/asyncapi.yaml",
       operationId: "getAsyncApiYaml",
       summary: "The AsyncAPI document as YAML",
@@ -62,7 +62,7 @@ export function createAsyncApiRoutes(settings: Partial<Pick<Config, "PUBLIC_URL"
       handle: ({ request }) => respond(request, "yaml", { "content-type": "application/yaml" }),
     }),
     route({
-      ...shared,
+      ...commonOptions,
       path: "/asyncapi",
       operationId: "showAsyncApi",
       summary: "The AsyncAPI document as a page",
@@ -73,7 +73,7 @@ export function createAsyncApiRoutes(settings: Partial<Pick<Config, "PUBLIC_URL"
           : respond(request, "html", pageHeaders),
     }),
     route({
-      ...shared,
+      ...commonOptions,
       path: "/asyncapi.md",
       operationId: "getAsyncApiMarkdown",
       summary: "The AsyncAPI document as markdown",

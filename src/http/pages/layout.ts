@@ -2,15 +2,16 @@ import { escapeHtml } from "../../lib/html.ts";
 import { createPagePolicy } from "../security-headers.ts";
 import { pageStyle } from "./page-style.ts";
 
-const hash = (text: string): string => `'sha256-${new Bun.CryptoHasher("sha256").update(text).digest("base64")}'`;
+const createCspHash = (text: string): string =>
+  `'sha256-${new Bun.CryptoHasher("sha256").update(text).digest("base64")}'`;
 
-/** Creates a policy that allows only the layout's style and this script, and loads nothing. */
+/** Creates a policy that allows only the layout's inline style and this inline script. The page can't load other resources. */
 export const createLayoutPolicy = (script?: string): string =>
   createPagePolicy({
     "default-src": "'none'",
-    "style-src": hash(pageStyle),
+    "style-src": createCspHash(pageStyle),
     "img-src": "data:",
-    ...(script !== undefined && { "script-src": hash(script) }),
+    ...(script !== undefined && { "script-src": createCspHash(script) }),
   });
 
 type SitePage = {

@@ -19,7 +19,7 @@ export const createHtmlHeaders = (markdownPath: string, policy: string): Record<
   vary: VARY,
 });
 
-/** Whether `Accept` contains Markdown with at least the weight of HTML. Browsers never do that. */
+/** Whether `Accept` contains Markdown with at least the weight of HTML. Browsers never send such a header. */
 export function prefersMarkdown(request: Request): boolean {
   const ranges = parseAccept(request.headers.get("accept"));
   const findQuality = (name: string) => ranges.find(({ type }) => type === name)?.quality ?? 0;

@@ -3,7 +3,7 @@ import { isJsonObject, type Json, type JsonObject } from "../../lib/json.ts";
 const getRefName = (ref: string): string => ref.split("/").at(-1) ?? "";
 const quote = (value: Json): string => `\`${JSON.stringify(value)}\``;
 
-/** Joins the lines of a text, so that it fits in a list item or heading. */
+/** Joins the lines of text, so that it fits in a list item or heading. */
 export const toLine = (text: Json | undefined): string =>
   typeof text === "string" ? text.replaceAll(/\s+/g, " ").trim() : "";
 

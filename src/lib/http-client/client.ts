@@ -6,9 +6,9 @@ import { createProxyRejection, PROXY_AUTHENTICATION_REQUIRED } from "./proxy.ts"
 import type { ResponseHead } from "./response-parser.ts";
 
 /**
- * A request is resent only if its reused connection is closed within this time. If the server had already closed the idle
- * connection, the client learns it within one round trip. Later, the server may have started a response that costs money, so
- * the caller has to decide whether to retry.
+ * A request is sent again only if its reused connection is closed within this time after the request was sent. If the server
+ * had already closed the idle connection, the close arrives within one round trip. After a longer time, the server may have
+ * started a response that costs money, so the caller has to decide whether to retry.
  */
 export const RESEND_MS_MAX = 1_000;
 
@@ -20,8 +20,8 @@ const sharedPool = createConnectionPool({ idlePerServerMax: 256, idleMax: 4_096 
 
 export type SendOptions = {
   signal: AbortSignal | null;
-  /** Called when the request is resent because the server had closed the reused connection. */
-  onRepeat?: (() => void) | undefined;
+  /** Called when the request is sent again because the server had closed the reused connection. */
+  onResend?: (() => void) | undefined;
   /** The connection pool. By default, all requests share one. */
   pool?: ConnectionPool;
   /** Called for each packet from the server, including interim responses. */
@@ -29,11 +29,11 @@ export type SendOptions = {
 };
 
 /** A request with its callbacks. */
-type Pending = {
+type PendingRequest = {
   request: PreparedRequest;
   bytes: Uint8Array;
   signal: AbortSignal | null;
-  onRepeat: (() => void) | undefined;
+  onResend: (() => void) | undefined;
   onBytes: (() => void) | undefined;
   pool: ConnectionPool;
   resolve(response: IncomingResponse): void;
@@ -44,41 +44,41 @@ type Pending = {
  * Sends an HTTP/1.1 request and resolves when the response's headers have arrived. The body is delivered without a stream object
  * or a promise per packet, because those would use most of the CPU time. Connections are reused. Redirects aren't followed.
  *
- * The request is resent on a new connection only if a reused connection was closed immediately, before any byte arrived.
+ * The request is sent again on a new connection only if a reused connection was closed immediately, before any byte arrived.
  * @throws the signal's reason if it aborts before the headers arrive, or Error if there is no response.
  */
 export function sendRequest(
   request: PreparedRequest,
   body: string | Uint8Array,
-  { signal, onRepeat, onBytes, pool = sharedPool }: SendOptions,
+  { signal, onResend, onBytes, pool = sharedPool }: SendOptions,
 ): Promise<IncomingResponse> {
   return new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(signal.reason);
     const bytes = encodeRequest(request, body);
-    const pending = { request, bytes, signal, onRepeat, onBytes, pool, resolve, reject };
-    transmit(pool.acquire(request), pending);
+    const pending = { request, bytes, signal, onResend, onBytes, pool, resolve, reject };
+    transmitRequest(pool.acquire(request), pending);
   });
 }
 
-function transmit(connection: HttpConnection, pending: Pending): void {
-  const { request, bytes, signal, onRepeat, onBytes, pool, resolve, reject } = pending;
+function transmitRequest(connection: HttpConnection, pending: PendingRequest): void {
+  const { request, bytes, signal, onResend, onBytes, pool, resolve, reject } = pending;
   const { isReused } = connection;
   const sentAtMs = performance.now();
   let body: (IncomingBody & BodyListener) | null = null;
   const onAbort = () => {
-    // Closing the connection would reject with another error. Has no effect after the promise has resolved.
+    // Rejects with the signal's reason before `abort` rejects with its own error. Has no effect if the promise has resolved.
     reject(signal?.reason);
-    sent.abort(new Error("aborted"));
+    sentRequest.abort(new Error("aborted"));
   };
   signal?.addEventListener("abort", onAbort, { once: true });
-  const sent = connection.send(bytes, {
+  const sentRequest = connection.send(bytes, {
     onBytes,
     onHead(head) {
       const { url, proxy } = request;
       // With a tunnel, the response comes from the server rather than the proxy.
       if (proxy && !proxy.isTunnel && head.status === PROXY_AUTHENTICATION_REQUIRED)
-        return sent.abort(createProxyRejection(proxy, url.host, head.status));
-      body = createIncomingBody(sent);
+        return sentRequest.abort(createProxyRejection(proxy, url.host, head.status));
+      body = createIncomingBody(sentRequest);
       resolve({ ...head, body });
     },
     onBody: (packet) => body?.onBytes(packet),
@@ -87,8 +87,8 @@ function transmit(connection: HttpConnection, pending: Pending): void {
       if (body) return body.onEnd(error);
       const isStale = isReused && !connection.hasResponded && performance.now() - sentAtMs <= RESEND_MS_MAX;
       if (!isStale || signal?.aborted) return reject(error ?? new Error("connection lost"));
-      onRepeat?.();
-      transmit(pool.open(request), pending);
+      onResend?.();
+      transmitRequest(pool.open(request), pending);
     },
   });
 }

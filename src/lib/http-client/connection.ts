@@ -42,7 +42,7 @@ export class HttpConnection {
   /** The handlers of the current request, which also identify it. */
   #handlers: ResponseHandlers | null = null;
   #parser: ResponseParser | null = null;
-  #unsent: Uint8Array | null = null;
+  #unsentBytes: Uint8Array | null = null;
   #isClosed = false;
   #canReuse = false;
   readonly #headBytesMax: number | undefined;
@@ -75,7 +75,9 @@ export class HttpConnection {
 
   /** Whether another request can be sent. */
   get isIdle(): boolean {
-    return !this.#isClosed && this.#handlers === null && this.#unsent === null && this.#socket?.readyState === OPEN;
+    return (
+      !this.#isClosed && this.#handlers === null && this.#unsentBytes === null && this.#socket?.readyState === OPEN
+    );
   }
 
   /** Sends a request. Must not be called during another request. On a closed connection, the request fails immediately. */
@@ -84,13 +86,13 @@ export class HttpConnection {
     this.hasResponded = false;
     this.#canReuse = false;
     this.#handlers = handlers;
-    this.#unsent = request;
+    this.#unsentBytes = request;
     const receiver = {
       onHead: handlers.onHead,
       onBody: handlers.onBody,
       onEnd: (canReuse: boolean, keepAliveSeconds: number | null) => {
         // If the response arrived before the whole request was sent, the connection can't be reused.
-        this.#canReuse = canReuse && this.#unsent === null;
+        this.#canReuse = canReuse && this.#unsentBytes === null;
         if (keepAliveSeconds !== null) this.keepAliveMs = keepAliveSeconds * 1_000 - KEEP_ALIVE_MARGIN_MS;
       },
     };
@@ -119,10 +121,10 @@ export class HttpConnection {
   }
 
   #flush(): void {
-    const { length } = this.#unsent ?? [];
-    if (!this.#socket || !this.#unsent || length === undefined) return;
-    const written = this.#socket.write(this.#unsent);
-    if (written >= 0) this.#unsent = written >= length ? null : this.#unsent.subarray(written);
+    const { length } = this.#unsentBytes ?? [];
+    if (!this.#socket || !this.#unsentBytes || length === undefined) return;
+    const written = this.#socket.write(this.#unsentBytes);
+    if (written >= 0) this.#unsentBytes = written >= length ? null : this.#unsentBytes.subarray(written);
     // While the socket is closing, received data must be read, because a server may reject an incomplete request.
     else if (this.#socket.readyState < 0) this.#close(new Error("the connection is closed"));
   }
@@ -166,12 +168,12 @@ export class HttpConnection {
     this.#end(isComplete ? null : (error ?? new Error("connection lost")));
   }
 
-  /** Ends the request. Detaches it first, so that its reader can't affect the connection any more. */
+  /** Ends the request. Detaches it first, so that its reader can no longer affect the connection. */
   #end(error: Error | null): void {
     const handlers = this.#handlers;
     this.#handlers = null;
     this.#parser = null;
-    this.#unsent = null;
+    this.#unsentBytes = null;
     handlers?.onClose(error);
   }
 }

@@ -29,10 +29,10 @@ export class ProxyError extends ConnectError {
 export class CertificateError extends Error {}
 
 /** Matches the error codes for a certificate of an unknown CA. */
-const unknownIssuer = /^(?:UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_)/;
+const unknownIssuerPattern = /^(?:UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_)/;
 
 export function createCertificateError(error: (Error & { code?: string }) | null): CertificateError {
-  const remedy = unknownIssuer.test(error?.code ?? "")
+  const remedy = unknownIssuerPattern.test(error?.code ?? "")
     ? "; if its CA is private, set NODE_EXTRA_CA_CERTS to a file with that CA's certificate"
     : "";
   return new CertificateError(`the certificate is not trusted: ${error?.message ?? "unknown reason"}${remedy}`);

@@ -19,9 +19,9 @@ export type IncomingBody = {
 };
 
 /** Creates a response body. It is buffered until there is a listener. */
-export function createIncomingBody(sent: SentRequest): IncomingBody & BodyListener {
+export function createIncomingBody(sentRequest: SentRequest): IncomingBody & BodyListener {
   let listener: BodyListener | null = null;
-  let buffered: Uint8Array[] = [];
+  let bufferedChunks: Uint8Array[] = [];
   let bufferedBytes = 0;
   let end: { error: Error | null } | null = null;
   let isAborted = false;
@@ -29,24 +29,24 @@ export function createIncomingBody(sent: SentRequest): IncomingBody & BodyListen
   return {
     listen(newListener) {
       listener = newListener;
-      const received = buffered;
-      buffered = [];
-      if (bufferedBytes > BUFFERED_BYTES_MAX) sent.resume();
-      for (const bytes of received) if (!isAborted) newListener.onBytes(bytes);
+      const receivedChunks = bufferedChunks;
+      bufferedChunks = [];
+      if (bufferedBytes > BUFFERED_BYTES_MAX) sentRequest.resume();
+      for (const bytes of receivedChunks) if (!isAborted) newListener.onBytes(bytes);
       if (end && !isAborted) newListener.onEnd(end.error);
     },
-    pause: sent.pause,
-    resume: sent.resume,
+    pause: sentRequest.pause,
+    resume: sentRequest.resume,
     abort() {
       isAborted = true;
-      sent.abort(new Error("aborted by the reader"));
+      sentRequest.abort(new Error("aborted by the reader"));
     },
     onBytes(bytes) {
       if (isAborted) return;
       if (listener) return listener.onBytes(bytes);
-      buffered.push(bytes.slice());
+      bufferedChunks.push(bytes.slice());
       bufferedBytes += bytes.byteLength;
-      if (bufferedBytes > BUFFERED_BYTES_MAX) sent.pause();
+      if (bufferedBytes > BUFFERED_BYTES_MAX) sentRequest.pause();
     },
     onEnd(error) {
       end = { error };

@@ -18,7 +18,7 @@ export type HttpTarget = {
   url: URL;
   /** The connection's key in the connection pool. */
   origin: string;
-  /** The IP address to connect to. If absent, the URL's host is resolved. */
+  /** The IP address to connect to. By default, the URL's host is resolved. */
   address?: string;
   /** The HTTP proxy to connect through, if any. */
   proxy?: ProxyRoute | null;
@@ -94,7 +94,7 @@ export function openSocket(target: HttpTarget, listener: SocketListener): Openin
     },
   };
 
-  /** Stores a connected socket, or closes it if `close` was called in the meantime. Returns whether it is open. */
+  /** Stores a connected socket, or closes it if `close` has been called. Returns whether it is open. */
   function storeSocket(connected: Socket): boolean {
     if (isClosed) connected.terminate();
     else {
@@ -124,16 +124,16 @@ export function openSocket(target: HttpTarget, listener: SocketListener): Openin
     }).catch(fail);
   }
 
-  function connectByTunnel(route: ProxyRoute): Promise<unknown> {
+  function connectThroughTunnel(route: ProxyRoute): Promise<unknown> {
     const authority = formatAuthority(server);
-    const read = createTunnelReader(route, authority);
+    const readProxyResponse = createTunnelReader(route, authority);
     let isEstablished = false;
-    /** The end of the connection is a failure of the proxy until the tunnel is established. Later, TLS reports the end. */
+    /** Until the tunnel is established, the end of the connection is a failure of the proxy. After that, TLS reports the end. */
     const end = (error: Error | null) => {
       if (!isEstablished) fail(error ?? new Error("it closed the connection without a response"));
       else if (!isSecure) listener.onClose(error);
     };
-    const begin = (raw: Socket) => {
+    const useTunnel = (raw: Socket) => {
       if (!isSecure) return open(raw);
       const [, secure] = raw.upgradeTLS({ data: undefined, tls, socket: secureHandlers });
       socket = secure;
@@ -146,8 +146,8 @@ export function openSocket(target: HttpTarget, listener: SocketListener): Openin
           return;
         }
         try {
-          isEstablished = read(bytes);
-          if (isEstablished) begin(raw);
+          isEstablished = readProxyResponse(bytes);
+          if (isEstablished) useTunnel(raw);
         } catch (error) {
           listener.onClose(error instanceof Error ? error : new Error("tunnel failed"));
         }
@@ -161,7 +161,7 @@ export function openSocket(target: HttpTarget, listener: SocketListener): Openin
   }
 
   let connecting: Promise<unknown>;
-  if (proxy?.isTunnel) connecting = connectByTunnel(proxy);
+  if (proxy?.isTunnel) connecting = connectThroughTunnel(proxy);
   else if (proxy) connecting = connect(proxy, false, open);
   else connecting = connect(server, isSecure, isSecure ? () => {} : open, isSecure ? secureHandlers : handlers);
 

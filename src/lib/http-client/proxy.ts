@@ -41,14 +41,14 @@ export function createProxyRejection(proxy: HttpProxy, authority: string, status
       `the proxy ${name} refused to connect to ${authority} (HTTP ${status}): allow the host in the proxy, or add it to NO_PROXY`,
       { status },
     );
-  const what =
+  const problem =
     proxy.authorization === null
       ? `requires credentials (HTTP 407): add user:password@ to ${proxy.setting}`
-      : `refuses the credentials (HTTP 407): correct user and password in ${proxy.setting}`;
-  return new ProxyError(`the proxy ${name} ${what}`, { status });
+      : `rejects the credentials (HTTP 407): correct the user and password in ${proxy.setting}`;
+  return new ProxyError(`the proxy ${name} ${problem}`, { status });
 }
 
-/** Creates the error for a proxy that didn't respond. */
+/** Creates the error for a proxy that can't be reached or doesn't work. */
 export function createProxyFailure(proxy: HttpProxy, error: Error): ProxyError {
   const reason = error.message.replace(/[.?]$/, "");
   return new ProxyError(`the proxy ${formatProxy(proxy)} can't be used (${reason}): check ${proxy.setting}`, {

@@ -36,13 +36,13 @@ const PLAIN_SIZE_DIGITS_MAX = 7;
 export function createResponseParser(receiver: ResponseReceiver, headBytesMax = HEAD_BYTES_MAX) {
   let state: "head" | "length" | "close" | "chunk-line" | "chunk" | "chunk-end" | "trailer" | "over" = "head";
   /** The number of remaining bytes of the body or the chunk. */
-  let remaining = 0;
+  let remainingBytes = 0;
   let canReuse = true;
   let keepAliveSeconds: number | null = null;
   /** The total size of interim responses and trailers, which are skipped. */
   let skippedBytes = 0;
   /** An incomplete line or head. */
-  let pending: Buffer | null = null;
+  let pendingBytes: Buffer | null = null;
   /** Number of bytes of an incomplete head that have already been searched for its end. */
   let searchedBytes = 0;
 
@@ -59,28 +59,28 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
     } else if (length !== null) {
       // A repeated Content-Length becomes a comma-separated list, which is rejected like other invalid values.
       if (!/^\d{1,15}$/.test(length)) throw new MalformedResponseError(`content length ${length.slice(0, 50)}`);
-      remaining = Number(length);
-      state = remaining === 0 ? "over" : "length";
+      remainingBytes = Number(length);
+      state = remainingBytes === 0 ? "over" : "length";
     } else {
       canReuse = false;
       state = "close";
     }
   }
 
-  function skip(text: string): void {
+  function countSkipped(text: string): void {
     skippedBytes += text.length;
     if (skippedBytes > headBytesMax)
       throw new MalformedResponseError(`more than ${headBytesMax} bytes of interim responses or trailers`);
   }
 
   function parseHead(text: string): void {
-    const [first = "", ...lines] = text.split(/\r?\n/);
-    const [, version, status] = statusLine.exec(first) ?? [];
-    if (status === undefined) throw new MalformedResponseError(`status line ${first.slice(0, 50)}`);
-    // Interim responses, such as 100 and 103. Parley never requests a change of protocol.
+    const [firstLine = "", ...lines] = text.split(/\r?\n/);
+    const [, version, status] = statusLine.exec(firstLine) ?? [];
+    if (status === undefined) throw new MalformedResponseError(`status line ${firstLine.slice(0, 50)}`);
+    // Interim responses, such as 100 and 103, are skipped. Parley never requests a protocol change.
     if (status.startsWith("1")) {
       if (status === "101") throw new MalformedResponseError("unexpected protocol change");
-      skip(text);
+      countSkipped(text);
       return;
     }
     const headers = new Headers();
@@ -104,30 +104,30 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
       state = "chunk-line";
     } else if (state === "trailer") {
       if (text === "") state = "over";
-      else skip(text);
+      else countSkipped(text);
     } else {
       const size = chunkLine.exec(text)?.[1];
       if (size === undefined) throw new MalformedResponseError("invalid chunk size");
-      remaining = Number.parseInt(size, 16);
-      state = remaining === 0 ? "trailer" : "chunk";
+      remainingBytes = Number.parseInt(size, 16);
+      state = remainingBytes === 0 ? "trailer" : "chunk";
     }
   }
 
   /** Fast path for typical chunk lines. Returns the position after the line, or -1 for other lines. */
-  function readPlainLine(bytes: Buffer, from: number): number {
+  function parsePlainLine(bytes: Buffer, start: number): number {
     if (state === "chunk-end") {
-      if (bytes[from] !== CR && bytes[from] !== LF) throw new MalformedResponseError("invalid chunk end");
-      if (bytes[from] !== CR || bytes[from + 1] !== LF) return -1;
+      if (bytes[start] !== CR && bytes[start] !== LF) throw new MalformedResponseError("invalid chunk end");
+      if (bytes[start] !== CR || bytes[start + 1] !== LF) return -1;
       state = "chunk-line";
-      return from + 2;
+      return start + 2;
     }
     let size = 0;
-    for (let at = from; at < from + PLAIN_SIZE_DIGITS_MAX; at += 1) {
-      const byte = bytes[at] ?? 0;
-      if (byte === CR && at > from && bytes[at + 1] === LF) {
-        remaining = size;
+    for (let index = start; index < start + PLAIN_SIZE_DIGITS_MAX; index += 1) {
+      const byte = bytes[index] ?? 0;
+      if (byte === CR && index > start && bytes[index + 1] === LF) {
+        remainingBytes = size;
         state = size === 0 ? "trailer" : "chunk";
-        return at + 2;
+        return index + 2;
       }
       const digit = findDigit(byte);
       if (digit < 0) return -1;
@@ -137,30 +137,31 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
   }
 
   /** Parses a head or a line. Returns the position after it, or -1 if it is incomplete. */
-  function readText(bytes: Buffer, from: number): number {
+  function parseText(bytes: Buffer, start: number): number {
     if (state === "chunk-line" || state === "chunk-end") {
-      const next = readPlainLine(bytes, from);
-      if (next >= 0) return next;
+      const lineEnd = parsePlainLine(bytes, start);
+      if (lineEnd >= 0) return lineEnd;
     }
-    const limit = state === "head" ? headBytesMax : CHUNK_LINE_BYTES_MAX;
-    const to = state === "head" ? findHeadEnd(bytes, from + searchedBytes) : bytes.indexOf(LF, from) + 1;
-    if ((to > 0 ? to : bytes.length) - from > limit) throw new MalformedResponseError(`more than ${limit} bytes`);
-    searchedBytes = to <= 0 && state === "head" ? Math.max(0, bytes.length - from - HEAD_END_BYTES_MAX + 1) : 0;
-    if (to <= 0) return -1;
-    const text = bytes.toString("latin1", from, to).replace(state === "head" ? /(?:\r?\n){2}$/ : /\r?\n$/, "");
+    const bytesMax = state === "head" ? headBytesMax : CHUNK_LINE_BYTES_MAX;
+    const end = state === "head" ? findHeadEnd(bytes, start + searchedBytes) : bytes.indexOf(LF, start) + 1;
+    if ((end > 0 ? end : bytes.length) - start > bytesMax)
+      throw new MalformedResponseError(`more than ${bytesMax} bytes`);
+    searchedBytes = end <= 0 && state === "head" ? Math.max(0, bytes.length - start - HEAD_END_BYTES_MAX + 1) : 0;
+    if (end <= 0) return -1;
+    const text = bytes.toString("latin1", start, end).replace(state === "head" ? /(?:\r?\n){2}$/ : /\r?\n$/, "");
     if (state === "head") parseHead(text);
     else parseChunkLine(text);
-    return to;
+    return end;
   }
 
-  function readBody(bytes: Buffer, from: number): number {
-    const to = state === "close" ? bytes.length : Math.min(bytes.length, from + remaining);
-    if (state !== "close") remaining -= to - from;
-    if (to > from) receiver.onBody(bytes.subarray(from, to));
-    if (remaining > 0 || state === "close") return to;
+  function parseBody(bytes: Buffer, start: number): number {
+    const end = state === "close" ? bytes.length : Math.min(bytes.length, start + remainingBytes);
+    if (state !== "close") remainingBytes -= end - start;
+    if (end > start) receiver.onBody(bytes.subarray(start, end));
+    if (remainingBytes > 0 || state === "close") return end;
     if (state === "length") state = "over";
     else if (state === "chunk") state = "chunk-end";
-    return to;
+    return end;
   }
 
   return {
@@ -173,26 +174,26 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
       const packetBytes = Buffer.isBuffer(packet)
         ? packet
         : Buffer.from(packet.buffer, packet.byteOffset, packet.byteLength);
-      const bytes = pending ? Buffer.concat([pending, packetBytes]) : packetBytes;
-      pending = null;
-      let at = 0;
-      while (at < bytes.length && !isOver()) {
+      const bytes = pendingBytes ? Buffer.concat([pendingBytes, packetBytes]) : packetBytes;
+      pendingBytes = null;
+      let position = 0;
+      while (position < bytes.length && !isOver()) {
         const isBody = state === "chunk" || state === "length" || state === "close";
-        const next = isBody ? readBody(bytes, at) : readText(bytes, at);
-        if (next < 0) {
+        const nextPosition = isBody ? parseBody(bytes, position) : parseText(bytes, position);
+        if (nextPosition < 0) {
           // Copied, because Bun may reuse the memory of a packet.
-          pending = Buffer.from(bytes.subarray(at));
+          pendingBytes = Buffer.from(bytes.subarray(position));
           return;
         }
-        at = next;
+        position = nextPosition;
       }
       // If there are bytes after the response, the connection must be closed (RFC 9112, 6.3).
-      if (isOver()) receiver.onEnd(canReuse && at === bytes.length, keepAliveSeconds);
+      if (isOver()) receiver.onEnd(canReuse && position === bytes.length, keepAliveSeconds);
     },
 
     isOver,
 
-    /** Must be called when the connection was closed. Returns whether the response is complete. */
+    /** Must be called when the connection is closed. Returns whether the response is complete. */
     close(): boolean {
       if (state === "close") {
         state = "over";
@@ -219,10 +220,10 @@ function findDigit(byte: number): number {
 }
 
 /** Finds the position after the empty line that ends a head. Returns 0 if it hasn't arrived. */
-function findHeadEnd(bytes: Buffer, from: number): number {
-  for (let at = bytes.indexOf(LF, from); at >= 0; at = bytes.indexOf(LF, at + 1)) {
-    if (bytes[at + 1] === LF) return at + 2;
-    if (bytes[at + 1] === CR && bytes[at + 2] === LF) return at + 3;
+function findHeadEnd(bytes: Buffer, start: number): number {
+  for (let index = bytes.indexOf(LF, start); index >= 0; index = bytes.indexOf(LF, index + 1)) {
+    if (bytes[index + 1] === LF) return index + 2;
+    if (bytes[index + 1] === CR && bytes[index + 2] === LF) return index + 3;
   }
   return 0;
 }

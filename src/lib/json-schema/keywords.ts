@@ -3,7 +3,7 @@ import { isPattern } from "./linear-pattern.ts";
 /** The value of a keyword with subschemas: a single schema, a list of schemas, or schemas by name. */
 export type Applicator = "schema" | "schemas" | "map";
 
-/** `isInPlace` means that the subschemas apply to the same value as the schema, and not to a part of it. */
+/** `isInPlace` means that the subschemas apply to the same value as the schema, rather than to a part of it. */
 type ApplicatorRule = { content: Applicator; isInPlace?: boolean };
 
 export const applicators: Readonly<Record<string, ApplicatorRule>> = {
@@ -28,59 +28,59 @@ export const applicators: Readonly<Record<string, ApplicatorRule>> = {
   contains: { content: "schema" },
 };
 
-const types = new Set(["array", "boolean", "integer", "null", "number", "object", "string"]);
+const typeNames = new Set(["array", "boolean", "integer", "null", "number", "object", "string"]);
 
-const isText = (value: unknown): value is string => typeof value === "string";
+const isString = (value: unknown): value is string => typeof value === "string";
 const isNumber = (value: unknown) => typeof value === "number";
-const isFlag = (value: unknown) => typeof value === "boolean";
+const isBoolean = (value: unknown) => typeof value === "boolean";
 const isCount = (value: unknown) => Number.isInteger(value) && (value as number) >= 0;
-const isNames = (value: unknown) => Array.isArray(value) && value.every(isText);
-const isType = (value: unknown) => isText(value) && types.has(value);
-const isBound = (value: unknown) => isNumber(value) || isFlag(value);
+const isStringList = (value: unknown) => Array.isArray(value) && value.every(isString);
+const isType = (value: unknown) => isString(value) && typeNames.has(value);
+const isBound = (value: unknown) => isNumber(value) || isBoolean(value);
 
 type ValueRule = { isValid(value: unknown): boolean; expectation: string };
 
-const count: ValueRule = { isValid: isCount, expectation: "must be a whole number, 0 or more" };
-const number: ValueRule = { isValid: isNumber, expectation: "must be a number" };
-const bound: ValueRule = { isValid: isBound, expectation: "must be a number" };
-const flag: ValueRule = { isValid: isFlag, expectation: "must be true or false" };
+const countRule: ValueRule = { isValid: isCount, expectation: "must be a whole number, 0 or more" };
+const numberRule: ValueRule = { isValid: isNumber, expectation: "must be a number" };
+const boundRule: ValueRule = { isValid: isBound, expectation: "must be a number" };
+const flagRule: ValueRule = { isValid: isBoolean, expectation: "must be true or false" };
 
 /** Keywords that validate a value. Unknown keywords are ignored, as JSON Schema requires. */
 export const assertions: Readonly<Record<string, ValueRule>> = {
   type: {
     isValid: (value) => isType(value) || (Array.isArray(value) && value.length > 0 && value.every(isType)),
-    expectation: `must be one of ${[...types].join(", ")}, or a list of them`,
+    expectation: `must be one of ${[...typeNames].join(", ")}, or a list of them`,
   },
   enum: { isValid: (value) => Array.isArray(value), expectation: "must be a list" },
   const: { isValid: () => true, expectation: "" },
-  required: { isValid: isNames, expectation: "must be a list of names" },
+  required: { isValid: isStringList, expectation: "must be a list of names" },
   dependentRequired: {
     isValid: (value) =>
-      typeof value === "object" && value !== null && !Array.isArray(value) && Object.values(value).every(isNames),
+      typeof value === "object" && value !== null && !Array.isArray(value) && Object.values(value).every(isStringList),
     expectation: "must be an object of lists of names",
   },
-  minimum: number,
-  maximum: number,
-  exclusiveMinimum: bound,
-  exclusiveMaximum: bound,
+  minimum: numberRule,
+  maximum: numberRule,
+  exclusiveMinimum: boundRule,
+  exclusiveMaximum: boundRule,
   multipleOf: {
     isValid: (value) => isNumber(value) && (value as number) > 0,
     expectation: "must be a number above 0",
   },
-  minLength: count,
-  maxLength: count,
-  minItems: count,
-  maxItems: count,
-  minContains: count,
-  maxContains: count,
-  minProperties: count,
-  maxProperties: count,
-  uniqueItems: flag,
+  minLength: countRule,
+  maxLength: countRule,
+  minItems: countRule,
+  maxItems: countRule,
+  minContains: countRule,
+  maxContains: countRule,
+  minProperties: countRule,
+  maxProperties: countRule,
+  uniqueItems: flagRule,
   pattern: {
-    isValid: (value) => isText(value) && isPattern(value),
+    isValid: (value) => isString(value) && isPattern(value),
     expectation: "must be a regular expression",
   },
-  format: { isValid: isText, expectation: "must be a string" },
+  format: { isValid: isString, expectation: "must be a string" },
 };
 
 /** Formats that are checked, in linear time. Others are only hints for the model. */

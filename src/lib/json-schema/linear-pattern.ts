@@ -3,7 +3,7 @@ import { RE2JS } from "re2js";
 /** Maximum length and total repetitions of a pattern, which determine its compiled size. Larger patterns aren't matched. */
 const PATTERN_CHARS_MAX = 1_000;
 const REPETITIONS_MAX = 1_000;
-/** Maximum number of Unicode classes (`\p{L}`) per pattern. Each has hundreds of ranges and takes long to compile. */
+/** Maximum number of Unicode classes (`\p{L}`) per pattern. Each has hundreds of ranges and takes a long time to compile. */
 const UNICODE_CLASSES_MAX = 20;
 
 /** A pattern that matches in linear time. */
@@ -51,30 +51,30 @@ function countRepetitions(source: string): number {
 }
 
 /** Matches an escaped character, a class, a repetition count, or any other character. */
-const pieces = /\\[pux]\{[^}]*\}|\\.|\[(?:\\.|[^\]\\])*\]|\{(\d+),?(\d*)\}|./gis;
+const piecePattern = /\\[pux]\{[^}]*\}|\\.|\[(?:\\.|[^\]\\])*\]|\{(\d+),?(\d*)\}|./gis;
 
 /**
  * Estimates the compiled size of a pattern: the number of its characters and classes if all repetitions are written out. Nested
  * repetitions are multiplied. The number of instructions and the compile time are proportional to it.
  */
-export function estimateSize(source: string): number {
-  const outer: number[] = [];
+export function estimatePatternSize(source: string): number {
+  const outerSizes: number[] = [];
   let size = 0;
-  let last = 0;
-  for (const [piece, min, max] of source.matchAll(pieces)) {
+  let lastPieceSize = 0;
+  for (const [piece, min, max] of source.matchAll(piecePattern)) {
     if (piece === "(") {
-      outer.push(size);
+      outerSizes.push(size);
       size = 0;
-      last = 0;
+      lastPieceSize = 0;
     } else if (min !== undefined) {
       const times = Math.max(Number(min), Number(max), 1);
-      size += last * (times - 1);
-      last *= times;
+      size += lastPieceSize * (times - 1);
+      lastPieceSize *= times;
     } else if (piece === ")") {
-      last = size + 1;
-      size = (outer.pop() ?? 0) + last;
+      lastPieceSize = size + 1;
+      size = (outerSizes.pop() ?? 0) + lastPieceSize;
     } else {
-      last = 1;
+      lastPieceSize = 1;
       size += 1;
     }
   }

@@ -1,7 +1,7 @@
 import type { Schema, SchemaDraft } from "@cfworker/json-schema";
 import { escapePointer } from "../json.ts";
 import { type Applicator, applicators, assertions, checkedFormats } from "./keywords.ts";
-import { compileLinearPattern, estimateSize, isPattern, type LinearPattern } from "./linear-pattern.ts";
+import { compileLinearPattern, estimatePatternSize, isPattern, type LinearPattern } from "./linear-pattern.ts";
 import { SchemaReferences } from "./references.ts";
 
 /** Maximum length of a schema's JSON, in UTF-16 code units. */
@@ -31,7 +31,7 @@ export class InvalidSchemaError extends Error {
   }
 }
 
-/** Prepared schemas, which are used for the request and again for the response. */
+/** Prepared schemas, which are used once for the request and once for the response. */
 const preparedSchemas = new WeakMap<object, PreparedSchema>();
 
 /**
@@ -46,12 +46,12 @@ export function prepareSchema(source: object): PreparedSchema {
   const preparation = new Preparation(source);
   const schema = preparation.copyRoot();
   const { patterns, costs } = preparation;
-  const prepared = { schema, draft: findDraft(source), patterns, costs };
-  preparedSchemas.set(source, prepared);
-  return prepared;
+  const preparedSchema = { schema, draft: findDraft(source), patterns, costs };
+  preparedSchemas.set(source, preparedSchema);
+  return preparedSchema;
 }
 
-/** Returns the draft that `$schema` names. Unknown ones are treated as the newest. */
+/** Returns the draft that `$schema` specifies. Unknown drafts are treated as the newest draft. */
 function findDraft(source: unknown): SchemaDraft {
   const name = String((source as { $schema?: unknown }).$schema ?? "");
   if (/draft-0?[34]\b/.test(name)) return "4";
@@ -82,8 +82,8 @@ class Preparation {
   }
 
   copyRoot(): Schema | boolean {
-    const root = this.#copy(this.#source, "#");
-    this.#limitInPlace(root);
+    const root = this.#copySchema(this.#source, "#");
+    this.#limitSchemasPerValue(root);
     if (typeof root === "boolean") return root;
     return { ...this.#copyCost(root, { ...root, $defs: this.#definitions }) } as Schema;
   }
@@ -93,7 +93,7 @@ class Preparation {
     return to;
   }
 
-  #copy(schema: unknown, pointer: string): Copy | boolean {
+  #copySchema(schema: unknown, pointer: string): Copy | boolean {
     if (typeof schema === "boolean") return schema;
     if (typeof schema !== "object" || schema === null || Array.isArray(schema))
       throw new InvalidSchemaError(pointer, "must be a schema: an object, true or false");
@@ -105,7 +105,7 @@ class Preparation {
       const location = `${pointer}/${escapePointer(keyword)}`;
       const applicator = Object.hasOwn(applicators, keyword) ? applicators[keyword] : undefined;
       if (keyword === "$ref") {
-        copy.$ref = this.#refer(value, location);
+        copy.$ref = this.#resolveReference(value, location);
         inPlace.push(copy.$ref);
       } else if (keyword === "$dynamicRef" || keyword === "$recursiveRef")
         throw new InvalidSchemaError(location, "isn't supported; use $ref");
@@ -117,46 +117,46 @@ class Preparation {
         if (applicator.isInPlace) inPlace.push(...schemas);
         cost += schemas.length;
       } else if (Object.hasOwn(assertions, keyword)) {
-        this.#check(keyword, value, location);
+        this.#checkKeyword(keyword, value, location);
         if (keyword !== "format" || checkedFormats.has(value as string)) copy[keyword] = value;
-        cost += sizeOf(value);
+        cost += getComparisonCost(value);
       }
     }
     this.costs.set(copy, cost);
     return copy;
   }
 
-  #copySubschemas(keyword: string, holds: Applicator, value: unknown, location: string): unknown {
+  #copySubschemas(keyword: string, content: Applicator, value: unknown, location: string): unknown {
     const isTuple = Array.isArray(value) && keyword === "items";
     if (isTuple && this.#isDraft2020)
       throw new InvalidSchemaError(location, "must be a schema; use prefixItems for a list");
-    if (holds === "schemas" || isTuple) {
+    if (content === "schemas" || isTuple) {
       if (!Array.isArray(value) || value.length === 0)
         throw new InvalidSchemaError(location, "must be a list of at least one schema");
-      return value.map((item, index) => this.#copy(item, `${location}/${index}`));
+      return value.map((item, index) => this.#copySchema(item, `${location}/${index}`));
     }
-    if (holds === "schema") return this.#copy(value, location);
-    const entries = readEntries(value, location);
+    if (content === "schema") return this.#copySchema(value, location);
+    const entries = requireEntries(value, location);
     if (keyword === "patternProperties") for (const [source] of entries) this.#addPattern(source, location);
     return Object.fromEntries(
-      entries.map(([name, item]) => [name, this.#copy(item, `${location}/${escapePointer(name)}`)]),
+      entries.map(([name, item]) => [name, this.#copySchema(item, `${location}/${escapePointer(name)}`)]),
     );
   }
 
-  /** Splits `dependencies` of older drafts into the two keywords that replaced it. */
+  /** Splits the keyword `dependencies` of older drafts into the two keywords that replaced it. */
   #splitDependencies(value: unknown, location: string, inPlace: unknown[]): Copy {
-    const entries = readEntries(value, location);
-    const isNames = ([, item]: [string, unknown]) => Array.isArray(item);
-    const required = Object.fromEntries(entries.filter(isNames));
-    this.#check("dependentRequired", required, location);
+    const entries = requireEntries(value, location);
+    const isNameList = ([, item]: [string, unknown]) => Array.isArray(item);
+    const required = Object.fromEntries(entries.filter(isNameList));
+    this.#checkKeyword("dependentRequired", required, location);
     const schemas = entries
-      .filter((entry) => !isNames(entry))
-      .map(([name, item]) => [name, this.#copy(item, `${location}/${escapePointer(name)}`)] as const);
+      .filter((entry) => !isNameList(entry))
+      .map(([name, item]) => [name, this.#copySchema(item, `${location}/${escapePointer(name)}`)] as const);
     inPlace.push(...schemas.map(([, copy]) => copy));
     return { dependentRequired: required, dependentSchemas: Object.fromEntries(schemas) };
   }
 
-  #check(keyword: string, value: unknown, location: string): void {
+  #checkKeyword(keyword: string, value: unknown, location: string): void {
     const rule = assertions[keyword];
     if (rule && !rule.isValid(value)) throw new InvalidSchemaError(location, rule.expectation);
     if (keyword === "pattern") this.#addPattern(value as string, location);
@@ -166,32 +166,32 @@ class Preparation {
     if (this.patterns.has(source)) return;
     if (!isPattern(source)) throw new InvalidSchemaError(location, "must have regular expressions as names");
     // Checked first, because compiling a large pattern is slow.
-    this.#limitPatterns(estimateSize(source), location);
+    this.#limitPatterns(estimatePatternSize(source), location);
     const pattern = compileLinearPattern(source);
     this.patterns.set(source, pattern);
     this.#instructions += PATTERN_COST + (pattern?.size ?? 0);
     this.#limitPatterns(0, location);
   }
 
-  #limitPatterns(next: number, location: string): void {
-    if (this.#instructions + next > PATTERN_INSTRUCTIONS_MAX)
+  #limitPatterns(additionalInstructions: number, location: string): void {
+    if (this.#instructions + additionalInstructions > PATTERN_INSTRUCTIONS_MAX)
       throw new InvalidSchemaError(location, "exceeds the limit for the total size of a schema's patterns");
   }
 
-  #refer(reference: unknown, location: string): string {
+  #resolveReference(reference: unknown, location: string): string {
     if (typeof reference !== "string" || !reference.startsWith("#"))
       throw new InvalidSchemaError(
         location,
         "must refer to a place in the same schema (#…); external schemas are not fetched",
       );
-    const found = this.#references.find(reference);
-    if (!found) throw new InvalidSchemaError(location, "refers to a place that doesn't exist");
-    if (found.value === this.#source) return "#";
-    const known = this.#names.get(found.value);
-    if (known !== undefined) return `#/$defs/${known}`;
+    const target = this.#references.find(reference);
+    if (!target) throw new InvalidSchemaError(location, "refers to a place that doesn't exist");
+    if (target.value === this.#source) return "#";
+    const knownName = this.#names.get(target.value);
+    if (knownName !== undefined) return `#/$defs/${knownName}`;
     const name = String(this.#names.size);
-    this.#names.set(found.value, name);
-    this.#definitions[name] = this.#copy(found.value, found.pointer);
+    this.#names.set(target.value, name);
+    this.#definitions[name] = this.#copySchema(target.value, target.pointer);
     return `#/$defs/${name}`;
   }
 
@@ -199,31 +199,31 @@ class Preparation {
    * Limits how many schemas apply to one value. Circular references that don't descend into the value would never end. References
    * that branch at each step would take exponential time.
    */
-  #limitInPlace(root: unknown): void {
+  #limitSchemasPerValue(root: unknown): void {
     const sizes = new Map<object, number>();
-    const open = new Set<object>();
+    const schemasInProgress = new Set<object>();
     const resolve = (item: unknown) =>
       typeof item === "string" ? (item === "#" ? root : this.#definitions[item.slice("#/$defs/".length)]) : item;
-    const measure = (item: unknown): number => {
+    const countSchemas = (item: unknown): number => {
       const schema = resolve(item);
       if (typeof schema !== "object" || schema === null) return 1;
-      const known = sizes.get(schema);
-      if (known !== undefined) return known;
+      const knownSize = sizes.get(schema);
+      if (knownSize !== undefined) return knownSize;
       const { pointer = "#", schemas = [] } = this.#inPlace.get(schema) ?? {};
-      if (open.has(schema)) throw new InvalidSchemaError(pointer, "refers to itself endlessly");
-      open.add(schema);
-      const size = schemas.reduce<number>((sum, inner) => sum + measure(inner), 1);
-      open.delete(schema);
+      if (schemasInProgress.has(schema)) throw new InvalidSchemaError(pointer, "refers to itself endlessly");
+      schemasInProgress.add(schema);
+      const size = schemas.reduce<number>((sum, inner) => sum + countSchemas(inner), 1);
+      schemasInProgress.delete(schema);
       if (size > SCHEMAS_PER_VALUE_MAX)
         throw new InvalidSchemaError(pointer, `applies more than ${SCHEMAS_PER_VALUE_MAX} schemas to one value`);
       sizes.set(schema, size);
       return size;
     };
-    for (const schema of this.#inPlace.keys()) measure(schema);
+    for (const schema of this.#inPlace.keys()) countSchemas(schema);
   }
 }
 
-function readEntries(value: unknown, location: string): [string, unknown][] {
+function requireEntries(value: unknown, location: string): [string, unknown][] {
   if (typeof value !== "object" || value === null || Array.isArray(value))
     throw new InvalidSchemaError(location, "must be an object");
   return Object.entries(value);
@@ -232,5 +232,5 @@ function readEntries(value: unknown, location: string): [string, unknown][] {
 /** Number of UTF-16 code units of a list (such as `enum`) whose comparison costs one step. */
 const CHARS_PER_STEP = 50;
 
-const sizeOf = (value: unknown): number =>
+const getComparisonCost = (value: unknown): number =>
   typeof value === "object" && value !== null ? Math.ceil(JSON.stringify(value).length / CHARS_PER_STEP) : 1;

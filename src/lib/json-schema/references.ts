@@ -14,7 +14,7 @@ export class SchemaReferences {
 
   /** Finds the schema that a reference (`#`, `#/$defs/name`, `#anchor`) refers to. Returns null if it doesn't exist. */
   find(reference: string): SchemaLocation | null {
-    const fragment = decode(reference.slice(1));
+    const fragment = decodeFragment(reference.slice(1));
     if (fragment === null) return null;
     if (fragment === "") return { value: this.#root, pointer: "#" };
     if (fragment.startsWith("/")) return findByPointer(this.#root, fragment);
@@ -37,17 +37,17 @@ function findByPointer(root: unknown, fragment: string): SchemaLocation | null {
 function collectAnchors(
   value: unknown,
   pointer: string,
-  found: Map<string, SchemaLocation>,
+  anchors: Map<string, SchemaLocation>,
 ): Map<string, SchemaLocation> {
-  if (typeof value !== "object" || value === null) return found;
+  if (typeof value !== "object" || value === null) return anchors;
   const { $anchor, $id } = value as { $anchor?: unknown; $id?: unknown };
   for (const name of [$anchor, typeof $id === "string" && $id.startsWith("#") ? $id.slice(1) : null])
-    if (typeof name === "string" && !found.has(name)) found.set(name, { value, pointer });
-  for (const [key, inner] of Object.entries(value)) collectAnchors(inner, `${pointer}/${escapePointer(key)}`, found);
-  return found;
+    if (typeof name === "string" && !anchors.has(name)) anchors.set(name, { value, pointer });
+  for (const [key, inner] of Object.entries(value)) collectAnchors(inner, `${pointer}/${escapePointer(key)}`, anchors);
+  return anchors;
 }
 
-function decode(text: string): string | null {
+function decodeFragment(text: string): string | null {
   try {
     return decodeURIComponent(text);
   } catch {

@@ -1,4 +1,4 @@
-import { format as formats, hooks, type OutputUnit, validate as run } from "@cfworker/json-schema";
+import { format as formats, hooks, type OutputUnit, validate as runValidation } from "@cfworker/json-schema";
 import { formatCanonicalJson } from "../canonical-json.ts";
 import { applicators } from "./keywords.ts";
 import type { LinearPattern } from "./linear-pattern.ts";
@@ -11,7 +11,7 @@ import type { PreparedSchema } from "./prepare-schema.ts";
 const STEPS_MIN = 10_000;
 export const STEPS_MAX = 500_000;
 const STEPS_PER_CHAR = 5;
-/** Number of pattern instructions times characters that costs one step. */
+/** Matching a pattern costs its number of instructions times the text's length, divided by this number, in steps. */
 const MATCHES_PER_STEP = 5;
 const CHARS_PER_STEP = 50;
 /** Maximum length of a string whose format is checked. */
@@ -29,60 +29,60 @@ export type Validation =
 class StepLimitError extends Error {}
 
 /** The schema and the remaining steps of the current validation. Validations are synchronous, so they never overlap. */
-let current: PreparedSchema | null = null;
+let currentSchema: PreparedSchema | null = null;
 let remainingSteps = 0;
 
-function spend(steps: number): void {
+function spendSteps(steps: number): void {
   remainingSteps -= steps;
   if (remainingSteps < 0) throw new StepLimitError("the validation takes too long");
 }
 
-function measure(value: unknown): number {
+function getValueCost(value: unknown): number {
   if (typeof value === "string") return value.length / CHARS_PER_STEP;
   if (Array.isArray(value)) return value.length / 10;
   return typeof value === "object" && value !== null ? Object.keys(value).length : 0;
 }
 
-const match = (pattern: LinearPattern, text: string): boolean => {
-  spend((text.length * pattern.size) / MATCHES_PER_STEP);
+const matchPattern = (pattern: LinearPattern, text: string): boolean => {
+  spendSteps((text.length * pattern.size) / MATCHES_PER_STEP);
   return pattern.test(text);
 };
 
-hooks.visit = (value, schema) => spend((current?.costs.get(schema) ?? 1) + measure(value));
+hooks.visit = (value, schema) => spendSteps((currentSchema?.costs.get(schema) ?? 1) + getValueCost(value));
 hooks.createRegExp = (source) => {
-  const pattern = current?.patterns.get(source);
+  const pattern = currentSchema?.patterns.get(source);
   // Any string satisfies a pattern that isn't matched.
-  return { test: (text) => !pattern || match(pattern, text) };
+  return { test: (text) => !pattern || matchPattern(pattern, text) };
 };
 hooks.hasDuplicates = (items) => {
-  const texts = items.map((item) => formatCanonicalJson(item));
-  spend(texts.reduce((sum, text) => sum + text.length / CHARS_PER_STEP, 0));
-  return new Set(texts).size < texts.length;
+  const canonicalItems = items.map((item) => formatCanonicalJson(item));
+  spendSteps(canonicalItems.reduce((sum, text) => sum + text.length / CHARS_PER_STEP, 0));
+  return new Set(canonicalItems).size < canonicalItems.length;
 };
 for (const [name, check] of Object.entries(formats))
   formats[name] = (text) => text.length > FORMAT_CHARS_MAX || check(text);
 
 /** Validates a value that was parsed from `text`. */
 export function validate(text: string, value: unknown, prepared: PreparedSchema): Validation {
-  current = prepared;
+  currentSchema = prepared;
   remainingSteps = Math.min(STEPS_MAX, STEPS_MIN + text.length * STEPS_PER_CHAR);
   try {
-    const { valid, errors } = run(value, prepared.schema, prepared.draft);
-    return valid ? { type: "valid" } : { type: "invalid", problems: describe(errors) };
+    const { valid, errors } = runValidation(value, prepared.schema, prepared.draft);
+    return valid ? { type: "valid" } : { type: "invalid", problems: describeErrors(errors) };
   } catch (error) {
     // A stack overflow also means that the validation is too expensive.
     if (error instanceof StepLimitError || error instanceof RangeError) return { type: "unknown" };
     throw error;
   } finally {
-    current = null;
+    currentSchema = null;
   }
 }
 
 /** Describes the original errors, without the errors that result from them. */
-function describe(errors: readonly OutputUnit[]): string[] {
+function describeErrors(errors: readonly OutputUnit[]): string[] {
   const ownErrors = errors.filter(({ keyword }) => keyword !== "$ref" && !Object.hasOwn(applicators, keyword));
-  const texts = (ownErrors.length > 0 ? ownErrors : errors).map(({ instanceLocation, error }) =>
+  const problems = (ownErrors.length > 0 ? ownErrors : errors).map(({ instanceLocation, error }) =>
     `${instanceLocation}: ${error}`.slice(0, PROBLEM_CHARS_MAX),
   );
-  return [...new Set(texts)].slice(0, PROBLEMS_MAX);
+  return [...new Set(problems)].slice(0, PROBLEMS_MAX);
 }

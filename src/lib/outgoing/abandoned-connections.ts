@@ -1,6 +1,6 @@
 import { abortable } from "../abortable.ts";
 
-/** Maximum number of abandoned connections to one server that the operating system is trying to open. */
+/** Maximum number of abandoned connections to one server that the operating system is still trying to open. */
 const PER_SERVER_MAX = 16;
 const POLL_MS = 200;
 
@@ -11,7 +11,7 @@ const POLL_MS = 200;
 export function createAbandonedConnections() {
   const counts = new Map<string, number>();
 
-  const count = (origin: string, change: number): void => {
+  const changeCount = (origin: string, change: number): void => {
     const newCount = (counts.get(origin) ?? 0) + change;
     if (newCount > 0) counts.set(origin, newCount);
     else counts.delete(origin);
@@ -22,15 +22,15 @@ export function createAbandonedConnections() {
   return {
     /** Counts an abandoned connection. @param ended settles when the operating system has stopped trying. */
     add(origin: string, ended: Promise<unknown>): void {
-      count(origin, 1);
-      const end = () => count(origin, -1);
+      changeCount(origin, 1);
+      const end = () => changeCount(origin, -1);
       ended.then(end, end);
     },
 
     isFull,
 
     /** Waits until a new connection can be opened. @throws the signal's reason. */
-    async wait(origin: string, signal: AbortSignal): Promise<void> {
+    async waitForCapacity(origin: string, signal: AbortSignal): Promise<void> {
       while (isFull(origin)) await abortable(Bun.sleep(POLL_MS), signal);
     },
   };

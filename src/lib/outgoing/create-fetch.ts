@@ -48,9 +48,9 @@ export function createFetch(findProxy: FindProxy): Fetch {
 
 const isRedirect = (status: number): boolean => [301, 302, 303, 307, 308].includes(status);
 
-function resolveRedirect(from: URL, location: string, remaining: number): URL {
+function resolveRedirect(from: URL, location: string, remainingRedirects: number): URL {
   const to = URL.parse(location, from.href);
-  if (remaining <= 0) throw new TypeError(`${from.origin} redirects more often than allowed`);
+  if (remainingRedirects <= 0) throw new TypeError(`${from.origin} redirects more often than allowed`);
   if (to?.origin !== from.origin)
     throw new TypeError(
       `${from.origin} redirects to ${to?.origin ?? "an invalid URL"}, which is not followed; set the final URL`,
@@ -59,12 +59,12 @@ function resolveRedirect(from: URL, location: string, remaining: number): URL {
 }
 
 /** Statuses of responses without a body. */
-const bodiless = [204, 205, 304];
+const bodilessStatuses = [204, 205, 304];
 /** Parley doesn't request compression, but some servers send compressed content anyway. */
 const codings = { gzip: "gzip", "x-gzip": "gzip", deflate: "deflate" } as const;
 
 function toResponse({ status, headers, body }: IncomingResponse, signal: AbortSignal): Response {
-  if (bodiless.includes(status)) {
+  if (bodilessStatuses.includes(status)) {
     body.abort();
     return new Response(null, { status, headers });
   }

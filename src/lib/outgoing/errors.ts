@@ -2,7 +2,7 @@ import { CertificateError, ConnectError, ProxyError } from "../http-client/error
 import { MalformedResponseError } from "../http-client/response-parser.ts";
 
 /** The target must not be called. The message is for the user who set the URL, and doesn't reveal the internal network. */
-export class RefusedAddressError extends Error {}
+export class RejectedAddressError extends Error {}
 
 /** The target didn't send a valid HTTP response. The message is for the user who set the URL. */
 export class OutgoingError extends Error {}
@@ -13,7 +13,7 @@ export class OutgoingError extends Error {}
  * @param target the URL's host and port.
  */
 export function mapToOutgoingError(error: unknown, target: string): Error {
-  if (error instanceof OutgoingError || error instanceof RefusedAddressError) return error;
+  if (error instanceof OutgoingError || error instanceof RejectedAddressError) return error;
   // Details about the proxy are only logged.
   if (error instanceof ProxyError) return new OutgoingError(`${target} could not be reached.`, { cause: error });
   if (error instanceof ConnectError)

@@ -1,6 +1,6 @@
 import type { HttpProxy, ProxyRoute } from "../http-client/proxy.ts";
 import { parseUserinfo } from "../userinfo.ts";
-import { createNoProxy } from "./no-proxy.ts";
+import { createNoProxyMatcher } from "./no-proxy.ts";
 
 /** Returns the proxy for requests to a URL, or null if none is needed. */
 export type FindProxy = (url: URL) => ProxyRoute | null;
@@ -25,13 +25,13 @@ export function isProxyUrl(text: string): boolean {
 }
 
 export function createProxyFinder({ HTTPS_PROXY, HTTP_PROXY, NO_PROXY = [] }: ProxyAddresses): FindProxy {
-  const forHttps = HTTPS_PROXY === undefined ? null : parseProxy("HTTPS_PROXY", HTTPS_PROXY);
-  const forHttp = HTTP_PROXY === undefined ? null : parseProxy("HTTP_PROXY", HTTP_PROXY);
-  if (forHttps === null && forHttp === null) return noProxy;
-  const isDirect = createNoProxy(NO_PROXY);
+  const httpsProxy = HTTPS_PROXY === undefined ? null : parseProxy("HTTPS_PROXY", HTTPS_PROXY);
+  const httpProxy = HTTP_PROXY === undefined ? null : parseProxy("HTTP_PROXY", HTTP_PROXY);
+  if (httpsProxy === null && httpProxy === null) return noProxy;
+  const isDirect = createNoProxyMatcher(NO_PROXY);
   return (url) => {
     const isTunnel = url.protocol === "https:";
-    const proxy = isTunnel ? forHttps : forHttp;
+    const proxy = isTunnel ? httpsProxy : httpProxy;
     return proxy === null || isDirect(url) ? null : { ...proxy, isTunnel };
   };
 }

@@ -8,8 +8,8 @@ type Matcher = (host: string, port: number) => boolean;
 const entryPattern =
   /^(?:\[(?<ipv6>[0-9a-f:.]+)\]|(?:\*?\.)?(?<name>[a-z0-9_-]+(?:\.[a-z0-9_-]+)*)\.?)(?::(?<port>\d{1,5}))?$/i;
 
-/** Matches strings that look like an IPv4 address, because the pattern above also accepts them as names. */
-const ipv4Like = /^[\d.]+$/;
+/** Matches strings that look like an IPv4 address. `entryPattern` also accepts them as names. */
+const ipv4LikePattern = /^[\d.]+$/;
 
 /** Parses one entry. Returns null if it is invalid. */
 function parseEntry(entry: string): Matcher | null {
@@ -30,7 +30,7 @@ function parseEntry(entry: string): Matcher | null {
     return (host, targetPort) =>
       matchesPort(targetPort) && isIP(host) !== 0 && list.check(host, isIP(host) === 6 ? "ipv6" : "ipv4");
   }
-  if (ipv4Like.test(expectedHost)) return null;
+  if (ipv4LikePattern.test(expectedHost)) return null;
   return (host, targetPort) => matchesPort(targetPort) && (host === expectedHost || host.endsWith(`.${expectedHost}`));
 }
 
@@ -42,7 +42,7 @@ export const isNoProxyEntry = (entry: string): boolean => parseEntry(entry) !== 
  * begin with `.` or `*.`, and names and addresses may have a port. Addresses and networks only match IP addresses in URLs.
  * @returns a function that returns whether a URL is requested without a proxy.
  */
-export function createNoProxy(entries: readonly string[]): (url: URL) => boolean {
+export function createNoProxyMatcher(entries: readonly string[]): (url: URL) => boolean {
   const matchers = entries.flatMap((entry) => parseEntry(entry) ?? []);
   return (url) => {
     const host = url.hostname.replace(/^\[(.*)\]$/, "$1").replace(/\.$/, "");

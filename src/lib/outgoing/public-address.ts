@@ -37,8 +37,8 @@ const globalIpv6 = createBlockList(GLOBAL_IPV6);
 const specialIpv6 = createBlockList(SPECIAL_IPV6);
 
 /**
- * Matches an IPv4 address embedded in an IPv6 address: mapped (RFC 4291) or NAT64 (RFC 6052). Addresses that begin with `0.0` may
- * not match, but they aren't public anyway.
+ * Matches an IPv4 address embedded in an IPv6 address: mapped (RFC 4291) or NAT64 (RFC 6052). Addresses that begin with `0.0`
+ * might not match, but they aren't public anyway.
  */
 const embeddedIpv4 = /^(?:::ffff|64:ff9b:):([0-9a-f]{1,4}):([0-9a-f]{1,4})$/;
 

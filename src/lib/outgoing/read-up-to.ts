@@ -7,19 +7,19 @@ import type { IncomingBody } from "../http-client/incoming-body.ts";
 export function readUpTo(body: IncomingBody, bytesMax: number): Promise<Uint8Array> {
   return new Promise((resolve) => {
     const packets: Uint8Array[] = [];
-    let bytes = 0;
-    const end = () => resolve(Buffer.concat(packets));
+    let receivedBytes = 0;
+    const finish = () => resolve(Buffer.concat(packets));
     body.listen({
       onBytes(packet) {
         // Copied, because the packet is a view that is valid only until the next one.
-        const copied = packet.slice(0, bytesMax - bytes);
-        packets.push(copied);
-        bytes += copied.byteLength;
-        if (copied.byteLength === packet.byteLength) return;
+        const copy = packet.slice(0, bytesMax - receivedBytes);
+        packets.push(copy);
+        receivedBytes += copy.byteLength;
+        if (copy.byteLength === packet.byteLength) return;
         body.abort();
-        end();
+        finish();
       },
-      onEnd: end,
+      onEnd: finish,
     });
   });
 }

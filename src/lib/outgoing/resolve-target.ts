@@ -1,15 +1,15 @@
 import { isIP } from "node:net";
 import { dns } from "bun";
-import { OutgoingError, RefusedAddressError } from "./errors.ts";
+import { OutgoingError, RejectedAddressError } from "./errors.ts";
 import { isPublicAddress } from "./public-address.ts";
 import { isPrivateHost, NOT_PUBLIC } from "./target-url.ts";
 
-/** Resolves a name to all its IP addresses, the preferred one first. */
+/** Resolves a name to all its IP addresses. The preferred address is first. */
 export type Lookup = (name: string) => Promise<string[]>;
 
-/** Time for which the addresses of a name are cached. */
-export const LOOKUP_MS_MAX = 10_000;
-/** Maximum number of cached names. */
+/** How long the addresses of a name are cached. */
+export const LOOKUP_CACHE_MS_MAX = 10_000;
+/** Maximum number of cached host names. */
 const NAMES_MAX = 1_000;
 
 /** Uses c-ares, which needs no threads, so that a slow name server doesn't delay other lookups. */
@@ -25,13 +25,13 @@ type CacheEntry = { addresses: Promise<string[]>; expiresAtMs: number };
 export function createTargetResolver(lookup: Lookup = lookUpWithDns) {
   const cache = new Map<string, CacheEntry>();
 
-  function find(name: string): Promise<string[]> {
+  function findAddresses(name: string): Promise<string[]> {
     const cached = cache.get(name);
     const nowMs = performance.now();
     if (cached && nowMs < cached.expiresAtMs) return cached.addresses;
     const addresses = lookup(name);
     cache.delete(name);
-    cache.set(name, { addresses, expiresAtMs: nowMs + LOOKUP_MS_MAX });
+    cache.set(name, { addresses, expiresAtMs: nowMs + LOOKUP_CACHE_MS_MAX });
     for (const oldest of cache.keys()) {
       if (cache.size <= NAMES_MAX) break;
       cache.delete(oldest);
@@ -43,19 +43,17 @@ export function createTargetResolver(lookup: Lookup = lookUpWithDns) {
 
   /**
    * Resolves a host to addresses that may be connected to.
-   * @throws RefusedAddressError if the host isn't public, or OutgoingError if it is unknown. Without `allowsPrivate`, both have the
+   * @throws RejectedAddressError if the host isn't public, or OutgoingError if it is unknown. Without `allowPrivate`, both have the
    *   same message, so that they don't reveal which names exist in the internal network.
    */
-  return async (host: string, allowsPrivate: boolean): Promise<string[]> => {
-    if (!allowsPrivate && isPrivateHost(host)) throw new RefusedAddressError(`${host} ${NOT_PUBLIC}`);
+  return async (host: string, allowPrivate: boolean): Promise<string[]> => {
+    if (!allowPrivate && isPrivateHost(host)) throw new RejectedAddressError(`${host} ${NOT_PUBLIC}`);
     if (isIP(host) !== 0) return [host];
-    const addresses = await find(host).catch(() => []);
-    const unusable = addresses.filter(
-      (address) => isIP(address) === 0 || (!allowsPrivate && !isPublicAddress(address)),
-    );
+    const addresses = await findAddresses(host).catch(() => []);
+    const unusable = addresses.filter((address) => isIP(address) === 0 || (!allowPrivate && !isPublicAddress(address)));
     if (addresses.length > 0 && unusable.length === 0) return addresses;
-    if (allowsPrivate) throw new OutgoingError(`The name ${host} could not be resolved.`);
+    if (allowPrivate) throw new OutgoingError(`The name ${host} could not be resolved.`);
     const message = `${host} does not resolve to a public address.`;
-    throw addresses.length > 0 ? new RefusedAddressError(message) : new OutgoingError(message);
+    throw addresses.length > 0 ? new RejectedAddressError(message) : new OutgoingError(message);
   };
 }

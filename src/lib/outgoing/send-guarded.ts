@@ -5,7 +5,7 @@ import { ConnectError, ProxyError } from "../http-client/errors.ts";
 import { type PreparedRequest, prepareRequest } from "../http-client/prepared-request.ts";
 import { PROXY_AUTHENTICATION_REQUIRED } from "../http-client/proxy.ts";
 import { createAbandonedConnections } from "./abandoned-connections.ts";
-import { mapToOutgoingError, OutgoingError, RefusedAddressError } from "./errors.ts";
+import { mapToOutgoingError, OutgoingError, RejectedAddressError } from "./errors.ts";
 import { type FindProxy, noProxy } from "./find-proxy.ts";
 import { readUpTo } from "./read-up-to.ts";
 import { createTargetResolver, type Lookup } from "./resolve-target.ts";
@@ -21,7 +21,7 @@ export type GuardedRequest = {
   /** Maximum number of bytes of the response's body that are read. */
   responseBytesMax: number;
   /** Whether private addresses may be called. */
-  allowsPrivate: boolean;
+  allowPrivate: boolean;
   signal?: AbortSignal;
 };
 
@@ -43,8 +43,8 @@ const POOL_LIMITS = { idlePerServerMax: 32, idleMax: 512 };
 
 /**
  * Creates a sender for requests to URLs set by users. It resolves the name, checks all its addresses, and connects to a checked
- * address, because a second lookup could have another result. Connections are reused for the same host and address. Redirects
- * aren't followed.
+ * address, because a second lookup could have a different result. Connections are reused for the same host and address.
+ * Redirects aren't followed.
  *
  * A proxy opens a tunnel to the checked address. If private addresses are allowed, nothing has to be checked, and the proxy
  * resolves the name.
@@ -52,10 +52,10 @@ const POOL_LIMITS = { idlePerServerMax: 32, idleMax: 512 };
 export function createGuardedSender(lookup?: Lookup, findProxy: FindProxy = noProxy) {
   const resolve = createTargetResolver(lookup);
   const pool = createConnectionPool(POOL_LIMITS);
-  const abandoned = createAbandonedConnections();
+  const abandonedConnections = createAbandonedConnections();
 
   /** @param addresses null if the proxy resolves the name. */
-  async function sendToFirst(addresses: string[] | null, request: PreparedRequest, options: SendOptions) {
+  async function sendToFirstReachable(addresses: string[] | null, request: PreparedRequest, options: SendOptions) {
     const candidates = addresses?.slice(0, ADDRESSES_MAX) ?? [null];
     for (const [index, address] of candidates.entries()) {
       const isLast = index === candidates.length - 1;
@@ -65,12 +65,12 @@ export function createGuardedSender(lookup?: Lookup, findProxy: FindProxy = noPr
         ...request,
         ...(address !== null && { address }),
         origin,
-        onAbandon: (ended: Promise<unknown>) => abandoned.add(origin, ended),
+        onAbandon: (ended: Promise<unknown>) => abandonedConnections.add(origin, ended),
         headBytesMax: HEAD_BYTES_MAX,
         connectTimeoutMs: isLast ? options.timeoutMs : Math.min(NEXT_ADDRESS_MS, options.timeoutMs / 2),
       };
       try {
-        if (abandoned.isFull(origin)) await abandoned.wait(origin, options.signal);
+        if (abandonedConnections.isFull(origin)) await abandonedConnections.waitForCapacity(origin, options.signal);
         return await sendRequest(target, options.body, { signal: options.signal, pool });
       } catch (error) {
         const isProxyRejection = error instanceof ProxyError && error.status === PROXY_AUTHENTICATION_REQUIRED;
@@ -81,32 +81,36 @@ export function createGuardedSender(lookup?: Lookup, findProxy: FindProxy = noPr
   }
 
   /**
-   * Sends a request and reads the start of the response. The request may arrive twice, because it is resent if the server
+   * Sends a request and reads the start of the response. The request may arrive twice, because it is sent again if the server
    * closes a reused connection immediately.
-   * @throws RefusedAddressError if the target must not be called, OutgoingError if there is no response, or the signal's reason.
+   * @throws RejectedAddressError if the target must not be called, OutgoingError if there is no response, or the signal's reason.
    */
   return async function sendGuarded(request: GuardedRequest): Promise<GuardedResponse> {
-    const { url, method, timeoutMs, responseBytesMax, allowsPrivate } = request;
+    const { url, method, timeoutMs, responseBytesMax, allowPrivate } = request;
     const startedMs = performance.now();
-    const problem = checkTargetUrl(url.href, allowsPrivate);
-    if (problem !== null) throw new RefusedAddressError(problem);
-    const limit = createTimeLimit(timeoutMs, request.signal);
-    const { signal } = limit;
+    const problem = checkTargetUrl(url.href, allowPrivate);
+    if (problem !== null) throw new RejectedAddressError(problem);
+    const timeLimit = createTimeLimit(timeoutMs, request.signal);
+    const { signal } = timeLimit;
     try {
-      const found = findProxy(url);
+      const configuredProxy = findProxy(url);
       // Without a tunnel, the proxy would resolve the name again.
-      const proxy = found && { ...found, isTunnel: true };
-      const isResolvedByProxy = proxy !== null && allowsPrivate;
-      const addresses = isResolvedByProxy ? null : await abortable(resolve(getTargetHost(url), allowsPrivate), signal);
-      const prepared = prepareRequest({ url, method, headers: new Headers(request.headers), proxy });
-      const response = await sendToFirst(addresses, prepared, { body: request.body ?? "", timeoutMs, signal });
+      const proxy = configuredProxy && { ...configuredProxy, isTunnel: true };
+      const isResolvedByProxy = proxy !== null && allowPrivate;
+      const addresses = isResolvedByProxy ? null : await abortable(resolve(getTargetHost(url), allowPrivate), signal);
+      const preparedRequest = prepareRequest({ url, method, headers: new Headers(request.headers), proxy });
+      const response = await sendToFirstReachable(addresses, preparedRequest, {
+        body: request.body ?? "",
+        timeoutMs,
+        signal,
+      });
       const body = await readUpTo(response.body, responseBytesMax);
       return { status: response.status, headers: response.headers, body, durationMs: performance.now() - startedMs };
     } catch (error) {
       if (request.signal?.aborted) throw request.signal.reason;
       throw mapToOutgoingError(error, url.host);
     } finally {
-      limit.clear();
+      timeLimit.clear();
     }
   };
 }

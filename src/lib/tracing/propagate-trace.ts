@@ -6,7 +6,7 @@ import type { Tracing } from "./tracing.ts";
 export const propagateTrace =
   (fetch: Fetch, tracing: Tracing): Fetch =>
   (address, init = {}) => {
-    const context = tracing.current();
+    const context = tracing.getCurrentContext();
     if (!context) return fetch(address, init);
     const headers = new Headers(init.headers);
     headers.set("traceparent", formatTraceparent(context));

@@ -2,15 +2,16 @@ import { ProtobufTraceSerializer } from "@opentelemetry/otlp-transformer";
 import type { ReadableSpan } from "@opentelemetry/sdk-trace";
 import type { Fetch } from "../outgoing/create-fetch.ts";
 
-/** Maximum number of attempts to send a batch. The delay before the second is up to `PAUSE_MS`, and before the third, twice that. */
+/** Maximum number of attempts to send a batch. */
 const ATTEMPTS_MAX = 3;
-const PAUSE_MS = 1_000;
-/** Maximum delay for a `Retry-After`. */
+/** Maximum delay before the first retry. It doubles with each retry. */
+const BACKOFF_BASE_MS = 1_000;
+/** Maximum delay that a collector's `Retry-After` can cause. */
 const RETRY_AFTER_MS_MAX = 5_000;
-/** Larger responses aren't read to the end; their connection is closed. */
+/** Maximum size of a collector's response that is read to its end. For larger responses, the connection is closed. */
 const SKIPPED_BYTES_MAX = 64 * 1024;
 /** The statuses that are retried according to OTLP/HTTP. */
-const retryable = new Set([429, 502, 503, 504]);
+const retryableStatuses = new Set([429, 502, 503, 504]);
 
 type Options = {
   /** The full URL of the collector's trace endpoint. */
@@ -22,7 +23,7 @@ type Options = {
   onFailure(reason: string): void;
 };
 
-class RefusedError extends Error {
+class CollectorResponseError extends Error {
   constructor(
     readonly status: number,
     readonly retryAfterMs: number,
@@ -31,17 +32,23 @@ class RefusedError extends Error {
   }
 }
 
-/** Creates a function that sends spans by OTLP/HTTP as protobuf, with retries. */
-export function createSendSpans({ url, headers, timeoutMs, fetch, onFailure }: Options) {
+/** Creates a function that sends spans over OTLP/HTTP as protobuf, with retries. */
+export function createSpanSender({ url, headers, timeoutMs, fetch, onFailure }: Options) {
   async function post(body: Uint8Array<ArrayBuffer>, signal: AbortSignal): Promise<void> {
-    const limited = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
+    const signalWithTimeout = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
     const fields = { ...headers, "content-type": "application/x-protobuf" };
-    const response = await fetch(url, { method: "POST", headers: fields, body, signal: limited, redirect: "manual" });
+    const response = await fetch(url, {
+      method: "POST",
+      headers: fields,
+      body,
+      signal: signalWithTimeout,
+      redirect: "manual",
+    });
     // An interrupted body is ignored, because sending the spans again would duplicate them.
     await skipBody(response).catch(() => {});
     if (response.ok) return;
     const retryAfterMs = Number(response.headers.get("retry-after") ?? 0) * 1_000 || 0;
-    throw new RefusedError(response.status, retryAfterMs);
+    throw new CollectorResponseError(response.status, retryAfterMs);
   }
 
   return async (spans: ReadableSpan[], signal: AbortSignal): Promise<void> => {
@@ -51,44 +58,45 @@ export function createSendSpans({ url, headers, timeoutMs, fetch, onFailure }: O
         signal.throwIfAborted();
         return await post(body, signal);
       } catch (error) {
-        const isFinal = error instanceof RefusedError && !retryable.has(error.status);
+        const isFinal = error instanceof CollectorResponseError && !retryableStatuses.has(error.status);
         if (isFinal || attempt >= ATTEMPTS_MAX || signal.aborted) {
-          onFailure(describe(error));
+          onFailure(describeError(error));
           throw error;
         }
-        const retryAfterMs = error instanceof RefusedError ? Math.min(error.retryAfterMs, RETRY_AFTER_MS_MAX) : 0;
-        await pause(Math.max(retryAfterMs, Math.random() * PAUSE_MS * 2 ** (attempt - 1)), signal);
+        const retryAfterMs =
+          error instanceof CollectorResponseError ? Math.min(error.retryAfterMs, RETRY_AFTER_MS_MAX) : 0;
+        await sleep(Math.max(retryAfterMs, Math.random() * BACKOFF_BASE_MS * 2 ** (attempt - 1)), signal);
       }
     }
   };
 }
 
-/** Reads a short body to its end, so that the connection can be reused; otherwise closes it. */
+/** Reads a short body to its end, so that the connection can be reused. If the body is longer, closes the connection. */
 async function skipBody({ body }: Response): Promise<void> {
-  let bytes = 0;
+  let receivedBytes = 0;
   for await (const chunk of body ?? []) {
-    bytes += chunk.byteLength;
-    if (bytes > SKIPPED_BYTES_MAX) return;
+    receivedBytes += chunk.byteLength;
+    if (receivedBytes > SKIPPED_BYTES_MAX) return;
   }
 }
 
 /** Describes an error for the log. The message of an unknown error may contain secrets, so only its code is logged. */
-function describe(error: unknown): string {
-  if (error instanceof RefusedError) return error.message;
+function describeError(error: unknown): string {
+  if (error instanceof CollectorResponseError) return error.message;
   const { code, name = "Error" } = error as { code?: unknown; name?: string };
   if (name === "TimeoutError") return "the collector did not respond in time";
   return `the request failed (${typeof code === "string" ? code : name})`;
 }
 
-function pause(ms: number, signal: AbortSignal): Promise<void> {
+function sleep(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
-    const end = () => {
+    const finish = () => {
       clearTimeout(timer);
-      signal.removeEventListener("abort", end);
+      signal.removeEventListener("abort", finish);
       resolve();
     };
-    const timer = setTimeout(end, ms);
-    signal.addEventListener("abort", end);
-    if (signal.aborted) end();
+    const timer = setTimeout(finish, ms);
+    signal.addEventListener("abort", finish);
+    if (signal.aborted) finish();
   });
 }

@@ -9,7 +9,7 @@ export type SpanOutcome = "exported" | "dropped" | "failed";
 type Options = {
   /** Maximum number of spans that wait to be sent. Further spans are dropped. */
   spansMax: number;
-  /** Time for which spans are collected before they are sent. */
+  /** How long spans are collected before they are sent. */
   delayMs: number;
   /** Sends a batch. Rejects if all attempts failed. Must do nothing after the signal has aborted. */
   send(spans: ReadableSpan[], signal: AbortSignal): Promise<void>;
@@ -22,14 +22,14 @@ type Options = {
  * are dropped and counted. The SDK's own processor doesn't count dropped spans.
  */
 export function createSpanQueue({ spansMax, delayMs, send, onSpans }: Options): SpanProcessor {
-  const stopping = new AbortController();
-  let waiting: ReadableSpan[] = [];
+  const stopController = new AbortController();
+  let waitingSpans: ReadableSpan[] = [];
   let timer: Timer | undefined;
-  let sending: Promise<void> | undefined;
+  let sendingPromise: Promise<void> | undefined;
 
   async function sendBatch(): Promise<void> {
-    const spans = waiting.splice(0, BATCH_SPANS);
-    await send(spans, stopping.signal).then(
+    const spans = waitingSpans.splice(0, BATCH_SPANS);
+    await send(spans, stopController.signal).then(
       () => onSpans("exported", spans.length),
       () => onSpans("failed", spans.length),
     );
@@ -38,23 +38,23 @@ export function createSpanQueue({ spansMax, delayMs, send, onSpans }: Options): 
   /** Sends a batch, and then further full batches. */
   async function sendAll(): Promise<void> {
     do await sendBatch();
-    while (waiting.length >= BATCH_SPANS);
+    while (waitingSpans.length >= BATCH_SPANS);
   }
 
   function flush(): Promise<void> {
     clearTimeout(timer);
     timer = undefined;
-    if (waiting.length === 0 && !sending) return Promise.resolve();
-    sending ??= sendAll().finally(() => {
-      sending = undefined;
-      if (waiting.length > 0) schedule();
+    if (waitingSpans.length === 0 && !sendingPromise) return Promise.resolve();
+    sendingPromise ??= sendAll().finally(() => {
+      sendingPromise = undefined;
+      if (waitingSpans.length > 0) scheduleFlush();
     });
-    return sending;
+    return sendingPromise;
   }
 
-  function schedule(): void {
-    if (stopping.signal.aborted || sending) return;
-    if (waiting.length >= BATCH_SPANS) void flush();
+  function scheduleFlush(): void {
+    if (stopController.signal.aborted || sendingPromise) return;
+    if (waitingSpans.length >= BATCH_SPANS) void flush();
     else timer ??= setTimeout(flush, delayMs).unref();
   }
 
@@ -62,24 +62,24 @@ export function createSpanQueue({ spansMax, delayMs, send, onSpans }: Options): 
     onStart() {},
     onEnd(span) {
       if (!isSampled(span.spanContext())) return;
-      if (waiting.length >= spansMax || stopping.signal.aborted) {
+      if (waitingSpans.length >= spansMax || stopController.signal.aborted) {
         onSpans("dropped", 1);
         return;
       }
-      waiting.push(span);
-      schedule();
+      waitingSpans.push(span);
+      scheduleFlush();
     },
     async forceFlush() {
-      while (sending || (waiting.length > 0 && !stopping.signal.aborted)) await flush();
+      while (sendingPromise || (waitingSpans.length > 0 && !stopController.signal.aborted)) await flush();
     },
     /** Discards spans that haven't been sent. */
     async shutdown() {
-      stopping.abort();
+      stopController.abort();
       clearTimeout(timer);
-      const lost = waiting.length;
-      waiting = [];
-      if (lost > 0) onSpans("dropped", lost);
-      await sending;
+      const unsentCount = waitingSpans.length;
+      waitingSpans = [];
+      if (unsentCount > 0) onSpans("dropped", unsentCount);
+      await sendingPromise;
     },
   };
 }

@@ -8,7 +8,7 @@ import {
   TracerProvider,
 } from "@opentelemetry/sdk-trace";
 import type { Fetch } from "../outgoing/create-fetch.ts";
-import { createSendSpans } from "./send-spans.ts";
+import { createSpanSender } from "./send-spans.ts";
 import { createSpanQueue, type SpanOutcome } from "./span-queue.ts";
 import { createTracing, type Tracing } from "./tracing.ts";
 
@@ -41,7 +41,7 @@ export type TracingOptions = {
 };
 
 export type RunningTracing = Tracing & {
-  /** Tries to send the remaining spans for at most `timeoutMs`, and discards the rest. */
+  /** Tries for at most `timeoutMs` to send the remaining spans. Discards the spans that weren't sent in time. */
   stop(timeoutMs: number): Promise<void>;
 };
 
@@ -52,7 +52,7 @@ export function startTracing(options: TracingOptions): RunningTracing {
     spansMax,
     delayMs,
     onSpans,
-    send: createSendSpans({ url, headers, timeoutMs, fetch, onFailure }),
+    send: createSpanSender({ url, headers, timeoutMs, fetch, onFailure }),
   });
   const provider = new TracerProvider({
     resource: resourceFromAttributes(options.resource),

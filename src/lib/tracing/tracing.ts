@@ -26,7 +26,7 @@ export type SpanOptions = {
 };
 
 /**
- * Creates spans and propagates the current span through asynchronous calls. Null is used instead if tracing is off.
+ * Creates spans and propagates the current span through asynchronous calls. If tracing is off, null is used instead.
  */
 export interface Tracing {
   /** Runs `work` in a new span, which is the current one until `work` has ended. Only the code of an error is recorded. */
@@ -36,17 +36,17 @@ export interface Tracing {
   /** Runs `work` with this span as the current one. */
   within<T>(span: Span, work: () => T): T;
   /** Returns the current span if it is recorded and hasn't ended. */
-  recording(): Span | undefined;
-  /** Returns the context with which another server can continue the trace. */
-  current(): SpanContext | undefined;
+  getRecordingSpan(): Span | undefined;
+  /** Returns the context that another server needs to continue the trace. */
+  getCurrentContext(): SpanContext | undefined;
   /** Returns the fields that identify the current span in log lines. */
-  logFields(): { trace_id?: string; span_id?: string };
+  getLogFields(): { trace_id?: string; span_id?: string };
 }
 
 export function createTracing(tracer: Tracer): Tracing {
   const storage = new AsyncLocalStorage<Context>();
 
-  const currentSpan = (): Span | undefined => {
+  const getCurrentSpan = (): Span | undefined => {
     const context = storage.getStore();
     return context && trace.getSpan(context);
   };
@@ -72,22 +72,22 @@ export function createTracing(tracer: Tracer): Tracing {
     within,
     run(name, options, work) {
       const span = start(name, options);
-      return within(span, () => endWith(span, () => work(span)));
+      return within(span, () => runAndEndSpan(span, () => work(span)));
     },
-    recording() {
-      const span = currentSpan();
+    getRecordingSpan() {
+      const span = getCurrentSpan();
       return span?.isRecording() ? span : undefined;
     },
-    current: () => currentSpan()?.spanContext(),
-    logFields() {
-      const context = currentSpan()?.spanContext();
+    getCurrentContext: () => getCurrentSpan()?.spanContext(),
+    getLogFields() {
+      const context = getCurrentSpan()?.spanContext();
       return context ? { trace_id: context.traceId, span_id: context.spanId } : {};
     },
   };
 }
 
 /** Runs `work`, in a span if tracing is on. */
-export const traced = <T>(tracing: Tracing | null, name: string, options: SpanOptions, work: () => T): T =>
+export const runTraced = <T>(tracing: Tracing | null, name: string, options: SpanOptions, work: () => T): T =>
   tracing ? tracing.run(name, options, work) : work();
 
 /** Whether the spans of this trace are recorded. */
@@ -107,7 +107,7 @@ export function getErrorType(error: unknown): string {
 }
 
 /** Ends the span when `work` has ended, which may be asynchronous. */
-function endWith<T>(span: Span, work: () => T): T {
+function runAndEndSpan<T>(span: Span, work: () => T): T {
   const fail = (error: unknown): never => {
     failSpan(span, getErrorType(error));
     span.end();
@@ -123,9 +123,9 @@ function endWith<T>(span: Span, work: () => T): T {
     span.end();
     return result;
   }
-  const ended = result.then((value) => {
+  const endedResult = result.then((value) => {
     span.end();
     return value;
   }, fail);
-  return ended as T;
+  return endedResult as T;
 }

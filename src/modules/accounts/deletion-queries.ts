@@ -7,7 +7,7 @@ const BATCH_DAYS = 30;
 
 /** Removes the user's name, email address and password, so that nobody can log in as them. */
 export async function beginDeletion(sql: Sql, id: string, replacementName: string): Promise<void> {
-  // Replaces the email key with the id, which can't equal an address, so that the address can be reused immediately.
+  // Replaces the email key with the id, which can't equal an email address. The address can then be reused immediately.
   await sql`
     update users set deleting_at = now(), disabled_at = now(), updated_at = now(), role = 'user', email = '',
       email_key = id::text, display_name = ${replacementName}, password_hash = null, preferences = '{}'
@@ -23,7 +23,7 @@ export async function isBeingDeleted(sql: Sql, id: string): Promise<boolean> {
  * the user.
  * @returns whether there may be more.
  */
-export async function deleteRows(sql: Sql, userId: string): Promise<boolean> {
+export async function deleteUserRows(sql: Sql, userId: string): Promise<boolean> {
   const results = [
     await sql`
       delete from idempotency_keys where name = any (array(
@@ -61,7 +61,7 @@ export async function deleteRows(sql: Sql, userId: string): Promise<boolean> {
  * conversation.
  * @returns whether there may be more.
  */
-export async function removeName(sql: Sql, userId: string, replacementName: string): Promise<boolean> {
+export async function removeNameFromEvents(sql: Sql, userId: string, replacementName: string): Promise<boolean> {
   const { count } = await sql`
     update events e set data = e.data || jsonb_build_object('display_name', ${replacementName}::text)
     from (

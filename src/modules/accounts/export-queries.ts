@@ -1,8 +1,8 @@
 import type { Sql } from "../../db/client.ts";
+import { NIL_UUID } from "../../lib/id.ts";
 
 /** The number of rows per statement. */
 const BATCH_ROWS = 200;
-const FIRST_ID = "00000000-0000-0000-0000-000000000000";
 
 export type ExportedRow = Record<string, unknown>;
 
@@ -106,14 +106,14 @@ export async function* readPromptVersions(sql: Sql, userId: string): AsyncGenera
 }
 
 async function* readVersions(sql: Sql, promptId: string): AsyncGenerator<ExportedRow[]> {
-  let before = 2 ** 31 - 1;
+  let beforeVersion = 2 ** 31 - 1;
   for (;;) {
     const rows = await sql<(ExportedRow & { version: number })[]>`
       select prompt_id, version, template, created_at from prompt_versions
-      where prompt_id = ${promptId} and version < ${before} order by version desc limit ${BATCH_ROWS}`;
+      where prompt_id = ${promptId} and version < ${beforeVersion} order by version desc limit ${BATCH_ROWS}`;
     if (rows.length > 0) yield rows;
     if (rows.length < BATCH_ROWS) return;
-    before = rows.at(-1)?.version ?? 0;
+    beforeVersion = rows.at(-1)?.version ?? 0;
   }
 }
 
@@ -137,15 +137,16 @@ export function readAuditEvents(sql: Sql, userId: string): AsyncGenerator<Export
   );
 }
 
+/** Reads all rows in batches. @param key the column by which the rows are ordered. @param readBatch reads the rows after this key. */
 async function* readByKey(
   key: string,
-  readAfter: (after: string) => Promise<ExportedRow[]>,
+  readBatch: (afterKey: string) => Promise<ExportedRow[]>,
 ): AsyncGenerator<ExportedRow[]> {
-  let after = FIRST_ID;
+  let afterKey = NIL_UUID;
   for (;;) {
-    const rows = await readAfter(after);
+    const rows = await readBatch(afterKey);
     if (rows.length > 0) yield rows;
     if (rows.length < BATCH_ROWS) return;
-    after = String(rows.at(-1)?.[key]);
+    afterKey = String(rows.at(-1)?.[key]);
   }
 }

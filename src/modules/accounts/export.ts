@@ -1,13 +1,13 @@
 import type { Sql } from "../../db/client.ts";
 import type { Preferences, User } from "../users/model.ts";
-import { readAnswers, readImported, readMessages } from "./export-messages.ts";
+import { readAnswers, readImportedMessages, readMessages } from "./export-messages.ts";
 import * as queries from "./export-queries.ts";
 
 /**
  * Streams all of a user's stored data as one JSON document. Only one batch is in memory, and the next batch is read when the client has
  * received the current one. An error truncates the document, so it can't be mistaken for complete.
  */
-export async function* createExport(sql: Sql, user: User, preferences: Preferences): AsyncGenerator<string> {
+export async function* streamExport(sql: Sql, user: User, preferences: Preferences): AsyncGenerator<string> {
   const head = JSON.stringify({ exported_at: new Date().toISOString(), user, preferences });
   // Omits the closing brace, because the lists follow.
   yield head.slice(0, -1);
@@ -19,7 +19,7 @@ export async function* createExport(sql: Sql, user: User, preferences: Preferenc
   yield* formatList("memberships", queries.readMemberships(sql, user.id));
   yield* formatList("messages", readMessages(sql, user.id));
   yield* formatList("answers", readAnswers(sql, user.id));
-  yield* formatList("supplied", readImported(sql, user.id));
+  yield* formatList("supplied", readImportedMessages(sql, user.id));
   yield* formatList("imports", queries.readImports(sql, user.id));
   yield* formatList("feedback", queries.readFeedback(sql, user.id));
   yield* formatList("prompts", queries.readPrompts(sql, user.id));

@@ -1,9 +1,9 @@
 import type { Jobs } from "../../jobs/runner.ts";
-import { type Deletions, USER_DELETIONS } from "./deletion.ts";
+import { type DeletionService, USER_DELETIONS } from "./deletion.ts";
 
 /** The maximum number of users that an instance deletes concurrently. */
-const CONCURRENCY = 10;
+const CONCURRENT_DELETIONS_MAX = 10;
 
-export function registerAccountJobs(jobs: Jobs, { deletions }: { deletions: Deletions }): void {
-  jobs.queue(USER_DELETIONS, deletions.run, { concurrency: CONCURRENCY });
+export function registerAccountJobs(jobs: Jobs, { deletions }: { deletions: DeletionService }): void {
+  jobs.registerQueue(USER_DELETIONS, deletions.run, { concurrency: CONCURRENT_DELETIONS_MAX });
 }

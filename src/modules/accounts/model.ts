@@ -42,5 +42,5 @@ export const UserChange = Named(
 );
 export type UserChange = Static<typeof UserChange>;
 
-/** The password of the user who deletes their account. Without it, their login must be less than 5 minutes old. */
+/** The password of the user who deletes their account. If it is missing, their login must be less than 5 minutes old. */
 export const PasswordProof = Named("PasswordProof", Closed({ current_password: Type.Optional(CurrentPassword) }));

@@ -15,9 +15,9 @@ export async function listAccounts(
       -- A subquery with a limit is planned separately (see send_messages).
       cross join lateral (select * from users x where x.id = f.id limit 1) u
       order by u.id desc`;
-  const position = afterId === null ? sql`` : sql`and u.id < ${afterId}`;
+  const cursorCondition = afterId === null ? sql`` : sql`and u.id < ${afterId}`;
   return sql<UserRow[]>`
-    select ${columns(sql)} from users u where u.deleting_at is null ${position}
+    select ${columns(sql)} from users u where u.deleting_at is null ${cursorCondition}
     order by u.id desc limit ${rowsMax}`;
 }
 

@@ -14,12 +14,12 @@ import {
   type UserRow,
   type UserService,
 } from "../users/service.ts";
-import type { Deletions } from "./deletion.ts";
-import { createExport } from "./export.ts";
+import type { DeletionService } from "./deletion.ts";
+import { streamExport } from "./export.ts";
 import type { UserChange, UserCreation } from "./model.ts";
 import * as queries from "./queries.ts";
 
-export { createDeletions } from "./deletion.ts";
+export { createDeletionService } from "./deletion.ts";
 
 /** The key by which account changes are queued, because each one locks all administrators. */
 const ACCOUNTS_QUEUE_KEY = "administrators";
@@ -72,7 +72,7 @@ type Dependencies = {
   users: UserService;
   auth: AuthService;
   audit: AuditService;
-  deletions: Deletions;
+  deletions: DeletionService;
   /** Called when a user's display name has changed or the user was deleted. */
   onRenamed(userId: string): void;
 };
@@ -88,7 +88,7 @@ export function createAccountService({
   const { parseDisplayName } = users;
 
   /** Records a caller's action on a user in the audit log. */
-  function record(
+  function recordAudit(
     sql: Sql,
     { user, credentialId, ipAddress }: Caller,
     action: AuditAction,
@@ -144,23 +144,23 @@ export function createAccountService({
 
   /**
    * Deletes a user.
-   * @param checkSelf checks whether the caller may delete their own account, while the user is locked. If absent, the caller must be
+   * @param checkOwnAccount checks whether the caller may delete their own account, while the user is locked. If absent, the caller must be
    * an administrator.
    */
-  async function remove(caller: Caller, userId: string, checkSelf?: (sql: Sql) => Promise<void>): Promise<void> {
+  async function remove(caller: Caller, userId: string, checkOwnAccount?: (sql: Sql) => Promise<void>): Promise<void> {
     const startDeletion = async (sql: Sql) => {
-      await lockForChange(sql, caller, userId, () => false, checkSelf !== undefined);
-      await checkSelf?.(sql);
-      const ids = await auth.endSessionsIn(sql, userId, "user_deleted");
+      await lockForChange(sql, caller, userId, () => false, checkOwnAccount !== undefined);
+      await checkOwnAccount?.(sql);
+      const ids = await auth.endSessionsInTransaction(sql, userId, "user_deleted");
       await deletions.begin(sql, userId);
-      await record(sql, caller, "user.deleted", userId);
+      await recordAudit(sql, caller, "user.deleted", userId);
       return ids;
     };
     const endedSessionIds = await withTransaction(database, startDeletion, ACCOUNTS_QUEUE_KEY);
     onRenamed(userId);
     auth.announceEndedSessions(endedSessionIds, "user_deleted");
     auth.forgetIdentities();
-    await deletions.complete(userId);
+    await deletions.waitForCompletion(userId);
     // Called again, because more data has been deleted since the first call.
     onRenamed(userId);
   }
@@ -175,7 +175,7 @@ export function createAccountService({
     async create(caller, input) {
       requireAdminScopeFor(caller, input.role);
       const { user } = await users.createUser(input, createRequester(caller), (sql, { id, role }) =>
-        record(sql, caller, "user.created", id, { role }),
+        recordAudit(sql, caller, "user.created", id, { role }),
       );
       return user;
     },
@@ -191,40 +191,46 @@ export function createAccountService({
           ? undefined
           : await hashNewPassword(caller, userId, input.password, email?.address);
       const update = async (sql: Sql) => {
-        const before = await lockForChange(
+        const currentRow = await lockForChange(
           sql,
           caller,
           userId,
           ({ role }) => (input.role ?? role) === "admin" && input.disabled !== true,
         );
-        const wasDisabled = before.disabled_at !== null;
-        const { role = before.role, disabled: isDisabled = wasDisabled } = input;
+        const wasDisabled = currentRow.disabled_at !== null;
+        const { role = currentRow.role, disabled: isDisabled = wasDisabled } = input;
         const passwordReason = passwordHash === undefined ? null : ("password_changed" as const);
         const reason = isDisabled && !wasDisabled ? ("user_disabled" as const) : passwordReason;
-        const ended = reason ? await auth.endSessionsIn(sql, userId, reason) : [];
+        const endedSessionIds = reason ? await auth.endSessionsInTransaction(sql, userId, reason) : [];
         if (passwordHash !== undefined) {
           await users.storePasswordHash(sql, userId, passwordHash);
-          await record(sql, caller, "user.password_changed", userId);
+          await recordAudit(sql, caller, "user.password_changed", userId);
         }
-        if (role !== before.role) await record(sql, caller, "user.role_changed", userId, { role });
+        if (role !== currentRow.role) await recordAudit(sql, caller, "user.role_changed", userId, { role });
         if (isDisabled !== wasDisabled)
-          await record(sql, caller, isDisabled ? "user.disabled" : "user.enabled", userId);
-        const isRenamed = name !== undefined && name !== before.display_name;
-        if (isRenamed) await record(sql, caller, "user.changed", userId, { field: "display_name" });
-        const isEmailChanged = email !== undefined && email.address !== before.email;
-        if (isEmailChanged) await record(sql, caller, "user.changed", userId, { field: "email" });
-        const needsUpdate = role !== before.role || isDisabled !== wasDisabled || isRenamed || isEmailChanged;
+          await recordAudit(sql, caller, isDisabled ? "user.disabled" : "user.enabled", userId);
+        const isRenamed = name !== undefined && name !== currentRow.display_name;
+        if (isRenamed) await recordAudit(sql, caller, "user.changed", userId, { field: "display_name" });
+        const isEmailChanged = email !== undefined && email.address !== currentRow.email;
+        if (isEmailChanged) await recordAudit(sql, caller, "user.changed", userId, { field: "email" });
+        const needsUpdate = role !== currentRow.role || isDisabled !== wasDisabled || isRenamed || isEmailChanged;
         const change = {
           role,
           isDisabled,
           ...(isRenamed && { display_name: name }),
           ...(isEmailChanged && { email }),
         };
-        return { ended, reason, row: needsUpdate ? await queries.updateAccount(sql, userId, change) : before };
+        return {
+          endedSessionIds,
+          reason,
+          row: needsUpdate ? await queries.updateAccount(sql, userId, change) : currentRow,
+        };
       };
-      const { row, ended, reason } = await withTransaction(database, update, ACCOUNTS_QUEUE_KEY).catch(throwEmailTaken);
+      const { row, endedSessionIds, reason } = await withTransaction(database, update, ACCOUNTS_QUEUE_KEY).catch(
+        rethrowWithEmailTaken,
+      );
       if (name !== undefined) onRenamed(userId);
-      if (reason) auth.announceEndedSessions(ended, reason);
+      if (reason) auth.announceEndedSessions(endedSessionIds, reason);
       auth.forgetIdentities();
       return mapRowToUser(requireRow(row, "user"));
     },
@@ -246,13 +252,13 @@ export function createAccountService({
 
     async exportOwnData(caller) {
       const user = await users.getUser(caller.user.id);
-      await record(database, caller, "user.exported", user.id);
-      return createExport(database, user, await users.getPreferences(user.id));
+      await recordAudit(database, caller, "user.exported", user.id);
+      return streamExport(database, user, await users.getPreferences(user.id));
     },
   };
 }
 
-function throwEmailTaken(error: unknown): never {
+function rethrowWithEmailTaken(error: unknown): never {
   throw isUniqueViolation(error, "users_email_key") ? createEmailTakenError() : error;
 }
 

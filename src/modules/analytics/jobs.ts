@@ -8,5 +8,5 @@ export function registerAnalyticsJobs(
   jobs: Jobs,
   { analytics }: { analytics: Pick<AnalyticsService, "refresh"> },
 ): void {
-  jobs.everyOnOne("analytics", REFRESH_INTERVAL_MS, analytics.refresh);
+  jobs.scheduleOnOneInstance("analytics", REFRESH_INTERVAL_MS, analytics.refresh);
 }

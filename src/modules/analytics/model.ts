@@ -38,30 +38,38 @@ const TimeRangeFields = {
   }),
 };
 
-const count = (description?: string) => Type.Integer({ minimum: 0, ...(description && { description }) });
+const createCountSchema = (description?: string) => Type.Integer({ minimum: 0, ...(description && { description }) });
 
 const AnswerFigures = {
-  generations: count("Model responses that have finished, with any status."),
-  failed_generations: count(),
+  generations: createCountSchema("Model responses that have finished, with any status."),
+  failed_generations: createCountSchema(),
   error_rate: Type.Number({ description: "`failed_generations` / `generations`; 0 if there are none." }),
-  input_tokens: count(),
-  output_tokens: count(),
-  cached_input_tokens: count("The part of `input_tokens` read from the providers' caches."),
-  reasoning_tokens: count("The part of `output_tokens` used for reasoning."),
+  input_tokens: createCountSchema(),
+  output_tokens: createCountSchema(),
+  cached_input_tokens: createCountSchema("The part of `input_tokens` read from the providers' caches."),
+  reasoning_tokens: createCountSchema("The part of `output_tokens` used for reasoning."),
   cost_usd: Type.Number({ description: "Includes only models with known prices." }),
-  first_token_ms: Nullable(Type.Object({ p50: count(), p95: count() }), {
+  first_token_ms: Nullable(Type.Object({ p50: createCountSchema(), p95: createCountSchema() }), {
     description: "Time from the start of a generation to its first text, accurate to 1%. Null if unknown.",
   }),
-  feedback: Type.Object({ positive: count(), negative: count() }, { description: "Ratings of the responses." }),
+  feedback: Type.Object(
+    { positive: createCountSchema(), negative: createCountSchema() },
+    { description: "Ratings of the responses." },
+  ),
 };
 
 const Figures = {
-  active_users: count("Distinct users who wrote a message."),
-  active_conversations: count("Distinct conversations with a new message."),
-  messages: count(),
-  messages_by_role: Type.Object({ system: count(), user: count(), assistant: count(), tool: count() }),
+  active_users: createCountSchema("Distinct users who wrote a message."),
+  active_conversations: createCountSchema("Distinct conversations with a new message."),
+  messages: createCountSchema(),
+  messages_by_role: Type.Object({
+    system: createCountSchema(),
+    user: createCountSchema(),
+    assistant: createCountSchema(),
+    tool: createCountSchema(),
+  }),
   ...AnswerFigures,
-  sessions: count("Logins."),
+  sessions: createCountSchema("Logins."),
 };
 
 export const AnalyticsOverview = Named("AnalyticsOverview", Type.Object({ ...TimeRangeFields, ...Figures }));
@@ -99,11 +107,11 @@ export const UserFigures = Named(
   "AnalyticsUser",
   Type.Object({
     user: Type.Object({ id: Uuid(), email: Type.String(), display_name: Type.String() }),
-    messages: count("Messages that the user wrote."),
-    generations: count("Finished responses that the user requested."),
-    failed_generations: count(),
-    input_tokens: count(),
-    output_tokens: count(),
+    messages: createCountSchema("Messages that the user wrote."),
+    generations: createCountSchema("Finished responses that the user requested."),
+    failed_generations: createCountSchema(),
+    input_tokens: createCountSchema(),
+    output_tokens: createCountSchema(),
     cost_usd: Type.Number(),
   }),
 );

@@ -5,29 +5,29 @@ import type { Interval, TimeRange } from "./model.ts";
 export type CountedTimeRange = TimeRange & { countedUntil: Date; asOf: Date };
 
 /** Counts about `rows` messages (sql/functions/analytics_refresh.sql). @returns whether there is more to count. */
-export async function refresh(sql: Sql, rows: number): Promise<boolean> {
+export async function countBatch(sql: Sql, rows: number): Promise<boolean> {
   const [row] = await sql<{ more: boolean }[]>`select refresh_analytics(${rows}) as more`;
   return row?.more ?? false;
 }
 
-/** Rolls up one day if one is due. @returns whether it did. */
+/** Rolls up one day if a day is due. @returns whether a day was rolled up. */
 export async function rollUpDay(sql: Sql): Promise<boolean> {
   const [row] = await sql<{ done: boolean }[]>`select roll_up_analytics_day() as done`;
   return row?.done ?? false;
 }
 
-export type State = {
+export type CountingState = {
   counted_until: Date;
   as_of: Date;
-  /** The estimated time that the last step spent on rows that had been counted before. */
+  /** The estimated time that the last counting step spent on rows that had already been counted. */
   took_ms: number;
   /** The time since the last step ended. */
   age_ms: number;
 };
 
 /** Finds the state of the counting. Returns undefined before the first count. */
-export async function findState(sql: Sql): Promise<State | undefined> {
-  const [row] = await sql<State[]>`
+export async function findCountingState(sql: Sql): Promise<CountingState | undefined> {
+  const [row] = await sql<CountingState[]>`
     select counted_until, as_of, took_ms, (extract(epoch from clock_timestamp() - refreshed_at) * 1000)::float8 as age_ms
     from analytics_state where frontier is not null`;
   return row;
@@ -76,7 +76,7 @@ const sumColumns = [
  * @param key an SQL expression for a row `x` of read_analytics.
  * @param isWholeDays whether every key covers whole UTC days.
  */
-async function sumBy<Key>(
+async function sumFiguresByKey<Key>(
   sql: Sql,
   { from, to, countedUntil }: CountedTimeRange,
   key: ReturnType<Sql>,
@@ -108,14 +108,14 @@ async function sumBy<Key>(
     select * from summed left join latencies using (key) order by key`;
 }
 
-export async function sumAll(sql: Sql, range: CountedTimeRange): Promise<FiguresRow | undefined> {
-  const [row] = await sumBy(sql, range, sql`0`, true);
+export async function sumFigures(sql: Sql, range: CountedTimeRange): Promise<FiguresRow | undefined> {
+  const [row] = await sumFiguresByKey(sql, range, sql`0`, true);
   return row;
 }
 
 /** Sums figures by model. The key is the model's name, or '' if no model was called. */
-export const sumByModel = async (sql: Sql, range: CountedTimeRange): Promise<(FiguresRow & { key: string })[]> =>
-  sumBy<string>(sql, range, sql`x.model`, true);
+export const sumFiguresByModel = async (sql: Sql, range: CountedTimeRange): Promise<(FiguresRow & { key: string })[]> =>
+  sumFiguresByKey<string>(sql, range, sql`x.model`, true);
 
 /** Lists the start of each hour or day in a time range. @throws a Postgres error if the time zone is unknown. */
 export async function listParts(sql: Sql, { from, to, timeZone }: TimeRange, interval: Interval): Promise<string[]> {
@@ -124,9 +124,9 @@ export async function listParts(sql: Sql, { from, to, timeZone }: TimeRange, int
   return rows.map(({ starts_at }) => starts_at.toISOString());
 }
 
-/** Sums figures by hour or day. The key is the number of the hour or day, starting at 1. Empty ones are omitted. */
-export const sumByPart = (sql: Sql, range: CountedTimeRange, starts: readonly string[], isWholeDays: boolean) =>
-  sumBy<number>(sql, range, sql`greatest(1, width_bucket(x.at, ${[...starts]}::timestamptz[]))`, isWholeDays);
+/** Sums figures by hour or day. The key is the number of the hour or day, starting at 1. Hours or days without figures are omitted. */
+export const sumFiguresByPart = (sql: Sql, range: CountedTimeRange, starts: readonly string[], isWholeDays: boolean) =>
+  sumFiguresByKey<number>(sql, range, sql`greatest(1, width_bucket(x.at, ${[...starts]}::timestamptz[]))`, isWholeDays);
 
 export type ActiveCounts = { users: number; conversations: number };
 
@@ -137,7 +137,7 @@ export async function countActive(sql: Sql, { from, to, countedUntil }: CountedT
   return row ?? { users: 0, conversations: 0 };
 }
 
-/** Counts active users and conversations in each hour or day. Empty ones are omitted. */
+/** Counts active users and conversations in each hour or day. Hours or days without activity are omitted. */
 export async function listActiveCounts(
   sql: Sql,
   { from, to, countedUntil }: CountedTimeRange,
@@ -177,7 +177,7 @@ export async function listUsers(
   sql: Sql,
   { from, to, countedUntil }: CountedTimeRange,
   after: UserPosition | null,
-  rows: number,
+  rowsMax: number,
 ): Promise<UserFiguresRow[]> {
   // Looks up only the users on this page.
   return sql<UserFiguresRow[]>`
@@ -192,7 +192,7 @@ export async function listUsers(
           ? sql`(y.cost, y.input_tokens + y.output_tokens, y.n) < (${after.cost}::bigint, ${after.tokens}::bigint, ${after.n}::integer)`
           : sql`true`
       }
-      order by y.cost desc, tokens desc, y.n desc limit ${rows}
+      order by y.cost desc, tokens desc, y.n desc limit ${rowsMax}
     ) x
     join analytics_users a on a.n = x.n
     join users u on u.id = a.user_id

@@ -1,4 +1,4 @@
-import { createBadCursor, createPage, readPage } from "../../http/pagination.ts";
+import { createBadCursorProblem, createPage, parsePageQuery } from "../../http/pagination.ts";
 import { type Route, route } from "../../http/route.ts";
 import { parseTimeFilter } from "../../http/time-filter.ts";
 import { mapToTimeRange } from "./figures.ts";
@@ -81,18 +81,20 @@ export const createAnalyticsRoutes = ({ analytics }: Dependencies): Route[] => [
     query: UsersQuery,
     ok: AnalyticsUsers,
     handle: async ({ query, request, set }) => {
-      const { limit, after } = readPage(query, 5);
-      const requested = parseTimeRange(query);
-      const { range, position } = after ? parseCursor(after, requested) : { range: requested, position: null };
+      const { limit, after } = parsePageQuery(query, 5);
+      const requestedRange = parseTimeRange(query);
+      const { range, position } = after
+        ? parseCursor(after, requestedRange)
+        : { range: requestedRange, position: null };
       const { rows, asOf } = await analytics.listUsers(range, position, limit + 1);
-      const key = (row: UserFiguresRow) => [
+      const getCursor = (row: UserFiguresRow) => [
         range.from.toISOString(),
         range.to.toISOString(),
         row.cost,
         row.tokens,
         String(row.n),
       ];
-      const page = createPage(rows, limit, key, mapRowToUser, { request, headers: set.headers });
+      const page = createPage(rows, limit, getCursor, mapRowToUser, { request, headers: set.headers });
       const table = { name: "users", rows: page.data, columns: columns.users };
       return respondWithTable(
         { request, headers: set.headers },
@@ -103,7 +105,7 @@ export const createAnalyticsRoutes = ({ analytics }: Dependencies): Route[] => [
   }),
 ];
 
-// Both match only numbers that fit their column: 8 and 4 bytes.
+// These patterns match only numbers that fit in a bigint column (sums) and in an integer column (user numbers).
 const sumPattern = /^\d{1,18}$/;
 const userNumberPattern = /^\d{1,9}$/;
 
@@ -112,7 +114,7 @@ function parseCursor(
   [from = "", to = "", cost = "", tokens = "", n = ""]: string[],
   { timeZone }: TimeRange,
 ): { range: TimeRange; position: UserPosition } {
-  if (!sumPattern.test(cost) || !sumPattern.test(tokens) || !userNumberPattern.test(n)) throw createBadCursor();
+  if (!sumPattern.test(cost) || !sumPattern.test(tokens) || !userNumberPattern.test(n)) throw createBadCursorProblem();
   try {
     const range = {
       from: parseTimeFilter(from, "from") ?? new Date(),
@@ -121,7 +123,7 @@ function parseCursor(
     };
     return { range, position: { cost, tokens, n } };
   } catch {
-    throw createBadCursor();
+    throw createBadCursorProblem();
   }
 }
 

@@ -6,27 +6,30 @@ import type { AnalyticsModels, AnalyticsOverview, AnalyticsUsage, Interval, Time
 import type { CountedTimeRange, UserFiguresRow, UserPosition } from "./queries.ts";
 import * as queries from "./queries.ts";
 import { createRefresher } from "./refresher.ts";
-import { checkSeriesLength, createUnknownTimeZone } from "./time-range.ts";
+import { checkSeriesLength, createUnknownTimeZoneProblem } from "./time-range.ts";
 
 /** Provides usage figures for administrators, counted from stored messages. */
 export interface AnalyticsService {
   /** Returns the totals of a time range. */
   getOverview(range: TimeRange): Promise<AnalyticsOverview>;
 
-  /** Returns figures per hour or day in the time zone, including empty ones. @throws Problem `invalid` if there are too many. */
+  /**
+   * Returns figures per hour or day in the time zone, including hours or days without messages.
+   * @throws Problem `invalid` if there would be too many hours or days.
+   */
   getUsage(range: TimeRange, interval: Interval): Promise<AnalyticsUsage>;
 
-  /** Lists figures per model, most expensive first. Returns at most 200. */
+  /** Lists figures per model, most expensive first. Returns at most 200 models. */
   listModels(range: TimeRange): Promise<AnalyticsModels>;
 
   /** Lists figures per user, most expensive first. */
   listUsers(
     range: TimeRange,
     after: UserPosition | null,
-    rows: number,
+    rowsMax: number,
   ): Promise<{ asOf: Date; rows: UserFiguresRow[] }>;
 
-  /** Counts all new messages, as a job. The next run resumes an interrupted one, on any instance. */
+  /** Job: counts all new messages. If it is interrupted, the next run on any instance continues. */
   refresh(signal: AbortSignal): Promise<void>;
 }
 
@@ -41,7 +44,7 @@ export function createAnalyticsService({ database, metrics, log }: Dependencies)
 
   const listParts = (range: TimeRange, interval: Interval): Promise<string[]> =>
     queries.listParts(database, range, interval).catch((error) => {
-      if (error?.code === INVALID_PARAMETER) throw createUnknownTimeZone();
+      if (error?.code === INVALID_PARAMETER) throw createUnknownTimeZoneProblem();
       throw error;
     });
 
@@ -49,7 +52,7 @@ export function createAnalyticsService({ database, metrics, log }: Dependencies)
     async getOverview(range) {
       const countedRange = await bringRangeUpToDate(range);
       const [figures, active] = await Promise.all([
-        queries.sumAll(database, countedRange),
+        queries.sumFigures(database, countedRange),
         queries.countActive(database, countedRange),
       ]);
       return { ...mapToTimeRange(countedRange), ...mapToFigures(figures ?? noFigures, active) };
@@ -58,33 +61,33 @@ export function createAnalyticsService({ database, metrics, log }: Dependencies)
     async getUsage(range, interval) {
       checkSeriesLength(range, interval);
       const starts = await listParts(range, interval);
-      const counted = await bringRangeUpToDate(range);
+      const countedRange = await bringRangeUpToDate(range);
       const isWholeDays = interval === "day" && starts.every((start) => Date.parse(start) % DAY_MS === 0);
       const [sums, active] = await Promise.all([
-        queries.sumByPart(database, counted, starts, isWholeDays),
-        queries.listActiveCounts(database, counted, starts, isWholeDays),
+        queries.sumFiguresByPart(database, countedRange, starts, isWholeDays),
+        queries.listActiveCounts(database, countedRange, starts, isWholeDays),
       ]);
       const figuresByPart = new Map(sums.map((row) => [row.key, row]));
       const data = starts.map((start, index) => ({
         start,
         ...mapToFigures(figuresByPart.get(index + 1) ?? noFigures, active.get(index + 1) ?? noActivity),
       }));
-      return { ...mapToTimeRange(counted), interval, data };
+      return { ...mapToTimeRange(countedRange), interval, data };
     },
 
     async listModels(range) {
-      const counted = await bringRangeUpToDate(range);
-      const sums = await queries.sumByModel(database, counted);
+      const countedRange = await bringRangeUpToDate(range);
+      const sums = await queries.sumFiguresByModel(database, countedRange);
       const data = sums.filter(({ key, generations }) => key !== "" || generations > 0).map(mapToModel);
       return {
-        ...mapToTimeRange(counted),
+        ...mapToTimeRange(countedRange),
         data: data.toSorted((a, b) => b.cost_usd - a.cost_usd || b.generations - a.generations).slice(0, MODELS_MAX),
       };
     },
 
-    async listUsers(range, after, rows) {
-      const counted = await bringRangeUpToDate(range);
-      return { asOf: counted.asOf, rows: await queries.listUsers(database, counted, after, rows) };
+    async listUsers(range, after, rowsMax) {
+      const countedRange = await bringRangeUpToDate(range);
+      return { asOf: countedRange.asOf, rows: await queries.listUsers(database, countedRange, after, rowsMax) };
     },
 
     refresh: refresher.run,

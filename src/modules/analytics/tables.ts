@@ -2,13 +2,13 @@ import { findQuality, parseAccept } from "../../http/accept.ts";
 import { type CsvCell, createCsv } from "../../http/csv.ts";
 import { Problem } from "../../lib/problem.ts";
 
-/** The supported media types. If a client accepts both equally, it gets the first one. */
+/** The supported media types. If a client accepts both equally, it receives the first type. */
 export const tableMediaTypes = ["application/json", "text/csv"] as const;
 
 type Figure = string | number | null | { [name: string]: Figure };
 type Row = { [name: string]: Figure };
 
-/** @throws Problem `not_acceptable`. */
+/** Returns whether the client prefers CSV to JSON. @throws Problem `not_acceptable` if it accepts neither. */
 function prefersCsv(request: Request): boolean {
   const ranges = parseAccept(request.headers.get("accept"));
   const [json, csv] = [findQuality("application/json", ranges), findQuality("text/csv", ranges)];
@@ -40,7 +40,7 @@ export function respondWithTable<Body>(
   body: Body,
   table: { name: string; rows: readonly Row[]; columns: readonly string[] },
 ): Body | Response {
-  // This replaces the default `Vary` header, so it must repeat its value.
+  // This replaces the default `Vary` header, so it must include the default value.
   headers.vary = "Accept, Origin";
   if (!prefersCsv(request)) return body;
   const lines = table.rows.map((row) => new Map(flatten(fillMissingObjects(row))));

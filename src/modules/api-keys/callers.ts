@@ -11,19 +11,22 @@ import { ACTED_FOR_INTERVAL_MS, KEY_CACHE_MS, KEYS_CACHED_MAX, LAST_USED_INTERVA
 import * as queries from "./queries.ts";
 
 /** Authenticates API keys. The caller is the key's owner, or the user that the key acts for. */
-export interface KeyCallers {
+export interface KeyAuthenticator {
   /** Returns whether a credential looks like an API key. `findCaller` verifies it. */
   looksLikeKey(token: string): boolean;
 
   /**
-   * Finds the caller with this key. Returns null if the key doesn't exist, was deleted or has expired. If its checksum is wrong, no
+   * Finds the caller with this key. Returns null if the key doesn't exist, was deleted or has expired. If its checksum is invalid, no
    * query is needed.
    * @throws Problem `forbidden` if the key isn't allowed to act for the requested user.
    */
   findCaller(key: string, origin: RequestOrigin): Promise<Caller | null>;
 
-  /** Finds the caller of a ticket that was issued to a key and a user. @throws Problem `forbidden`. */
-  findHolder(holder: queries.KeyHolder, ipAddress: string | null): Promise<Caller | null>;
+  /**
+   * Finds the caller that uses a key for a user, such as the caller that a ticket was issued to.
+   * @throws Problem `forbidden` if the key isn't allowed to act for the user.
+   */
+  findCallerByKeyId(holder: queries.KeyHolder, ipAddress: string | null): Promise<Caller | null>;
 
   /**
    * Finds the callers that have lost access: the key was deleted, the user or owner was disabled or deleted, or the key may no longer
@@ -40,22 +43,22 @@ export interface KeyCallers {
 
 type Dependencies = { database: Database; audit: AuditService; log: Log };
 
-export function createKeyCallers({ database, audit, log }: Dependencies): KeyCallers {
-  const reserved = () => getReservedPool(database);
+export function createKeyAuthenticator({ database, audit, log }: Dependencies): KeyAuthenticator {
+  const getPool = () => getReservedPool(database);
   const cacheOptions = { ttlMs: KEY_CACHE_MS, entriesMax: KEYS_CACHED_MAX };
-  const keys = createLookupCache((hash) => queries.findValidKey(reserved(), { hash }), cacheOptions);
-  const targets = createLookupCache((userId) => queries.findTarget(reserved(), userId), cacheOptions);
-  const isLastUseDue = createNameThrottle(LAST_USED_INTERVAL_MS);
-  const isRecordDue = createNameThrottle(ACTED_FOR_INTERVAL_MS);
+  const keys = createLookupCache((hash) => queries.findValidKey(getPool(), { hash }), cacheOptions);
+  const targetUsers = createLookupCache((userId) => queries.findTargetUser(getPool(), userId), cacheOptions);
+  const shouldRecordLastUse = createNameThrottle(LAST_USED_INTERVAL_MS);
+  const shouldRecordActingForUser = createNameThrottle(ACTED_FOR_INTERVAL_MS);
 
-  /** Records the last use in the background. Like in `recordActing`, the request succeeds even if the write fails. */
+  /** Records the last use in the background. As in `recordActingForUser`, the request succeeds even if the write fails. */
   function recordUse(keyId: string): void {
-    if (!isLastUseDue(keyId)) return;
+    if (!shouldRecordLastUse(keyId)) return;
     const write = withTransaction(database, (sql) => queries.recordLastUse(sql, keyId));
     write.catch((err) => log.warn({ err }, "recording the last use of an API key failed"));
   }
-  function recordActing(key: queries.ValidKey, userId: string, ipAddress: string | null): void {
-    if (!isRecordDue(formatHolder({ keyId: key.id, userId }))) return;
+  function recordActingForUser(key: queries.ValidKey, userId: string, ipAddress: string | null): void {
+    if (!shouldRecordActingForUser(formatHolder({ keyId: key.id, userId }))) return;
     const target = { type: "user", id: userId } as const;
     audit
       .record(database, {
@@ -70,13 +73,13 @@ export function createKeyCallers({ database, audit, log }: Dependencies): KeyCal
       );
   }
 
-  /** @throws Problem `forbidden`, which doesn't reveal whether the user exists. */
+  /** Finds the user for whom the key makes the request. @throws Problem `forbidden`, which doesn't reveal whether the user exists. */
   async function findUser(key: queries.ValidKey, { onBehalfOf, ipAddress }: RequestOrigin): Promise<Caller["user"]> {
     if (onBehalfOf === null) return key.owner;
     const canAct = key.is_service && key.owner.role === "admin" && isUuid(onBehalfOf);
-    const user = canAct ? await targets.find(onBehalfOf.toLowerCase()) : undefined;
+    const user = canAct ? await targetUsers.find(onBehalfOf.toLowerCase()) : undefined;
     if (!user) throw new Problem("forbidden", "The API key isn't allowed to act for this user.");
-    recordActing(key, user.id, ipAddress);
+    recordActingForUser(key, user.id, ipAddress);
     return user;
   }
 
@@ -96,23 +99,23 @@ export function createKeyCallers({ database, audit, log }: Dependencies): KeyCal
       return isKey(key) ? createCaller(await keys.find(hashKey(key)), origin) : null;
     },
 
-    async findHolder({ keyId, userId }, ipAddress) {
+    async findCallerByKeyId({ keyId, userId }, ipAddress) {
       const key = await queries.findValidKey(database, { id: keyId });
       return createCaller(key, { ipAddress, onBehalfOf: userId === key?.owner.id ? null : userId });
     },
 
-    forgetKey: (hash) => keys.forget([hash]),
+    forgetKey: (hash) => keys.invalidate([hash]),
 
     forgetUsers() {
-      keys.forgetAll();
-      targets.forgetAll();
+      keys.invalidateAll();
+      targetUsers.invalidateAll();
     },
 
     async findRevoked(callers) {
       if (callers.length === 0) return new Set();
       const byHolder = Map.groupBy(callers, (caller) => formatHolder(mapToHolder(caller)));
       const holders = [...byHolder.values()].flatMap(([caller]) => (caller ? [mapToHolder(caller)] : []));
-      const revokedHolders = await queries.listRevokedHolders(reserved(), holders);
+      const revokedHolders = await queries.listRevokedHolders(getPool(), holders);
       return new Set(revokedHolders.flatMap((holder) => byHolder.get(formatHolder(holder)) ?? []));
     },
   };
@@ -123,8 +126,8 @@ const formatHolder = ({ keyId, userId }: queries.KeyHolder): string => `${keyId}
 
 /** Creates a function that returns true at most once per interval for each name. */
 function createNameThrottle(intervalMs: number): (name: string) => boolean {
-  // If a name is evicted, it is just due earlier.
-  const recentNames = new BoundedCache<true>({ max: KEYS_CACHED_MAX, ttlMs: intervalMs });
+  // If a name is evicted, the function only returns true for it earlier.
+  const recentNames = new BoundedCache<true>({ maxSize: KEYS_CACHED_MAX, ttlMs: intervalMs });
   return (name) => {
     if (recentNames.get(name)) return false;
     recentNames.set(name, true);

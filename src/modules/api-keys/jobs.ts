@@ -5,7 +5,7 @@ import type { ApiKeyService } from "./service.ts";
 const SWEEP_INTERVAL_MS = 5 * 60_000;
 
 export function registerApiKeyJobs(jobs: Jobs, { apiKeys }: { apiKeys: Pick<ApiKeyService, "deleteExpired"> }): void {
-  jobs.everyOnOne(
+  jobs.scheduleOnOneInstance(
     "api-keys",
     SWEEP_INTERVAL_MS,
     async (signal) => void (await repeatUntilDone(apiKeys.deleteExpired, signal)),

@@ -12,8 +12,8 @@ const VISIBLE_PREFIX_CHARS = KEY_PREFIX.length + 4;
 const VISIBLE_SUFFIX_CHARS = 4;
 
 /**
- * Returns the CRC-32 (IEEE) of a string as six base62 digits, as in GitHub's tokens. With it, typos and guesses are rejected
- * without a query.
+ * Returns the CRC-32 (IEEE) of a string as six base62 digits, as in GitHub's tokens. Because of the checksum, typos and guesses are
+ * rejected without a query.
  */
 export const createChecksum = (text: string): string => encodeBase62(crc32(text), CHECKSUM_CHARS);
 
@@ -30,11 +30,11 @@ export function isKey(text: string): boolean {
   return createChecksum(random) === text.slice(KEY_PREFIX.length + RANDOM_CHARS);
 }
 
-/** Hashes a key for storage, as hex. A key has enough entropy for a plain hash. */
+/** Hashes a key for storage, as hex. A fast hash is secure, because a key has enough entropy. */
 export const hashKey = (key: string): string => createHash("sha256").update(key).digest("hex");
 
 /** Returns the parts of a key by which people recognize it. The other 125 random bits stay secret. */
-export const extractEnds = (key: string) => ({
+export const extractVisibleParts = (key: string) => ({
   prefix: key.slice(0, VISIBLE_PREFIX_CHARS),
   lastFour: key.slice(-VISIBLE_SUFFIX_CHARS),
 });

@@ -37,8 +37,8 @@ export type ValidKey = { id: string; scopes: Scope[]; is_service: boolean; expir
 type ValidKeyRow = Omit<ValidKey, "owner"> & { user_id: string } & Omit<User, "id">;
 
 /** Finds a key that hasn't expired and whose owner is enabled, by hash (hex) or id. */
-export async function findValidKey(sql: Sql, by: { hash: string } | { id: string }): Promise<ValidKey | undefined> {
-  const condition = "hash" in by ? sql`k.hash = decode(${by.hash}, 'hex')` : sql`k.id = ${by.id}`;
+export async function findValidKey(sql: Sql, lookup: { hash: string } | { id: string }): Promise<ValidKey | undefined> {
+  const condition = "hash" in lookup ? sql`k.hash = decode(${lookup.hash}, 'hex')` : sql`k.id = ${lookup.id}`;
   const [row] = await sql<ValidKeyRow[]>`
     select k.id, k.scopes, k.is_service, k.expires_at,
       u.id as user_id, u.email, u.display_name, u.role, u.created_at
@@ -50,7 +50,7 @@ export async function findValidKey(sql: Sql, by: { hash: string } | { id: string
 }
 
 /** Finds a user that service keys may act for. Disabled users and administrators are excluded. */
-export async function findTarget(sql: Sql, userId: string): Promise<User | undefined> {
+export async function findTargetUser(sql: Sql, userId: string): Promise<User | undefined> {
   const [row] = await sql<User[]>`
     select id, email, display_name, role, created_at from users
     where id = ${userId} and disabled_at is null and role <> 'admin'`;
@@ -114,7 +114,7 @@ export async function insertKey(sql: Sql, key: NewKey): Promise<ApiKeyRow> {
     values (${key.id}, ${key.userId}, ${key.name}, decode(${key.hash}, 'hex'), ${key.prefix}, ${key.lastFour},
       ${[...key.scopes]}::text[], ${key.isService}, ${key.expiresAt})
     returning ${columns(sql)}`;
-  if (!row) throw new Error("An insert returns its row.");
+  if (!row) throw new Error("The insert returned no row.");
   return row;
 }
 
@@ -127,9 +127,9 @@ export async function findKey(sql: Sql, id: string, userId: string): Promise<Api
 
 /** Lists the user's keys, newest first. `beforeId` is the last key of the previous page. */
 export async function listKeys(sql: Sql, userId: string, beforeId: string | null, limit: number): Promise<ApiKeyRow[]> {
-  const before = beforeId === null ? sql`` : sql`and k.id < ${beforeId}`;
+  const beforeCondition = beforeId === null ? sql`` : sql`and k.id < ${beforeId}`;
   return await sql<ApiKeyRow[]>`
-    select ${columns(sql)} from api_keys k where k.user_id = ${userId} ${before} order by k.id desc limit ${limit}`;
+    select ${columns(sql)} from api_keys k where k.user_id = ${userId} ${beforeCondition} order by k.id desc limit ${limit}`;
 }
 
 /** Deletes one of the user's keys. @returns its hash, or undefined if the user has no such key. */
@@ -173,7 +173,7 @@ export async function deleteExpiredKeys(sql: Sql): Promise<number> {
         order by expires_at limit ${EXPIRED_KEYS_BATCH_ROWS} for update skip locked))
       returning id
     ),
-    -- Locked rows are kept until they expire.
+    -- Locked budget windows are kept until they expire.
     forgotten as (
       delete from budget_windows where ctid = any (array(
         select w.ctid from deleted d join budget_windows w on w.scope = 'key' and w.scope_id = d.id

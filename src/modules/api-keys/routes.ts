@@ -1,11 +1,11 @@
 import { Type } from "@sinclair/typebox";
-import { createPage, Page, PageQuery, readIdCursor, readPage } from "../../http/pagination.ts";
+import { createPage, Page, PageQuery, parseIdCursor, parsePageQuery } from "../../http/pagination.ts";
 import { type Route, route } from "../../http/route.ts";
 import { UuidParam } from "../../lib/schema.ts";
 import { ApiKey, CreateApiKey, CreatedApiKey } from "./model.ts";
 import { type ApiKeyService, mapToApiKey } from "./service.ts";
 
-const ById = Type.Object({ id: UuidParam() });
+const ApiKeyParams = Type.Object({ id: UuidParam() });
 
 const API_KEYS = "/api/v1/api-keys";
 const tag = "api-keys";
@@ -44,8 +44,8 @@ export const createApiKeyRoutes = ({ apiKeys }: Dependencies): Route[] => [
     query: Type.Object(PageQuery),
     ok: Page(ApiKey),
     handle: async ({ caller, query, request, set }) => {
-      const { limit, after } = readPage(query, 1);
-      const rows = await apiKeys.list(caller, readIdCursor(after), limit);
+      const { limit, after } = parsePageQuery(query, 1);
+      const rows = await apiKeys.list(caller, parseIdCursor(after), limit);
       return createPage(rows, limit, (row) => [row.id], mapToApiKey, { request, headers: set.headers });
     },
   }),
@@ -57,7 +57,7 @@ export const createApiKeyRoutes = ({ apiKeys }: Dependencies): Route[] => [
     summary: "Get one of my API keys",
     tag,
     scope,
-    params: ById,
+    params: ApiKeyParams,
     ok: ApiKey,
     handle: ({ caller, params }) => apiKeys.get(caller, params.id),
   }),
@@ -69,7 +69,7 @@ export const createApiKeyRoutes = ({ apiKeys }: Dependencies): Route[] => [
     summary: "Delete one of my API keys and close its connections",
     tag,
     scope,
-    params: ById,
+    params: ApiKeyParams,
     handle: ({ caller, params }) => apiKeys.remove(caller, params.id),
   }),
 ];

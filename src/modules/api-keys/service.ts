@@ -3,24 +3,24 @@ import { requireScope, type Scope } from "../../access/scopes.ts";
 import { type Database, requireRow, type Sql, withTransaction } from "../../db/client.ts";
 import { createId } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
-import { createInvalid, Problem } from "../../lib/problem.ts";
+import { createInvalidProblem, Problem } from "../../lib/problem.ts";
 import type { AuditService } from "../audit/service.ts";
 import type { QuotaService } from "../quotas/service.ts";
-import { createKeyCallers, type KeyCallers } from "./callers.ts";
-import { createKey, extractEnds, hashKey } from "./key-format.ts";
+import { createKeyAuthenticator, type KeyAuthenticator } from "./callers.ts";
+import { createKey, extractVisibleParts, hashKey } from "./key-format.ts";
 import type { ApiKey, CreateApiKey, CreatedApiKey } from "./model.ts";
 import * as queries from "./queries.ts";
 
 export { mapToApiKey } from "./queries.ts";
 
-/** Manages API keys. With one, a program makes requests as the key's owner, or as a user that the key may act for. */
-export interface ApiKeyService extends Omit<KeyCallers, "forgetKey"> {
+/** Manages API keys. A program with a key makes requests as the key's owner, or as a user that the key may act for. */
+export interface ApiKeyService extends Omit<KeyAuthenticator, "forgetKey"> {
   /** Returns one of the caller's own keys. @throws Problem `not_found`. */
   get(caller: Caller, id: string): Promise<ApiKey>;
 
   /**
-   * Creates a key for the caller. A key can't create keys with more scopes or a later expiry than its own, and can't create any while
-   * it acts for another user. Only administrators may create service keys and keys with the scope `admin`.
+   * Creates a key for the caller. A key can't create keys with more scopes or a later expiry than its own. While it acts for another user,
+   * it can't create any keys. Only administrators may create service keys and keys with the scope `admin`.
    * @throws Problem `invalid`, `forbidden`, `quota_exceeded`.
    */
   create(caller: Caller, input: CreateApiKey): Promise<CreatedApiKey>;
@@ -39,8 +39,8 @@ export interface ApiKeyService extends Omit<KeyCallers, "forgetKey"> {
   remove(caller: Caller, id: string): Promise<void>;
 
   /**
-   * Deletes all of the caller's keys, inside a transaction that has locked the user. After the commit, call
-   * `announceDeletedKeys` with the result.
+   * Deletes all of the caller's keys. Call it in a transaction that has locked the user. After the commit, call `announceDeletedKeys` with
+   * the result.
    */
   removeAll(sql: Sql, caller: Caller): Promise<queries.DeletedKey[]>;
 
@@ -50,7 +50,7 @@ export interface ApiKeyService extends Omit<KeyCallers, "forgetKey"> {
   /** Counts a user's valid keys. */
   countActive(sql: Sql, userId: string): Promise<number>;
 
-  /** Deletes a batch of keys that expired long ago, as a job. @returns how many. */
+  /** Deletes a batch of keys that expired long ago. Called by a job. @returns how many were deleted. */
   deleteExpired(): Promise<number>;
 }
 
@@ -64,10 +64,15 @@ type Dependencies = {
 };
 
 export function createApiKeyService({ database, audit, quotas, log, onKeysDeleted }: Dependencies): ApiKeyService {
-  const { forgetKey, ...callers } = createKeyCallers({ database, audit, log });
+  const { forgetKey, ...authenticator } = createKeyAuthenticator({ database, audit, log });
 
-  /** @param actor the caller who creates the key. Null means the operator, on the command line. */
-  async function create(sql: Sql, ownerId: string, input: CreateApiKey, actor: Caller | null): Promise<CreatedApiKey> {
+  /** Creates a key in a transaction. @param actor the caller who creates the key. Null means the operator, on the command line. */
+  async function createKeyForOwner(
+    sql: Sql,
+    ownerId: string,
+    input: CreateApiKey,
+    actor: Caller | null,
+  ): Promise<CreatedApiKey> {
     const name = parseName(input.name);
     const expiresAt = parseExpiry(input.expires_at ?? null);
     const scopes = [...new Set(input.scopes)];
@@ -78,10 +83,10 @@ export function createApiKeyService({ database, audit, quotas, log, onKeysDelete
     quotas.requireBelowLimit("api_keys", owner.keys);
     const key = createKey();
     const id = createId();
-    const ends = extractEnds(key);
+    const visibleParts = extractVisibleParts(key);
     const row = await queries.insertKey(sql, {
       ...{ id, userId: ownerId, name, scopes, isService, expiresAt },
-      ...{ hash: hashKey(key), ...ends },
+      ...{ hash: hashKey(key), ...visibleParts },
     });
     await audit.record(sql, {
       action: "api_key.created",
@@ -99,22 +104,22 @@ export function createApiKeyService({ database, audit, quotas, log, onKeysDelete
   }
 
   return {
-    ...callers,
+    ...authenticator,
 
     get,
 
     async create(caller, input) {
       for (const scope of input.scopes) requireScope(caller.scopes, scope);
       if (caller.scopes !== null)
-        checkNotMorePowerful(await get(caller, caller.credentialId).catch(throwIfActing), input);
+        checkNotMorePowerful(await get(caller, caller.credentialId).catch(rejectActingKey), input);
       const ownerId = caller.user.id;
-      return withTransaction(database, (sql) => create(sql, ownerId, input, caller), `user:${ownerId}`);
+      return withTransaction(database, (sql) => createKeyForOwner(sql, ownerId, input, caller), `user:${ownerId}`);
     },
 
     async createForOperator(emailKey, input) {
       return withTransaction(database, async (sql) => {
         const ownerId = requireRow(await queries.findOwnerId(sql, emailKey), "user");
-        return create(sql, ownerId, input, null);
+        return createKeyForOwner(sql, ownerId, input, null);
       });
     },
 
@@ -161,8 +166,8 @@ function checkNonAdminKey(scopes: readonly Scope[], isService: boolean): void {
 }
 
 /**
- * Checks that a key doesn't create a more powerful key. Otherwise, a stolen key that expires soon could create one that never
- * expires.
+ * Checks that a key doesn't create a more powerful key. Otherwise, an attacker could use a stolen key that expires soon to create a key that
+ * never expires.
  * @throws Problem `forbidden`.
  */
 function checkNotMorePowerful(actingKey: ApiKey, { service, expires_at: expiresAt = null }: CreateApiKey): void {
@@ -174,20 +179,21 @@ function checkNotMorePowerful(actingKey: ApiKey, { service, expires_at: expiresA
     );
 }
 
-function throwIfActing(error: unknown): never {
+function rejectActingKey(error: unknown): never {
   if (!(error instanceof Problem)) throw error;
   throw new Problem("forbidden", "A key can't create keys for a user it acts for.");
 }
 
 function parseName(input: string): string {
   const name = input.trim();
-  if (name === "") throw createInvalid("#/name", "name must not be empty.");
+  if (name === "") throw createInvalidProblem("#/name", "name must not be empty.");
   return name;
 }
 
 function parseExpiry(input: string | null): Date | null {
   if (input === null) return null;
-  const at = new Date(input);
-  if (at.getTime() <= Date.now()) throw createInvalid("#/expires_at", "expires_at must be a time in the future.");
-  return at;
+  const expiresAt = new Date(input);
+  if (expiresAt.getTime() <= Date.now())
+    throw createInvalidProblem("#/expires_at", "expires_at must be a time in the future.");
+  return expiresAt;
 }

@@ -5,7 +5,7 @@ import type { AuditLog } from "./service.ts";
 const SWEEP_INTERVAL_MS = 5 * 60_000;
 
 export function registerAuditJobs(jobs: Jobs, { auditLog }: { auditLog: Pick<AuditLog, "deleteExpired"> }): void {
-  jobs.everyOnOne(
+  jobs.scheduleOnOneInstance(
     "audit",
     SWEEP_INTERVAL_MS,
     async (signal) => void (await repeatUntilDone(auditLog.deleteExpired, signal)),

@@ -55,11 +55,13 @@ export const AuditEvent = Named(
   Type.Object({
     id: Uuid(),
     action: OneOf(auditActions),
-    actor_id: Nullable(Uuid(), { description: "The user who did it. Null if unknown, or if it was the operator." }),
+    actor_id: Nullable(Uuid(), {
+      description: "The user who performed the action. Null if unknown, or if the operator performed it.",
+    }),
     credential_id: Nullable(Uuid(), { description: "The session or API key that was used." }),
     target: Nullable(Type.Object({ type: OneOf(auditTargets), id: Uuid() })),
     ip_address: Nullable(
-      Type.String({ description: "The IP address of the request. It is erased when its user is deleted." }),
+      Type.String({ description: "The IP address of the request. Erased when the user is deleted." }),
     ),
     details: Type.Record(Type.String(), Type.Unknown()),
     at: Timestamp(),

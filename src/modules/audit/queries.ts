@@ -32,26 +32,26 @@ export async function listAuditEvents(
   sql: Sql,
   { action, actorId, targetId, from, to }: AuditFilter,
   afterId: string | null,
-  rows: number,
+  rowsMax: number,
 ): Promise<AuditRow[]> {
   return sql<AuditRow[]>`
     select id, action, actor_id, credential_id, target_type, target_id, ip_address, details, at from audit_events
     where true ${action === undefined ? sql`` : sql`and action = ${action}`}
       ${actorId === undefined ? sql`` : sql`and actor_id = ${actorId}`}
       ${targetId === undefined ? sql`` : sql`and target_id = ${targetId}`}
-      ${from === undefined ? sql`` : sql`and at >= ${from} and id >= ${firstIdAt(from.getTime() - CLOCK_TOLERANCE_MS)}`}
-      ${to === undefined ? sql`` : sql`and at < ${to} and id < ${firstIdAt(to.getTime() + CLOCK_TOLERANCE_MS)}`}
+      ${from === undefined ? sql`` : sql`and at >= ${from} and id >= ${createFirstIdAt(from.getTime() - CLOCK_TOLERANCE_MS)}`}
+      ${to === undefined ? sql`` : sql`and at < ${to} and id < ${createFirstIdAt(to.getTime() + CLOCK_TOLERANCE_MS)}`}
       ${afterId === null ? sql`` : sql`and id < ${afterId}`}
-    order by id desc limit ${rows}`;
+    order by id desc limit ${rowsMax}`;
 }
 
 /** Deletes a batch of old rows. Triggers permit this only with a transaction-local setting. @returns how many were deleted. */
-export async function deleteOldAuditEvents(sql: Sql, retentionDays: number, rows: number): Promise<number> {
+export async function deleteOldAuditEvents(sql: Sql, retentionDays: number, rowsMax: number): Promise<number> {
   await sql`select set_config('parley.audit_retention', 'on', true)`;
   const { count } = await sql`
     delete from audit_events where ctid = any (array(
       select ctid from audit_events where at < now() - make_interval(days => ${retentionDays})
-      order by at limit ${rows} for update skip locked))`;
+      order by at limit ${rowsMax} for update skip locked))`;
   return count;
 }
 
@@ -60,19 +60,19 @@ export async function deleteOldAuditEvents(sql: Sql, retentionDays: number, rows
  * failed logins.
  * @returns how many entries changed.
  */
-export async function eraseAuditAddresses(sql: Sql, userId: string, rows: number): Promise<number> {
+export async function eraseAuditAddresses(sql: Sql, userId: string, rowsMax: number): Promise<number> {
   await sql`select set_config('parley.audit_erasure', 'on', true)`;
   const { count } = await sql`
     update audit_events set ip_address = null, details = details - 'host' where id = any (array(
       select id from audit_events
       where (ip_address is not null or details ? 'host') and (actor_id = ${userId} or (target_id = ${userId} and actor_id is null))
-      limit ${rows}))`;
+      limit ${rowsMax}))`;
   await sql`select set_config('parley.audit_erasure', 'off', true)`;
   return count;
 }
 
 /** Returns the smallest UUIDv7 of a millisecond. */
-function firstIdAt(timeMs: number): string {
+function createFirstIdAt(timeMs: number): string {
   const hex = Math.min(Math.max(0, timeMs), TIME_MS_MAX).toString(16).padStart(12, "0");
   return `${hex.slice(0, 8)}-${hex.slice(8)}-7000-8000-000000000000`;
 }

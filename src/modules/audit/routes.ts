@@ -1,4 +1,4 @@
-import { createPage, Page, readIdCursor, readPage } from "../../http/pagination.ts";
+import { createPage, Page, parseIdCursor, parsePageQuery } from "../../http/pagination.ts";
 import { type Route, route } from "../../http/route.ts";
 import { parseTimeFilter } from "../../http/time-filter.ts";
 import { AuditEvent, AuditQuery } from "./model.ts";
@@ -21,7 +21,7 @@ export const createAuditRoutes = ({ auditLog }: Dependencies): Route[] => [
     query: AuditQuery,
     ok: Page(AuditEvent),
     handle: async ({ query, request, set }) => {
-      const { limit, after } = readPage(query, 1);
+      const { limit, after } = parsePageQuery(query, 1);
       const filter = {
         action: query.action,
         actorId: query.actor_id,
@@ -29,7 +29,7 @@ export const createAuditRoutes = ({ auditLog }: Dependencies): Route[] => [
         from: parseTimeFilter(query.from, "from"),
         to: parseTimeFilter(query.to, "to"),
       };
-      const rows = await auditLog.list(filter, readIdCursor(after), limit + 1);
+      const rows = await auditLog.list(filter, parseIdCursor(after), limit + 1);
       return createPage(rows, limit, (row) => [row.id], mapRowToEvent, { request, headers: set.headers });
     },
   }),

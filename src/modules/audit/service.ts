@@ -9,7 +9,7 @@ const BATCH_ROWS = 10_000;
 
 /** Writes the audit log for accounts, keys and permissions. */
 export interface AuditService {
-  /** Records an entry. Call it inside the transaction that makes the change, so that both commit or neither does. */
+  /** Records an entry. Call it in the transaction that makes the change, so that either both are committed or neither is. */
   record(sql: Sql, entry: AuditEntry): Promise<void>;
 
   /**
@@ -22,9 +22,9 @@ export interface AuditService {
 /** Reads the audit log and deletes expired entries. */
 export interface AuditLog {
   /** Lists entries, newest first. Administrators only. */
-  list(filter: AuditFilter, afterId: string | null, rows: number): Promise<queries.AuditRow[]>;
+  list(filter: AuditFilter, afterId: string | null, rowsMax: number): Promise<queries.AuditRow[]>;
 
-  /** Deletes a batch of old entries, as a job that runs every few minutes. @returns how many it deleted. */
+  /** Deletes a batch of old entries. Called by a job every few minutes. @returns how many were deleted. */
   deleteExpired(): Promise<number>;
 }
 
@@ -37,7 +37,7 @@ export const createAuditService = (): AuditService => ({
 type LogDependencies = { database: Database; config: Pick<Config, "AUDIT_RETENTION_DAYS"> };
 
 export const createAuditLog = ({ database, config }: LogDependencies): AuditLog => ({
-  list: (filter, afterId, rows) => queries.listAuditEvents(database, filter, afterId, rows),
+  list: (filter, afterId, rowsMax) => queries.listAuditEvents(database, filter, afterId, rowsMax),
 
   deleteExpired: () =>
     withTransaction(database, (sql) => queries.deleteOldAuditEvents(sql, config.AUDIT_RETENTION_DAYS, BATCH_ROWS)),

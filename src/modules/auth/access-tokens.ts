@@ -10,10 +10,10 @@ const verifyOptions = { algorithms: [ALGORITHM], issuer: ISSUER, requiredClaims:
 type AccessClaims = { userId: string; sessionId: string; expiresAtMs: number };
 
 /**
- * Signs and verifies access tokens: JWTs with the user and the session. They don't prove that the session is still live. Parley's own
- * JWTs use @elysiajs/jwt; `jose` verifies issuers' tokens (oidc/).
+ * Signs and verifies access tokens, which are JWTs that identify the user and the session. A valid token doesn't prove that its session is
+ * still live. Access tokens are created with @elysiajs/jwt. Issuers' tokens are verified with `jose` (oidc/).
  */
-export interface AccessTokens {
+export interface AccessTokenSigner {
   /** Creates a token that expires after `ACCESS_TOKEN_TTL_S`. */
   sign(session: { userId: string; sessionId: string }): Promise<string>;
 
@@ -21,12 +21,12 @@ export interface AccessTokens {
   verify(token: string): Promise<AccessClaims | null>;
 }
 
-export function createAccessTokens(secret: string): AccessTokens {
+export function createAccessTokenSigner(secret: string): AccessTokenSigner {
   // The plugin is never mounted, because `sign` and `verify` work without a request context.
   const { sign, verify } = jwt({ name: "jwt", secret, alg: ALGORITHM, iss: ISSUER }).decorator.jwt;
-  // A verified signature stays valid, so only the expiry is checked again. No token is valid for longer than its cache entry.
+  // A verified signature stays valid, so for cached tokens only the expiry is checked. No token is valid for longer than its cache entry.
   const verifiedClaims = new BoundedCache<AccessClaims>({
-    max: IDENTITIES_CACHED_MAX,
+    maxSize: IDENTITIES_CACHED_MAX,
     ttlMs: ACCESS_TOKEN_TTL_S * 1_000,
   });
 

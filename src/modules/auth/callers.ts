@@ -5,7 +5,7 @@ import { type Database, getReservedPool, type Sql, withTransaction } from "../..
 import { createSecret } from "../../lib/id.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { ApiKeyService } from "../api-keys/service.ts";
-import type { AccessTokens } from "./access-tokens.ts";
+import type { AccessTokenSigner } from "./access-tokens.ts";
 import { IDENTITIES_CACHED_MAX, IDENTITY_CACHE_MS, TICKET_TTL_S } from "./limits.ts";
 import type { Ticket } from "./model.ts";
 import type { IssuerService } from "./oidc/service.ts";
@@ -15,7 +15,7 @@ const TICKET_PREFIX = "ptk_";
 const ticketPattern = /^ptk_[\w-]{43}$/;
 
 /** Authenticates callers by an access token, an API key, an issuer's token, or a ticket. */
-export interface Callers {
+export interface Authenticator {
   /**
    * Finds the caller with this access token, API key or issuer's token.
    * @throws Problem `unauthorized`, `forbidden` (not allowed to act for the requested user).
@@ -23,14 +23,14 @@ export interface Callers {
   identify(token: string, origin: RequestOrigin): Promise<Caller>;
 
   /**
-   * Creates a ticket for the caller's credential. If a key acts for a user, the ticket is for that user. The ticket becomes invalid when
-   * the credential expires.
+   * Creates a ticket for the caller's credential. If an API key acts for a user, the ticket is for that user. The ticket becomes invalid
+   * when the credential expires.
    */
   createTicket(caller: Caller): Promise<Ticket>;
 
   /**
-   * Finds the caller that a ticket was issued to. This uses up the ticket, even if its session or key has been revoked.
-   * @throws Problem `unauthorized`, `forbidden` (the ticket determines the user).
+   * Finds the caller that a ticket was issued to. Uses up the ticket, even if its session or API key has been revoked.
+   * @throws Problem `unauthorized`, `forbidden` (the request has `X-On-Behalf-Of`, but the ticket determines the user).
    */
   redeemTicket(ticket: string, origin: RequestOrigin): Promise<Caller>;
 
@@ -46,14 +46,15 @@ export interface Callers {
 
 type Dependencies = {
   database: Database;
-  accessTokens: AccessTokens;
+  accessTokenSigner: AccessTokenSigner;
   apiKeys: ApiKeyService;
-  issuers: Pick<IssuerService, "hasIssuerClaim" | "findSession">;
+  issuers: Pick<IssuerService, "hasIssuerClaim" | "findOrOpenSession">;
 };
 
-export function createCallers({ database, accessTokens, apiKeys, issuers }: Dependencies): Callers {
-  // Cached briefly, so that a burst of requests needs only one query, while a session's end on another instance is noticed soon.
-  const users = createLookupCache((sessionId) => queries.findSessionUser(getReservedPool(database), sessionId), {
+export function createAuthenticator({ database, accessTokenSigner, apiKeys, issuers }: Dependencies): Authenticator {
+  // Because of the cache, a burst of requests needs only one query. The cache time is short, so that this instance soon notices when
+  // another instance ends a session.
+  const sessionUsers = createLookupCache((sessionId) => queries.findSessionUser(getReservedPool(database), sessionId), {
     ttlMs: IDENTITY_CACHE_MS,
     entriesMax: IDENTITIES_CACHED_MAX,
   });
@@ -63,15 +64,15 @@ export function createCallers({ database, accessTokens, apiKeys, issuers }: Depe
     expiresAtMs: number,
     { ipAddress }: RequestOrigin,
   ): Promise<Caller | null> {
-    const user = await users.find(sessionId);
+    const user = await sessionUsers.find(sessionId);
     return user ? { user, credentialId: sessionId, scopes: null, expiresAtMs, ipAddress } : null;
   }
 
   async function identifyIssuerToken(token: string, origin: RequestOrigin): Promise<Caller> {
-    const { sessionId, expiresAtMs } = await issuers.findSession(token, origin.ipAddress);
+    const { sessionId, expiresAtMs } = await issuers.findOrOpenSession(token, origin.ipAddress);
     const caller = await identifySession(sessionId, expiresAtMs, origin);
-    if (!caller) throw createUnauthorized();
-    if (origin.onBehalfOf !== null) throw createActingForbidden();
+    if (!caller) throw createUnauthorizedProblem();
+    if (origin.onBehalfOf !== null) throw createOnBehalfOfProblem();
     return caller;
   }
 
@@ -80,21 +81,21 @@ export function createCallers({ database, accessTokens, apiKeys, issuers }: Depe
     if (expiresAtMs <= Date.now()) return null;
     if (row.session_id !== null) return identifySession(row.session_id, expiresAtMs, origin);
     if (row.api_key_id === null || row.user_id === null) return null;
-    return apiKeys.findHolder({ keyId: row.api_key_id, userId: row.user_id }, origin.ipAddress);
+    return apiKeys.findCallerByKeyId({ keyId: row.api_key_id, userId: row.user_id }, origin.ipAddress);
   }
 
   return {
     async identify(token, origin) {
       if (apiKeys.looksLikeKey(token)) {
-        const holder = await apiKeys.findCaller(token, origin);
-        if (!holder) throw createUnauthorized();
-        return holder;
+        const keyCaller = await apiKeys.findCaller(token, origin);
+        if (!keyCaller) throw createUnauthorizedProblem();
+        return keyCaller;
       }
       if (issuers.hasIssuerClaim(token)) return identifyIssuerToken(token, origin);
-      const claims = await accessTokens.verify(token);
+      const claims = await accessTokenSigner.verify(token);
       const caller = claims && (await identifySession(claims.sessionId, claims.expiresAtMs, origin));
-      if (!caller || caller.user.id !== claims.userId) throw createUnauthorized();
-      if (origin.onBehalfOf !== null) throw createActingForbidden();
+      if (!caller || caller.user.id !== claims.userId) throw createUnauthorizedProblem();
+      if (origin.onBehalfOf !== null) throw createOnBehalfOfProblem();
       return caller;
     },
 
@@ -118,26 +119,27 @@ export function createCallers({ database, accessTokens, apiKeys, issuers }: Depe
       const caller = row ? await identifyTicket(row, origin) : null;
       if (!caller)
         throw new Problem("unauthorized", "The ticket is invalid, already used or expired. Request a new one.");
-      if (origin.onBehalfOf !== null) throw createActingForbidden();
+      if (origin.onBehalfOf !== null) throw createOnBehalfOfProblem();
       return caller;
     },
 
     async hasAccess({ scopes, credentialId, user, ipAddress }) {
-      if (scopes === null) return (await users.find(credentialId)) !== undefined;
-      return (await apiKeys.findHolder({ keyId: credentialId, userId: user.id }, ipAddress)) !== null;
+      if (scopes === null) return (await sessionUsers.find(credentialId)) !== undefined;
+      return (await apiKeys.findCallerByKeyId({ keyId: credentialId, userId: user.id }, ipAddress)) !== null;
     },
 
-    forgetSessions: (sessionIds) => users.forget(sessionIds),
+    forgetSessions: (sessionIds) => sessionUsers.invalidate(sessionIds),
 
     forgetIdentities() {
-      users.forgetAll();
+      sessionUsers.invalidateAll();
       apiKeys.forgetUsers();
     },
   };
 }
 
-const createUnauthorized = () => new Problem("unauthorized", "The access token or API key is invalid or has expired.");
-const createActingForbidden = () => new Problem("forbidden", "Only a service key may act for another user.");
+const createUnauthorizedProblem = () =>
+  new Problem("unauthorized", "The access token or API key is invalid or has expired.");
+const createOnBehalfOfProblem = () => new Problem("forbidden", "Only a service key may act for another user.");
 
-/** A ticket has enough entropy for a plain hash. */
+/** Hashes a ticket. A fast hash is secure, because a ticket has enough entropy. */
 const hashTicket = (ticket: string): Buffer => createHash("sha256").update(ticket).digest();

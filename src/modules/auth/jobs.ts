@@ -9,5 +9,9 @@ export function registerAuthJobs(jobs: Jobs, { auth }: { auth: Pick<AuthService,
     const { sessions, tickets } = await auth.deleteExpired();
     return sessions + tickets;
   };
-  jobs.everyOnOne("sessions", SWEEP_INTERVAL_MS, async (signal) => void (await repeatUntilDone(sweep, signal)));
+  jobs.scheduleOnOneInstance(
+    "sessions",
+    SWEEP_INTERVAL_MS,
+    async (signal) => void (await repeatUntilDone(sweep, signal)),
+  );
 }

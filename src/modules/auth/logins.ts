@@ -9,19 +9,19 @@ import type { LoginGuard } from "../../limits/login-guard.ts";
 import type { AuditService } from "../audit/service.ts";
 import type { User } from "../users/model.ts";
 import { parseEmail, type UserService, type VerifiedUser } from "../users/service.ts";
-import type { AccessTokens } from "./access-tokens.ts";
+import type { AccessTokenSigner } from "./access-tokens.ts";
 import { ACCESS_TOKEN_TTL_S, REGISTRATION_STEP_MS } from "./limits.ts";
 import type { Client, Tokens } from "./model.ts";
 import type { IssuerService } from "./oidc/service.ts";
-import type { PasswordChecks } from "./password-checks.ts";
-import type { RefreshTokens } from "./refresh-tokens.ts";
-import { type OpenSession, REFRESH_KEY_BYTES, type Sessions } from "./sessions.ts";
+import type { PasswordChecker } from "./password-checks.ts";
+import type { RefreshTokenSigner } from "./refresh-tokens.ts";
+import { type OpenSession, REFRESH_KEY_BYTES, type SessionManager } from "./sessions.ts";
 
 /** Registers users, logs them in, and refreshes their tokens. */
-export interface Logins {
+export interface LoginService {
   /**
-   * Creates an account if registration is open. With `REGISTRATION_PRIVACY`, the response for a taken email address looks the same and
-   * takes the same time as for a free one, but its tokens are invalid (docs/decisions/0091).
+   * Creates an account if registration is open. With `REGISTRATION_PRIVACY`, the responses for taken and free email addresses look the same
+   * and take the same time. The tokens in the response for a taken address are invalid (docs/decisions/0091).
    * @throws Problem `registration_closed`, `invalid`, `conflict`, `rate_limited`, `overloaded`.
    */
   register(input: { email: string; password: string; display_name?: string }, client: Client): Promise<Tokens>;
@@ -48,35 +48,45 @@ type Dependencies = {
   config: Pick<Config, "REGISTRATION" | "REGISTRATION_PRIVACY">;
   users: UserService;
   audit: AuditService;
-  accessTokens: AccessTokens;
-  refreshTokens: RefreshTokens;
-  sessions: Sessions;
-  passwordChecks: PasswordChecks;
-  guard: Pick<LoginGuard, "begin" | "findKnown" | "remember">;
-  issuers: Pick<IssuerService, "findUser">;
+  accessTokenSigner: AccessTokenSigner;
+  refreshTokenSigner: RefreshTokenSigner;
+  sessionManager: SessionManager;
+  passwordChecker: PasswordChecker;
+  guard: Pick<LoginGuard, "startAttempt" | "findKnownBy" | "rememberAddress">;
+  issuers: Pick<IssuerService, "findOrCreateUser">;
 };
 
-export function createLogins(deps: Dependencies): Logins {
-  const { database, config, users, audit, accessTokens, refreshTokens, sessions, passwordChecks, guard, issuers } =
-    deps;
+export function createLoginService(deps: Dependencies): LoginService {
+  const {
+    database,
+    config,
+    users,
+    audit,
+    accessTokenSigner,
+    refreshTokenSigner,
+    sessionManager,
+    passwordChecker,
+    guard,
+    issuers,
+  } = deps;
 
   const createAccountKey = (email: string) => `email:${parseEmail(email).key}`;
 
   async function createTokens(user: User, session: OpenSession): Promise<Tokens> {
     return {
       user,
-      access_token: await accessTokens.sign(session),
+      access_token: await accessTokenSigner.sign(session),
       token_type: "Bearer",
       expires_in: ACCESS_TOKEN_TTL_S,
       refresh_token: session.refreshToken,
     };
   }
 
-  type Registration = Parameters<Logins["register"]>[0];
+  type Registration = Parameters<LoginService["register"]>[0];
 
-  function create(input: Registration, requester: Requester, hidesTakenEmail: boolean): Promise<VerifiedUser> {
+  function createAccount(input: Registration, requester: Requester, hidesTakenEmail: boolean): Promise<VerifiedUser> {
     const { ipAddress } = requester;
-    const record = (sql: Sql, { id }: User) =>
+    const recordRegistration = (sql: Sql, { id }: User) =>
       audit.record(sql, {
         action: "user.registered",
         actorId: id,
@@ -84,7 +94,7 @@ export function createLogins(deps: Dependencies): Logins {
         target: { type: "user", id },
         ipAddress,
       });
-    return users.createUser(input, requester, record, hidesTakenEmail);
+    return users.createUser(input, requester, recordRegistration, hidesTakenEmail);
   }
 
   /** Creates the same response as for a free email address, but its session doesn't exist. */
@@ -92,29 +102,29 @@ export function createLogins(deps: Dependencies): Logins {
     const user = users.previewUser(input);
     const session = { sessionId: createId(), userId: user.id };
     const family = { sessionId: session.sessionId, generation: 0, refreshKey: randomBytes(REFRESH_KEY_BYTES) };
-    return createTokens(user, { ...session, refreshToken: refreshTokens.create(family) });
+    return createTokens(user, { ...session, refreshToken: refreshTokenSigner.create(family) });
   }
 
   async function registerPrivately(input: Registration, client: Client): Promise<Tokens> {
     const { ipAddress, signal } = client;
     const account = createAccountKey(input.email);
     // A taken email address counts like a wrong password. Otherwise, registration could be used to find many addresses.
-    const attempt = await guard.begin(account, ipAddress);
+    const attempt = await guard.startAttempt(account, ipAddress);
     try {
-      const { user, passwordHash } = await create(
+      const { user, passwordHash } = await createAccount(
         input,
         { ipAddress, account, knownBy: attempt.knownBy, signal },
         true,
       );
-      await guard.remember(account, ipAddress);
-      return await createTokens(user, await sessions.open(user.id, { passwordHash }, client));
+      await guard.rememberAddress(account, ipAddress);
+      return await createTokens(user, await sessionManager.open(user.id, { passwordHash }, client));
     } catch (error) {
       if (!(error instanceof Problem) || error.code !== "conflict") throw error;
       const owner = await users.findByEmail(input.email);
       const target = owner && ({ type: "user", id: owner.id } as const);
       const anonymous = { actorId: null, credentialId: null };
       await audit.record(database, { action: "user.registration_refused", ...anonymous, target, ipAddress });
-      await passwordChecks.recordLocks(await attempt.fail(), owner?.id ?? null, ipAddress);
+      await passwordChecker.recordLocks(await attempt.fail(), owner?.id ?? null, ipAddress);
       return createFakeTokens(input);
     }
   }
@@ -127,19 +137,19 @@ export function createLogins(deps: Dependencies): Logins {
         return padDuration(REGISTRATION_STEP_MS, () => registerPrivately(input, client));
       const { ipAddress, signal } = client;
       const account = createAccountKey(input.email);
-      const requester = { ipAddress, account, knownBy: await guard.findKnown(ipAddress), signal };
-      const { user, passwordHash } = await create(input, requester, false);
-      await guard.remember(account, ipAddress);
-      return createTokens(user, await sessions.open(user.id, { passwordHash }, client));
+      const requester = { ipAddress, account, knownBy: await guard.findKnownBy(ipAddress), signal };
+      const { user, passwordHash } = await createAccount(input, requester, false);
+      await guard.rememberAddress(account, ipAddress);
+      return createTokens(user, await sessionManager.open(user.id, { passwordHash }, client));
     },
 
     async login(credentials, client) {
-      const { user, passwordHash } = await passwordChecks.checkLogin(credentials, client);
-      return createTokens(user, await sessions.open(user.id, { passwordHash }, client));
+      const { user, passwordHash } = await passwordChecker.checkLogin(credentials, client);
+      return createTokens(user, await sessionManager.open(user.id, { passwordHash }, client));
     },
 
     async loginWithIssuer(token, client) {
-      const { userId, claims } = await issuers.findUser(token, client.ipAddress);
+      const { userId, claims } = await issuers.findOrCreateUser(token, client.ipAddress);
       const user = await users.getUser(userId);
       if (user.disabled) {
         await audit.record(database, {
@@ -152,14 +162,14 @@ export function createLogins(deps: Dependencies): Logins {
         });
         throw new Problem("forbidden", "This user is disabled. Ask an administrator.");
       }
-      return createTokens(user, await sessions.open(user.id, claims, client));
+      return createTokens(user, await sessionManager.open(user.id, claims, client));
     },
 
     async refresh(refreshToken, ipAddress) {
-      const session = await sessions.refresh(refreshToken, ipAddress);
+      const session = await sessionManager.refresh(refreshToken, ipAddress);
       const user = await users.getUser(session.userId);
       // Most people log in once and then refresh for weeks. Remembering the IP address here keeps it known.
-      await guard.remember(createAccountKey(user.email), ipAddress);
+      await guard.rememberAddress(createAccountKey(user.email), ipAddress);
       return createTokens(user, session);
     },
   };

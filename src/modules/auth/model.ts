@@ -92,7 +92,7 @@ export const Session = Named(
 export type Session = Static<typeof Session>;
 
 /** Why a session was ended before it expired. */
-export type EndReason =
+export type SessionEndReason =
   | "logout"
   | "ended"
   | "password_changed"

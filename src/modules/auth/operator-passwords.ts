@@ -2,8 +2,8 @@ import { type Database, type Sql, withTransaction } from "../../db/client.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { AuditService } from "../audit/service.ts";
 import type { User } from "../users/model.ts";
-import { operator, type UserService } from "../users/service.ts";
-import type { EndReason } from "./model.ts";
+import { operatorRequester, type UserService } from "../users/service.ts";
+import type { SessionEndReason } from "./model.ts";
 import * as queries from "./queries.ts";
 
 type Dependencies = { database: Database; users: UserService; audit: AuditService };
@@ -19,8 +19,8 @@ export async function setPasswordByOperator(
 ): Promise<{ user: User; endedSessions: number }> {
   const user = await users.findByEmail(email);
   if (!user) throw new Problem("not_found", "No user has this email address.");
-  const hash = await users.hashPassword({ password, email: user.email }, operator);
-  const reason = "password_changed" satisfies EndReason;
+  const hash = await users.hashPassword({ password, email: user.email }, operatorRequester);
+  const reason = "password_changed" satisfies SessionEndReason;
   const store = async (sql: Sql) => {
     await users.lockUser(sql, user.id, undefined);
     await users.storePasswordHash(sql, user.id, hash);

@@ -7,17 +7,17 @@ import type { ApiKeyService } from "../api-keys/service.ts";
 import type { AuditService } from "../audit/service.ts";
 import { createRequester, type UserService } from "../users/service.ts";
 import { RECENT_LOGIN_MAX_AGE_S } from "./limits.ts";
-import type { EndReason, PasswordChange, PasswordChanged } from "./model.ts";
-import type { PasswordChecks } from "./password-checks.ts";
+import type { PasswordChange, PasswordChanged, SessionEndReason } from "./model.ts";
+import type { PasswordChecker } from "./password-checks.ts";
 import * as queries from "./queries.ts";
 
 /** Checks and changes users' own passwords, with a concurrency limit per user. */
-export interface OwnPasswords {
+export interface OwnPasswordService {
   /**
-   * Runs `work`, which counts against the user's limit of concurrent password checks.
+   * Runs `work`, which counts toward the user's limit of concurrent password checks.
    * @throws Problem `rate_limited`, and the errors of `work`.
    */
-  limit<T>(caller: Caller, work: () => Promise<T>): Promise<T>;
+  runLimited<T>(caller: Caller, work: () => Promise<T>): Promise<T>;
 
   /** See `AuthService`. */
   reauthenticate(caller: Caller, password: string | undefined): Promise<string | undefined>;
@@ -31,15 +31,15 @@ type Dependencies = {
   users: UserService;
   audit: AuditService;
   apiKeys: Pick<ApiKeyService, "removeAll" | "announceDeletedKeys" | "countActive">;
-  passwordChecks: PasswordChecks;
+  passwordChecker: PasswordChecker;
   checksPerUser: Slots;
-  announceEndedSessions(sessionIds: string[], reason: EndReason): void;
+  announceEndedSessions(sessionIds: string[], reason: SessionEndReason): void;
 };
 
-export function createOwnPasswords(deps: Dependencies): OwnPasswords {
-  const { database, users, audit, apiKeys, passwordChecks, checksPerUser, announceEndedSessions } = deps;
+export function createOwnPasswordService(deps: Dependencies): OwnPasswordService {
+  const { database, users, audit, apiKeys, passwordChecker, checksPerUser, announceEndedSessions } = deps;
 
-  async function limit<T>(caller: Caller, work: () => Promise<T>): Promise<T> {
+  async function runLimited<T>(caller: Caller, work: () => Promise<T>): Promise<T> {
     const release = checksPerUser.acquire(caller.user.id);
     try {
       return await work();
@@ -52,7 +52,7 @@ export function createOwnPasswords(deps: Dependencies): OwnPasswords {
     caller: Caller,
     { current_password, new_password, revoke_api_keys = false }: PasswordChange,
   ): Promise<PasswordChanged> {
-    const currentHash = await passwordChecks.verify(caller, current_password);
+    const currentHash = await passwordChecker.verify(caller, current_password);
     const { email } = await users.getUser(caller.user.id);
     const newPassword = { password: new_password, email, field: "new_password" } as const;
     const newHash = await users.hashPassword(newPassword, createRequester(caller));
@@ -66,19 +66,24 @@ export function createOwnPasswords(deps: Dependencies): OwnPasswords {
         target: { type: "user", id: caller.user.id },
         ipAddress: caller.ipAddress,
       });
-      const keys = revoke_api_keys ? await apiKeys.removeAll(sql, caller) : [];
-      const sessions = await queries.endUserSessions(sql, caller.user.id, "password_changed", caller.credentialId);
-      return { keys, sessions, active: await apiKeys.countActive(sql, caller.user.id) };
+      const deletedKeys = revoke_api_keys ? await apiKeys.removeAll(sql, caller) : [];
+      const endedSessionIds = await queries.endUserSessions(
+        sql,
+        caller.user.id,
+        "password_changed",
+        caller.credentialId,
+      );
+      return { deletedKeys, endedSessionIds, activeKeyCount: await apiKeys.countActive(sql, caller.user.id) };
     };
-    const { keys, sessions, active } = await withTransaction(database, store, `user:${caller.user.id}`);
-    announceEndedSessions(sessions, "password_changed");
-    apiKeys.announceDeletedKeys(keys);
-    return { api_keys_active: active };
+    const result = await withTransaction(database, store, `user:${caller.user.id}`);
+    announceEndedSessions(result.endedSessionIds, "password_changed");
+    apiKeys.announceDeletedKeys(result.deletedKeys);
+    return { api_keys_active: result.activeKeyCount };
   }
 
   async function reauthenticate(caller: Caller, password: string | undefined): Promise<string | undefined> {
     requireScope(caller.scopes, "session");
-    if (password !== undefined) return limit(caller, () => passwordChecks.verify(caller, password));
+    if (password !== undefined) return runLimited(caller, () => passwordChecker.verify(caller, password));
     if (await queries.isRecentLogin(database, caller.credentialId, RECENT_LOGIN_MAX_AGE_S)) return undefined;
     throw new Problem(
       "reauthentication_required",
@@ -87,8 +92,8 @@ export function createOwnPasswords(deps: Dependencies): OwnPasswords {
   }
 
   return {
-    limit,
+    runLimited,
     reauthenticate,
-    change: (caller, input) => limit(caller, () => change(caller, input)),
+    change: (caller, input) => runLimited(caller, () => change(caller, input)),
   };
 }

@@ -8,7 +8,7 @@ import { createRequester, parseEmail, type UserService } from "../users/service.
 import type { Client } from "./model.ts";
 
 /** Checks passwords. All checks share one rate limit for guesses. */
-export interface PasswordChecks {
+export interface PasswordChecker {
   /**
    * Checks a login's credentials. Rate limits, audit log and responses are the same for known and unknown email addresses.
    * @throws Problem `invalid`, `invalid_credentials`, `forbidden` (disabled), `rate_limited`, `overloaded`.
@@ -30,7 +30,7 @@ export interface PasswordChecks {
 
 type Dependencies = { database: Database; users: UserService; audit: AuditService; guard: LoginGuard };
 
-export function createPasswordChecks({ database, users, audit, guard }: Dependencies): PasswordChecks {
+export function createPasswordChecker({ database, users, audit, guard }: Dependencies): PasswordChecker {
   async function recordLocks(locks: LoginLock[], userId: string | null, ipAddress: string | null): Promise<void> {
     for (const { scope, waitS } of locks)
       await audit.record(database, {
@@ -48,9 +48,9 @@ export function createPasswordChecks({ database, users, audit, guard }: Dependen
 
     async checkLogin(credentials, { ipAddress, signal }) {
       const account = `email:${parseEmail(credentials.email).key}`;
-      const attempt = await guard.begin(account, ipAddress);
+      const attempt = await guard.startAttempt(account, ipAddress);
       const requester = { ipAddress, account, knownBy: attempt.knownBy, signal };
-      const found = await users.checkCredentials(credentials, requester, async (userId, reason) => {
+      const verifiedUser = await users.checkCredentials(credentials, requester, async (userId, reason) => {
         // A disabled user's correct password isn't a wrong guess.
         const locks = reason === "credentials" ? await attempt.fail() : [];
         const target = userId === null ? null : ({ type: "user", id: userId } as const);
@@ -65,12 +65,12 @@ export function createPasswordChecks({ database, users, audit, guard }: Dependen
         await recordLocks(locks, userId, ipAddress);
       });
       await attempt.succeed();
-      return found;
+      return verifiedUser;
     },
 
     async verify(caller, password) {
       const { user, ipAddress } = caller;
-      const attempt = await guard.begin(`user:${user.id}`, ipAddress);
+      const attempt = await guard.startAttempt(`user:${user.id}`, ipAddress);
       try {
         const hash = await users.checkPassword(user.id, password, createRequester(caller));
         await attempt.succeed();

@@ -13,10 +13,10 @@ type RefreshFamily = { sessionId: string; generation: number; refreshKey: Uint8A
 
 /**
  * Creates and checks refresh tokens, which aren't stored. A token consists of `prt_` and the base64url encoding of the session id, the
- * generation and a MAC over both. The MAC needs both the server's secret and the session's random key. A generation always has the same
+ * generation and a MAC of both. The MAC depends on the server's secret and on the session's random key. Each generation has exactly one
  * token (docs/decisions/0003).
  */
-export interface RefreshTokens {
+export interface RefreshTokenSigner {
   create(family: RefreshFamily): string;
 
   /** Parses a token without verifying it. @returns null if it is malformed. */
@@ -26,7 +26,7 @@ export interface RefreshTokens {
   matches(claim: RefreshClaim, refreshKey: Uint8Array): boolean;
 }
 
-export function createRefreshTokens(secret: string): RefreshTokens {
+export function createRefreshTokenSigner(secret: string): RefreshTokenSigner {
   const serverKey = createHmac("sha256", secret).update("refresh").digest();
 
   function sign(payload: Buffer, refreshKey: Uint8Array): Buffer {

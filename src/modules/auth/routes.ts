@@ -1,5 +1,5 @@
 import type { Server } from "bun";
-import type { ReadClientAddress } from "../../http/client-address.ts";
+import type { GetClientAddress } from "../../http/client-address.ts";
 import { type Route, route } from "../../http/route.ts";
 import { type Client, IssuerLogin, Login, Refresh, Registration, Ticket, Tokens } from "./model.ts";
 import type { AuthService } from "./service.ts";
@@ -7,13 +7,13 @@ import type { AuthService } from "./service.ts";
 const AUTH = "/api/v1/auth";
 const tag = "auth";
 
-type Dependencies = { auth: AuthService; readClientAddress: ReadClientAddress };
+type Dependencies = { auth: AuthService; getClientAddress: GetClientAddress };
 
 /** Creates the routes of `/api/v1/auth`: registration, login and tokens. */
-export function createAuthRoutes({ auth, readClientAddress }: Dependencies): Route[] {
-  const readClient = (request: Request, server: Server<unknown> | null): Client => ({
+export function createAuthRoutes({ auth, getClientAddress }: Dependencies): Route[] {
+  const getClient = (request: Request, server: Server<unknown> | null): Client => ({
     userAgent: request.headers.get("user-agent"),
-    ipAddress: readClientAddress(request, server),
+    ipAddress: getClientAddress(request, server),
     signal: request.signal,
   });
   return [
@@ -29,7 +29,7 @@ export function createAuthRoutes({ auth, readClientAddress }: Dependencies): Rou
       ok: Tokens,
       status: 201,
       problems: [403, 409],
-      handle: ({ body, request, server }) => auth.register(body, readClient(request, server)),
+      handle: ({ body, request, server }) => auth.register(body, getClient(request, server)),
     }),
 
     route({
@@ -43,7 +43,7 @@ export function createAuthRoutes({ auth, readClientAddress }: Dependencies): Rou
       body: Login,
       ok: Tokens,
       problems: [401, 403],
-      handle: ({ body, request, server }) => auth.login(body, readClient(request, server)),
+      handle: ({ body, request, server }) => auth.login(body, getClient(request, server)),
     }),
 
     route({
@@ -58,7 +58,7 @@ export function createAuthRoutes({ auth, readClientAddress }: Dependencies): Rou
       body: Refresh,
       ok: Tokens,
       problems: [401],
-      handle: ({ body, request, server }) => auth.refresh(body.refresh_token, readClientAddress(request, server)),
+      handle: ({ body, request, server }) => auth.refresh(body.refresh_token, getClientAddress(request, server)),
     }),
 
     route({
@@ -70,7 +70,7 @@ export function createAuthRoutes({ auth, readClientAddress }: Dependencies): Rou
       public: true,
       limit: "renew",
       body: Refresh,
-      handle: ({ body, request, server }) => auth.logout(body.refresh_token, readClientAddress(request, server)),
+      handle: ({ body, request, server }) => auth.logout(body.refresh_token, getClientAddress(request, server)),
     }),
 
     route({
@@ -98,7 +98,7 @@ export function createAuthRoutes({ auth, readClientAddress }: Dependencies): Rou
       body: IssuerLogin,
       ok: Tokens,
       problems: [401, 403, 404, 409],
-      handle: ({ body, request, server }) => auth.loginWithIssuer(body.token, readClient(request, server)),
+      handle: ({ body, request, server }) => auth.loginWithIssuer(body.token, getClient(request, server)),
     }),
   ];
 }

@@ -3,34 +3,34 @@ import type { Config } from "../../config.ts";
 import { type Database, getReservedPool, type Sql } from "../../db/client.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Fetch } from "../../lib/outgoing/create-fetch.ts";
-import { createNotFound, Problem } from "../../lib/problem.ts";
+import { createNotFoundProblem, Problem } from "../../lib/problem.ts";
 import type { LoginGuard } from "../../limits/login-guard.ts";
 import type { Slots } from "../../limits/slots.ts";
 import type { ApiKeyService } from "../api-keys/service.ts";
 import type { AuditService } from "../audit/service.ts";
 import type { UserService } from "../users/service.ts";
-import { createAccessTokens } from "./access-tokens.ts";
-import { type Callers, createCallers } from "./callers.ts";
+import { createAccessTokenSigner } from "./access-tokens.ts";
+import { type Authenticator, createAuthenticator } from "./callers.ts";
 import { ENDED_SESSION_RETENTION_S } from "./limits.ts";
-import { createLogins, type Logins } from "./logins.ts";
-import type { EndReason, PasswordChange, PasswordChanged } from "./model.ts";
+import { createLoginService, type LoginService } from "./logins.ts";
+import type { PasswordChange, PasswordChanged, SessionEndReason } from "./model.ts";
 import type { KeyTimes } from "./oidc/limits.ts";
 import type { Identity } from "./oidc/model.ts";
 import { createIssuerService, type IssuerConfig } from "./oidc/service.ts";
-import { createOwnPasswords } from "./own-passwords.ts";
-import { createPasswordChecks } from "./password-checks.ts";
+import { createOwnPasswordService } from "./own-passwords.ts";
+import { createPasswordChecker } from "./password-checks.ts";
 import * as queries from "./queries.ts";
-import { createRefreshTokens } from "./refresh-tokens.ts";
+import { createRefreshTokenSigner } from "./refresh-tokens.ts";
 import { createSessionQuota } from "./session-quota.ts";
-import { createSessionTermination } from "./session-termination.ts";
-import { createSessions } from "./sessions.ts";
+import { createSessionTerminator } from "./session-termination.ts";
+import { createSessionManager } from "./sessions.ts";
 
 export type { SessionRow } from "./queries.ts";
 
 /** Authenticates callers and manages sessions. */
-export interface AuthService extends Logins, Callers {
+export interface AuthService extends LoginService, Authenticator {
   /**
-   * Requires the caller's password, or a login less than 5 minutes old. API keys are refused. Call it before the caller's own account
+   * Requires the caller's password, or a login less than 5 minutes old. API keys are rejected. Call it before the caller's own account
    * is changed or deleted.
    * @returns the stored hash if a password was checked.
    * @throws Problem `reauthentication_required`, `forbidden`, `rate_limited`, `overloaded`.
@@ -76,17 +76,17 @@ export interface AuthService extends Logins, Callers {
   logout(refreshToken: string, ipAddress: string | null): Promise<void>;
 
   /**
-   * Ends all of a user's sessions, inside the transaction that disables or deletes the user or sets their password. Pass the ids to
-   * `announceEndedSessions` after the commit.
+   * Ends all of a user's sessions. Call it inside the transaction that disables or deletes the user, or sets their password. Pass the
+   * returned ids to `announceEndedSessions` after the commit.
    */
-  endSessionsIn(
+  endSessionsInTransaction(
     sql: Sql,
     userId: string,
     reason: "user_disabled" | "user_deleted" | "password_changed",
   ): Promise<string[]>;
 
   /** Closes the connections of ended sessions. Call it after the commit. */
-  announceEndedSessions(sessionIds: string[], reason: EndReason): void;
+  announceEndedSessions(sessionIds: string[], reason: SessionEndReason): void;
 
   /**
    * Finds sessions that any instance has ended recently, to close their connections. Polls must overlap, because a transaction stores
@@ -94,10 +94,10 @@ export interface AuthService extends Logins, Callers {
    */
   findEndedSessions(withinMs: number): Promise<queries.EndedSession[]>;
 
-  /** Returns the given sessions that have ended or don't exist, no matter when they ended. */
+  /** Returns those of the given sessions that have ended or don't exist, no matter when they ended. */
   findEndedSessionsAmong(sessionIds: readonly string[]): Promise<string[]>;
 
-  /** Deletes a batch of old sessions and tickets, as a job that runs every few minutes. */
+  /** Deletes a batch of old sessions and tickets. Called by a job every few minutes. */
   deleteExpired(): Promise<{ sessions: number; tickets: number }>;
 }
 
@@ -116,7 +116,7 @@ export type AuthServiceDependencies = {
   fetch: Fetch;
   log: Log;
   /** Called after sessions were ended on this instance, to close their connections. */
-  onSessionsEnded(sessionIds: string[], reason: EndReason): void;
+  onSessionsEnded(sessionIds: string[], reason: SessionEndReason): void;
   /** If absent, the defaults apply. */
   issuerKeyTimes?: KeyTimes;
 };
@@ -136,61 +136,62 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
     onSessionsEnded,
     issuerKeyTimes,
   } = deps;
-  const accessTokens = createAccessTokens(jwtSecret);
-  const refreshTokens = createRefreshTokens(jwtSecret);
+  const accessTokenSigner = createAccessTokenSigner(jwtSecret);
+  const refreshTokenSigner = createRefreshTokenSigner(jwtSecret);
   const onReuse = (sessionId: string) => announceEndedSessions([sessionId], "token_reused");
   const sessionQuota = createSessionQuota({ config, audit, announceEndedSessions });
-  const sessions = createSessions({ database, audit, refreshTokens, log, sessionQuota, onReuse });
-  const termination = createSessionTermination({ database, audit, announceEndedSessions });
-  const passwordChecks = createPasswordChecks({ database, users, audit, guard });
-  const ownPasswords = createOwnPasswords({
+  const sessionManager = createSessionManager({ database, audit, refreshTokenSigner, log, sessionQuota, onReuse });
+  const sessionTerminator = createSessionTerminator({ database, audit, announceEndedSessions });
+  const passwordChecker = createPasswordChecker({ database, users, audit, guard });
+  const ownPasswordService = createOwnPasswordService({
     database,
     users,
     audit,
     apiKeys,
-    passwordChecks,
+    passwordChecker,
     checksPerUser,
     announceEndedSessions,
   });
   const issuers = createIssuerService(
-    { database, config, users, audit, passwordChecks, sessionQuota, fetch, log },
+    { database, config, users, audit, passwordChecker, sessionQuota, fetch, log },
     issuerKeyTimes,
   );
-  const logins = createLogins({
+  const loginService = createLoginService({
     database,
     config,
     users,
     audit,
-    accessTokens,
-    refreshTokens,
-    sessions,
-    passwordChecks,
+    accessTokenSigner,
+    refreshTokenSigner,
+    sessionManager,
+    passwordChecker,
     guard,
     issuers,
   });
-  const callers = createCallers({ database, accessTokens, apiKeys, issuers });
+  const authenticator = createAuthenticator({ database, accessTokenSigner, apiKeys, issuers });
 
-  function announceEndedSessions(sessionIds: string[], reason: EndReason): void {
+  function announceEndedSessions(sessionIds: string[], reason: SessionEndReason): void {
     if (sessionIds.length === 0) return;
-    callers.forgetSessions(sessionIds);
+    authenticator.forgetSessions(sessionIds);
     onSessionsEnded(sessionIds, reason);
   }
 
   return {
-    ...logins,
-    ...callers,
-    reauthenticate: ownPasswords.reauthenticate,
-    changePassword: ownPasswords.change,
+    ...loginService,
+    ...authenticator,
+    reauthenticate: ownPasswordService.reauthenticate,
+    changePassword: ownPasswordService.change,
 
     async reauthenticateForNewEmail(caller, password) {
-      const hash = await ownPasswords.reauthenticate(caller, password);
+      const hash = await ownPasswordService.reauthenticate(caller, password);
       if (config.REGISTRATION_PRIVACY === "off") return hash;
-      // All addresses are refused, so the error doesn't reveal whether one is taken.
+      // Every new address is rejected, so the error doesn't reveal whether the address is taken.
       throw new Problem("forbidden", "Users can't change their email address on this server. Ask an administrator.");
     },
 
     listIdentities: issuers.listIdentities,
-    linkIdentity: (caller, token, password) => ownPasswords.limit(caller, () => issuers.link(caller, token, password)),
+    linkIdentity: (caller, token, password) =>
+      ownPasswordService.runLimited(caller, () => issuers.link(caller, token, password)),
 
     async unlinkIdentity(caller, identityId) {
       announceEndedSessions(await issuers.unlink(caller, identityId), "ended");
@@ -199,17 +200,17 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
     listSessions: (caller, limit, beforeId) => queries.listSessions(database, caller.user.id, limit, beforeId),
 
     async endSession(caller, sessionId) {
-      if (!(await termination.endOwn(caller, sessionId))) throw createNotFound("session");
+      if (!(await sessionTerminator.endOwnSession(caller, sessionId))) throw createNotFoundProblem("session");
     },
 
-    endSessions: termination.endAll,
+    endSessions: sessionTerminator.endAllSessions,
 
     async logout(refreshToken, ipAddress) {
-      const sessionId = await sessions.findByToken(refreshToken);
-      if (sessionId !== null) await termination.logOut(sessionId, ipAddress);
+      const sessionId = await sessionManager.findByToken(refreshToken);
+      if (sessionId !== null) await sessionTerminator.logOut(sessionId, ipAddress);
     },
 
-    async endSessionsIn(sql, userId, reason) {
+    async endSessionsInTransaction(sql, userId, reason) {
       const ids = await queries.endUserSessions(sql, userId, reason);
       if (reason === "user_deleted") await queries.eraseClientData(sql, userId);
       return ids;

@@ -1,14 +1,14 @@
 import type { Config } from "../../config.ts";
 import type { Sql } from "../../db/client.ts";
 import type { AuditService } from "../audit/service.ts";
-import type { EndReason } from "./model.ts";
+import type { SessionEndReason } from "./model.ts";
 import * as queries from "./queries.ts";
 
 type Login = { userId: string; sessionId: string; ipAddress: string | null };
 
-/** Limits the number of a user's sessions. A login above the limit isn't refused, but ends the least recently used sessions. */
+/** Limits the number of a user's sessions. A login above the limit succeeds, and ends the least recently used sessions. */
 export interface SessionQuota {
-  /** Ends sessions above the limit. Call it inside the transaction that opened a session. @returns their ids, for `announce`. */
+  /** Ends sessions above the limit. Call it in the transaction that opened a session. @returns the ended sessions' ids, for `announce`. */
   endLeastUsed(sql: Sql, login: Login): Promise<string[]>;
 
   /** Closes the connections of ended sessions. Call it after the commit. */
@@ -18,11 +18,11 @@ export interface SessionQuota {
 type Dependencies = {
   config: Pick<Config, "QUOTA_SESSIONS">;
   audit: AuditService;
-  announceEndedSessions(sessionIds: string[], reason: EndReason): void;
+  announceEndedSessions(sessionIds: string[], reason: SessionEndReason): void;
 };
 
 export function createSessionQuota({ config, audit, announceEndedSessions }: Dependencies): SessionQuota {
-  const reason = "quota_exceeded" satisfies EndReason;
+  const reason = "quota_exceeded" satisfies SessionEndReason;
 
   return {
     async endLeastUsed(sql, { userId, sessionId, ipAddress }) {

@@ -1,14 +1,14 @@
 import type { Caller } from "../../access/caller.ts";
 import { type Database, type Sql, withTransaction } from "../../db/client.ts";
 import type { AuditService } from "../audit/service.ts";
-import type { EndReason } from "./model.ts";
+import type { SessionEndReason } from "./model.ts";
 import * as queries from "./queries.ts";
 
 type SessionTerminationDependencies = {
   database: Database;
   audit: AuditService;
   /** Called after the commit. */
-  announceEndedSessions(sessionIds: string[], reason: EndReason): void;
+  announceEndedSessions(sessionIds: string[], reason: SessionEndReason): void;
 };
 
 type Actor = { actorId: string; credentialId: string | null; ipAddress: string | null };
@@ -20,15 +20,20 @@ const mapToActor = ({ user, credentialId, ipAddress }: Caller): Actor => ({
   ipAddress,
 });
 
-/** Creates the functions that end sessions before they expire, with an entry in the audit log. */
-export function createSessionTermination({ database, audit, announceEndedSessions }: SessionTerminationDependencies) {
-  async function endOne(sessionId: string, reason: EndReason, userId: string | undefined, actor: Partial<Actor>) {
-    const end = async (sql: Sql) => {
-      const ended = await queries.endSession(sql, sessionId, reason, userId);
-      if (!ended) return false;
+/** Creates the service that ends sessions before they expire, and records this in the audit log. */
+export function createSessionTerminator({ database, audit, announceEndedSessions }: SessionTerminationDependencies) {
+  async function endOneSession(
+    sessionId: string,
+    reason: SessionEndReason,
+    userId: string | undefined,
+    actor: Partial<Actor>,
+  ) {
+    const endAndRecord = async (sql: Sql) => {
+      const endedSession = await queries.endSession(sql, sessionId, reason, userId);
+      if (!endedSession) return false;
       await audit.record(sql, {
         action: "session.ended",
-        actorId: actor.actorId ?? ended.user_id,
+        actorId: actor.actorId ?? endedSession.user_id,
         credentialId: actor.credentialId ?? sessionId,
         target: { type: "session", id: sessionId },
         ipAddress: actor.ipAddress ?? null,
@@ -36,16 +41,16 @@ export function createSessionTermination({ database, audit, announceEndedSession
       });
       return true;
     };
-    const isEnded = await withTransaction(database, end, `session:${sessionId}`);
+    const isEnded = await withTransaction(database, endAndRecord, `session:${sessionId}`);
     if (isEnded) announceEndedSessions([sessionId], reason);
     return isEnded;
   }
 
   /** Ends sessions inside a transaction. Pass the ids to `announceEndedSessions` after the commit. */
-  async function endUserSessionsIn(
+  async function endUserSessionsInTransaction(
     sql: Sql,
     userId: string,
-    reason: EndReason,
+    reason: SessionEndReason,
     actor: Actor,
     exceptId?: string,
   ): Promise<string[]> {
@@ -59,15 +64,15 @@ export function createSessionTermination({ database, audit, announceEndedSession
   return {
     /** Ends a session because its user logs out. */
     logOut: (sessionId: string, ipAddress: string | null): Promise<boolean> =>
-      endOne(sessionId, "logout", undefined, { ipAddress }),
+      endOneSession(sessionId, "logout", undefined, { ipAddress }),
 
-    /** Ends one of the caller's own sessions. @returns false if it doesn't exist. */
-    endOwn: (caller: Caller, sessionId: string): Promise<boolean> =>
-      endOne(sessionId, "ended", caller.user.id, mapToActor(caller)),
+    /** Ends one of the caller's own sessions. @returns false if the caller has no live session with this id. */
+    endOwnSession: (caller: Caller, sessionId: string): Promise<boolean> =>
+      endOneSession(sessionId, "ended", caller.user.id, mapToActor(caller)),
 
     /** Ends all of a user's sessions except `exceptId`. Doesn't check the caller's permissions. */
-    async endAll(caller: Caller, userId: string, exceptId?: string): Promise<void> {
-      const end = (sql: Sql) => endUserSessionsIn(sql, userId, "ended", mapToActor(caller), exceptId);
+    async endAllSessions(caller: Caller, userId: string, exceptId?: string): Promise<void> {
+      const end = (sql: Sql) => endUserSessionsInTransaction(sql, userId, "ended", mapToActor(caller), exceptId);
       const ids = await withTransaction(database, end, `user:${userId}`);
       announceEndedSessions(ids, "ended");
     },

@@ -7,7 +7,7 @@ import type { AuditService } from "../audit/service.ts";
 import { USER_AGENT_CHARS_MAX } from "./limits.ts";
 import type { Client } from "./model.ts";
 import * as queries from "./queries.ts";
-import type { RefreshTokens } from "./refresh-tokens.ts";
+import type { RefreshTokenSigner } from "./refresh-tokens.ts";
 import type { SessionQuota } from "./session-quota.ts";
 
 export const REFRESH_KEY_BYTES = 32;
@@ -16,12 +16,12 @@ export const REFRESH_KEY_BYTES = 32;
 export type OpenSession = { sessionId: string; userId: string; refreshToken: string };
 
 /** Opens sessions at login, and extends them with refresh tokens (docs/decisions/0003). */
-export interface Sessions {
+export interface SessionManager {
   /**
    * Opens a session.
    * @param proof the verified credentials.
-   * @throws Problem `invalid_credentials` if the user was changed concurrently. With an issuer's token, throws `unauthorized`
-   * instead, even if a session that was opened with the token has been ended.
+   * @throws Problem `invalid_credentials` if the user was changed concurrently. With an issuer's token, throws `unauthorized` in that case,
+   * and also if a session that was opened with the token has been ended.
    */
   open(userId: string, proof: queries.LoginProof, client: Client): Promise<OpenSession>;
 
@@ -39,15 +39,15 @@ export interface Sessions {
 type SessionsDependencies = {
   database: Database;
   audit: AuditService;
-  refreshTokens: RefreshTokens;
+  refreshTokenSigner: RefreshTokenSigner;
   log: Log;
   sessionQuota: SessionQuota;
   /** Called if a token was reused. Its session has already been ended in the database. */
   onReuse(sessionId: string): void;
 };
 
-export function createSessions(deps: SessionsDependencies): Sessions {
-  const { database, audit, refreshTokens, log, sessionQuota, onReuse } = deps;
+export function createSessionManager(deps: SessionsDependencies): SessionManager {
+  const { database, audit, refreshTokenSigner, log, sessionQuota, onReuse } = deps;
 
   async function endReusedSession(sessionId: string, userId: string, ipAddress: string | null): Promise<never> {
     const end = async (sql: Sql) => {
@@ -84,34 +84,36 @@ export function createSessions(deps: SessionsDependencies): Sessions {
       if (!endedSessionIds)
         throw new Problem("invalid_credentials", "The user was changed at the same time. Log in again.");
       sessionQuota.announce(endedSessionIds);
-      return { sessionId, userId, refreshToken: refreshTokens.create({ sessionId, generation: 0, refreshKey }) };
+      return { sessionId, userId, refreshToken: refreshTokenSigner.create({ sessionId, generation: 0, refreshKey }) };
     },
 
     async refresh(token, ipAddress) {
-      const createUnauthorized = () =>
+      const createUnauthorizedProblem = () =>
         new Problem("unauthorized", "The refresh token is invalid, or its session has ended.");
-      const claim = refreshTokens.parse(token);
-      if (!claim) throw createUnauthorized();
+      const claim = refreshTokenSigner.parse(token);
+      if (!claim) throw createUnauthorizedProblem();
       const { sessionId, generation } = claim;
       const state = await queries.findRefreshState(database, sessionId);
-      if (!state || !refreshTokens.matches(claim, state.refresh_key) || !state.is_live) throw createUnauthorized();
+      if (!state || !refreshTokenSigner.matches(claim, state.refresh_key) || !state.is_live)
+        throw createUnauthorizedProblem();
       // If the token is newer than the stored generation, the database was restored from a backup. The token is invalid, but wasn't stolen.
-      if (generation > state.generation) throw createUnauthorized();
+      if (generation > state.generation) throw createUnauthorizedProblem();
       if (generation === state.generation) {
         // If several requests with this token are concurrent, one of them rotates the session, and the others also succeed.
         const rotate = (sql: Sql) => queries.rotateSession(sql, sessionId, generation);
         const isRotated = await withTransaction(database, rotate, `session:${sessionId}`);
-        if (!isRotated && !(await queries.findRefreshState(database, sessionId))?.is_live) throw createUnauthorized();
+        if (!isRotated && !(await queries.findRefreshState(database, sessionId))?.is_live)
+          throw createUnauthorizedProblem();
       } else if (generation < state.generation - 1 || !state.is_in_grace)
         return endReusedSession(sessionId, state.user_id, ipAddress);
       const successor = { sessionId, generation: generation + 1, refreshKey: state.refresh_key };
-      return { sessionId, userId: state.user_id, refreshToken: refreshTokens.create(successor) };
+      return { sessionId, userId: state.user_id, refreshToken: refreshTokenSigner.create(successor) };
     },
 
     async findByToken(token) {
-      const claim = refreshTokens.parse(token);
+      const claim = refreshTokenSigner.parse(token);
       const state = claim && (await queries.findRefreshState(database, claim.sessionId));
-      return claim && state && refreshTokens.matches(claim, state.refresh_key) ? claim.sessionId : null;
+      return claim && state && refreshTokenSigner.matches(claim, state.refresh_key) ? claim.sessionId : null;
     },
   };
 }

@@ -35,7 +35,7 @@ export function createFolderStore({
     );
   }
 
-  async function removeAbandoned(): Promise<void> {
+  async function removeAbandonedFiles(): Promise<void> {
     for (const name of await readdir(location)) {
       if (!partialNamePattern.test(name)) continue;
       const path = join(location, name);
@@ -51,7 +51,7 @@ export function createFolderStore({
       // The folder may have been removed, or its disk unmounted.
       try {
         mkdirSync(location, { recursive: true, mode: 0o700 });
-        await removeAbandoned();
+        await removeAbandonedFiles();
       } catch (error) {
         throw new ArchiveError(
           "file",

@@ -2,6 +2,7 @@ import type { Sql } from "../../db/client.ts";
 
 /** The state of scheduled backups, shared by all instances. Times come from the database's clock. */
 export type ScheduleState = {
+  /** Identifies the database. Backups have it in their names. */
   origin: string;
   now: Date;
   doneUntil: Date;

@@ -4,17 +4,17 @@ import type { BackupStore } from "./store.ts";
 
 /** The minimum size of an uploaded part. */
 const PART_BYTES_MIN = 16 * 1024 * 1024;
-/** The maximum number of parts per object, which S3 sets. */
+/** S3's maximum number of parts per object. */
 const PARTS_MAX = 10_000;
 /** The assumed maximum growth since the last backup, as a factor. */
 const GROWTH_FACTOR_MAX = 4;
-/** The number of parts in memory while they are sent. */
+/** The maximum number of parts of an upload that are in memory while they are sent. */
 const QUEUED_PARTS_MAX = 2;
 /** The number of bytes read per request. */
 const CHUNK_BYTES = 8 * 1024 * 1024;
 /** The maximum number of retries of a failed request. */
 const RETRIES_MAX = 3;
-const RETRY_MS = 500;
+const RETRY_DELAY_MS = 500;
 
 export type S3Options = {
   bucket: string;
@@ -28,7 +28,7 @@ export type S3Options = {
 };
 
 /** Stores backups as objects in a bucket. They are streamed during the backup, without local files. */
-export function createS3Store({ prefix, retryMs = RETRY_MS, ...options }: S3Options): BackupStore {
+export function createS3Store({ prefix, retryMs = RETRY_DELAY_MS, ...options }: S3Options): BackupStore {
   // Every option is set, because otherwise AWS_… environment variables would apply.
   const client = new S3Client(options);
   const location = `s3://${options.bucket}/${prefix}`;
@@ -45,7 +45,7 @@ export function createS3Store({ prefix, retryMs = RETRY_MS, ...options }: S3Opti
   }
 
   const createStoreError = (action: string, error: unknown): ArchiveError =>
-    new ArchiveError("file", `${location} can't be ${action} (${describe(error)}); ${findRemedy(error)}.`, {
+    new ArchiveError("file", `${location} can't be ${action} (${describeError(error)}); ${findRemedy(error)}.`, {
       cause: error,
     });
 
@@ -66,7 +66,7 @@ export function createS3Store({ prefix, retryMs = RETRY_MS, ...options }: S3Opti
 
     async prepare(expectedBytes) {
       partBytes = Math.max(PART_BYTES_MIN, Math.ceil(((expectedBytes ?? 0) * GROWTH_FACTOR_MAX) / PARTS_MAX));
-      // Detects wrong credentials before the database is read.
+      // Detects invalid credentials before the database is read.
       await sendWithRetries("read", () => client.list({ prefix, maxKeys: 1 }));
     },
 
@@ -75,7 +75,7 @@ export function createS3Store({ prefix, retryMs = RETRY_MS, ...options }: S3Opti
         .file(prefix + name)
         .writer({ partSize: partBytes, queueSize: QUEUED_PARTS_MAX, retry: RETRIES_MAX });
       let unsentBytes = 0;
-      const send = async (step: () => number | Promise<number>) => {
+      const runWriteStep = async (step: () => number | Promise<number>) => {
         try {
           await step();
         } catch (error) {
@@ -84,16 +84,16 @@ export function createS3Store({ prefix, retryMs = RETRY_MS, ...options }: S3Opti
       };
       return {
         async write(bytes) {
-          await send(() => writer.write(bytes));
+          await runWriteStep(() => writer.write(bytes));
           unsentBytes += bytes.length;
           if (unsentBytes < partBytes) return;
           unsentBytes = 0;
-          // Otherwise, the whole backup could accumulate in memory if the bucket is slow.
-          await send(() => writer.flush());
+          // Waits until the part is sent. Otherwise, the whole backup could accumulate in memory if the bucket is slow.
+          await runWriteStep(() => writer.flush());
         },
-        finish: () => send(() => writer.end()),
+        finish: () => runWriteStep(() => writer.end()),
         async discard() {
-          // The client can't abort an upload, so it is finished, and then the object is removed.
+          // The client can't abort an upload, so the upload is finished, and then the object is removed.
           try {
             await writer.end();
           } finally {
@@ -130,7 +130,7 @@ export function createS3Store({ prefix, retryMs = RETRY_MS, ...options }: S3Opti
   };
 }
 
-const codeOf = (error: unknown): string =>
+const getErrorCode = (error: unknown): string =>
   error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
 
 const remedies: Record<string, string> = {
@@ -144,15 +144,15 @@ const remedies: Record<string, string> = {
 };
 
 const isTemporary = (error: unknown): boolean => {
-  const code = codeOf(error);
+  const code = getErrorCode(error);
   return code !== "NoSuchKey" && (!(code in remedies) || code === "ConnectionRefused");
 };
 
 const findRemedy = (error: unknown): string =>
-  remedies[codeOf(error)] ?? "check BACKUP_S3_ENDPOINT and the store's log";
+  remedies[getErrorCode(error)] ?? "check BACKUP_S3_ENDPOINT and the store's log";
 
-function describe(error: unknown): string {
-  const code = codeOf(error);
+function describeError(error: unknown): string {
+  const code = getErrorCode(error);
   const message = error instanceof Error ? error.message.replace(/\.$/, "") : String(error);
   return code && !message.includes(code) ? `${code}: ${message}` : message;
 }

@@ -5,7 +5,7 @@ import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import { formatBackupName } from "./names.ts";
 import * as queries from "./queries.ts";
-import { findExpired, type Retention } from "./retention.ts";
+import { listExpiredBackups, type Retention } from "./retention.ts";
 import { getRetryDelayMs, isBackupDue } from "./schedule.ts";
 import type { BackupStore } from "./store.ts";
 
@@ -16,10 +16,10 @@ export interface BackupService {
   /**
    * Makes the due backup, verifies it, and deletes expired backups. A failure is logged, counted and retried later. Only one instance
    * may run this at a time.
-   * @throws the signal's reason if it is aborted. Another instance then makes the backup, or this one after a restart.
+   * @throws the signal's reason if it is aborted. Another instance then makes the backup, or this instance after a restart.
    */
-  makeDue(signal: AbortSignal): Promise<void>;
-  /** Returns whether the last attempt succeeded, or there hasn't been one yet. */
+  makeDueBackup(signal: AbortSignal): Promise<void>;
+  /** Returns whether the last attempt succeeded, or no backup was attempted yet. */
   isHealthy(): boolean;
 }
 
@@ -45,7 +45,7 @@ export function createBackupService(deps: Dependencies): BackupService {
     if (state.bytes !== null) metrics.backupSize.set(state.bytes);
   }
 
-  async function findDue(): Promise<queries.ScheduleState | null> {
+  async function findDueState(): Promise<queries.ScheduleState | null> {
     const state = await queries.findScheduleState(database);
     if (state === null) {
       await queries.beginSchedule(database);
@@ -59,8 +59,8 @@ export function createBackupService(deps: Dependencies): BackupService {
     const startedAtMs = performance.now();
     await store.prepare(state.bytes);
     const name = formatBackupName(state.now, state.origin);
-    const summary = await write(name, signal);
-    await verify(name, summary, signal);
+    const summary = await writeToStore(name, signal);
+    await verifyStoredBackup(name, summary, signal);
     // If this instance has lost its lease, another one may be making the backup.
     signal.throwIfAborted();
     await queries.recordSuccess(database, { name, bytes: summary.fileBytes });
@@ -75,7 +75,7 @@ export function createBackupService(deps: Dependencies): BackupService {
     await removeExpired(name, state.origin);
   }
 
-  async function write(name: string, signal: AbortSignal): Promise<BackupSummary & { fileBytes: number }> {
+  async function writeToStore(name: string, signal: AbortSignal): Promise<BackupSummary & { fileBytes: number }> {
     const file = await store.create(name);
     try {
       const { secret, passphrase } = deps;
@@ -89,7 +89,7 @@ export function createBackupService(deps: Dependencies): BackupService {
   }
 
   /** Reads and checks the stored backup. Deletes it if it is damaged. */
-  async function verify(
+  async function verifyStoredBackup(
     name: string,
     { fileBytes, ...expected }: BackupSummary & { fileBytes: number },
     signal: AbortSignal,
@@ -107,9 +107,9 @@ export function createBackupService(deps: Dependencies): BackupService {
   }
 
   /** Deletes expired backups. A failure doesn't make the new backup count as failed. */
-  async function removeExpired(verified: string, origin: string): Promise<void> {
+  async function removeExpired(verifiedName: string, origin: string): Promise<void> {
     try {
-      const names = findExpired(await store.list(), { origin, verified, retention: deps.retention });
+      const names = listExpiredBackups(await store.list(), { origin, verifiedName, retention: deps.retention });
       for (const name of names) await store.remove(name);
       if (names.length > 0) log.info({ names, place: store.location }, "old backups deleted according to BACKUP_KEEP");
     } catch (error) {
@@ -139,11 +139,11 @@ export function createBackupService(deps: Dependencies): BackupService {
   }
 
   return {
-    isDue: async () => (await findDue()) !== null,
+    isDue: async () => (await findDueState()) !== null,
 
-    async makeDue(signal) {
+    async makeDueBackup(signal) {
       // Another instance may have made the backup since this one checked.
-      const state = await findDue();
+      const state = await findDueState();
       if (state === null) return;
       try {
         await makeBackup(state, signal);
@@ -157,7 +157,7 @@ export function createBackupService(deps: Dependencies): BackupService {
   };
 }
 
-/** Returns whether the error's message says what to do, so that no stack trace is needed. */
+/** Returns whether the error's message tells the operator what to do, so that no stack trace is needed. */
 const isSelfExplanatory = (error: unknown): boolean =>
   error instanceof ArchiveError || explainDatabaseError(error) !== null;
 

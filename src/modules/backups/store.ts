@@ -1,6 +1,6 @@
 import type { BackupFile, ByteSource } from "../../db/archive.ts";
 
-/** Storage for scheduled backups. See names.ts for their names. */
+/** Storage for scheduled backups. The format of their names is defined in names.ts. */
 export interface BackupStore {
   /** A readable description of the location. */
   location: string;
@@ -9,7 +9,7 @@ export interface BackupStore {
    * @throws ArchiveError if there isn't enough space.
    */
   prepare(expectedBytes: number | null): Promise<void>;
-  /** Creates a backup. The file gets its name only when it is complete. @throws ArchiveError. */
+  /** Creates a backup. The file has a temporary name until it is complete. @throws ArchiveError. */
   create(name: string): Promise<BackupFile>;
   /**
    * Reads a backup that was just written.

@@ -6,8 +6,8 @@ import { type Charge, settleCharges } from "./queries.ts";
 const CHARGE_BYTES = 256;
 
 /**
- * Creates a queue that settles charges in batches: charges that arrive during a commit are settled together by the next one. A locked
- * payer doesn't delay other payers' charges.
+ * Creates a queue that settles charges in batches. The charges that are queued during a commit are settled together by the next commit. A
+ * locked payer doesn't delay other payers' charges.
  */
 export function createChargeQueue({ database }: { database: Database }) {
   async function settle(charges: Charge[], shouldWait: boolean) {
@@ -17,9 +17,9 @@ export function createChargeQueue({ database }: { database: Database }) {
     return charges.map((_, index) => (locked.has(index) ? LOCKED : undefined));
   }
   const commits = createGroupCommit<Charge, undefined>({
-    keyOf: ({ userId, reservationId }) => userId ?? reservationId,
-    senderOf: ({ chargeId }) => chargeId,
-    bytesOf: () => CHARGE_BYTES,
+    getKey: ({ userId, reservationId }) => userId ?? reservationId,
+    getSender: ({ chargeId }) => chargeId,
+    getBytes: () => CHARGE_BYTES,
     commit: (charges) => settle(charges, false),
     waitAndCommit: (charges) => settle(charges, true),
   });

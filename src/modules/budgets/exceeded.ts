@@ -4,19 +4,19 @@ import type { Log } from "../../lib/log.ts";
 import * as queries from "./queries.ts";
 import type { BudgetLimits } from "./rules.ts";
 
-/** The maximum number of recently notified payers to remember, so that further refusals need no query. */
+/** The maximum number of recently notified payers to remember, so that their further rejected requests need no query. */
 const NOTIFIED_PAYERS_MAX = 10_000;
 const NOTIFIED_TTL_MS = 60_000;
 
 type Dependencies = { database: Database; log: Log; limits: { user: BudgetLimits | null; key: BudgetLimits | null } };
 
 /** Creates a function that notifies webhooks of exceeded budgets, once per payer and window. */
-export function createExceededEvents({ database, log, limits }: Dependencies) {
-  const notifiedPayers = new BoundedCache<true>({ max: NOTIFIED_PAYERS_MAX, ttlMs: NOTIFIED_TTL_MS });
+export function createExceededNotifier({ database, log, limits }: Dependencies) {
+  const notifiedPayers = new BoundedCache<true>({ maxSize: NOTIFIED_PAYERS_MAX, ttlMs: NOTIFIED_TTL_MS });
 
   /**
-   * Runs in the background, because the refused transaction may lock the window until it ends. If it fails, the next refusal tries
-   * again.
+   * Runs in the background, because the rejected transaction may lock the window until it ends. If the notification fails, it is retried
+   * when the next request is rejected.
    */
   return function notifyExceeded(payer: queries.Payer, period: queries.Period): void {
     const key = `${payer.userId} ${payer.keyId} ${period}`;

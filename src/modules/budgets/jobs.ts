@@ -6,14 +6,14 @@ const LEASE_RENEWAL_INTERVAL_MS = 10_000;
 const RELEASE_INTERVAL_MS = 10_000;
 const DELETION_INTERVAL_MS = 5 * 60_000;
 
-type Budgets = Pick<BudgetService, "renew" | "releaseExpired" | "deleteOld">;
+type Budgets = Pick<BudgetService, "renewLeases" | "releaseExpired" | "deleteOldUsage">;
 
 export function registerBudgetJobs(jobs: Jobs, { budgets }: { budgets: Budgets }): void {
-  jobs.everyOnEach("reservation-leases", LEASE_RENEWAL_INTERVAL_MS, budgets.renew);
-  jobs.everyOnOne("reservations", RELEASE_INTERVAL_MS, budgets.releaseExpired);
-  jobs.everyOnOne(
+  jobs.scheduleOnEachInstance("reservation-leases", LEASE_RENEWAL_INTERVAL_MS, budgets.renewLeases);
+  jobs.scheduleOnOneInstance("reservations", RELEASE_INTERVAL_MS, budgets.releaseExpired);
+  jobs.scheduleOnOneInstance(
     "budget-windows",
     DELETION_INTERVAL_MS,
-    async (signal) => void (await repeatUntilDone(budgets.deleteOld, signal)),
+    async (signal) => void (await repeatUntilDone(budgets.deleteOldUsage, signal)),
   );
 }

@@ -19,19 +19,19 @@ const DELETE_ROWS = 1_000;
 /** The time for which charges are kept, to recognize retries. Retries happen within minutes. */
 const CHARGE_RETENTION_H = 24;
 
-/** A reservation without a stored generation, which its instance has leased. */
+/** A reservation without a stored generation, with the fencing token of its instance's lease. */
 export type LeasedReservation = Fenced & { id: string };
 
 const leasedReservations: LeasedTable<LeasedReservation> = {
   name: "budget_reservations",
   key: ["id"],
-  selectHeld: (sql, held) => sql`
+  selectHeldRows: (sql, held) => sql`
     unnest(${held.map(({ id }) => id)}::uuid[], ${held.map(({ fence }) => fence)}::int[]) as h (id, fence)`,
-  isInProgress: (sql) => sql`true`,
+  inProgressCondition: (sql) => sql`true`,
 };
 
 /** Reserves budget and acquires the lease, inside a transaction. @returns the reservation, or the period with too little budget. */
-export async function reserve(
+export async function reserveBudget(
   sql: Sql,
   id: string,
   { userId, keyId }: Payer,
@@ -82,8 +82,8 @@ export async function emitExceeded(
 /** A charge, and the reservation that it settles. It is applied once per `chargeId`. */
 export type Charge = { chargeId: string; reservationId: string; userId: string | null } & Amount;
 
-/** Ends a reservation and charges the actual usage, once per `chargeId`. If there is no reservation, charges `userId`. */
-export async function settle(sql: Sql, { chargeId, reservationId, userId, tokens, usd }: Charge): Promise<void> {
+/** Settles a reservation and charges the actual usage, once per `chargeId`. If there is no reservation, charges `userId`. */
+export async function settleCharge(sql: Sql, { chargeId, reservationId, userId, tokens, usd }: Charge): Promise<void> {
   await sql`select settle_once(${chargeId}, ${reservationId}, ${userId}, ${tokens}::bigint, ${usd}::numeric)`;
 }
 
@@ -100,13 +100,18 @@ export async function settleCharges(sql: Sql, charges: readonly Charge[], should
   return new Set(row?.left_out?.map((position) => Number(position) - 1));
 }
 
-export async function renew(sql: Sql, owner: string, held: LeasedReservation[], leaseMs: number): Promise<void> {
+export async function renewReservations(
+  sql: Sql,
+  owner: string,
+  held: LeasedReservation[],
+  leaseMs: number,
+): Promise<void> {
   await renewLeases(sql, leasedReservations, owner, held, { leaseMs, renewBelowMs: leaseMs });
 }
 
 /**
  * Releases some expired reservations. Reservations with a locked payer are left for the next run.
- * @returns how many were released, and the last one examined, or null if none are left after `afterId`.
+ * @returns how many were released, and the id of the last one examined, or null if none are left after `afterId`.
  */
 export async function releaseReservations(
   sql: Sql,

@@ -33,13 +33,13 @@ export type BudgetRules = {
 
 /** Creates the limits per user or per API key. Returns null if there are none. */
 export function createBudgetLimits(config: BudgetConfig, payer: Payer): BudgetLimits | null {
-  const all = {
+  const configuredLimits = {
     day_tokens: config[`BUDGET_${payer}_TOKENS_PER_DAY`],
     month_tokens: config[`BUDGET_${payer}_TOKENS_PER_MONTH`],
     day_usd: config[`BUDGET_${payer}_USD_PER_DAY`],
     month_usd: config[`BUDGET_${payer}_USD_PER_MONTH`],
   };
-  const definedLimits = Object.entries(all).filter(([, limit]) => limit !== undefined);
+  const definedLimits = Object.entries(configuredLimits).filter(([, limit]) => limit !== undefined);
   return definedLimits.length > 0 ? Object.fromEntries(definedLimits) : null;
 }
 

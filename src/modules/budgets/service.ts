@@ -2,13 +2,13 @@ import { type Caller, getKeyId } from "../../access/caller.ts";
 import { type Database, type Sql, withTransaction } from "../../db/client.ts";
 import { retryTemporary } from "../../db/retry.ts";
 import { fitCount, fitUsd } from "../../db/storable.ts";
-import { createId } from "../../lib/id.ts";
+import { createId, NIL_UUID } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import { findHighestPrices, findPrice } from "../../lib/prices.ts";
 import { Problem } from "../../lib/problem.ts";
 import { createChargeQueue } from "./charges.ts";
-import { createExceededEvents } from "./exceeded.ts";
+import { createExceededNotifier } from "./exceeded.ts";
 import type { BudgetUsage } from "./model.ts";
 import * as queries from "./queries.ts";
 import {
@@ -28,7 +28,6 @@ export type { BudgetRules } from "./rules.ts";
 /** The lease duration of a reservation without a stored generation. If it isn't renewed, its instance has crashed. */
 const LEASE_DURATION_MS = 60_000;
 
-const FIRST_ID = "00000000-0000-0000-0000-000000000000";
 /** The time for which the usage of a day or month is kept. */
 export const WINDOW_RETENTION_DAYS = 400;
 
@@ -41,7 +40,7 @@ export type TokensAndCost = { usage: { input_tokens: number; output_tokens: numb
 type ChargeOptions = {
   /** The charge is applied once per id. */
   id: string;
-  /** The reservation to settle. Default: the one with the same id, if any. */
+  /** The reservation to settle. Default: the reservation with the same id, if it exists. */
   reservationId?: string;
   /** Returns whether to charge. It is called in the transaction that charges. */
   shouldCharge?(sql: Sql): Promise<boolean>;
@@ -65,8 +64,8 @@ export interface BudgetService {
   /** The maximum number of tokens in a response, or null if there are no limits. */
   readonly answerTokensMax: number | null;
 
-  /** Creates the error for a reservation that the database refused. Also counts the refusal and notifies webhooks. */
-  refuse(payer: queries.Payer, period: queries.Period): Problem;
+  /** Creates the error for a reservation that the database rejected. Also counts the rejection and notifies webhooks. */
+  rejectReservation(payer: queries.Payer, period: queries.Period): Problem;
 
   /**
    * Reserves budget for a stored generation, within the transaction that stores it.
@@ -94,15 +93,15 @@ export interface BudgetService {
   charge(userId: string | null, used: TokensAndCost, options?: ChargeOptions): Promise<void>;
 
   /** Renews the leases of this instance's reservations. Call it several times per lease duration. */
-  renew(): Promise<void>;
+  renewLeases(): Promise<void>;
 
   /** Releases the reservations of crashed instances, a few payers per transaction. */
   releaseExpired(signal: AbortSignal): Promise<void>;
 
   /** Deletes a batch of old usage. @returns how many rows were deleted, or 0 if none are left. */
-  deleteOld(): Promise<number>;
+  deleteOldUsage(): Promise<number>;
 
-  /** Returns the caller's usage and limits. If the caller uses an API key, also returns the key's. */
+  /** Returns the caller's usage and limits. If the caller uses an API key, also returns the key's usage and limits. */
   getUsage(caller: Caller): Promise<BudgetUsage>;
 }
 
@@ -127,13 +126,13 @@ export function createBudgetService(deps: Dependencies): BudgetService {
   const { database, config, metrics, log, instanceId, ...modelRules } = deps;
   const { prices } = modelRules;
   const limits = { user: createBudgetLimits(config, "USER"), key: createBudgetLimits(config, "KEY") };
-  const notifyExceeded = createExceededEvents({ database, log, limits });
+  const notifyExceeded = createExceededNotifier({ database, log, limits });
   const rules = createRules(limits, config, modelRules);
   const charges = createChargeQueue({ database });
   /** Reservations that this instance has leased, which have no stored generation. */
   const leasedReservations = new Map<string, queries.LeasedReservation>();
 
-  function refuse(payer: queries.Payer, period: queries.Period): Problem {
+  function rejectReservation(payer: queries.Payer, period: queries.Period): Problem {
     notifyExceeded(payer, period);
     metrics.budgetRejections.inc({ period });
     const endsAt = getPeriodEnd(period, new Date());
@@ -144,8 +143,8 @@ export function createBudgetService(deps: Dependencies): BudgetService {
     );
   }
 
-  /** Returns the queue for a payer's requests. They are queued because each would use a connection while it waits for a lock. */
-  const queueKeyOf = (userId: string | null) => (userId === null ? undefined : `payer:${userId}`);
+  /** Returns the key by which a payer's transactions are queued, so that they don't all use a connection while they wait for a lock. */
+  const createQueueKey = (userId: string | null) => (userId === null ? undefined : `payer:${userId}`);
 
   async function settle(
     { id, reservationId = id, shouldCharge }: ChargeOptions,
@@ -161,20 +160,20 @@ export function createBudgetService(deps: Dependencies): BudgetService {
     const charge = { chargeId: id, reservationId, userId, ...amount };
     if (!shouldCharge) return charges.settle(charge);
     const work = async (sql: Sql) => {
-      if (await shouldCharge(sql)) await queries.settle(sql, charge);
+      if (await shouldCharge(sql)) await queries.settleCharge(sql, charge);
     };
-    await withTransaction(database, work, queueKeyOf(userId));
+    await withTransaction(database, work, createQueueKey(userId));
   }
 
   return {
     rules,
-    refuse,
+    rejectReservation,
 
     answerTokensMax: rules?.answer_tokens ?? null,
 
     async reserveAnswer(sql, answer) {
-      const exceeded = rules && (await queries.reserveAnswer(sql, answer, rules));
-      if (exceeded) throw refuse(answer, exceeded);
+      const exceededPeriod = rules && (await queries.reserveAnswer(sql, answer, rules));
+      if (exceededPeriod) throw rejectReservation(answer, exceededPeriod);
     },
 
     async reserve(request) {
@@ -188,9 +187,9 @@ export function createBudgetService(deps: Dependencies): BudgetService {
         usd: (inputTokens * input + outputTokensMax * output) / 1_000_000,
       };
       const lease = { owner: instanceId, leaseMs: LEASE_DURATION_MS };
-      const reserve = (sql: Sql) => queries.reserve(sql, id, request.payer, amount, rules, lease);
-      const result = await withTransaction(database, reserve, queueKeyOf(request.payer.userId));
-      if ("exceeded" in result) throw refuse(request.payer, result.exceeded);
+      const reserve = (sql: Sql) => queries.reserveBudget(sql, id, request.payer, amount, rules, lease);
+      const result = await withTransaction(database, reserve, createQueueKey(request.payer.userId));
+      if ("exceeded" in result) throw rejectReservation(request.payer, result.exceeded);
       leasedReservations.set(id, result.reservation);
       return { id, outputTokensMax };
     },
@@ -202,19 +201,19 @@ export function createBudgetService(deps: Dependencies): BudgetService {
       if (used.usage) await retryTemporary(charge, AbortSignal.timeout(CHARGE_RETRY_TIMEOUT_MS));
     },
 
-    async renew() {
+    async renewLeases() {
       if (leasedReservations.size > 0)
-        await queries.renew(database, instanceId, [...leasedReservations.values()], LEASE_DURATION_MS);
+        await queries.renewReservations(database, instanceId, [...leasedReservations.values()], LEASE_DURATION_MS);
     },
 
     async releaseExpired(signal) {
-      for (let afterId: string | null = FIRST_ID; afterId !== null && !signal.aborted; ) {
+      for (let afterId: string | null = NIL_UUID; afterId !== null && !signal.aborted; ) {
         const from: string = afterId;
         ({ last_id: afterId } = await withTransaction(database, (sql) => queries.releaseReservations(sql, from)));
       }
     },
 
-    async deleteOld() {
+    async deleteOldUsage() {
       const windows = await queries.deleteOldWindows(database, WINDOW_RETENTION_DAYS);
       return windows + (await queries.deleteOldCharges(database));
     },

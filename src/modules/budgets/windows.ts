@@ -6,7 +6,7 @@ import type { BudgetLimits } from "./rules.ts";
 export function mapToWindows(rows: queries.WindowRow[], limits: BudgetLimits | null): BudgetWindows {
   const mapWindow = (period: queries.Period): BudgetWindow => {
     const row = rows.find((candidate) => candidate.period === period);
-    if (!row) throw new Error("A query over constants returns its rows.");
+    if (!row) throw new Error(`The query returned no row for the ${period}.`);
     return {
       starts_at: row.starts_at.toISOString(),
       ends_at: row.ends_at.toISOString(),

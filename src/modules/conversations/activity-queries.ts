@@ -4,28 +4,28 @@ import type { Sql } from "../../db/client.ts";
 const BATCH_ROWS = 500;
 
 /** A conversation to move in its members' lists. `at` is the time of its latest activity. */
-export type Move = { conversation_id: string; at: string };
+export type PendingMove = { conversation_id: string; at: string };
 
-export async function hasMoves(sql: Sql): Promise<boolean> {
+export async function hasPendingMoves(sql: Sql): Promise<boolean> {
   return (await sql`select 1 from activity_moves limit 1`).length > 0;
 }
 
-/** Lists at most `rowsMax` pending moves after a conversation id. */
-export async function listMoves(sql: Sql, afterId: string, rowsMax: number): Promise<Move[]> {
+/** Lists at most `rowsMax` pending moves, ordered by conversation id. Starts after the conversation `afterId`. */
+export async function listPendingMoves(sql: Sql, afterId: string, rowsMax: number): Promise<PendingMove[]> {
   // Selected as a string, to keep the microseconds.
-  return sql<Move[]>`
+  return sql<PendingMove[]>`
     select conversation_id, at::text as at from activity_moves
     where conversation_id > ${afterId} order by conversation_id limit ${rowsMax}`;
 }
 
 /**
- * Moves a conversation in the lists of a batch of its members. Locked rows are skipped, because the transaction that holds the lock moves
- * them.
+ * Moves a conversation in the lists of the next members after `afterUserId`. Locked rows are skipped, because the transaction that holds
+ * the lock moves them.
  * @returns the last member of the batch, or undefined if there are no more members.
  */
-export async function moveBatch(
+export async function moveInMemberLists(
   sql: Sql,
-  { conversation_id, at }: Move,
+  { conversation_id, at }: PendingMove,
   afterUserId: string,
 ): Promise<string | undefined> {
   const [row] = await sql<{ last: string | null }[]>`
@@ -46,9 +46,10 @@ export async function moveBatch(
 }
 
 /**
- * Deletes a move unless there was new activity. If the row is locked, there is new activity, and the next run moves the conversation.
+ * Deletes a completed move unless there was new activity. If the row is locked, new activity is being stored, so the next run moves the
+ * conversation again.
  */
-export async function deleteMove(sql: Sql, { conversation_id, at }: Move): Promise<void> {
+export async function deletePendingMove(sql: Sql, { conversation_id, at }: PendingMove): Promise<void> {
   await sql`
     delete from activity_moves where conversation_id = any (array(
       select conversation_id from activity_moves

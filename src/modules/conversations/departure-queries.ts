@@ -1,16 +1,15 @@
 import type { Sql } from "../../db/client.ts";
+import { NIL_UUID } from "../../lib/id.ts";
 import type { FormerMember, Member } from "../../protocol/conversation.ts";
 
-const FIRST_ID = "00000000-0000-0000-0000-000000000000";
-
 /**
- * Lists a user's conversations by id: at most `conversationsMax` conversations, with at most `membersMax` members in total. The first one
- * may have more members.
+ * Lists the ids of a user's conversations in order: at most `conversationsMax` conversations, with at most `membersMax` members in total.
+ * The first conversation is listed even if it has more members.
  */
 export async function listMemberships(
   sql: Sql,
   userId: string,
-  afterId = FIRST_ID,
+  afterId = NIL_UUID,
   { conversationsMax, membersMax }: { conversationsMax: number; membersMax: number },
 ): Promise<string[]> {
   const memberships = await sql<{ conversation_id: string }[]>`
@@ -36,7 +35,7 @@ export type DepartureEvent = { conversation_id: string; seq: number; at: Date } 
 );
 
 /**
- * Ends a user's memberships, and deletes conversations without other members (sql/functions).
+ * Ends a user's memberships in these conversations, and deletes the conversations that have no other members (sql/functions).
  * @param shouldWait whether to wait for a locked conversation, which is allowed only for a single id. Otherwise, locked conversations are
  * skipped.
  * @returns the events in order.

@@ -1,33 +1,33 @@
 import { type Database, getReservedPool } from "../../db/client.ts";
-import { eraseDeletedBatch, hasDeleted, listDeleted } from "./queries.ts";
+import { eraseDeletedBatch, hasDeletedConversations, listDeletedIds } from "./queries.ts";
 
 /** The number of sequence numbers whose messages and events are erased per transaction. */
 const SEQS_PER_TRANSACTION = 5_000;
 
-/** Work that must stop when any instance deletes its conversation. */
+/** Background work for conversations, which must stop when any instance deletes the conversation. */
 export type ConversationWork = {
-  listConversations(): string[];
-  stopWorkForDeleted(deleted: ReadonlySet<string>): void;
+  listConversationIds(): string[];
+  /** Aborts the work for these conversations. */
+  abortWork(conversationIds: ReadonlySet<string>): void;
 };
 
 /** Creates the jobs that clean up after deleted conversations. Batches are committed separately, so that no request waits long. */
 export function createErasureJobs({ database }: { database: Database }) {
   return {
-    /** Job: stops work in deleted conversations. */
+    /** Job: stops work for deleted conversations. */
     async stopWork(work: ConversationWork): Promise<void> {
-      const ids = work.listConversations();
+      const ids = work.listConversationIds();
       if (ids.length === 0) return;
-      const deleted = new Set(await listDeleted(getReservedPool(database), [...new Set(ids)]));
-      if (deleted.size > 0) work.stopWorkForDeleted(deleted);
+      const deleted = new Set(await listDeletedIds(getReservedPool(database), [...new Set(ids)]));
+      if (deleted.size > 0) work.abortWork(deleted);
     },
 
-    isDue: (): Promise<boolean> => hasDeleted(database),
+    isDue: (): Promise<boolean> => hasDeletedConversations(database),
 
     /** Job: erases all deleted conversations. If it is interrupted, the next run on any instance continues the erasure. */
     async run(signal: AbortSignal): Promise<void> {
-      let erased = await eraseDeletedBatch(database, SEQS_PER_TRANSACTION);
-      while (erased.has_more && !signal.aborted)
-        erased = await eraseDeletedBatch(database, SEQS_PER_TRANSACTION, erased);
+      let state = await eraseDeletedBatch(database, SEQS_PER_TRANSACTION);
+      while (state.has_more && !signal.aborted) state = await eraseDeletedBatch(database, SEQS_PER_TRANSACTION, state);
     },
   };
 }

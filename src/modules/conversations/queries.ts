@@ -38,7 +38,7 @@ export async function listConversations(
 ): Promise<MembershipRow[]> {
   // Passed as a string, because the driver would truncate a timestamp's microseconds, and rows between the truncated and the real
   // time would be skipped.
-  const isAfter = after
+  const cursorCondition = after
     ? sql`(c.updated_at, c.id) < (${after.updatedAt}::text::timestamptz, ${after.id}::uuid)`
     : sql`true`;
   const userCondition = after
@@ -48,7 +48,7 @@ export async function listConversations(
     with first as materialized (
       select a.active_at from member_activity a
       cross join lateral (select c.id, c.updated_at from conversations c where c.id = a.conversation_id limit 1) c
-      where ${userCondition} and ${isAfter} order by a.active_at desc limit ${rowsMax}
+      where ${userCondition} and ${cursorCondition} order by a.active_at desc limit ${rowsMax}
     ), candidates as materialized (
       select a.conversation_id from member_activity a
       where ${userCondition} and a.active_at >= (
@@ -60,7 +60,7 @@ export async function listConversations(
     ), page as materialized (
       select c.id, c.updated_at from candidates x
       cross join lateral (select c.id, c.updated_at from conversations c where c.id = x.conversation_id limit 1) c
-      where ${isAfter} order by c.updated_at desc, c.id desc limit ${rowsMax}
+      where ${cursorCondition} order by c.updated_at desc, c.id desc limit ${rowsMax}
     )
     select ${membershipColumns(sql)} from page p
     -- The limit makes Postgres plan each lookup separately. Otherwise, it expects many rows and scans whole tables.
@@ -175,8 +175,8 @@ export async function markDeleted(sql: Sql, id: string, at: Date): Promise<void>
   await sql`select mark_deleted(array[${id}]::uuid[], ${at})`;
 }
 
-/** Returns the ids of the conversations that are deleted or have been erased. */
-export async function listDeleted(sql: Sql, ids: readonly string[]): Promise<string[]> {
+/** Returns the ids of those conversations that were deleted, even if their rows are already erased. */
+export async function listDeletedIds(sql: Sql, ids: readonly string[]): Promise<string[]> {
   const rows = await sql<{ id: string }[]>`
     select i.id from unnest(${[...ids]}::uuid[]) as i (id)
     -- With a limit, the lookup is planned separately. A join may read all conversations while the table is small.
@@ -184,7 +184,7 @@ export async function listDeleted(sql: Sql, ids: readonly string[]): Promise<str
   return rows.map(({ id }) => id);
 }
 
-/** A membership that has ended (`role` is null) or has lost its write access. */
+/** A membership that has ended (`role` is null) or no longer includes write access. */
 export type LostMembership = { conversationId: string; userId: string; role: "viewer" | null; isDeleted: boolean };
 
 export async function listLostMemberships(
@@ -201,7 +201,7 @@ export async function listLostMemberships(
     where m.role is null or m.role = 'viewer'`;
 }
 
-export async function hasDeleted(sql: Sql): Promise<boolean> {
+export async function hasDeletedConversations(sql: Sql): Promise<boolean> {
   const rows = await sql`select 1 from conversations where deleted_at is not null order by deleted_at limit 1`;
   return rows.length > 0;
 }
@@ -209,11 +209,16 @@ export async function hasDeleted(sql: Sql): Promise<boolean> {
 /** The state of an erasure: the conversation that isn't completely erased yet, if any, and the last `seq` erased in it. */
 export type ErasureState = { has_more: boolean; conversation: string | null; seq: number | null };
 
-/** Erases a batch of rows of deleted conversations (sql/functions). @param from the state after the previous call. */
-export async function eraseDeletedBatch(sql: Sql, batchSize: number, from?: ErasureState): Promise<ErasureState> {
+/** Erases a batch of rows of deleted conversations (sql/functions). @param previousState the result of the previous call. */
+export async function eraseDeletedBatch(
+  sql: Sql,
+  batchSize: number,
+  previousState?: ErasureState,
+): Promise<ErasureState> {
+  const { conversation = null, seq = null } = previousState ?? {};
   const [row] = await sql<ErasureState[]>`
-    select has_more, conversation, seq from erase_deleted(${batchSize}, ${from?.conversation ?? null}, ${from?.seq ?? null})`;
-  if (!row) throw new Error("A function that returns one row returned none.");
+    select has_more, conversation, seq from erase_deleted(${batchSize}, ${conversation}, ${seq})`;
+  if (!row) throw new Error("erase_deleted returned no row.");
   return row;
 }
 
@@ -223,18 +228,18 @@ export async function listMembers(
   afterUserId: string | null,
   rowsMax: number,
 ): Promise<MemberRow[]> {
-  const position = afterUserId ? sql`and m.user_id > ${afterUserId}` : sql``;
+  const cursorCondition = afterUserId ? sql`and m.user_id > ${afterUserId}` : sql``;
   return sql<MemberRow[]>`
     select m.user_id, u.display_name, m.role, m.last_read_seq, m.joined_at
     from members m join users u on u.id = m.user_id
-    where m.conversation_id = ${id} ${position} order by m.user_id limit ${rowsMax}`;
+    where m.conversation_id = ${id} ${cursorCondition} order by m.user_id limit ${rowsMax}`;
 }
 
 /** Lists the ids of at most `rowsMax` members. */
 export async function listMemberIds(sql: Sql, id: string, rowsMax: number): Promise<string[]> {
-  const found = await sql<{ user_id: string }[]>`
+  const rows = await sql<{ user_id: string }[]>`
     select user_id from members where conversation_id = ${id} limit ${rowsMax}`;
-  return found.map(({ user_id }) => user_id);
+  return rows.map(({ user_id }) => user_id);
 }
 
 export async function findMember(sql: Sql, id: string, userId: string): Promise<MemberRow | undefined> {
@@ -252,13 +257,13 @@ export async function findRoles(sql: Sql, id: string, userIds: string[]): Promis
 }
 
 /**
- * Returns whether a user has created, or written in, a conversation of which the other user is a member. Checks only the other
- * user's newest conversations, so that it is fast even if there are many.
+ * Returns whether a user has created, or written in, a conversation that the other user is a member of. Checks only the other user's newest
+ * conversations, so that it is fast even if there are many.
  */
-export async function hasSharedConversation(sql: Sql, userId: string, otherId: string): Promise<boolean> {
+export async function hasSharedConversation(sql: Sql, userId: string, otherUserId: string): Promise<boolean> {
   const rows = await sql`
     select 1 from (
-      select conversation_id from members where user_id = ${otherId}
+      select conversation_id from members where user_id = ${otherUserId}
       order by conversation_id desc limit ${SHARED_CONVERSATIONS_MAX}
     ) o
     where exists (
@@ -315,7 +320,7 @@ export async function countMembers(sql: Sql, id: string): Promise<{ members: num
 }
 
 /**
- * Moves the read position forward, never back.
+ * Moves the read position forward, but never back.
  * @param shouldWait whether to wait if the row is locked. Otherwise, the position doesn't move.
  * @returns false if the position didn't move, for example for an outsider.
  */

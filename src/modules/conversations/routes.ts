@@ -1,6 +1,6 @@
 import { Type } from "@sinclair/typebox";
-import { readPrecondition, setETag } from "../../http/etag.ts";
-import { createPage, Page, PageQuery, readPage } from "../../http/pagination.ts";
+import { parsePrecondition, setETag } from "../../http/etag.ts";
+import { createPage, Page, PageQuery, parsePageQuery } from "../../http/pagination.ts";
 import { createTaggedBody, type ReadCache } from "../../http/read-cache.ts";
 import { type Route, route } from "../../http/route.ts";
 import { UuidParam } from "../../lib/schema.ts";
@@ -9,16 +9,16 @@ import { AddMember, ChangeConversation, CreateConversation } from "./model.ts";
 import { mapRowToConversation } from "./queries.ts";
 import type { ConversationService } from "./service.ts";
 
-const ById = Type.Object({ id: UuidParam() });
-const ByMember = Type.Object({ id: UuidParam(), user_id: UuidParam() });
+const ConversationParams = Type.Object({ id: UuidParam() });
+const MemberParams = Type.Object({ id: UuidParam(), user_id: UuidParam() });
 const ListQuery = Type.Object(PageQuery);
 
 const CONVERSATIONS = "/api/v1/conversations";
 const tag = "conversations";
 
 /**
- * If a user has more conversations than this, the first page isn't cached. Any of the conversations may move onto the first page, so each
- * is a tag of its cache entry.
+ * If a user has more conversations than this, the first page isn't cached. Any of the conversations may move to the first page, so the
+ * page's cache entry has a tag for each of them.
  */
 const CACHED_CONVERSATIONS_MAX = 500;
 
@@ -33,7 +33,7 @@ export const createConversationRoutes = ({ conversations, reads }: Dependencies)
     summary: "Create a conversation. The caller becomes its owner",
     tag,
     scope: "conversations:write",
-    takesLargeBody: true,
+    acceptsLargeBody: true,
     body: CreateConversation,
     ok: Conversation,
     status: 201,
@@ -60,13 +60,13 @@ export const createConversationRoutes = ({ conversations, reads }: Dependencies)
         cache: "conversations",
         subject: caller.user.id,
         tags: [caller.user.id],
-        mayAddTags: true,
+        canAddTags: true,
         async load(isKept) {
-          const page = readPage(query, 2);
+          const page = parsePageQuery(query, 2);
           const rows = await conversations.list(caller, page);
           const headers: { link?: string } = {};
-          const cursorOf = (row: (typeof rows)[number]) => [row.cursor, row.id];
-          const list = createPage(rows, page.limit, cursorOf, mapRowToConversation, { request, headers });
+          const getCursor = (row: (typeof rows)[number]) => [row.cursor, row.id];
+          const list = createPage(rows, page.limit, getCursor, mapRowToConversation, { request, headers });
           const value = createTaggedBody(list, headers.link);
           if (!isKept || page.after) return { value, isUncacheable: true };
           if (list.next_cursor === null) return { value, tags: rows.map(({ id }) => id) };
@@ -83,7 +83,7 @@ export const createConversationRoutes = ({ conversations, reads }: Dependencies)
     summary: "Read a conversation",
     tag,
     scope: "conversations:read",
-    params: ById,
+    params: ConversationParams,
     ok: Conversation,
     isTagged: true,
     handle: ({ caller, params, request }) =>
@@ -102,13 +102,13 @@ export const createConversationRoutes = ({ conversations, reads }: Dependencies)
     summary: "Change a conversation's settings or metadata (owners)",
     tag,
     scope: "conversations:write",
-    takesLargeBody: true,
-    params: ById,
+    acceptsLargeBody: true,
+    params: ConversationParams,
     body: ChangeConversation,
     ok: Conversation,
-    takesIfMatch: true,
+    supportsIfMatch: true,
     handle: async ({ caller, params, body, request, set }) =>
-      setETag(set.headers, await conversations.update(caller, params.id, body, readPrecondition(request))),
+      setETag(set.headers, await conversations.update(caller, params.id, body, parsePrecondition(request))),
   }),
 
   route({
@@ -118,9 +118,9 @@ export const createConversationRoutes = ({ conversations, reads }: Dependencies)
     summary: "Delete a conversation with all its messages (owners)",
     tag,
     scope: "conversations:write",
-    params: ById,
-    takesIfMatch: true,
-    handle: ({ caller, params, request }) => conversations.remove(caller, params.id, readPrecondition(request)),
+    params: ConversationParams,
+    supportsIfMatch: true,
+    handle: ({ caller, params, request }) => conversations.remove(caller, params.id, parsePrecondition(request)),
   }),
 
   route({
@@ -130,7 +130,7 @@ export const createConversationRoutes = ({ conversations, reads }: Dependencies)
     summary: "List the members of a conversation",
     tag,
     scope: "conversations:read",
-    params: ById,
+    params: ConversationParams,
     query: ListQuery,
     ok: Page(Member),
     isTagged: true,
@@ -139,9 +139,9 @@ export const createConversationRoutes = ({ conversations, reads }: Dependencies)
         cache: "members",
         subject: `${caller.user.id} ${params.id}`,
         tags: [params.id],
-        mayAddTags: true,
+        canAddTags: true,
         async load() {
-          const page = readPage(query, 1);
+          const page = parsePageQuery(query, 1);
           const rows = await conversations.listMembers(caller, params.id, page);
           const headers: { link?: string } = {};
           const list = createPage(rows, page.limit, (row) => [row.user_id], mapRowToMember, { request, headers });
@@ -160,7 +160,7 @@ export const createConversationRoutes = ({ conversations, reads }: Dependencies)
       "Identify the user by `user_id`, or by the exact `email`. An email address without an account returns 404 and counts against the login rate limit. With `MEMBER_BY_EMAIL=off`, `email` returns 403.",
     tag,
     scope: "conversations:write",
-    params: ById,
+    params: ConversationParams,
     body: AddMember,
     ok: Member,
     status: 201,
@@ -175,7 +175,7 @@ export const createConversationRoutes = ({ conversations, reads }: Dependencies)
     summary: "Remove a member (owners), or leave",
     tag,
     scope: "conversations:write",
-    params: ByMember,
+    params: MemberParams,
     problems: [409],
     handle: ({ caller, params }) => conversations.removeMember(caller, params.id, params.user_id),
   }),

@@ -4,9 +4,9 @@ import { type Database, getReservedPool, requireRow, type Sql, withTransaction }
 import type { EventLog, EventTransaction } from "../../events/log.ts";
 import { findSharedConversation } from "../../events/read.ts";
 import type { Precondition } from "../../http/etag.ts";
-import { createBadCursor, type PageRequest, readIdCursor } from "../../http/pagination.ts";
+import { createBadCursorProblem, type PageRequest, parseIdCursor } from "../../http/pagination.ts";
 import { createId } from "../../lib/id.ts";
-import { createInvalid, createNotFound, createUnknownModel, Problem } from "../../lib/problem.ts";
+import { createInvalidProblem, createNotFoundProblem, createUnknownModelProblem, Problem } from "../../lib/problem.ts";
 import { isUuid } from "../../lib/schema.ts";
 import type { Limits } from "../../limits/limits.ts";
 import {
@@ -24,8 +24,8 @@ import type { UserService } from "../users/service.ts";
 import { type AddMember, type ChangeConversation, type CreateConversation, METADATA_BYTES_MAX } from "./model.ts";
 import * as queries from "./queries.ts";
 
-export { type Activity, createActivity } from "./activity.ts";
-export { createDepartures, type Departures } from "./departures.ts";
+export { type ActivityMover, createActivityMover } from "./activity.ts";
+export { createDepartureService, type DepartureService } from "./departures.ts";
 export { type ConversationWork, createErasureJobs, type ErasureJobs } from "./erasures.ts";
 export type { LostMembership } from "./queries.ts";
 
@@ -37,7 +37,7 @@ const USER_IDS_PER_MESSAGE_MAX = 100;
 type Dependencies = {
   database: Database;
   events: EventLog;
-  /** Publishes events that are not stored. */
+  /** Publishes messages that are not stored. */
   bus: Pick<Bus, "publish">;
   prompts: PromptService;
   quotas: QuotaService;
@@ -99,7 +99,7 @@ export interface ConversationService {
    * Moves the caller's read position forward, and notifies subscribers if it has moved. Members only.
    * @returns the current position. @throws Problem `not_found`, `invalid` (a `seq` that doesn't exist yet).
    */
-  read(caller: Caller, id: string, seq: number): Promise<number>;
+  markRead(caller: Caller, id: string, seq: number): Promise<number>;
 
   /** Returns the caller's role and the newest `seq`. Members only. @throws Problem `not_found`. */
   getPosition(caller: Caller, id: string): Promise<{ role: MemberRole; lastSeq: number }>;
@@ -109,7 +109,10 @@ export interface ConversationService {
     memberships: readonly { conversationId: string; userId: string }[],
   ): Promise<queries.LostMembership[]>;
 
-  /** Returns whether to generate the conversation's title now. Returns true at most once, and never after a person has set a title. */
+  /**
+   * Claims the conversation's title for a model.
+   * @returns whether to generate the title now. This is true at most once, and never after a person has set a title.
+   */
   claimTitle(id: string): Promise<boolean>;
 
   /** Sets a claimed title, unless a person has set one or the conversation is deleted. */
@@ -128,13 +131,13 @@ export function createConversationService({
   hasModel,
 }: Dependencies): ConversationService {
   function checkInput({ model, metadata }: { model?: string | null; metadata?: Record<string, unknown> }): void {
-    if (model && !hasModel(model)) throw createUnknownModel(model);
+    if (model && !hasModel(model)) throw createUnknownModelProblem(model);
     if (metadata && Buffer.byteLength(JSON.stringify(metadata)) > METADATA_BYTES_MAX)
-      throw createInvalid("#/metadata", `metadata may have at most ${METADATA_BYTES_MAX} bytes as JSON.`);
+      throw createInvalidProblem("#/metadata", `metadata may have at most ${METADATA_BYTES_MAX} bytes as JSON.`);
   }
 
-  /** Runs a change while the conversation is locked. */
-  function change<T>(
+  /** Locks the conversation and then runs a change. @throws Problem `not_found` for outsiders. */
+  function changeLockedConversation<T>(
     caller: Caller,
     id: string,
     work: (transaction: EventTransaction, role: MemberRole) => Promise<T>,
@@ -144,32 +147,32 @@ export function createConversationService({
     );
   }
 
-  async function find(sql: Sql, caller: Caller, id: string): Promise<Conversation> {
+  async function findConversation(sql: Sql, caller: Caller, id: string): Promise<Conversation> {
     return queries.mapRowToConversation(
       requireRow(await queries.findConversation(sql, id, caller.user.id), "conversation"),
     );
   }
-  const get = (caller: Caller, id: string): Promise<Conversation> => find(database, caller, id);
+  const get = (caller: Caller, id: string): Promise<Conversation> => findConversation(database, caller, id);
 
   /**
    * Finds the enabled user with this email address. An unknown address counts as a failed login of the caller and of their IP address.
-   * A known address doesn't reset that count, because everyone knows at least one.
+   * A known address doesn't reset that count, because everyone knows at least one existing address.
    */
-  async function findByEmail(caller: Caller, email: string): Promise<string> {
+  async function findUserIdByEmail(caller: Caller, email: string): Promise<string> {
     if (config.MEMBER_BY_EMAIL === "off")
       throw new Problem("forbidden", "Adding members by email is disabled on this server. Use user_id.");
-    const attempt = await limits.lookups.begin(`user:${caller.user.id}`, caller.ipAddress);
+    const attempt = await limits.lookups.startAttempt(`user:${caller.user.id}`, caller.ipAddress);
     const user = await users.findByEmail(email);
     if (user && !user.disabled) {
       await attempt.succeed();
       return user.id;
     }
     await attempt.fail();
-    throw createNotFound("user");
+    throw createNotFoundProblem("user");
   }
 
-  /** Notifies the members of a deleted conversation, who can no longer be looked up. */
-  function publishUnlisted(conversation_id: string, { seq, at }: EventPosition, members: string[]): void {
+  /** Notifies the former members of a deleted conversation. They are passed in, because they can no longer be looked up. */
+  function notifyFormerMembers(conversation_id: string, { seq, at }: EventPosition, members: string[]): void {
     const announcement = { type: "conversation.unlisted", conversation_id, seq, at: at.toISOString() } as const;
     for (let from = 0; from < members.length; from += USER_IDS_PER_MESSAGE_MAX) {
       const user_ids = members.slice(from, from + USER_IDS_PER_MESSAGE_MAX);
@@ -217,15 +220,15 @@ export function createConversationService({
 
     async update(caller, id, input, precondition) {
       checkInput(input);
-      return change(caller, id, async ({ sql, append }, role) => {
+      return changeLockedConversation(caller, id, async ({ sql, append }, role) => {
         requireOwner(role);
-        precondition?.(await find(sql, caller, id));
+        precondition?.(await findConversation(sql, caller, id));
         if (input.prompt_id) await prompts.checkAssignable(sql, caller.user.id, input.prompt_id);
-        if (Object.keys(input).length === 0) return find(sql, caller, id);
+        if (Object.keys(input).length === 0) return findConversation(sql, caller, id);
         let changed: Conversation | undefined;
         await append("conversation.updated", id, async () => {
           await queries.updateConversation(sql, id, input);
-          changed = await find(sql, caller, id);
+          changed = await findConversation(sql, caller, id);
           const { role: _role, last_read_seq: _position, unread: _unread, ...shared } = changed;
           return shared;
         });
@@ -234,9 +237,9 @@ export function createConversationService({
     },
 
     async remove(caller, id, precondition) {
-      const { members, position } = await change(caller, id, async ({ sql, append }, role) => {
+      const { members, position } = await changeLockedConversation(caller, id, async ({ sql, append }, role) => {
         requireOwner(role);
-        precondition?.(await find(sql, caller, id));
+        precondition?.(await findConversation(sql, caller, id));
         const members = await queries.listMemberIds(sql, id, MEMBERS_MAX);
         let position: EventPosition = { seq: 0, at: new Date() };
         await append("conversation.deleted", id, async (assigned) => {
@@ -246,24 +249,25 @@ export function createConversationService({
         });
         return { members, position };
       });
-      publishUnlisted(id, position, members);
+      notifyFormerMembers(id, position, members);
       quotas.invalidate(caller.user.id);
     },
 
     async listMembers(caller, id, { limit, after }) {
       requireRow(await queries.findPosition(database, id, caller.user.id), "conversation");
-      return queries.listMembers(database, id, readIdCursor(after), limit + 1);
+      return queries.listMembers(database, id, parseIdCursor(after), limit + 1);
     },
 
     async addMember(caller, id, input) {
       const { role = "member" } = input;
       const reference = parseUserReference(input);
-      // Checked before the email address and the limits, so that an unauthorized caller learns nothing and doesn't use up limits.
+      // Checked before the email address and the limits, so that an unauthorized caller can't find out which addresses have an account,
+      // and doesn't use up limits.
       const roles = await queries.findRoles(database, id, [caller.user.id]);
       requireOwner(requireRow(roles.get(caller.user.id), "conversation"));
-      const userId = "email" in reference ? await findByEmail(caller, reference.email) : reference.userId;
+      const userId = "email" in reference ? await findUserIdByEmail(caller, reference.email) : reference.userId;
       const add = () =>
-        change(caller, id, async ({ sql, append }, callerRole) => {
+        changeLockedConversation(caller, id, async ({ sql, append }, callerRole) => {
           requireOwner(callerRole);
           const existingMember = await queries.findMember(sql, id, userId);
           if (existingMember?.role === role) return mapRowToMember(existingMember);
@@ -280,7 +284,7 @@ export function createConversationService({
     },
 
     async removeMember(caller, id, userId) {
-      await change(caller, id, async ({ sql, append }, callerRole) => {
+      await changeLockedConversation(caller, id, async ({ sql, append }, callerRole) => {
         if (userId !== caller.user.id) requireOwner(callerRole);
         const { user_id, display_name, role } = requireRow(await queries.findMember(sql, id, userId), "member");
         await checkMemberCounts(sql, id, role, null);
@@ -292,18 +296,19 @@ export function createConversationService({
       quotas.invalidate(userId);
     },
 
-    async read(caller, id, seq) {
+    async markRead(caller, id, seq) {
       const userId = caller.user.id;
       const movePosition = (sql: Sql, shouldWait: boolean) =>
         queries.moveReadPosition(sql, id, userId, seq, { shouldWait });
       let hasMoved = await movePosition(database, false);
       if (!hasMoved) {
         const position = requireRow(await queries.findPosition(database, id, userId), "conversation");
-        if (seq > position.last_seq) throw createInvalid("#/seq", "The conversation has no event with this seq yet.");
+        if (seq > position.last_seq)
+          throw createInvalidProblem("#/seq", "The conversation has no event with this seq yet.");
         if (position.last_read_seq >= seq) return position.last_read_seq;
-        // The row is locked by another transaction.
+        // Another transaction has locked the row.
         hasMoved = await withTransaction(database, (sql) => movePosition(sql, true), `member:${id}:${userId}`);
-        // Another request has moved the position further in the meantime, or the membership has ended.
+        // In the meantime, another request has moved the position further, or the membership has ended.
         if (!hasMoved)
           return requireRow(await queries.findPosition(database, id, userId), "conversation").last_read_seq;
       }
@@ -333,23 +338,23 @@ export function createConversationService({
   };
 }
 
-/** Parses a list cursor. Its time has microseconds, which a `Date` would lose. */
+/** Parses a list cursor. Its time is kept as a string, because a `Date` would lose the microseconds. */
 function parseListCursor([updatedAt = "", id = ""]: string[]): { updatedAt: string; id: string } {
   const seconds = /^((?!0000)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d{6}Z$/.exec(updatedAt)?.[1];
   const time = new Date(`${seconds}Z`);
   // Parsing and formatting must not change the time, so that Postgres receives only valid dates.
-  const isTime = !Number.isNaN(time.getTime()) && time.toISOString().startsWith(`${seconds}.`);
-  if (!isTime || !isUuid(id)) throw createBadCursor();
+  const isValidTime = !Number.isNaN(time.getTime()) && time.toISOString().startsWith(`${seconds}.`);
+  if (!isValidTime || !isUuid(id)) throw createBadCursorProblem();
   return { updatedAt, id };
 }
 
 /** Returns `user_id` or `email`. @throws Problem `invalid` unless exactly one of them is present. */
 function parseUserReference({ user_id, email }: AddMember): { userId: string } | { email: string } {
   if (user_id !== undefined && email !== undefined)
-    throw createInvalid("#/email", "Send either email or user_id, not both.");
+    throw createInvalidProblem("#/email", "Send either email or user_id, not both.");
   if (email !== undefined) return { email };
   if (user_id !== undefined) return { userId: user_id.toLowerCase() };
-  throw createInvalid("#/user_id", "user_id or email is required.");
+  throw createInvalidProblem("#/user_id", "user_id or email is required.");
 }
 
 function requireOwner(role: MemberRole): void {

@@ -1,10 +1,13 @@
 import type { Log } from "../../lib/log.ts";
 import type { DocumentList, ListOrigin } from "./list-queries.ts";
 
-/** A difference is reported only if it lasts this long, because files may reach one instance later than another. */
+/**
+ * If two instances use the same folder, a difference is reported only if it lasts this long, because files may reach one instance later
+ * than the other.
+ */
 export const SAME_FOLDER_DELAY_MS = 5 * 60_000;
 
-type Difference = { sinceMs: number; other: ListOrigin; fields: Record<string, unknown>; isReported: boolean };
+type Difference = { sinceMs: number; otherOrigin: ListOrigin; fields: Record<string, unknown>; isReported: boolean };
 
 const describeOrigin = ({ folder }: ListOrigin): string =>
   folder === null ? "Parley's own guides" : `the folder ${folder}`;
@@ -15,26 +18,27 @@ export function createDifferenceReporter({ log, origin }: { log: Log; origin: Li
 
   return {
     /** Stores how the other instances' documents differ from this one's. */
-    update(own: DocumentList, others: readonly DocumentList[], nowMs: number): void {
-      const previous = differences;
+    update(ownList: DocumentList, otherLists: readonly DocumentList[], nowMs: number): void {
+      const previousDifferences = differences;
       differences = new Map();
-      for (const other of others) {
-        if (other.fingerprint === own.fingerprint) continue;
-        const key = String(other.folder);
-        const { sinceMs = nowMs, isReported = false } = previous.get(key) ?? {};
-        differences.set(key, { sinceMs, isReported, other, fields: countDifferences(own, other) });
+      for (const otherList of otherLists) {
+        if (otherList.fingerprint === ownList.fingerprint) continue;
+        const key = String(otherList.folder);
+        const { sinceMs = nowMs, isReported = false } = previousDifferences.get(key) ?? {};
+        const fields = countDifferences(ownList, otherList);
+        differences.set(key, { sinceMs, isReported, otherOrigin: otherList, fields });
       }
     },
 
     /** Reports differences that have lasted long enough. */
     report(nowMs: number): void {
       for (const difference of differences.values()) {
-        const isSameFolder = difference.other.folder === origin.folder;
+        const isSameFolder = difference.otherOrigin.folder === origin.folder;
         if (difference.isReported || (isSameFolder && nowMs - difference.sinceMs < SAME_FOLDER_DELAY_MS)) continue;
         difference.isReported = true;
         log.warn(
-          { host: origin.host, other_host: difference.other.host, ...difference.fields },
-          `The instance on ${difference.other.host} has different documents (${describeOrigin(difference.other)}) from this one ` +
+          { host: origin.host, other_host: difference.otherOrigin.host, ...difference.fields },
+          `The instance on ${difference.otherOrigin.host} has different documents (${describeOrigin(difference.otherOrigin)}) from this one ` +
             `(${describeOrigin(origin)}), so searches return both. Give all instances the same DOCUMENTS_DIR with the same files.`,
         );
       }
@@ -42,13 +46,17 @@ export function createDifferenceReporter({ log, origin }: { log: Log; origin: Li
   };
 }
 
-function countDifferences({ hashes: own }: DocumentList, { hashes: other }: DocumentList): Record<string, unknown> {
-  const shared = [...own].filter(([path]) => other.has(path));
+/** Returns the fields of the log line. */
+function countDifferences(
+  { hashes: ownHashes }: DocumentList,
+  { hashes: otherHashes }: DocumentList,
+): Record<string, unknown> {
+  const shared = [...ownHashes].filter(([path]) => otherHashes.has(path));
   return {
-    documents: own.size,
-    other_documents: other.size,
-    only_here: own.size - shared.length,
-    only_there: other.size - shared.length,
-    different: shared.filter(([path, hash]) => other.get(path) !== hash).length,
+    documents: ownHashes.size,
+    other_documents: otherHashes.size,
+    only_here: ownHashes.size - shared.length,
+    only_there: otherHashes.size - shared.length,
+    different: shared.filter(([path, hash]) => otherHashes.get(path) !== hash).length,
   };
 }

@@ -15,7 +15,16 @@ import {
 /** Maximum number of entries visited per scan, in case a large folder is configured by mistake. */
 const ENTRIES_MAX = 100_000;
 
-const missingFileCodes = new Set(["ENOENT", "ENOTDIR", "ELOOP", "EACCES", "EPERM", "ENAMETOOLONG", "EISDIR", "ENXIO"]);
+const unreadableFileCodes = new Set([
+  "ENOENT",
+  "ENOTDIR",
+  "ELOOP",
+  "EACCES",
+  "EPERM",
+  "ENAMETOOLONG",
+  "EISDIR",
+  "ENXIO",
+]);
 
 /**
  * Creates the source of the documents in a folder. Links to files inside the folder are followed, because mounted Kubernetes volumes
@@ -24,7 +33,7 @@ const missingFileCodes = new Set(["ENOENT", "ENOTDIR", "ELOOP", "EACCES", "EPERM
 export function createFolderSource(folder: string): DocumentSource {
   return {
     async list() {
-      const scan: Scan = { root: await realpath(folder), entries: [], skipped: [], entriesSeen: 0 };
+      const scan: Scan = { root: await realpath(folder), entries: [], skipped: [], visitedCount: 0 };
       await walkFolder(scan, await readdir(scan.root, { withFileTypes: true }), []);
       return { entries: scan.entries, skipped: scan.skipped };
     },
@@ -33,23 +42,23 @@ export function createFolderSource(folder: string): DocumentSource {
       if (names === null) return null;
       try {
         const root = await realpath(folder);
-        const file = join(root, ...names);
-        if ((await realpath(dirname(file))) !== dirname(file)) return null;
-        const target = await realpath(file);
-        return isInside(root, target) ? await readDocument(path, target) : null;
+        const filePath = join(root, ...names);
+        if ((await realpath(dirname(filePath))) !== dirname(filePath)) return null;
+        const realFilePath = await realpath(filePath);
+        return isInside(root, realFilePath) ? await readDocument(path, realFilePath) : null;
       } catch (error) {
-        if (isMissingFile(error)) return null;
+        if (isUnreadableFileError(error)) return null;
         throw error;
       }
     },
   };
 }
 
-type Scan = { root: string; entries: DocumentEntry[]; skipped: SkippedFile[]; entriesSeen: number };
+type Scan = { root: string; entries: DocumentEntry[]; skipped: SkippedFile[]; visitedCount: number };
 
 async function walkFolder(scan: Scan, dirents: Dirent[], parentNames: string[]): Promise<void> {
   for (const dirent of dirents.sort((a, b) => (a.name < b.name ? -1 : 1))) {
-    if (++scan.entriesSeen > ENTRIES_MAX) return;
+    if (++scan.visitedCount > ENTRIES_MAX) return;
     if (!isVisibleName(dirent.name)) continue;
     const names = [...parentNames, dirent.name];
     if (dirent.isDirectory()) await enterFolder(scan, names);
@@ -58,33 +67,34 @@ async function walkFolder(scan: Scan, dirents: Dirent[], parentNames: string[]):
 }
 
 async function enterFolder(scan: Scan, names: string[]): Promise<void> {
-  if (names.length >= PATH_DEPTH_MAX) return skip(scan, names, `deeper than ${PATH_DEPTH_MAX} names`);
+  if (names.length >= PATH_DEPTH_MAX) return addSkipped(scan, names, `deeper than ${PATH_DEPTH_MAX} names`);
   try {
     await walkFolder(scan, await readdir(join(scan.root, ...names), { withFileTypes: true }), names);
   } catch (error) {
-    if (!isMissingFile(error)) throw error;
-    skip(scan, names, "can't be read");
+    if (!isUnreadableFileError(error)) throw error;
+    addSkipped(scan, names, "can't be read");
   }
 }
 
 async function addFile(scan: Scan, names: string[], isLink: boolean): Promise<void> {
   const path = names.join("/");
-  const file = join(scan.root, ...names);
-  if (splitDocumentPath(path) === null) return skip(scan, names, "its path is too long");
+  const filePath = join(scan.root, ...names);
+  if (splitDocumentPath(path) === null) return addSkipped(scan, names, "its path is too long");
   try {
-    if (isLink && !isInside(scan.root, await realpath(file))) return skip(scan, names, "a link out of the folder");
-    const stats = await stat(file);
-    if (!stats.isFile()) return skip(scan, names, "not a regular file");
-    if (stats.size > FILE_BYTES_MAX) return skip(scan, names, `larger than ${FILE_BYTES_MAX} bytes`);
-    if (scan.entries.length >= FILES_MAX) return skip(scan, names, `more than ${FILES_MAX} documents`);
+    if (isLink && !isInside(scan.root, await realpath(filePath)))
+      return addSkipped(scan, names, "a link out of the folder");
+    const stats = await stat(filePath);
+    if (!stats.isFile()) return addSkipped(scan, names, "not a regular file");
+    if (stats.size > FILE_BYTES_MAX) return addSkipped(scan, names, `larger than ${FILE_BYTES_MAX} bytes`);
+    if (scan.entries.length >= FILES_MAX) return addSkipped(scan, names, `more than ${FILES_MAX} documents`);
     scan.entries.push({ path, stamp: createStamp(stats) });
   } catch (error) {
-    if (!isMissingFile(error)) throw error;
-    skip(scan, names, "can't be read");
+    if (!isUnreadableFileError(error)) throw error;
+    addSkipped(scan, names, "can't be read");
   }
 }
 
-function skip(scan: Scan, names: string[], reason: string): void {
+function addSkipped(scan: Scan, names: string[], reason: string): void {
   scan.skipped.push({ path: names.join("/"), reason });
 }
 
@@ -97,9 +107,9 @@ function isInside(root: string, target: string): boolean {
   return target.startsWith(root.endsWith(sep) ? root : root + sep);
 }
 
-/** Reads a file. `target` is a real path. Opening it doesn't follow further links, and doesn't block on a pipe. */
-async function readDocument(path: string, target: string): Promise<DocumentFile | null> {
-  const handle = await open(target, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+/** Reads a file. Opening it doesn't follow further links, and doesn't block on a pipe. @param realFilePath the path without links. */
+async function readDocument(path: string, realFilePath: string): Promise<DocumentFile | null> {
+  const handle = await open(realFilePath, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   try {
     const stats = await handle.stat();
     if (!stats.isFile() || stats.size > FILE_BYTES_MAX) return null;
@@ -116,8 +126,8 @@ async function readDocument(path: string, target: string): Promise<DocumentFile 
   }
 }
 
-function isMissingFile(error: unknown): boolean {
+function isUnreadableFileError(error: unknown): boolean {
   return (
-    error instanceof Error && "code" in error && typeof error.code === "string" && missingFileCodes.has(error.code)
+    error instanceof Error && "code" in error && typeof error.code === "string" && unreadableFileCodes.has(error.code)
   );
 }

@@ -10,8 +10,8 @@ const CONTENTS_HEADING_LEVEL_MAX = 3;
 /** Renders a guide as a page with anchors and a table of contents. The page is sanitized, so it runs no scripts. */
 export function renderGuide({ name, title, markdown }: Pick<Guide, "name" | "title" | "markdown">): string {
   const html = Bun.markdown.html(markdown, { autolinks: true, headings: { ids: true } });
-  const safe = sanitizeHtml(html, { createAnchors: (found) => createAnchors(markdown, found) });
-  const body = safe === null ? `<pre>${escapeHtml(markdown)}</pre>` : addAnchors(replaceFileLinks(safe));
+  const safeHtml = sanitizeHtml(html, { createAnchors: (headings) => createAnchors(markdown, headings) });
+  const body = safeHtml === null ? `<pre>${escapeHtml(markdown)}</pre>` : addAnchors(replaceFileLinks(safeHtml));
   const links = parseMarkdown(`${name}.md`, markdown)
     .headings.filter(({ level }) => level > 1 && level <= CONTENTS_HEADING_LEVEL_MAX)
     .map(({ level, text, slug }) => {

@@ -3,10 +3,10 @@ import { type CompressedText, createCompressedText, respondWithText } from "../.
 import { createLayoutPolicy } from "../../http/pages/layout.ts";
 import { createHtmlHeaders, markdownHeaders, prefersMarkdown } from "../../http/pages/markdown-version.ts";
 import { type Route, route } from "../../http/route.ts";
-import { createNotFound } from "../../lib/problem.ts";
+import { createNotFoundProblem } from "../../lib/problem.ts";
 import { SearchText } from "../../lib/schema.ts";
 import { renderGuide, renderGuideIndex } from "./guide-page.ts";
-import { createGuideSearch, type Guide, type GuideGroup, readGuideGroups, readSummary } from "./guides.ts";
+import { createGuideSearch, type Guide, type GuideGroup, getProjectSummary, listGuideGroups } from "./guides.ts";
 
 /** Maximum length of a search query, in UTF-16 code units. */
 const QUERY_CHARS_MAX = 200;
@@ -22,20 +22,20 @@ const textHeaders = { "content-type": "text/plain; charset=utf-8", "cache-contro
  */
 export function createGuideRoutes(): Route[] {
   const sharedOptions = { method: "GET", tag: "documents", public: true, isHidden: true, ok: Type.String() } as const;
-  const texts = new Map<string, Promise<CompressedText>>();
-  const groups = lazy(readGuideGroups);
-  const guides = lazy(() => groups().flatMap((group) => group.guides));
-  const search = lazy(() => createGuideSearch(guides()));
+  const cachedTexts = new Map<string, Promise<CompressedText>>();
+  const getGroups = createLazy(listGuideGroups);
+  const getGuides = createLazy(() => getGroups().flatMap((group) => group.guides));
+  const getSearch = createLazy(() => createGuideSearch(getGuides()));
 
-  /** @param key the cache key. The number of keys is limited, because each belongs to a route or an existing guide. */
+  /** Responds with cached text. @param key the cache key. Each key belongs to a route or an existing guide, so the cache is limited. */
   async function respond(request: Request, key: string, render: () => string, headers: Record<string, string>) {
-    const text = texts.get(key) ?? createCompressedText(render());
-    texts.set(key, text);
+    const text = cachedTexts.get(key) ?? createCompressedText(render());
+    cachedTexts.set(key, text);
     return respondWithText(request, await text, headers);
   }
 
   const respondWithIndex = (request: Request) =>
-    respond(request, "/docs.md", () => `# Guides\n\n${listGroups(groups())}`, markdownHeaders);
+    respond(request, "/docs.md", () => `# Guides\n\n${listGroups(getGroups())}`, markdownHeaders);
 
   return [
     route({
@@ -47,11 +47,12 @@ export function createGuideRoutes(): Route[] {
       handle: ({ request, query }) => {
         const headers = createHtmlHeaders("/docs.md", policy);
         if (query.q?.trim()) {
-          const found = { query: query.q, sections: search()(query.q) };
-          return new Response(renderGuideIndex(groups(), found), { headers });
+          const search = getSearch();
+          const results = { query: query.q, sections: search(query.q) };
+          return new Response(renderGuideIndex(getGroups(), results), { headers });
         }
         if (prefersMarkdown(request)) return respondWithIndex(request);
-        return respond(request, "/docs", () => renderGuideIndex(groups()), headers);
+        return respond(request, "/docs", () => renderGuideIndex(getGroups()), headers);
       },
     }),
     route({
@@ -69,8 +70,8 @@ export function createGuideRoutes(): Route[] {
       params: Type.Object({ name: Type.String() }),
       handle: ({ params, request }) => {
         const name = params.name.replace(/\.md$/, "");
-        const guide = guides().find((one) => one.name === name);
-        if (!guide) throw createNotFound("guide");
+        const guide = getGuides().find((candidate) => candidate.name === name);
+        if (!guide) throw createNotFoundProblem("guide");
         const path = `/docs/${name}`;
         if (name !== params.name || prefersMarkdown(request))
           return respond(request, `${path}.md`, () => guide.markdown, markdownHeaders);
@@ -82,19 +83,20 @@ export function createGuideRoutes(): Route[] {
       path: "/llms.txt",
       operationId: "getLlmsTxt",
       summary: "List the documentation for models (llmstxt.org)",
-      handle: ({ request }) => respond(request, "/llms.txt", () => renderLlmsTxt(groups()), textHeaders),
+      handle: ({ request }) => respond(request, "/llms.txt", () => renderLlmsTxt(getGroups()), textHeaders),
     }),
     route({
       ...sharedOptions,
       path: "/llms-full.txt",
       operationId: "getLlmsFullTxt",
       summary: "Get all guides in one file, for models",
-      handle: ({ request }) => respond(request, "/llms-full.txt", () => joinGuides(guides()), textHeaders),
+      handle: ({ request }) => respond(request, "/llms-full.txt", () => joinGuides(getGuides()), textHeaders),
     }),
   ];
 }
 
-function lazy<T extends object>(create: () => T): () => T {
+/** Returns a function that creates a value on its first call and then returns the same value. */
+function createLazy<T extends object>(create: () => T): () => T {
   let created: T | undefined;
   return () => {
     created ??= create();
@@ -112,7 +114,7 @@ function listGroups(groups: readonly GuideGroup[]): string {
 
 const renderLlmsTxt = (groups: readonly GuideGroup[]): string => `# Parley
 
-> ${readSummary()}
+> ${getProjectSummary()}
 
 Every page of this server's documentation is also markdown: add \`.md\` to its path, or send \`Accept: text/markdown\`.
 
@@ -132,7 +134,7 @@ const joinGuides = (guides: readonly Guide[]): string =>
   guides
     .filter(({ name }) => name !== "changelog")
     .map(({ name, markdown }) => {
-      const linked = markdown.replaceAll(/\]\(([\w-]+\.md(?:#[^)\s]*)?)\)/g, "](/docs/$1)");
-      return `<!-- /docs/${name}.md -->\n\n${linked.trim()}\n`;
+      const markdownWithLinks = markdown.replaceAll(/\]\(([\w-]+\.md(?:#[^)\s]*)?)\)/g, "](/docs/$1)");
+      return `<!-- /docs/${name}.md -->\n\n${markdownWithLinks.trim()}\n`;
     })
     .join("\n");

@@ -18,26 +18,26 @@ export type GuideGroup = { title: string; guides: Guide[] };
 const GROUP_PATTERN = /^For ([\w ]+):\n\n((?:\|.*\n)+)/gm;
 const ROW_PATTERN = /^\| \[docs\/([\w-]+)\.md\]\([^)]*\) \| (.*) \|$/gm;
 
-const readDoc = (path: string): string => embeddedDocs.find((doc) => doc.path === path)?.content ?? "";
+const getDoc = (path: string): string => embeddedDocs.find((doc) => doc.path === path)?.content ?? "";
 
 /** Returns the README's first paragraph after the title. */
-export const readSummary = (): string =>
-  /^# .*\n\n([\s\S]*?)\n\n/.exec(readDoc("README.md"))?.[1]?.replace(/:$/, ".").replaceAll("\n", " ") ?? "";
+export const getProjectSummary = (): string =>
+  /^# .*\n\n([\s\S]*?)\n\n/.exec(getDoc("README.md"))?.[1]?.replace(/:$/, ".").replaceAll("\n", " ") ?? "";
 
 /** Returns all guides by group, in reading order. The changelog is last. */
-export function readGuideGroups(): GuideGroup[] {
+export function listGuideGroups(): GuideGroup[] {
   const names = new Set(
     embeddedDocs.filter(({ path }) => path.startsWith("docs/")).map(({ path }) => getGuideName(path)),
   );
-  const read = (path: string, summary: string): Guide => {
-    const markdown = rewriteLinks(readDoc(path), names);
+  const createGuide = (path: string, summary: string): Guide => {
+    const markdown = rewriteLinks(getDoc(path), names);
     return { name: getGuideName(path), title: parseMarkdown(path, markdown).title, summary, markdown };
   };
-  const groups = [...readDoc("README.md").matchAll(GROUP_PATTERN)].map(([, title = "", table = ""]) => ({
+  const groups = [...getDoc("README.md").matchAll(GROUP_PATTERN)].map(([, title = "", table = ""]) => ({
     title: `For ${title}`,
-    guides: [...table.matchAll(ROW_PATTERN)].map(([, name, summary = ""]) => read(`docs/${name}.md`, summary)),
+    guides: [...table.matchAll(ROW_PATTERN)].map(([, name, summary = ""]) => createGuide(`docs/${name}.md`, summary)),
   }));
-  groups.at(-1)?.guides.push(read("CHANGELOG.md", "changes by version"));
+  groups.at(-1)?.guides.push(createGuide("CHANGELOG.md", "changes by version"));
   return groups;
 }
 

@@ -2,7 +2,10 @@ import { escapeHtml } from "../../lib/html.ts";
 import { createAnchors, splitFrontMatter } from "./markdown.ts";
 import { sanitizeHtml } from "./sanitize-html.ts";
 
-/** Maximum length of a rendered document, in UTF-16 code units. Longer ones are shown as source, because rendering blocks the event loop. */
+/**
+ * Maximum length of a rendered document, in UTF-16 code units. Longer documents are shown as source, because rendering blocks the event
+ * loop.
+ */
 export const HTML_SOURCE_CHARS_MAX = 256 * 1024;
 
 const style = `
@@ -17,8 +20,8 @@ blockquote { margin-inline: 0; padding-inline-start: 1rem; border-inline-start: 
 `;
 
 /**
- * Allows the page only its own style: no scripts, frames or external resources. Images are kept in the HTML for clients that embed it
- * elsewhere. On this page, browsers show their alternative text instead.
+ * Allows the page only its own style: no scripts, frames or external resources. Images stay in the HTML for clients that embed it elsewhere.
+ * On this page, browsers show the images' alternative text instead.
  */
 export const pagePolicy = [
   "default-src 'none'",
@@ -29,7 +32,7 @@ export const pagePolicy = [
 ].join("; ");
 
 /** Renders a document as an HTML page, which runs no scripts and loads no resources. */
-export function renderPage(title: string, content: string): string {
+export function renderDocumentPage(title: string, content: string): string {
   return `<!doctype html>
 <html>
 <head>
@@ -47,13 +50,13 @@ ${renderBody(splitFrontMatter(content).body)}</main>
 }
 
 function renderBody(markdown: string): string {
-  const html = markdown.length > HTML_SOURCE_CHARS_MAX ? null : render(markdown);
+  const html = markdown.length > HTML_SOURCE_CHARS_MAX ? null : renderMarkdown(markdown);
   return html ?? `<pre class="plain">${escapeHtml(markdown)}</pre>\n`;
 }
 
 /** Renders the document's body. @returns null if that would take too long. */
-function render(markdown: string): string | null {
+function renderMarkdown(markdown: string): string | null {
   // This takes linear time, and doesn't change HTML in the document.
   const html = Bun.markdown.html(markdown, { autolinks: true, headings: { ids: true } });
-  return sanitizeHtml(html, { createAnchors: (found) => createAnchors(markdown, found) });
+  return sanitizeHtml(html, { createAnchors: (headings) => createAnchors(markdown, headings) });
 }

@@ -13,19 +13,22 @@ export type ScannedFile = { stamp: string; hash: string | null };
 
 export type IndexUpdate = {
   scannedFiles: Map<string, ScannedFile>;
-  // The numbers of documents that were written, removed, or kept although no instance has them.
+  // The numbers of documents that were written, that were removed, and that were kept although no instance has them.
   written: number;
   removed: number;
   kept: number;
-  own: lists.DocumentList;
-  others: lists.DocumentList[];
+  ownList: lists.DocumentList;
+  otherLists: lists.DocumentList[];
 };
 
 type Dependencies = { source: DocumentSource; instanceId: string; origin: lists.ListOrigin };
 
-/** Creates the function that updates the index within a transaction (docs/decisions/0066). */
-export function createIndexUpdate({ source, instanceId, origin }: Dependencies) {
-  /** @param listTtlMs deletes the lists of instances that haven't reported for this long. If null, deletes none. */
+/** Creates a function that updates the index within a transaction (docs/decisions/0066). */
+export function createIndexUpdater({ source, instanceId, origin }: Dependencies) {
+  /**
+   * Updates the index, and stores this instance's list.
+   * @param listTtlMs the lists of instances that haven't reported for this long are deleted first. If null, no lists are deleted.
+   */
   return async function updateIndex(
     sql: Sql,
     entries: DocumentEntry[],
@@ -34,10 +37,10 @@ export function createIndexUpdate({ source, instanceId, origin }: Dependencies) 
   ): Promise<IndexUpdate> {
     await queries.lockIndex(sql);
     if (listTtlMs !== null) await lists.deleteExpiredLists(sql, instanceId, listTtlMs);
-    const others = await lists.listOthers(sql, instanceId);
+    const otherLists = await lists.findOtherLists(sql, instanceId);
     const isOnOtherInstance = (path: string, hash?: string) =>
-      others.some(({ hashes }) => (hash === undefined ? hashes.has(path) : hashes.get(path) === hash));
-    const unmatchedRows = new Map((await queries.listIndexed(sql)).map((row) => [row.path, row]));
+      otherLists.some(({ hashes }) => (hash === undefined ? hashes.has(path) : hashes.get(path) === hash));
+    const unmatchedRows = new Map((await queries.listIndexedFiles(sql)).map((row) => [row.path, row]));
     const scannedFiles = new Map<string, ScannedFile>();
     let written = 0;
     let touchedCount = 0;
@@ -54,7 +57,7 @@ export function createIndexUpdate({ source, instanceId, origin }: Dependencies) 
       scannedFiles.set(path, { stamp, hash });
       if (file === null || hash === null) continue;
       unmatchedRows.delete(path);
-      // Keeps the newest version that any instance has. All instances choose the same one.
+      // Keeps the newest version that any instance has. All instances choose the same version.
       if (row && isOnOtherInstance(path, row.hash) && !isNewer({ hash, updatedAt: file.updatedAt }, row)) continue;
       if (row?.hash !== hash) {
         await queries.upsertDocument(sql, { ...mapToDocument(file), hash });
@@ -68,15 +71,15 @@ export function createIndexUpdate({ source, instanceId, origin }: Dependencies) 
     const removed = entries.length === 0 ? [] : orphanedPaths;
     if (removed.length > 0) await queries.deleteDocuments(sql, removed);
     if (written + touchedCount + removed.length > 0) await queries.incrementGeneration(sql);
-    const own = createList(origin, scannedFiles);
-    await lists.storeList(sql, instanceId, own);
+    const ownList = createList(origin, scannedFiles);
+    await lists.storeList(sql, instanceId, ownList);
     return {
       scannedFiles,
       written,
       removed: removed.length,
       kept: orphanedPaths.length - removed.length,
-      own,
-      others,
+      ownList,
+      otherLists,
     };
   };
 }
@@ -92,7 +95,7 @@ function createList(origin: lists.ListOrigin, scannedFiles: ReadonlyMap<string, 
   const hashes = new Map<string, string>();
   for (const [path, { hash }] of scannedFiles) if (hash !== null) hashes.set(path, hash);
   const hasher = new Bun.CryptoHasher("sha256");
-  for (const [path, hash] of [...hashes].sort(([one], [other]) => (one < other ? -1 : 1)))
+  for (const [path, hash] of [...hashes].sort(([leftPath], [rightPath]) => (leftPath < rightPath ? -1 : 1)))
     hasher.update(JSON.stringify([path, hash]));
   return { ...origin, fingerprint: hasher.digest("hex"), hashes };
 }

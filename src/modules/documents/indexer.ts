@@ -3,7 +3,7 @@ import { type Database, withTransaction } from "../../db/client.ts";
 import { createId } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
 import { createDifferenceReporter } from "./differences.ts";
-import { createIndexUpdate, type ScannedFile } from "./index-update.ts";
+import { createIndexUpdater, type ScannedFile } from "./index-update.ts";
 import * as lists from "./list-queries.ts";
 import type { DocumentSource, SkippedFile } from "./source.ts";
 
@@ -32,8 +32,8 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
   const { reportMs, listTtlMs } = times ?? { reportMs: REPORT_INTERVAL_MS, listTtlMs: LIST_TTL_MS };
   const instanceId = createId();
   const origin = { host: hostname(), folder };
-  const updateIndex = createIndexUpdate({ source, instanceId, origin });
-  const differences = createDifferenceReporter({ log, origin });
+  const updateIndex = createIndexUpdater({ source, instanceId, origin });
+  const differenceReporter = createDifferenceReporter({ log, origin });
   let scannedFiles = new Map<string, ScannedFile>();
   let isIndexed = false;
   let lastSkippedReport = "[]";
@@ -79,13 +79,13 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
     if (performance.now() - reportedAtMs < reportMs) return isOutdated;
     const state = await lists.renewList(database, instanceId, listTtlMs);
     markReported();
-    differences.report(reportedAtMs);
-    const canDeleteSome = canDeleteOtherLists() && state.lists.some(({ is_silent }) => is_silent);
-    isOutdated = canDeleteSome || formatState(state, instanceId) !== lastState;
+    differenceReporter.report(reportedAtMs);
+    const hasDeletableList = canDeleteOtherLists() && state.lists.some(({ is_silent }) => is_silent);
+    isOutdated = hasDeletableList || formatState(state, instanceId) !== lastState;
     return isOutdated;
   }
 
-  /** Runs a step. If it fails, still reports that this instance is running. Otherwise, others would remove its documents. */
+  /** Runs a step. If it fails, still reports that this instance is running, so that other instances don't remove its documents. */
   async function reportOnFailure<T>(step: () => Promise<T>): Promise<T> {
     try {
       return await step();
@@ -121,11 +121,11 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
       const { written, removed, kept } = result;
       if (written + removed > 0) log.info({ documents: entries.length, written, removed }, "documents indexed");
       reportEmpty(entries.length === 0 ? kept : 0);
-      differences.update(result.own, result.others, reportedAtMs);
-      differences.report(reportedAtMs);
+      differenceReporter.update(result.ownList, result.otherLists, reportedAtMs);
+      differenceReporter.report(reportedAtMs);
     },
 
-    /** Removes this instance's list at shutdown, so that other instances needn't wait until it expires. */
+    /** Removes this instance's list at shutdown, so that other instances don't have to wait until it expires. */
     async removeList(): Promise<void> {
       if (lastState === "") return;
       await withTransaction(database, (sql) => lists.deleteList(sql, instanceId));
@@ -134,8 +134,9 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
 }
 
 /** Formats a state for comparisons: the index generation, this instance's stored list, and the other lists. */
-function formatState({ generation, lists: all }: lists.IndexState, instanceId: string): string {
-  const own = all.find(({ instance_id }) => instance_id === instanceId)?.fingerprint;
-  const others = all.map(({ fingerprint }) => fingerprint).filter((fingerprint) => fingerprint !== own);
-  return JSON.stringify([generation, own, [...new Set(others)].sort()]);
+function formatState({ generation, lists: allLists }: lists.IndexState, instanceId: string): string {
+  const ownFingerprint = allLists.find(({ instance_id }) => instance_id === instanceId)?.fingerprint;
+  const otherFingerprints = new Set(allLists.map(({ fingerprint }) => fingerprint));
+  if (ownFingerprint !== undefined) otherFingerprints.delete(ownFingerprint);
+  return JSON.stringify([generation, ownFingerprint, [...otherFingerprints].sort()]);
 }

@@ -14,7 +14,7 @@ export type IndexState = {
 
 /**
  * Reports that this instance is running.
- * @returns the state of the index and of all instances' lists. If this instance's own list was deleted, it is missing.
+ * @returns the state of the index and of all instances' lists. If this instance's own list was deleted, the result doesn't contain it.
  */
 export async function renewList(sql: Sql, instanceId: string, ttlMs: number): Promise<IndexState> {
   const [row] = await sql<IndexState[]>`
@@ -28,7 +28,7 @@ export async function renewList(sql: Sql, instanceId: string, ttlMs: number): Pr
 }
 
 /** Returns the other instances' lists, without duplicates. */
-export async function listOthers(sql: Sql, instanceId: string): Promise<DocumentList[]> {
+export async function findOtherLists(sql: Sql, instanceId: string): Promise<DocumentList[]> {
   const rows = await sql<(ListOrigin & { fingerprint: string; paths: string[]; hashes: string[] })[]>`
     select distinct on (fingerprint, folder) host, folder, fingerprint, paths, hashes from document_lists
     where instance_id <> ${instanceId} order by fingerprint, folder, instance_id`;

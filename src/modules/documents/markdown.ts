@@ -27,7 +27,7 @@ export function parseMarkdown(path: string, content: string): ParsedDocument {
     passages.push(...createPassages(text, section.lines));
   }
   const title = findTitle(matter) ?? headings.find(({ level }) => level === 1)?.text;
-  return { title: title || baseName(path), headings, passages };
+  return { title: title || getBaseName(path), headings, passages };
 }
 
 /** Normalizes text, so that it can be stored and compared: Unicode NFC, no control characters, `\n` as line break. */
@@ -54,7 +54,7 @@ function findTitle(matter: string): string | null {
   return unquoted ? formatHeading(unquoted) : null;
 }
 
-function baseName(path: string): string {
+function getBaseName(path: string): string {
   return path.slice(path.lastIndexOf("/") + 1).replace(/\.md$/, "");
 }
 
@@ -107,7 +107,7 @@ function splitSections(body: string): Section[] {
     section = { heading: { level, text }, lines: [] };
   };
   let blockEnd: RegExp | null = null;
-  // The number of lines in the current paragraph. An underline turns only a one-line paragraph into a heading.
+  // The number of lines in the current paragraph. An underline turns a paragraph into a heading only if the paragraph has one line.
   let paragraphLines = 0;
   for (const line of body.split("\n")) {
     if (blockEnd) {

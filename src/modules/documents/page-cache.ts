@@ -1,5 +1,5 @@
 import { BoundedCache } from "../../cache/bounded-cache.ts";
-import { renderPage } from "./html-page.ts";
+import { renderDocumentPage } from "./html-page.ts";
 import { parseMarkdown } from "./markdown.ts";
 import type { DocumentFile } from "./source.ts";
 
@@ -9,14 +9,17 @@ const PAGES_BYTES_MAX = 4 * 1024 * 1024;
 const BYTES_PER_CHAR = 2;
 
 /** Creates a function that renders documents as HTML pages and caches them by content. */
-export function createPageCache(): (file: DocumentFile) => string {
-  const pages = new BoundedCache<string>({ max: PAGES_BYTES_MAX, bytesOf: (page) => BYTES_PER_CHAR * page.length });
+export function createPageRenderer(): (file: DocumentFile) => string {
+  const pages = new BoundedCache<string>({
+    maxSize: PAGES_BYTES_MAX,
+    getSizeBytes: (page) => BYTES_PER_CHAR * page.length,
+  });
   return ({ path, hash, content }) => {
     // The path is part of the key, because the title may come from it.
     const key = `${hash} ${path}`;
     const cached = pages.get(key);
     if (cached !== undefined) return cached;
-    const page = renderPage(parseMarkdown(path, content).title, content);
+    const page = renderDocumentPage(parseMarkdown(path, content).title, content);
     pages.set(key, page);
     return page;
   };

@@ -1,8 +1,8 @@
 import { type DefaultTreeAdapterTypes, defaultTreeAdapter, html, Parser, type TreeAdapter } from "parse5";
 
-type Map = DefaultTreeAdapterTypes.DefaultTreeAdapterMap;
+type TreeTypes = DefaultTreeAdapterTypes.DefaultTreeAdapterMap;
 
-/** Maximum length of HTML to parse, in UTF-16 code units. The worst case is about 1 MB/s, and Markdown can expand to 30 times its size. */
+/** Maximum length of HTML to parse, in UTF-16 code units. Parsing can be as slow as 1 MB/s, and Markdown can expand 30-fold. */
 const HTML_CHARS_MAX = 512 * 1024;
 /** Maximum number of elements, including elements that the parser adds: it reopens every unclosed `<b>` in each paragraph. */
 const ELEMENTS_MAX = 30_000;
@@ -18,12 +18,12 @@ const CHUNK_CHARS = 2_048;
 class TooComplexError extends Error {}
 
 /**
- * Parses the content of an HTML body like browsers do (WHATWG), so that it finds the same elements.
+ * Parses the content of an HTML body as browsers do (WHATWG), so that it finds the same elements.
  * @returns null if parsing would take too much time or memory.
  */
-export function parseHtml(text: string): Map["documentFragment"] | null {
+export function parseHtml(text: string): TreeTypes["documentFragment"] | null {
   if (text.length > HTML_CHARS_MAX) return null;
-  const parser = Parser.getFragmentParser<Map>(defaultTreeAdapter.createElement("body", html.NS.HTML, []), {
+  const parser = Parser.getFragmentParser<TreeTypes>(defaultTreeAdapter.createElement("body", html.NS.HTML, []), {
     treeAdapter: createLimitedAdapter(),
     // This only affects how `<noscript>` is parsed, and that element is removed anyway.
     scriptingEnabled: true,
@@ -42,13 +42,13 @@ export function parseHtml(text: string): Map["documentFragment"] | null {
 }
 
 /** Counts the attributes of an unfinished tag, which are in a private field of the parser. A test fails if the field disappears. */
-function countAttributes({ tokenizer }: Parser<Map>): number {
+function countAttributes({ tokenizer }: Parser<TreeTypes>): number {
   const { currentToken } = tokenizer as unknown as { currentToken: { attrs?: unknown[] } | null };
   return currentToken?.attrs?.length ?? 0;
 }
 
 /** Creates the parser's tree adapter, which aborts when the tree grows too large. */
-function createLimitedAdapter(): TreeAdapter<Map> {
+function createLimitedAdapter(): TreeAdapter<TreeTypes> {
   let elements = 0;
   let attributeChars = 0;
   let depth = 0;

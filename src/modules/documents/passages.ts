@@ -28,17 +28,17 @@ export function createPassages(heading: string | null, lines: string[]): Passage
 /** Splits at blank lines, except inside code blocks. */
 function splitIntoParagraphs(lines: string[]): string[] {
   const paragraphs: string[][] = [];
-  let current: string[] = [];
+  let paragraph: string[] = [];
   let isInCodeBlock = false;
   for (const line of lines) {
     if (/^ {0,3}(?:```|~~~)/.test(line)) isInCodeBlock = !isInCodeBlock;
-    if (isInCodeBlock || line.trim() !== "") current.push(line);
-    else if (current.length > 0) {
-      paragraphs.push(current);
-      current = [];
+    if (isInCodeBlock || line.trim() !== "") paragraph.push(line);
+    else if (paragraph.length > 0) {
+      paragraphs.push(paragraph);
+      paragraph = [];
     }
   }
-  if (current.length > 0) paragraphs.push(current);
+  if (paragraph.length > 0) paragraphs.push(paragraph);
   return paragraphs.map((paragraph) => paragraph.join("\n").trimEnd()).filter((text) => text !== "");
 }
 
@@ -58,13 +58,13 @@ function splitLongParagraph(paragraph: string): string[] {
 }
 
 function splitLongLine(line: string): string[] {
-  const parts: string[] = [];
-  let rest = line;
-  while (rest.length > PASSAGE_CHARS_MAX) {
-    let end = rest.lastIndexOf(" ", PASSAGE_CHARS_MAX - 1) + 1 || PASSAGE_CHARS_MAX;
-    if (/[\uD800-\uDBFF]/.test(rest.charAt(end - 1))) end -= 1;
-    parts.push(rest.slice(0, end));
-    rest = rest.slice(end);
+  const pieces: string[] = [];
+  let remaining = line;
+  while (remaining.length > PASSAGE_CHARS_MAX) {
+    let end = remaining.lastIndexOf(" ", PASSAGE_CHARS_MAX - 1) + 1 || PASSAGE_CHARS_MAX;
+    if (/[\uD800-\uDBFF]/.test(remaining.charAt(end - 1))) end -= 1;
+    pieces.push(remaining.slice(0, end));
+    remaining = remaining.slice(end);
   }
-  return [...parts, rest];
+  return [...pieces, remaining];
 }

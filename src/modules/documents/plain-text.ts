@@ -23,8 +23,8 @@ const unspacedScripts =
 
 /**
  * Prepares text for indexing: only words and spaces remain. Otherwise, Postgres would index `node.js`, a path or a Chinese sentence as
- * one word. With the locale C (as in the embedded database), it would count every non-ASCII character as a letter. It would also take
- * minutes for text full of `<`.
+ * one word. With the locale C (as in the embedded database), Postgres would also treat every non-ASCII character as a letter. Indexing text
+ * full of `<` would take minutes.
  */
 export function toIndexText(text: string): string {
   return separateScripts(text, " ").replaceAll(/[^\p{L}\p{N}\p{M}]+/gu, " ");

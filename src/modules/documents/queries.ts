@@ -1,7 +1,7 @@
 import { requireRow, type Sql } from "../../db/client.ts";
 import type { Heading } from "./markdown.ts";
 
-/** A text, and its words prepared for the index. */
+/** Text, and its words prepared for the index. */
 type IndexedText = { text: string; words: string };
 
 export type DocumentRow = { path: string; title: string; size: number; updated_at: Date; headings: Heading[] };
@@ -29,7 +29,7 @@ export async function lockIndex(sql: Sql): Promise<void> {
   await sql`select pg_advisory_xact_lock(${INDEX_LOCK})`;
 }
 
-export async function listIndexed(sql: Sql): Promise<IndexedFile[]> {
+export async function listIndexedFiles(sql: Sql): Promise<IndexedFile[]> {
   return await sql<IndexedFile[]>`select path, hash, updated_at from documents`;
 }
 
@@ -95,14 +95,17 @@ export async function findDocuments(
   const rows = await sql<({ generation: number } & { [K in keyof DocumentRow]: DocumentRow[K] | null })[]>`
     select i.generation, d.* from document_index i left join lateral (
       select path, title, size, updated_at, headings from documents where path = any (${paths})) d on true`;
-  const found = rows.filter((row): row is { generation: number } & DocumentRow => row.path !== null);
+  const foundRows = rows.filter((row): row is { generation: number } & DocumentRow => row.path !== null);
   return {
     generation: requireRow(rows[0], "index").generation,
-    rows: new Map(found.map(({ generation: _, ...row }) => [row.path, row])),
+    rows: new Map(foundRows.map(({ generation: _, ...row }) => [row.path, row])),
   };
 }
 
-/** Lists each document's best passage for these words, or its first one if none matches. `content` is null without passages. */
+/**
+ * Lists each document's best passage for these words, or its first passage if none matches. `content` is null if the document has no
+ * passages.
+ */
 export async function listBestPassages(
   sql: Sql,
   paths: string[],
@@ -119,8 +122,8 @@ export async function listBestPassages(
          limit 1) as best on true`;
 }
 
-/** Shortens each text to excerpts that contain the words, which are marked with `start` and `stop`. */
-export async function highlight(
+/** Shortens each text to excerpts that contain the words. The words are marked with `start` and `stop`. */
+export async function highlightWords(
   sql: Sql,
   texts: string[],
   words: string[],
@@ -136,8 +139,8 @@ export async function highlight(
 }
 
 /**
- * Finds the passages that best answer a question. Passages needn't contain all words. Rare words count more, so that topic words
- * outweigh common ones. English stop words count only if there are no other words. `compounds` are additional words to search.
+ * Finds the passages that best answer a question. A passage doesn't have to contain all words. Rare words count more, so that topic words
+ * outweigh common words. English stop words count only if there are no other words. `compounds` are additional words to search for.
  */
 export async function searchPassages(
   sql: Sql,

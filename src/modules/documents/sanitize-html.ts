@@ -46,7 +46,7 @@ const schema: Schema = {
   protocols: { href: ["http", "https", "mailto"], src: ["http", "https"] },
   clobber: ["id", "name"],
   clobberPrefix: ID_PREFIX,
-  // The content of these isn't readable text, or browsers parse it by special rules, which mutation XSS exploits.
+  // The content of these elements isn't readable text, or browsers parse it by special rules, which mutation XSS exploits.
   strip: [
     ...["script", "style", "template", "noscript", "svg", "math", "iframe", "frameset", "object", "embed", "applet"],
     ...["title", "textarea", "select", "button", "datalist", "xmp", "plaintext", "listing", "noembed", "noframes"],
@@ -65,8 +65,8 @@ type Options = {
 };
 
 /**
- * Sanitizes HTML. Keeps only allowed elements and attributes, and links to the web, to email addresses and to relative URLs. Prefixes
- * ids. The HTML is parsed and serialized, so that browsers can't interpret it differently.
+ * Sanitizes HTML. Keeps only allowed elements and attributes, and links to the web, to email addresses and to relative URLs. Adds a prefix
+ * to ids. The HTML is parsed and serialized, so that browsers can't interpret it differently.
  * @returns null if that would take too long.
  */
 export function sanitizeHtml(html: string, { createAnchors }: Options): string | null {
@@ -84,7 +84,7 @@ export function sanitizeHtml(html: string, { createAnchors }: Options): string |
   for (const element of elements) if (isHeading(element)) delete element.properties.id;
   for (const [index, heading] of headings.entries()) heading.properties.id = slugs[index] ?? "";
   const ids = new Set(
-    elements.flatMap(({ properties: { id, name } }) => [id, name].filter((each) => each !== undefined)),
+    elements.flatMap(({ properties: { id, name } }) => [id, name].filter((value) => value !== undefined)),
   );
   for (const element of elements) secureElement(element, ids);
   return toHtml(root, { characterReferences: { useNamedReferences: true } });
@@ -113,7 +113,7 @@ function extractText(node: Nodes): string {
   return "children" in node ? node.children.map(extractText).join("") : "";
 }
 
-/** Removes unsafe link targets. Parses them like browsers do, because the library only compares strings. */
+/** Removes unsafe link targets. Parses them as browsers do, because the library only compares strings. */
 function secureElement({ tagName, properties }: Element, ids: ReadonlySet<unknown>): void {
   if (Array.isArray(properties.className) && properties.className.length === 0) delete properties.className;
   if (tagName === "img" && !isSafeLink(String(properties.src ?? ""))) delete properties.src;

@@ -4,7 +4,7 @@ import { toSearchText } from "./plain-text.ts";
 import * as queries from "./queries.ts";
 import { createSnippets } from "./snippets.ts";
 
-/** The size of the search result cache. With it, the next page or a repeated search needs no ranking. */
+/** The size of the search result cache. Because of the cache, the next page or a repeated search needs no ranking. */
 const CACHE_BYTES_MAX = 8 * 1024 * 1024;
 /** The approximate memory overhead of a list or map entry. */
 const ENTRY_BYTES = 100;
@@ -23,8 +23,8 @@ type SearchPage = { limit: number; after: queries.DocumentHit | null };
  * Creates a function that returns matching documents, best first. If there is another page, it returns one extra match
  * beyond `limit`, without a snippet.
  */
-export function createSearch({ database }: { database: Database }) {
-  const cache = new BoundedCache<CachedSearch>({ max: CACHE_BYTES_MAX, bytesOf: ({ bytes }) => bytes });
+export function createDocumentSearch({ database }: { database: Database }) {
+  const cache = new BoundedCache<CachedSearch>({ maxSize: CACHE_BYTES_MAX, getSizeBytes: ({ bytes }) => bytes });
 
   async function rankDocuments(query: string): Promise<CachedSearch> {
     const { generation, hits } = await queries.searchDocuments(database, toSearchText(query));
@@ -45,17 +45,17 @@ export function createSearch({ database }: { database: Database }) {
     return { rows, isCurrent: current.generation === generation };
   }
 
-  async function addSnippets(query: string, found: CachedSearch, paths: string[]): Promise<CachedSearch["snippets"]> {
-    const missingPaths = paths.filter((path) => !found.snippets.has(path));
+  async function addSnippets(query: string, cached: CachedSearch, paths: string[]): Promise<CachedSearch["snippets"]> {
+    const missingPaths = paths.filter((path) => !cached.snippets.has(path));
     const snippets = missingPaths.length > 0 ? await createSnippets(database, missingPaths, query) : [];
-    let { bytes } = found;
+    let { bytes } = cached;
     for (const [path, snippet] of snippets) {
-      found.snippets.set(path, snippet);
+      cached.snippets.set(path, snippet);
       bytes += ENTRY_BYTES + BYTES_PER_CHAR * snippet.length;
     }
     // Stores a new value, because the cache measures each value only once.
-    cache.set(query, { ...found, bytes });
-    return found.snippets;
+    cache.set(query, { ...cached, bytes });
+    return cached.snippets;
   }
 
   return async function search(query: string, page: SearchPage): Promise<DocumentMatch[]> {
@@ -73,7 +73,7 @@ export function createSearch({ database }: { database: Database }) {
   };
 }
 
-/** Returns whether a match comes after another. Matches are ordered by rank, and then by the path's bytes. */
+/** Returns whether a match comes after the match `after`. Matches are ordered by rank, and then by the path's bytes. */
 function isAfter({ rank, path }: queries.DocumentHit, after: queries.DocumentHit): boolean {
   return rank < after.rank || (rank === after.rank && Buffer.compare(Buffer.from(path), Buffer.from(after.path)) > 0);
 }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Config } from "../../config.ts";
 import { type Database, isLockConflict, requireRow } from "../../db/client.ts";
-import { createBadCursor, type PageRequest } from "../../http/pagination.ts";
+import { createBadCursorProblem, type PageRequest } from "../../http/pagination.ts";
 import type { Log } from "../../lib/log.ts";
 import { createEmbeddedSource } from "./embedded-source.ts";
 import { createFolderSource } from "./folder-source.ts";
@@ -9,7 +9,7 @@ import { createIndexer, type IndexerTimes } from "./indexer.ts";
 import { splitDocumentPath } from "./paths.ts";
 import { listWords } from "./plain-text.ts";
 import * as queries from "./queries.ts";
-import { createSearch, type DocumentMatch } from "./search.ts";
+import { createDocumentSearch, type DocumentMatch } from "./search.ts";
 import type { DocumentFile } from "./source.ts";
 
 /** The interval between scans of the files. */
@@ -20,7 +20,7 @@ const FIRST_SCAN_TIMEOUT_MS = 5_000;
 const SCAN_PAUSE_FACTOR = 20;
 /** The interval at which a long pause is interrupted to report to the other instances. */
 const REPORT_CHECK_INTERVAL_MS = 10_000;
-/** The maximum time that shutdown waits for a scan. If that isn't enough, the instance's list expires later. */
+/** The maximum time that shutdown waits for a scan. If the scan takes longer, the instance's list isn't removed, but expires later. */
 const SHUTDOWN_TIMEOUT_MS = 1_000;
 /** Maximum number of distinct words used from a question. */
 const QUESTION_WORDS_MAX = 32;
@@ -32,7 +32,7 @@ const PASSAGES_MAX = 50;
 export type PassageMatch = { path: string; title: string; heading: string | null; snippet: string };
 export type { DocumentMatch } from "./search.ts";
 
-/** Serves Markdown documents to every user. The files are authoritative. The database only has an index of them. */
+/** Serves Markdown documents to every user. The files are authoritative. The database contains only an index of them. */
 export interface DocumentService {
   /**
    * Starts scanning the files and updating the index, until `stop` is called. Failed scans are retried, and the first failure is
@@ -80,11 +80,11 @@ export function createDocumentService({
   log,
   onScanned = () => {},
 }: Dependencies): DocumentService {
-  // Without a folder, Parley's own guides are served.
+  // If no folder is configured, Parley's own guides are served.
   const documentsDir = config.DOCUMENTS_DIR;
   const source = documentsDir === undefined ? createEmbeddedSource() : createFolderSource(documentsDir);
   const indexer = createIndexer({ database, source, folder: documentsDir ?? null, times: indexerTimes, log });
-  const search = createSearch({ database });
+  const search = createDocumentSearch({ database });
   const stopController = new AbortController();
   let lastScan: Promise<void> = Promise.resolve();
 
@@ -146,7 +146,7 @@ export function createDocumentService({
       return queries.listDocuments(database, after?.[0] ?? null, limit + 1);
     },
 
-    search: (query, { limit, after }) => search(query, { limit, after: after && parsePosition(after) }),
+    search: (query, { limit, after }) => search(query, { limit, after: after && parseSearchCursor(after) }),
 
     async get(path) {
       const file = splitDocumentPath(path) && (await source.read(path));
@@ -165,8 +165,8 @@ export function createDocumentService({
   };
 }
 
-function parsePosition([rank, path]: string[]): queries.DocumentHit {
+function parseSearchCursor([rank, path]: string[]): queries.DocumentHit {
   const value = Number(rank);
-  if (!rank || path === undefined || !(value >= 0 && value <= 1)) throw createBadCursor();
+  if (!rank || path === undefined || !(value >= 0 && value <= 1)) throw createBadCursorProblem();
   return { rank: value, path };
 }

@@ -18,7 +18,7 @@ export async function createSnippets(sql: Sql, paths: string[], query: string): 
   const passages = await queries.listBestPassages(sql, paths, words);
   const texts = passages.map(({ content }) => toSeparatedText(toPlainText(content ?? "")));
   const marks = { start: MARK_START, stop: MARK_END };
-  const headlines = await queries.highlight(sql, texts, words, marks);
+  const headlines = await queries.highlightWords(sql, texts, words, marks);
   return new Map(passages.map(({ path }, index) => [path, formatHeadline(headlines[index] ?? "")]));
 }
 

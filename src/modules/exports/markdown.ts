@@ -4,8 +4,11 @@ import type { Message } from "../../protocol/message.ts";
 /** Finds the `seq` of a parent message that isn't the message directly above. */
 export type FindSeq = (messageId: string) => number | undefined;
 
-/** Formats the head of a conversation as Markdown. Titles and names are escaped. */
-export function formatHead({ title, model, created_at, updated_at }: Conversation, exportedAt: Date): string {
+/** Formats a conversation's title and properties as Markdown. Titles and names are escaped. */
+export function formatConversationHeader(
+  { title, model, created_at, updated_at }: Conversation,
+  exportedAt: Date,
+): string {
   const properties = [
     `- Started: ${formatTime(created_at)}`,
     `- Last activity: ${formatTime(updated_at)}`,

@@ -1,8 +1,8 @@
 import { Type } from "@sinclair/typebox";
-import { createAttachment } from "../../http/content-disposition.ts";
-import { readRequestId } from "../../http/request-id.ts";
+import { createAttachmentHeader } from "../../http/content-disposition.ts";
+import { getRequestId } from "../../http/request-id.ts";
 import { type Route, route } from "../../http/route.ts";
-import { streamText } from "../../http/stream-text.ts";
+import { createTextStream } from "../../http/stream-text.ts";
 import type { Log } from "../../lib/log.ts";
 import { Problem } from "../../lib/problem.ts";
 import { UuidParam } from "../../lib/schema.ts";
@@ -37,7 +37,7 @@ export const createExportRoutes = ({ exports, log }: Dependencies): Route[] => [
     handle: async ({ caller, params, query, set }) => {
       const format = query.format ?? "markdown";
       const { title, chunks } = await exports.open(caller, params.id, format);
-      const logFields = { request_id: readRequestId(set) };
+      const logFields = { request_id: getRequestId(set) };
       const onError = (err: unknown) => {
         // Losing access isn't an error.
         if (err instanceof Problem)
@@ -45,10 +45,10 @@ export const createExportRoutes = ({ exports, log }: Dependencies): Route[] => [
         else log.error({ ...logFields, err }, "export failed");
       };
       const { type, extension } = files[format];
-      return new Response(streamText(chunks, onError), {
+      return new Response(createTextStream(chunks, onError), {
         headers: {
           "content-type": type,
-          "content-disposition": createAttachment(title, "conversation", extension),
+          "content-disposition": createAttachmentHeader(title, "conversation", extension),
           "cache-control": "no-store",
         },
       });

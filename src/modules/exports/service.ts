@@ -5,7 +5,7 @@ import type { Message } from "../../protocol/message.ts";
 import type { AuthService } from "../auth/service.ts";
 import type { ConversationService } from "../conversations/service.ts";
 import type { MessageService } from "../messages/service.ts";
-import { formatHead, formatMessage } from "./markdown.ts";
+import { formatConversationHeader, formatMessage } from "./markdown.ts";
 import type { ExportFormat } from "./model.ts";
 
 /** The maximum number of messages per batch. Their total size is also limited. */
@@ -20,21 +20,21 @@ type Dependencies = {
 /** Exports conversations as files. */
 export interface ExportService {
   /**
-   * Streams the current conversation. Members only. Only one batch is in memory, and the next one is read when the client has received
-   * it. If the caller loses access, the stream is aborted.
+   * Streams a conversation. Members only. Only one batch is in memory. The next batch is read when the client has received the current
+   * one. If the caller loses access, the stream is aborted.
    * @throws Problem `not_found`. Reading the stream may also throw.
    */
   open(caller: Caller, id: string, format: ExportFormat): Promise<{ title: string; chunks: AsyncGenerator<string> }>;
 }
 
 export function createExportService({ auth, conversations, messages }: Dependencies): ExportService {
-  /** Reads the messages in order, up to the newest one at the start. Otherwise, new messages could keep the export running. */
+  /** Reads the messages in order, except messages that are sent during the export. They could keep the export running forever. */
   async function* readMessages(caller: Caller, { id, last_seq }: Conversation): AsyncGenerator<Message[]> {
     let afterSeq = 0;
     while (afterSeq < last_seq) {
       if (!(await auth.hasAccess(caller))) throw new Problem("unauthorized", "The session or API key has ended.");
       const slice = await messages.list(caller, id, { beforeSeq: undefined, afterSeq }, BATCH_ROWS);
-      // Never happens here, because it is returned only if a version is passed.
+      // Never happens, because `unchanged` is returned only if a version is passed.
       if (slice === "unchanged") return;
       const { rows, fittingCount } = slice;
       const batch = rows.slice(0, Math.min(BATCH_ROWS, fittingCount)).filter(({ seq }) => seq <= last_seq);
@@ -46,18 +46,18 @@ export function createExportService({ auth, conversations, messages }: Dependenc
   }
 
   async function* formatMarkdown(caller: Caller, conversation: Conversation): AsyncGenerator<string> {
-    yield formatHead(conversation, new Date());
-    let previous: Message | undefined;
+    yield formatConversationHeader(conversation, new Date());
+    let previousMessage: Message | undefined;
     for await (const batch of readMessages(caller, conversation)) {
-      const parentIds = batch.flatMap(({ parent_id }, at) => {
-        const messageAbove = at === 0 ? previous : batch[at - 1];
+      const parentIds = batch.flatMap(({ parent_id }, index) => {
+        const messageAbove = index === 0 ? previousMessage : batch[index - 1];
         return parent_id !== null && parent_id !== messageAbove?.id ? [parent_id] : [];
       });
       const seqs = await messages.findSeqs(conversation.id, parentIds);
       let text = "";
       for (const message of batch) {
-        text += formatMessage(message, previous, (parentId) => seqs.get(parentId));
-        previous = message;
+        text += formatMessage(message, previousMessage, (parentId) => seqs.get(parentId));
+        previousMessage = message;
       }
       yield text;
     }

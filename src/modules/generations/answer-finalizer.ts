@@ -4,14 +4,14 @@ import type { EventLog } from "../../events/log.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import type { BudgetService } from "../budgets/service.ts";
-import { fitFinal, INTERRUPTIONS_MAX, listSubstitutes } from "./final-states.ts";
+import { fitFinalState, INTERRUPTIONS_MAX, listSubstitutes } from "./final-states.ts";
 import { createFinisher } from "./finisher.ts";
-import type { FollowUps } from "./follow-ups.ts";
-import type { LiveAnswers } from "./live-answers.ts";
-import { keyOf, type Pieces } from "./pieces.ts";
+import type { FollowUpRunner } from "./follow-ups.ts";
+import type { LiveAnswerRegistry } from "./live-answers.ts";
+import { getLeaseKey, type PieceStore } from "./pieces.ts";
 import type { FinalState } from "./queries.ts";
 import * as queries from "./queries.ts";
-import { answerLogFields, type RunningAnswer } from "./running-answer.ts";
+import { getAnswerLogFields, type RunningAnswer } from "./running-answer.ts";
 
 /** The maximum time for storing a final state. After that, the lease expires and another instance finishes the answer. */
 const FINISH_TIMEOUT_MS = 10 * 60_000;
@@ -22,9 +22,9 @@ export type AnswerFinalizerDependencies = {
   database: Database;
   events: EventLog;
   budgets: BudgetService;
-  followUps: FollowUps;
-  liveAnswers: LiveAnswers;
-  pieces: Pieces;
+  followUps: FollowUpRunner;
+  liveAnswers: LiveAnswerRegistry;
+  pieceStore: PieceStore;
   metrics: Metrics;
   log: Log;
   instanceId: string;
@@ -34,28 +34,32 @@ export type AnswerFinalizerDependencies = {
 
 /** Creates the finalizer, which stores finished answers with their cost, or releases them to another instance. */
 export function createAnswerFinalizer(deps: AnswerFinalizerDependencies) {
-  const { database, events, budgets, followUps, liveAnswers, pieces, metrics, log, instanceId, isHandingOver } = deps;
+  const { database, events, budgets, followUps, liveAnswers, pieceStore, metrics, log, instanceId, isHandingOver } =
+    deps;
   const finisher = createFinisher({ database });
 
   /**
-   * Stores the final state, its event and its cost in one transaction, pushes the event, and releases the lease. Temporary errors,
-   * such as a locked conversation, are retried while the lease is renewed.
+   * Stores the final state, its event and its cost in one transaction, pushes the event, and releases the lease. Retries after temporary
+   * errors, such as a locked conversation. The lease is still renewed during the retries.
    * @returns false if the answer was released first.
    * @throws permanent errors, and the last temporary error after FINISH_TIMEOUT_MS.
    */
   async function finish(answer: RunningAnswer, final: FinalState): Promise<boolean> {
-    let lastAttempt = Promise.resolve();
+    let lastWrite = Promise.resolve();
     const store = () => {
-      lastAttempt = storeFinalState(answer, final);
-      return lastAttempt;
+      lastWrite = storeFinalState(answer, final);
+      return lastWrite;
     };
     try {
-      await retryTemporary(store, AbortSignal.any([answer.released.signal, AbortSignal.timeout(FINISH_TIMEOUT_MS)]));
+      await retryTemporary(
+        store,
+        AbortSignal.any([answer.releaseController.signal, AbortSignal.timeout(FINISH_TIMEOUT_MS)]),
+      );
       return true;
     } catch (error) {
-      if (answer.stop !== "release") throw error;
-      // If the last attempt failed, tries once more. The attempt may have been committed, with only the response lost.
-      const isStored = lastAttempt.catch(store).then(
+      if (answer.stopReason !== "release") throw error;
+      // The last write may have been committed although its response was lost. Writing the same state again shows whether it was.
+      const isStored = lastWrite.catch(store).then(
         () => true,
         () => false,
       );
@@ -70,7 +74,7 @@ export function createAnswerFinalizer(deps: AnswerFinalizerDependencies) {
     if (stored.outcome !== "finished") {
       // The generation was deleted with its conversation, so no other instance settles its reservation.
       if (stored.outcome === "gone") return settle(answer, final);
-      log.warn(answerLogFields(answer), "generation was taken over by another instance; its end is not stored here");
+      log.warn(getAnswerLogFields(answer), "generation was taken over by another instance; its end is not stored here");
       return charge(answer, final);
     }
     metrics.messages.inc({ role: "assistant" });
@@ -85,7 +89,7 @@ export function createAnswerFinalizer(deps: AnswerFinalizerDependencies) {
         text: final.content,
         context,
         requesterId: userId,
-        about: answerLogFields(answer),
+        logContext: getAnswerLogFields(answer),
       });
   }
 
@@ -105,7 +109,7 @@ export function createAnswerFinalizer(deps: AnswerFinalizerDependencies) {
         lastError = error;
         const { conversation_id } = answer.generation;
         log.error(
-          { err: error, ...answerLogFields(answer), conversation_id, status: state.status },
+          { err: error, ...getAnswerLogFields(answer), conversation_id, status: state.status },
           "the database rejected the end of an answer",
         );
       }
@@ -114,38 +118,40 @@ export function createAnswerFinalizer(deps: AnswerFinalizerDependencies) {
   }
 
   /** Charges the usage once and ends the reservation. Used for answers that no other instance will settle. */
-  const settle = ({ generation, chargeId }: RunningAnswer, used: FinalState): Promise<void> =>
-    budgets.settle({ id: chargeId, reservationId: generation.id }, generation.requested_by, used);
+  const settle = ({ generation, chargeId }: RunningAnswer, final: FinalState): Promise<void> =>
+    budgets.settle({ id: chargeId, reservationId: generation.id }, generation.requested_by, final);
 
   /** Charges the usage before a state without usage is stored. Errors are only logged, because storing the answer matters more. */
-  async function chargeSeparately(answer: RunningAnswer, used: FinalState): Promise<void> {
+  async function chargeSeparately(answer: RunningAnswer, final: FinalState): Promise<void> {
     const { generation, chargeId } = answer;
     const options = { id: chargeId, reservationId: generation.id };
-    const charging = budgets.charge(generation.requested_by, used, options);
-    await charging.catch((err) => log.error({ err, ...answerLogFields(answer) }, "an answer could not be charged"));
+    await budgets
+      .charge(generation.requested_by, final, options)
+      .catch((err) => log.error({ err, ...getAnswerLogFields(answer) }, "an answer could not be charged"));
   }
 
   /**
-   * Charges this instance's usage, in addition to the next owner's. A final state may still be waiting for its commit, or may have been
-   * committed although the response was lost. Releasing the lease again either rejects that state, or finds that it is stored and
-   * charged.
+   * Charges this instance's usage, in addition to the next owner's. A final state from this instance may still be waiting for its commit,
+   * or it may have been committed although the response was lost. Therefore, the lease is released again first. If the state isn't
+   * committed yet, the release makes the database reject it. If it is already stored, its usage was charged with it, and nothing
+   * more is charged.
    */
   async function charge(answer: RunningAnswer, final: FinalState): Promise<void> {
     const { generation, chargeId } = answer;
     const shouldCharge = (sql: Sql) => releaseLease(sql, answer, final);
     const { usage, costUsd } = final;
-    const isGone = usage !== null && (await queries.isDeleted(database, keyOf(generation)));
-    // Without a next owner, this charge also settles the reservation, including the API key's.
-    const options = isGone ? { reservationId: generation.id } : { shouldCharge };
+    const isDeleted = usage !== null && (await queries.isDeleted(database, getLeaseKey(generation)));
+    // A deleted generation has no next owner, so this charge also settles the reservation, including the API key's.
+    const options = isDeleted ? { reservationId: generation.id } : { shouldCharge };
     await budgets.charge(generation.requested_by, { usage, costUsd }, { id: chargeId, ...options });
   }
 
-  /** Releases the lease. If the attempt used tokens, it counts as an interruption, which limits how often a paid attempt is repeated. */
+  /** Releases the lease. If tokens were used, this counts as an interruption, which limits how often a paid attempt is repeated. */
   const releaseLease = (sql: Sql, { generation }: RunningAnswer, { usage }: FinalState): Promise<boolean> =>
-    queries.releaseGeneration(sql, instanceId, keyOf(generation), usage !== null && !isHandingOver() ? 1 : 0);
+    queries.releaseGeneration(sql, instanceId, getLeaseKey(generation), usage !== null && !isHandingOver() ? 1 : 0);
 
   async function release(answer: RunningAnswer, final: FinalState): Promise<void> {
-    await pieces.store(answer, (write) =>
+    await pieceStore.store(answer, (write) =>
       withTransaction(database, async (sql) => {
         await write(sql);
         await releaseLease(sql, answer, final);
@@ -158,15 +164,18 @@ export function createAnswerFinalizer(deps: AnswerFinalizerDependencies) {
    * without calling a model.
    */
   async function releaseRejected(answer: RunningAnswer, final: FinalState): Promise<void> {
-    const key = keyOf(answer.generation);
-    await pieces
+    const key = getLeaseKey(answer.generation);
+    await pieceStore
       .append([answer])
       .catch((error) =>
-        log.warn({ err: error, ...answerLogFields(answer) }, "the text of an answer could not be stored"),
+        log.warn({ err: error, ...getAnswerLogFields(answer) }, "the text of an answer could not be stored"),
       );
     await withTransaction(database, (sql) => queries.releaseRejected(sql, instanceId, key, INTERRUPTIONS_MAX)).catch(
       (error) =>
-        log.warn({ err: error, ...answerLogFields(answer) }, "an answer whose end was rejected could not be released"),
+        log.warn(
+          { err: error, ...getAnswerLogFields(answer) },
+          "an answer whose end was rejected could not be released",
+        ),
     );
     await charge(answer, final);
   }
@@ -174,13 +183,13 @@ export function createAnswerFinalizer(deps: AnswerFinalizerDependencies) {
   return {
     /** Stores the final state, or releases the answer. @returns the stored state, or null if the answer was released. */
     async finalize(answer: RunningAnswer, finalState: FinalState): Promise<FinalState | null> {
-      const final = fitFinal(finalState);
+      const final = fitFinalState(finalState);
       try {
-        const stored = answer.stop === "release" ? null : await finishWithFallback(answer, final);
+        const stored = answer.stopReason === "release" ? null : await finishWithFallback(answer, final);
         if (stored) return stored;
       } catch (error) {
         log.warn(
-          { err: error, ...answerLogFields(answer) },
+          { err: error, ...getAnswerLogFields(answer) },
           "the end of an answer could not be stored; another instance takes over",
         );
         if (!isTemporary(error)) {
@@ -189,7 +198,7 @@ export function createAnswerFinalizer(deps: AnswerFinalizerDependencies) {
         }
       }
       await release(answer, final).catch((error) =>
-        log.warn({ err: error, ...answerLogFields(answer) }, "an answer could not be released"),
+        log.warn({ err: error, ...getAnswerLogFields(answer) }, "an answer could not be released"),
       );
       await charge(answer, final);
       return null;

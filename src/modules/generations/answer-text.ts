@@ -1,6 +1,6 @@
 import type { AnswerPart, RunEnd } from "../../ai/answer-part.ts";
 import type { Chain } from "../../ai/chain/chain.ts";
-import { follow } from "../../ai/chain/follow.ts";
+import { followRun } from "../../ai/chain/follow.ts";
 import { mapReplyFormat } from "../../ai/format/reply-format.ts";
 import type { AnswerOptions, ModelFinishReason } from "../../ai/provider.ts";
 import { type Database, type Sql, withTransaction } from "../../db/client.ts";
@@ -9,34 +9,41 @@ import { fitCount } from "../../db/storable.ts";
 import type { StoredError } from "../../lib/error-codes.ts";
 import type { Log } from "../../lib/log.ts";
 import type { BudgetService } from "../budgets/service.ts";
-import type { Context, Contexts } from "./context.ts";
+import type { Context, ContextBuilder } from "./context.ts";
 import type { ContextData } from "./context-queries.ts";
 import type { LivePiece } from "./live-answer.ts";
-import { keyOf } from "./pieces.ts";
+import { getLeaseKey } from "./pieces.ts";
 import type { ClaimedGeneration, FinalState } from "./queries.ts";
 import * as queries from "./queries.ts";
-import { answerLogFields, type RunningAnswer, stopAnswer } from "./running-answer.ts";
-import type { ToolRuns } from "./tool-runs.ts";
+import { getAnswerLogFields, type RunningAnswer, stopAnswer } from "./running-answer.ts";
+import type { ToolRunner } from "./tool-runs.ts";
 
 export type AnswerTextDependencies = {
   database: Database;
   chain: Chain;
   budgets: BudgetService;
-  contexts: Contexts;
-  toolRuns: ToolRuns;
+  contextBuilder: ContextBuilder;
+  toolRunner: ToolRunner;
   log: Log;
 };
 
-/** Creates the writer, which runs models to produce an answer's text. */
-export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns, log }: AnswerTextDependencies) {
-  /** Stores a new attempt before it is pushed, so that the next owner uses a higher number if this instance crashes. */
+/** Creates the writer, which runs models to generate an answer's text. */
+export function createAnswerWriter({
+  database,
+  chain,
+  budgets,
+  contextBuilder,
+  toolRunner,
+  log,
+}: AnswerTextDependencies) {
+  /** Stores a new attempt before it is pushed. If this instance then crashes, the next owner uses a higher attempt number. */
   async function storeAttempt(answer: RunningAnswer, piece: LivePiece): Promise<boolean> {
-    const store = (sql: Sql) => queries.storePieces(sql, [{ ...keyOf(answer.generation), ...piece }]);
+    const store = (sql: Sql) => queries.storePieces(sql, [{ ...getLeaseKey(answer.generation), ...piece }]);
     try {
       return (await withTransaction(database, store)).size > 0;
     } catch (error) {
       // This isn't fatal, because the attempt is also stored with the final state.
-      log.warn({ err: error, ...answerLogFields(answer) }, "the new attempt of an answer could not be stored");
+      log.warn({ err: error, ...getAnswerLogFields(answer) }, "the new attempt of an answer could not be stored");
       return false;
     }
   }
@@ -72,12 +79,13 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
   }
 
   function startRun(answer: RunningAnswer, context: Context): Promise<RunEnd> {
-    const { generation, live, abort } = answer;
+    const { generation, live, abortController } = answer;
     const { model, messages } = context;
-    // A previous owner may have pushed text before it crashed, even if it stored no piece. In that case, readers need a reset.
+    // The attempt is zero only if no other instance has had the lease. A previous owner may have pushed text before it crashed, even if it
+    // stored no piece. In that case, readers need a reset.
     const attempt = Math.max(generation.attempt, generation.fence - 1);
     const outputTokensMax = budgets.answerTokensMax;
-    const about = { ...answerLogFields(answer), conversation_id: generation.conversation_id };
+    const logContext = { ...getAnswerLogFields(answer), conversation_id: generation.conversation_id };
     const options = mapToOptions(generation, context);
     const request = {
       model,
@@ -85,30 +93,31 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
       shouldFitModelLimits: true,
       outputTokensMax,
       options,
-      signal: abort.signal,
-      about,
+      signal: abortController.signal,
+      logContext,
     };
     const deliverPart = (part: AnswerPart) => deliver(answer, part);
-    if (hasTools(context.tools)) return toolRuns.run(answer, context.tools, attempt, request, deliverPart);
+    if (hasTools(context.tools)) return toolRunner.run(answer, context.tools, attempt, request, deliverPart);
     const resume = attempt > 0 ? { text: live.text, reasoning: live.reasoning, attempt } : null;
-    return follow(chain.run, { ...request, resume }, deliverPart);
+    return followRun(chain.run, { ...request, resume }, deliverPart);
   }
 
   return {
     /**
-     * Runs the models until the answer has ended. Doesn't throw. Errors become part of the final state, or release the answer.
+     * Runs the models until the answer has ended. Doesn't throw: an error becomes part of the final state, or causes the answer to be
+     * released.
      * @param contextData the context's data, if it was read when the question was committed.
      */
     async write(answer: RunningAnswer, contextData: ContextData | undefined): Promise<FinalState> {
       const { generation, live } = answer;
       const { conversation_id: conversationId, parent_id: fromId, requested_by: userId, model } = generation;
       try {
-        const context = await contexts.build({ conversationId, fromId, model, userId, contextData });
+        const context = await contextBuilder.build({ conversationId, fromId, model, userId, contextData });
         answer.context = context;
         const end = await startRun(answer, context);
         return { ...mapToFinalState(end, answer), sources: context.sources };
       } catch (error) {
-        log.error({ err: error, ...answerLogFields(answer) }, "generation interrupted");
+        log.error({ err: error, ...getAnswerLogFields(answer) }, "generation interrupted");
         // The answer can be continued by the first instance that can access the database.
         if (isTemporary(error)) stopAnswer(answer, "release");
       }
@@ -149,7 +158,7 @@ const cutOffDetails: Partial<Record<ModelFinishReason, string>> = {
   content_filter: "The provider's content filter cut the answer off before its JSON was complete.",
 };
 
-function mapToFinalState(end: RunEnd, { generation, live, stop, firstTokenMs }: RunningAnswer): FinalState {
+function mapToFinalState(end: RunEnd, { generation, live, stopReason, firstTokenMs }: RunningAnswer): FinalState {
   live.flush();
   const { usage, costUsd, models } = end;
   // If the answer failed, `end.model` is the last model that was tried, even if it wrote no text.
@@ -161,7 +170,7 @@ function mapToFinalState(end: RunEnd, { generation, live, stop, firstTokenMs }: 
   }
   if (end.type === "finish")
     return { ...commonFields, status: "complete", finishReason: end.reason, output: end.output?.value };
-  if (stop === "fail") {
+  if (stopReason === "fail") {
     const error: StoredError = {
       code: "internal",
       detail: "The result of a tool could not be stored. Regenerate the answer.",

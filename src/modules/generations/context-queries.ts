@@ -7,7 +7,7 @@ const SUMMARIES_PER_CONVERSATION_MAX = 50;
 
 export type StoredSummary = { id: string; content: string };
 
-/** The settings and users of a context, without its messages. */
+/** A context's settings and requester, without its messages. */
 export type ContextSettings = {
   id: string;
   title: string;
@@ -74,10 +74,10 @@ export type HistoryRow = Pick<PathRow, "role" | "author_name" | "content" | "sum
 export const FIRST_QUERY_ROWS = 100;
 /** The number of rows that each further query reads. The first two queries return slightly more messages than a context can have. */
 const FURTHER_QUERY_ROWS = 950;
-/** The number of bytes of text that a query reads. The last message may exceed it. This is about as much text as a default context has. */
+/** The number of bytes of text that a query reads. The last message may exceed it. A default context contains about this much text. */
 const QUERY_TEXT_BYTES = 256 * 1024;
 
-/** Reads the path that ends at a `seq`, newest first (sql/functions/list_path.sql). The last row says where the path continues. */
+/** Reads the path that ends at a `seq`, newest first (sql/functions/list_path.sql). The last row states where the path continues. */
 export async function listHistory(
   sql: Sql,
   conversationId: string,
@@ -90,7 +90,8 @@ export async function listHistory(
 }
 
 /**
- * Reads a path for a summary. Long texts are shortened to `excerptChars` at their start and end. If `excerptChars` is 0, texts are omitted.
+ * Reads a path for a summary. Of long messages, only the first and the last `excerptChars` are read. If `excerptChars` is 0, the content
+ * is omitted.
  */
 export async function listPath(
   sql: Sql,
@@ -113,8 +114,9 @@ export type NewSummary = {
   model: string;
   usage: { input_tokens: number; output_tokens: number } | null;
   costUsd: number | null;
-  /** The messages that were summarized, with their `updated_at` when they were read. The previous summary was summarized too. */
+  /** The messages that were summarized, with their `updated_at` when they were read. */
   covered: Pick<PathRow, "seq" | "updated_at">[];
+  /** The previous summary, which was summarized together with the messages. */
   previousId: string | null;
 };
 

@@ -1,12 +1,12 @@
 import type { GetBudget } from "../../ai/models.ts";
 import type { ChatMessage } from "../../ai/provider.ts";
-import { countMessage, countMessages } from "../../ai/tokens.ts";
+import { estimateMessageTokens, estimateTotalTokens } from "../../ai/tokens.ts";
 import { type Database, requireRow } from "../../db/client.ts";
 import type { ReasoningEffort } from "../../protocol/reasoning-effort.ts";
 import type { PassageMatch } from "../documents/service.ts";
 import { createVariables, renderTemplate } from "../prompts/service.ts";
 import { type ContextData, type ContextSettings, findContext, findRequester, listHistory } from "./context-queries.ts";
-import { formatGroupNote, formatPassages, limitPassages, type Source } from "./context-texts.ts";
+import { formatGroupNote, formatPassages, getPassageTokensMax, type Source } from "./context-texts.ts";
 import { collectHistory } from "./history.ts";
 import { readPath } from "./path.ts";
 
@@ -54,7 +54,7 @@ export type ContextDependencies = {
 };
 
 /** Builds the input of a model, for answers and previews. */
-export interface Contexts {
+export interface ContextBuilder {
   /** Builds a context. The caller must have checked access. @throws Problem `not_found` if the conversation was deleted. */
   build(request: ContextRequest): Promise<Context>;
 
@@ -62,7 +62,12 @@ export interface Contexts {
   buildWithoutConversation(userId: string, template: string): Promise<Context>;
 }
 
-export function createContexts({ database, getBudget, defaultModel, searchPassages }: ContextDependencies): Contexts {
+export function createContextBuilder({
+  database,
+  getBudget,
+  defaultModel,
+  searchPassages,
+}: ContextDependencies): ContextBuilder {
   /** Renders a prompt. It can use only its author's preferences, not other users'. */
   function renderPrompt(
     settings: Partial<ContextSettings>,
@@ -96,7 +101,7 @@ export function createContexts({ database, getBudget, defaultModel, searchPassag
     if (text === null) return { sources, tokens: 0 };
     const passages: ChatMessage = { role: "user", content: text };
     messages.splice(questionIndex, 0, passages);
-    return { sources, tokens: countMessage(passages) };
+    return { sources, tokens: estimateMessageTokens(passages) };
   }
 
   return {
@@ -115,8 +120,8 @@ export function createContexts({ database, getBudget, defaultModel, searchPassag
       if (isGroup) system.push({ role: "system", content: formatGroupNote() });
 
       const { inputTokens: tokensMax } = getBudget(model);
-      const passageTokensMax = settings.documents ? limitPassages(tokensMax) : 0;
-      const systemTokens = countMessages(system);
+      const passageTokensMax = settings.documents ? getPassageTokensMax(tokensMax) : 0;
+      const systemTokens = estimateTotalTokens(system);
       const historyTokensMax = tokensMax - systemTokens - passageTokensMax;
       const { newestFirst, summary, tokens, isTruncated } = await collectHistory(path, historyTokensMax);
       const messages = [...system, ...summary, ...newestFirst.reverse()];
@@ -137,7 +142,7 @@ export function createContexts({ database, getBudget, defaultModel, searchPassag
     async buildWithoutConversation(userId, template) {
       const requester = requireRow(await findRequester(database, userId), "user");
       const message: ChatMessage = { role: "system", content: renderPrompt(requester, defaultModel, template, true) };
-      const inputTokens = countMessage(message);
+      const inputTokens = estimateMessageTokens(message);
       const history = { tokens: 0, tokensMax: 0 };
       const emptyFields = {
         sources: [],

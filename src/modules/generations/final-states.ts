@@ -14,7 +14,7 @@ export const INTERRUPTIONS_MAX = 5;
  * Fits a final state to its columns: sums of tokens and costs may be too large, and parsed JSON may contain characters that Postgres
  * can't store.
  */
-export const fitFinal = (final: FinalState): FinalState => ({
+export const fitFinalState = (final: FinalState): FinalState => ({
   ...final,
   usage: final.usage && fitTokens(final.usage),
   costUsd: fitUsd(final.costUsd),
@@ -36,8 +36,8 @@ export function listSubstitutes(final: FinalState): FinalState[] {
     finishReason: "error",
     error,
   };
-  const bare: FinalState = { ...failed, model: null, models: [], sources: [], usage: null, costUsd: null };
-  return [failed, bare, { ...bare, content: "", reasoning: null }];
+  const textOnly: FinalState = { ...failed, model: null, models: [], sources: [], usage: null, costUsd: null };
+  return [failed, textOnly, { ...textOnly, content: "", reasoning: null }];
 }
 
 /** Creates the final state of an answer that was interrupted too often. No model is called for it. */

@@ -24,13 +24,13 @@ type StoredRow =
  */
 export type FinishResult = { outcome: "finished"; event: DurableEvent } | { outcome: "lost" | "gone" };
 
-/** Creates a queue that stores finished answers. Answers that arrive during a commit are stored together by the next commit. */
+/** Creates a queue that stores finished answers. The answers that finish during a commit are stored together by the next commit. */
 export function createFinisher({ database }: { database: Database }) {
   const pools = createCommitPools(database);
   const commits = createGroupCommit<FinishedAnswer, StoredRow>({
-    keyOf: ({ generation }) => generation.conversation_id,
-    senderOf: ({ generation }) => generation.id,
-    bytesOf: ({ final }) => (final.content.length * 2 + (final.reasoning?.length ?? 0)) * 3,
+    getKey: ({ generation }) => generation.conversation_id,
+    getSender: ({ generation }) => generation.id,
+    getBytes: ({ final }) => (final.content.length * 2 + (final.reasoning?.length ?? 0)) * 3,
     commit: (answers) => finishAnswers(pools.openBatchPool(), answers, false),
     waitAndCommit: (answers) => finishAnswers(pools.openLanePool(), answers, true),
   });
@@ -57,30 +57,30 @@ export async function finishAnswers(
   answers: FinishedAnswer[],
   shouldWait: boolean,
 ): Promise<(StoredRow | typeof LOCKED | typeof ITEM_LOCKED)[]> {
-  const finals = answers.map(({ final }) => final);
+  const finalStates = answers.map(({ final }) => final);
   const rows = await sql<((StoredRow | { outcome: "locked" | "item_locked" }) & { n: number })[]>`
     select n, outcome, event_seq, at, model, cost_usd, metadata, created_at from end_answers(
       ${answers.map(({ generation }) => generation.conversation_id)}::uuid[],
       ${answers.map(({ generation }) => generation.id)}::uuid[],
       ${answers.map(({ generation }) => generation.fence)}::int[], ${answers.map(({ attempt }) => attempt)}::int[],
-      ${finals.map(({ content }) => content)}::text[], ${finals.map(({ status }) => status)}::text[],
-      ${finals.map(({ finishReason }) => finishReason)}::text[], ${finals.map(({ model }) => model)}::text[],
-      ${finals.map(({ usage }) => usage?.input_tokens ?? null)}::int[],
-      ${finals.map(({ usage }) => usage?.output_tokens ?? null)}::int[],
-      ${finals.map(({ costUsd }) => costUsd)}::numeric[], ${finals.map(({ error }) => error?.code ?? null)}::text[],
-      ${finals.map(({ error }) => error?.detail ?? null)}::text[],
-      ${finals.map(({ models, sources }) => JSON.stringify({ models, ...(sources?.length && { sources }) }))}::text[],
-      ${shouldWait}, ${finals.map(({ usage }) => usage?.cached_input_tokens ?? null)}::int[],
-      ${finals.map(({ usage }) => usage?.reasoning_tokens ?? null)}::int[],
-      ${finals.map(({ firstTokenMs }) => firstTokenMs ?? null)}::int[],
-      ${finals.map(({ reasoning }) => reasoning || null)}::text[],
-      ${finals.map(({ output }) => (output === undefined ? null : JSON.stringify(output)))}::text[])
+      ${finalStates.map(({ content }) => content)}::text[], ${finalStates.map(({ status }) => status)}::text[],
+      ${finalStates.map(({ finishReason }) => finishReason)}::text[], ${finalStates.map(({ model }) => model)}::text[],
+      ${finalStates.map(({ usage }) => usage?.input_tokens ?? null)}::int[],
+      ${finalStates.map(({ usage }) => usage?.output_tokens ?? null)}::int[],
+      ${finalStates.map(({ costUsd }) => costUsd)}::numeric[], ${finalStates.map(({ error }) => error?.code ?? null)}::text[],
+      ${finalStates.map(({ error }) => error?.detail ?? null)}::text[],
+      ${finalStates.map(({ models, sources }) => JSON.stringify({ models, ...(sources?.length && { sources }) }))}::text[],
+      ${shouldWait}, ${finalStates.map(({ usage }) => usage?.cached_input_tokens ?? null)}::int[],
+      ${finalStates.map(({ usage }) => usage?.reasoning_tokens ?? null)}::int[],
+      ${finalStates.map(({ firstTokenMs }) => firstTokenMs ?? null)}::int[],
+      ${finalStates.map(({ reasoning }) => reasoning || null)}::text[],
+      ${finalStates.map(({ output }) => (output === undefined ? null : JSON.stringify(output)))}::text[])
     order by n`;
-  const stored = new Map<number, StoredRow | typeof LOCKED | typeof ITEM_LOCKED>();
+  const outcomes = new Map<number, StoredRow | typeof LOCKED | typeof ITEM_LOCKED>();
   for (const { n, ...row } of rows)
-    if (row.outcome === "locked") stored.set(n, LOCKED);
-    else stored.set(n, row.outcome === "item_locked" ? ITEM_LOCKED : (row as StoredRow));
-  return answers.map((_, index) => stored.get(index + 1) ?? { outcome: "gone" });
+    if (row.outcome === "locked") outcomes.set(n, LOCKED);
+    else outcomes.set(n, row.outcome === "item_locked" ? ITEM_LOCKED : (row as StoredRow));
+  return answers.map((_, index) => outcomes.get(index + 1) ?? { outcome: "gone" });
 }
 
 /** Maps a finished answer that was just stored to its message. */

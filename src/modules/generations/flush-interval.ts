@@ -6,20 +6,20 @@ export const FLUSH_MS_MAX = 66;
 /** The interval at which the load is measured while answers are written. */
 const MEASUREMENT_INTERVAL_MS = 200;
 /** Above either of these values, the interval doubles. */
-const BUSY_ABOVE = { share: 0.7, lagMs: 15 };
+const BUSY_ABOVE = { cpuShare: 0.7, lagMs: 15 };
 /** Below both of these values, the interval halves. */
-const CALM_BELOW = { share: 0.5, lagMs: 8 };
+const CALM_BELOW = { cpuShare: 0.5, lagMs: 8 };
 /** The weight of the newest measurement. It is low, so that a single garbage collection doesn't count as load. */
 const NEWEST_WEIGHT = 0.3;
 
 /** The load of this thread: its CPU share, and how late its timers fire. */
-export type Load = { share: number; lagMs: number };
+export type Load = { cpuShare: number; lagMs: number };
 
-/** Returns the interval to use after `ms` under this load. */
-export function nextFlushMs(ms: number, { share, lagMs }: Load): number {
-  if (share > BUSY_ABOVE.share || lagMs > BUSY_ABOVE.lagMs) return Math.min(FLUSH_MS_MAX, ms * 2);
-  if (share < CALM_BELOW.share && lagMs < CALM_BELOW.lagMs) return Math.max(FLUSH_MS_MIN, ms / 2);
-  return ms;
+/** Returns the next interval. @param intervalMs the current interval. */
+export function nextFlushMs(intervalMs: number, { cpuShare, lagMs }: Load): number {
+  if (cpuShare > BUSY_ABOVE.cpuShare || lagMs > BUSY_ABOVE.lagMs) return Math.min(FLUSH_MS_MAX, intervalMs * 2);
+  if (cpuShare < CALM_BELOW.cpuShare && lagMs < CALM_BELOW.lagMs) return Math.max(FLUSH_MS_MIN, intervalMs / 2);
+  return intervalMs;
 }
 
 /**
@@ -27,45 +27,45 @@ export function nextFlushMs(ms: number, { share, lagMs }: Load): number {
  * answers, because hundreds of slow answers cost less than a few fast ones with many readers. The load is measured only while the
  * function is being called.
  */
-export function createFlushInterval({ readCpuMs, readMs }: Clocks = systemClocks): () => number {
-  let ms = FLUSH_MS_MIN;
-  let load: Load = { share: 0, lagMs: 0 };
+export function createFlushInterval({ getCpuTimeMs, getTimeMs }: Clocks = systemClocks): () => number {
+  let intervalMs = FLUSH_MS_MIN;
+  let load: Load = { cpuShare: 0, lagMs: 0 };
   let wasCalled = false;
   let isMeasuring = false;
 
   function measure(): void {
     isMeasuring = true;
     wasCalled = false;
-    const startedAtMs = readMs();
-    const startedCpuMs = readCpuMs();
+    const startedAtMs = getTimeMs();
+    const startedCpuMs = getCpuTimeMs();
     setTimeout(() => {
-      const elapsedMs = readMs() - startedAtMs;
+      const elapsedMs = getTimeMs() - startedAtMs;
       load = {
-        share: smooth(load.share, (readCpuMs() - startedCpuMs) / elapsedMs),
+        cpuShare: smooth(load.cpuShare, (getCpuTimeMs() - startedCpuMs) / elapsedMs),
         lagMs: smooth(load.lagMs, Math.max(0, elapsedMs - MEASUREMENT_INTERVAL_MS)),
       };
-      ms = nextFlushMs(ms, load);
+      intervalMs = nextFlushMs(intervalMs, load);
       isMeasuring = false;
-      if (wasCalled || ms > FLUSH_MS_MIN) measure();
+      if (wasCalled || intervalMs > FLUSH_MS_MIN) measure();
     }, MEASUREMENT_INTERVAL_MS).unref();
   }
 
   return () => {
     wasCalled = true;
     if (!isMeasuring) measure();
-    return ms;
+    return intervalMs;
   };
 }
 
 const smooth = (average: number, newest: number): number => average + NEWEST_WEIGHT * (newest - average);
 
-type Clocks = { readCpuMs(): number; readMs(): number };
+type Clocks = { getCpuTimeMs(): number; getTimeMs(): number };
 
 const systemClocks: Clocks = {
   // Measures only this thread. Password hashes are computed on other threads, so they don't delay deltas.
-  readCpuMs() {
+  getCpuTimeMs() {
     const { user, system } = process.threadCpuUsage();
     return (user + system) / 1000;
   },
-  readMs: () => performance.now(),
+  getTimeMs: () => performance.now(),
 };

@@ -9,20 +9,20 @@ export const FLUSHES_PER_TICK_MAX = 100;
  * which costs more than the push itself.
  */
 export function createFlushScheduler(getIntervalMs: () => number) {
-  const waiting = new Set<Flushable>();
+  const waitingAnswers = new Set<Flushable>();
   let isScheduled = false;
 
   function flushAll(): void {
     try {
       let remaining = FLUSHES_PER_TICK_MAX;
-      for (const answer of waiting) {
-        waiting.delete(answer);
+      for (const answer of waitingAnswers) {
+        waitingAnswers.delete(answer);
         answer.flush();
         remaining -= 1;
         if (remaining === 0) break;
       }
     } finally {
-      isScheduled = waiting.size > 0;
+      isScheduled = waitingAnswers.size > 0;
       if (isScheduled) setTimeout(flushAll, 0);
     }
   }
@@ -31,14 +31,14 @@ export function createFlushScheduler(getIntervalMs: () => number) {
     getIntervalMs,
     /** Schedules `answer` for the next flush. */
     schedule(answer: Flushable): void {
-      waiting.add(answer);
+      waitingAnswers.add(answer);
       if (isScheduled) return;
       isScheduled = true;
       setTimeout(flushAll, getIntervalMs());
     },
     /** Removes an answer that was flushed separately. */
     cancel(answer: Flushable): void {
-      waiting.delete(answer);
+      waitingAnswers.delete(answer);
     },
   };
 }

@@ -1,18 +1,18 @@
 import type { Writer } from "../../ai/chain/writer.ts";
 import type { GetBudget } from "../../ai/models.ts";
 import type { RunContext } from "../../ai/run-context.ts";
-import type { Changes } from "../../db/changes.ts";
+import type { ChangeRunner } from "../../db/changes.ts";
 import type { Database } from "../../db/client.ts";
 import type { Log } from "../../lib/log.ts";
 import type { ConversationService, ConversationWork } from "../conversations/service.ts";
-import { createBackground } from "./background.ts";
+import { createBackgroundQueue } from "./background.ts";
 import type { Context } from "./context.ts";
-import { createSummaries, SUMMARY_START_SHARE } from "./summaries.ts";
-import { createTitles } from "./titles.ts";
+import { createSummarizer, SUMMARY_START_SHARE } from "./summaries.ts";
+import { createTitleGenerator } from "./titles.ts";
 
 export type FollowUpDependencies = {
   database: Database;
-  changes: Changes;
+  changes: ChangeRunner;
   conversations: ConversationService;
   getBudget: GetBudget;
   /** Null if no model can write titles and summaries. */
@@ -28,28 +28,28 @@ type FinishedAnswer = {
   context: Context;
   requesterId: string | null;
   /** Identifies the answer in log lines. */
-  about: RunContext;
+  logContext: RunContext;
 };
 
 /**
  * Runs background work after an answer: generates the title of a new conversation, and the summary of a long one. The work stops when
  * the conversation is deleted.
  */
-export interface FollowUps extends ConversationWork {
+export interface FollowUpRunner extends ConversationWork {
   /** Starts the work after a finished answer is stored. Returns immediately and doesn't throw. */
   begin(finished: FinishedAnswer): void;
   /** Aborts all work and waits for it until `deadlineMs` (milliseconds since 1970). */
   stop(deadlineMs: number): Promise<void>;
 }
 
-export function createFollowUps(deps: FollowUpDependencies): FollowUps {
+export function createFollowUpRunner(deps: FollowUpDependencies): FollowUpRunner {
   const { database, changes, conversations, getBudget, writer, log } = deps;
-  const background = createBackground({ log });
-  const titles = createTitles({ conversations, writer, log });
-  const summaries = writer && createSummaries({ database, changes, getBudget, writer });
+  const background = createBackgroundQueue({ log });
+  const titleGenerator = createTitleGenerator({ conversations, writer, log });
+  const summarizer = writer && createSummarizer({ database, changes, getBudget, writer });
 
   return {
-    begin({ conversationId, seq, text: answer, context, requesterId: payerId, about }) {
+    begin({ conversationId, seq, text: answer, context, requesterId: payerId, logContext }) {
       const { model, messages, history, isTruncated, isUntitled } = context;
       const question = messages.findLast(({ role }) => role === "user")?.content ?? "";
       if (isUntitled)
@@ -57,26 +57,36 @@ export function createFollowUps(deps: FollowUpDependencies): FollowUps {
           "title",
           conversationId,
           (signal) =>
-            titles.generate({ conversationId, question, answer, payerId, about: { ...about, task: "title" } }, signal),
-          about,
+            titleGenerator.generate(
+              { conversationId, question, answer, payerId, logContext: { ...logContext, task: "title" } },
+              signal,
+            ),
+          logContext,
         );
       const isNearlyFull = isTruncated || history.tokens > history.tokensMax * SUMMARY_START_SHARE;
       const historyTokensMax = history.tokensMax;
-      if (isNearlyFull && summaries && !model.startsWith("offline/"))
+      if (isNearlyFull && summarizer && !model.startsWith("offline/"))
         background.run(
           "summary",
           conversationId,
           (signal) =>
-            summaries.extend(
-              { conversationId, untilSeq: seq, model, historyTokensMax, payerId, about: { ...about, task: "summary" } },
+            summarizer.extendSummary(
+              {
+                conversationId,
+                untilSeq: seq,
+                model,
+                historyTokensMax,
+                payerId,
+                logContext: { ...logContext, task: "summary" },
+              },
               signal,
             ),
-          about,
+          logContext,
         );
     },
 
-    listConversations: background.listIds,
-    stopWorkForDeleted: background.abort,
+    listConversationIds: background.listConversationIds,
+    abortWork: background.abortWork,
     stop: background.stop,
   };
 }

@@ -1,5 +1,5 @@
 import type { ChatMessage } from "../../ai/provider.ts";
-import { countMessage, countMessages } from "../../ai/tokens.ts";
+import { estimateMessageTokens, estimateTotalTokens } from "../../ai/tokens.ts";
 import type { HistoryRow } from "./context-queries.ts";
 import { CHARS_PER_TOKEN_MAX, formatSummary, SUMMARY_SHARE, shortenText } from "./context-texts.ts";
 
@@ -31,15 +31,15 @@ export async function collectHistory(path: AsyncIterable<HistoryRow[]>, tokensMa
       if (content === null) continue;
       const message = mapToChatMessage(role, content, author_name);
       chars += content.length;
-      const count = countMessage(message);
-      const exceedsLimit = tokens + count > tokensMax || chars > tokensMax * CHARS_PER_TOKEN_MAX;
+      const messageTokens = estimateMessageTokens(message);
+      const exceedsLimit = tokens + messageTokens > tokensMax || chars > tokensMax * CHARS_PER_TOKEN_MAX;
       // The message being answered is always included, even if it is too long.
       if (newestFirst.length > 0 && (exceedsLimit || newestFirst.length >= HISTORY_MESSAGES_MAX)) {
         // A summary is better than no earlier history, even if some messages in between are omitted.
         const olderSummary = rows.slice(index).find((row) => row.summary)?.summary;
         return addSummary({ newestFirst, tokens, isTruncated: true }, olderSummary?.content, tokensMax);
       }
-      tokens += count;
+      tokens += messageTokens;
       newestFirst.push(message);
     }
   return { newestFirst, summary: [], tokens, isTruncated: false };
@@ -59,13 +59,14 @@ function addSummary(
   if (shortened === "") return { newestFirst, summary: [], tokens, isTruncated: true };
   const summary: ChatMessage = { role: "system", content: formatSummary(shortened) };
   const keptMessages = [...newestFirst];
-  let total = tokens + countMessage(summary);
-  while (total > tokensMax && keptMessages.length > 1) total -= countMessages(keptMessages.splice(-1));
-  if (total > tokensMax) return { newestFirst, summary: [], tokens, isTruncated: true };
+  let totalTokens = tokens + estimateMessageTokens(summary);
+  while (totalTokens > tokensMax && keptMessages.length > 1)
+    totalTokens -= estimateTotalTokens(keptMessages.splice(-1));
+  if (totalTokens > tokensMax) return { newestFirst, summary: [], tokens, isTruncated: true };
   return {
     newestFirst: keptMessages,
     summary: [summary],
-    tokens: total,
+    tokens: totalTokens,
     isTruncated: isTruncated || keptMessages.length < newestFirst.length,
   };
 }

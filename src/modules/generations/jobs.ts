@@ -11,8 +11,8 @@ type Generations = Pick<GenerationService, "storePieces" | "renewLeases" | "take
 
 /** Registers the jobs. Each instance renews its own leases, and takes over crashed instances' answers while it has free slots. */
 export function registerGenerationJobs(jobs: Jobs, { generations }: { generations: Generations }): void {
-  jobs.everyOnEach("pieces", PIECES_INTERVAL_MS, generations.storePieces);
-  jobs.everyOnEach("leases", LEASE_RENEWAL_INTERVAL_MS, generations.renewLeases);
-  jobs.everyOnEach("orphans", TAKEOVER_INTERVAL_MS, generations.takeOverOrphans);
-  jobs.everyOnOne("finished-generations", DELETION_INTERVAL_MS, generations.deleteFinished);
+  jobs.scheduleOnEachInstance("pieces", PIECES_INTERVAL_MS, generations.storePieces);
+  jobs.scheduleOnEachInstance("leases", LEASE_RENEWAL_INTERVAL_MS, generations.renewLeases);
+  jobs.scheduleOnEachInstance("orphans", TAKEOVER_INTERVAL_MS, generations.takeOverOrphans);
+  jobs.scheduleOnOneInstance("finished-generations", DELETION_INTERVAL_MS, generations.deleteFinished);
 }

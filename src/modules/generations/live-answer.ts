@@ -15,18 +15,18 @@ export type LiveAnswerOptions = {
   text: string;
   reasoning: string;
   /** Whether the reasoning is stored, or only pushed. */
-  storesReasoning: boolean;
+  shouldStoreReasoning: boolean;
   bus: Pick<Bus, "publish">;
   /** Batches this answer's pushes with other answers' pushes. */
-  flushes: FlushScheduler;
+  flushScheduler: FlushScheduler;
 };
 
 /** A piece of an answer to store. `n` is its number in the attempt, starting at 1. */
 export type LivePiece = { attempt: number; n: number; text: string; reasoning: string };
 
 /**
- * The text and reasoning of an answer in progress. `text` and `reasoning` have been pushed to readers. A new reader gets them and
- * continues with the next delta.
+ * The text and reasoning of an answer in progress. `text` and `reasoning` contain what has been pushed to readers. A new reader receives
+ * both and continues with the next delta.
  */
 export class LiveAnswer {
   readonly conversationId: string;
@@ -45,9 +45,9 @@ export class LiveAnswer {
   #storedReasoningLength = 0;
   #isScheduled = false;
   #flushedAtMs = Number.NEGATIVE_INFINITY;
-  readonly #storesReasoning: boolean;
+  readonly #shouldStoreReasoning: boolean;
   readonly #bus: Pick<Bus, "publish">;
-  readonly #flushes: FlushScheduler;
+  readonly #flushScheduler: FlushScheduler;
 
   constructor({
     conversationId,
@@ -56,9 +56,9 @@ export class LiveAnswer {
     attempt,
     text,
     reasoning,
-    storesReasoning,
+    shouldStoreReasoning,
     bus,
-    flushes,
+    flushScheduler,
   }: LiveAnswerOptions) {
     this.conversationId = conversationId;
     this.messageId = messageId;
@@ -66,9 +66,9 @@ export class LiveAnswer {
     this.attempt = attempt;
     this.text = text;
     this.reasoning = reasoning;
-    this.#storesReasoning = storesReasoning;
+    this.#shouldStoreReasoning = shouldStoreReasoning;
     this.#bus = bus;
-    this.#flushes = flushes;
+    this.#flushScheduler = flushScheduler;
   }
 
   append(text: string): void {
@@ -82,14 +82,14 @@ export class LiveAnswer {
   }
 
   #flushSoon(): void {
-    this.#isScheduled = performance.now() - this.#flushedAtMs < this.#flushes.getIntervalMs();
-    if (this.#isScheduled) this.#flushes.schedule(this);
+    this.#isScheduled = performance.now() - this.#flushedAtMs < this.#flushScheduler.getIntervalMs();
+    if (this.#isScheduled) this.#flushScheduler.schedule(this);
     else this.flush();
   }
 
   /** Pushes all text and reasoning received since the last push. */
   flush(): void {
-    if (this.#isScheduled) this.#flushes.cancel(this);
+    if (this.#isScheduled) this.#flushScheduler.cancel(this);
     this.#isScheduled = false;
     if (this.#pendingReasoning !== "") this.#flushReasoning();
     if (this.#pending === "") return;
@@ -97,7 +97,7 @@ export class LiveAnswer {
     this.#pending = "";
     this.#flushedAtMs = performance.now();
     for (let start = 0; start < text.length; ) {
-      const end = findSplit(text, start + DELTA_CHARS_MAX);
+      const end = findSplitIndex(text, start + DELTA_CHARS_MAX);
       this.#push(text.slice(start, end));
       start = end;
     }
@@ -108,7 +108,7 @@ export class LiveAnswer {
     this.#pendingReasoning = "";
     this.#flushedAtMs = performance.now();
     for (let start = 0; start < text.length; ) {
-      const end = findSplit(text, start + DELTA_CHARS_MAX);
+      const end = findSplitIndex(text, start + DELTA_CHARS_MAX);
       this.#pushReasoning(text.slice(start, end));
       start = end;
     }
@@ -134,10 +134,10 @@ export class LiveAnswer {
 
   /** The reasoning if it is stored, or an empty string. */
   get storedReasoning(): string {
-    return this.#storesReasoning ? this.reasoning : "";
+    return this.#shouldStoreReasoning ? this.reasoning : "";
   }
 
-  /** Starts another attempt, which continues from this text and reasoning. */
+  /** Starts a new attempt, which continues from this text and reasoning. */
   reset(text: string, reasoning: string, attempt: number): void {
     this.flush();
     this.startAttempt(attempt);
@@ -155,7 +155,7 @@ export class LiveAnswer {
     this.#storedReasoningLength = 0;
   }
 
-  /** Returns the text and reasoning since the last stored piece, or null if there is nothing new. */
+  /** Creates a piece with the text and reasoning since the last stored piece. Returns null if there is nothing new. */
   createNextPiece(): LivePiece | null {
     const piece = this.#createPiece(
       this.text.slice(this.#storedLength),
@@ -169,16 +169,16 @@ export class LiveAnswer {
     return this.#createPiece("", "");
   }
 
-  /** Creates a piece that stores a reset to this text and reasoning, before it is pushed. */
+  /** Creates the piece that stores a reset to this text and reasoning. It must be stored before the reset is pushed. */
   createResetPiece(text: string, reasoning: string, attempt: number): LivePiece {
-    return { attempt, n: 1, text, reasoning: this.#storesReasoning ? reasoning : "" };
+    return { attempt, n: 1, text, reasoning: this.#shouldStoreReasoning ? reasoning : "" };
   }
 
   #createPiece(text: string, reasoning: string): LivePiece {
     return { attempt: this.attempt, n: this.#storedPieces + 1, text, reasoning };
   }
 
-  /** Records that a piece is committed. Does nothing if another attempt has begun since. */
+  /** Records that a piece is committed. Does nothing if a new attempt has started since then. */
   confirmStored({ attempt, n, text, reasoning }: LivePiece): void {
     if (attempt !== this.attempt) return;
     this.#storedPieces = n;
@@ -186,7 +186,7 @@ export class LiveAnswer {
     this.#storedReasoningLength += reasoning.length;
   }
 
-  /** Creates a reset that brings a new reader up to date. */
+  /** Creates the `message.reset` event that brings a new reader up to date. */
   createSnapshot(): Extract<EphemeralEvent, { type: "message.reset" }> {
     const { conversationId: conversation_id, messageId: message_id, attempt, text, reasoning } = this;
     return {
@@ -201,7 +201,7 @@ export class LiveAnswer {
 }
 
 /** Returns the last index up to `end` at which the text can be split without breaking a surrogate pair. */
-function findSplit(text: string, end: number): number {
+function findSplitIndex(text: string, end: number): number {
   if (end >= text.length) return text.length;
   return (text.charCodeAt(end) & 0xfc00) === 0xdc00 ? end - 1 : end;
 }

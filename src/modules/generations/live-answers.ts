@@ -4,29 +4,30 @@ import type { Lease, NewAnswer } from "../messages/service.ts";
 import { FIRST_QUERY_ROWS } from "./context-queries.ts";
 import { GENERATION_LEASE_DURATION_MS, type RunningAnswer } from "./running-answer.ts";
 
-/** Maximum number of concurrent answers per instance. Others wait for a free slot on any instance. */
+/** Maximum number of concurrent answers per instance. Further answers wait for a free slot on any instance. */
 export const RUNNING_ANSWERS_MAX = 500;
 /**
- * Maximum number of answers in a batch whose contexts are read in the transaction that stores the messages. Only short conversations'
- * contexts are read there, so that no message waits for another conversation's long history. The others are read by separate queries. The
- * byte limit is low, because if an instance freezes before it has read the result, the rows stay locked until its connection is closed.
+ * The contexts of a batch's answers are read in the transaction that stores the batch's messages, unless the batch has more answers than
+ * this. Only short conversations' contexts are read there, so that no message waits for another conversation's long history. All other
+ * contexts are read by separate queries. The byte limit is low because an instance may freeze before it has read the result. In that case,
+ * the rows stay locked until its connection is closed.
  */
 export const CONTEXT_BATCH_MAX = 32;
 const contextLimits = { rowsMax: FIRST_QUERY_ROWS, seqMax: 40, bytesMax: 64 * 1024 };
 
 /**
- * Tracks the answers that this instance is writing, and its free slots. It depends on no service, so that its dependents (messages,
- * sockets, streams) can be created before the service that writes the answers.
+ * Tracks the answers that this instance is writing, and its free slots. The registry depends on no service. Therefore messages, sockets
+ * and streams, which depend on the registry, can be created before the service that writes the answers.
  */
-export interface LiveAnswers {
+export interface LiveAnswerRegistry {
   /**
    * Reserves slots for a batch of new answers before their messages are stored. Returns null if there aren't enough free slots, or if this
-   * instance is shutting down. Release the lease once the batch is handed over or has failed.
+   * instance is shutting down. Release the lease once the batch has been handed over or has failed.
    */
-  acquireLease(answers: number): Lease | null;
+  acquireLease(answerCount: number): Lease | null;
   /** Hands over a committed answer to be written. Doesn't throw. */
   handOver(answer: NewAnswer): void;
-  /** Sets the callback for answers that are handed over, including earlier ones. Call it once. */
+  /** Sets the callback for answers that are handed over, including those that already were. Call it once. */
   onHandOver(onAnswer: (answer: NewAnswer) => void): void;
 
   /** Lists snapshots of a conversation's answers in progress. A new subscriber receives them and continues with the next delta. */
@@ -35,13 +36,13 @@ export interface LiveAnswers {
   findText(messageId: string): LiveText | null;
 
   /** Returns whether there are slots for this many more answers. */
-  hasFreeSlots(answers: number): boolean;
-  /** Counts the answers that are in progress or about to start. */
+  hasFreeSlots(answerCount: number): boolean;
+  /** Counts the answers that are in progress or being claimed. */
   count(): number;
-  /** Reserves a slot while a generation is being claimed. */
-  claim<T>(work: () => Promise<T>): Promise<T>;
+  /** Runs `work`, which claims a generation, with a slot reserved for it. */
+  runClaim<T>(work: () => Promise<T>): Promise<T>;
   add(answer: RunningAnswer): void;
-  /** Removes an answer, unless another one has replaced it. */
+  /** Removes an answer, unless a later run of the same generation has replaced it. */
   remove(answer: RunningAnswer): void;
   find(generationId: string): RunningAnswer | undefined;
   findByMessage(messageId: string): RunningAnswer | undefined;
@@ -57,7 +58,7 @@ type Dependencies = {
   instanceId: string;
 };
 
-export function createLiveAnswers({ lifecycle, instanceId }: Dependencies): LiveAnswers {
+export function createLiveAnswerRegistry({ lifecycle, instanceId }: Dependencies): LiveAnswerRegistry {
   const byGeneration = new Map<string, RunningAnswer>();
   const byMessage = new Map<string, RunningAnswer>();
   const byConversation = new Map<string, Set<RunningAnswer>>();
@@ -69,19 +70,19 @@ export function createLiveAnswers({ lifecycle, instanceId }: Dependencies): Live
   let onNewAnswer: (answer: NewAnswer) => void = (answer) => bufferedAnswers.push(answer);
 
   const count = (): number => byGeneration.size + claimsInProgress;
-  const hasFreeSlots = (answers: number): boolean => count() + leasedSlots + answers <= RUNNING_ANSWERS_MAX;
+  const hasFreeSlots = (answerCount: number): boolean => count() + leasedSlots + answerCount <= RUNNING_ANSWERS_MAX;
 
   return {
-    acquireLease(answers) {
-      if (lifecycle.phase === "draining" || !hasFreeSlots(answers)) return null;
-      leasedSlots += answers;
-      const context = { ...contextLimits, bytesMax: Math.floor(contextLimits.bytesMax / answers) };
+    acquireLease(answerCount) {
+      if (lifecycle.phase === "draining" || !hasFreeSlots(answerCount)) return null;
+      leasedSlots += answerCount;
+      const context = { ...contextLimits, bytesMax: Math.floor(contextLimits.bytesMax / answerCount) };
       return {
         owner: instanceId,
         leaseMs: GENERATION_LEASE_DURATION_MS,
-        context: answers <= CONTEXT_BATCH_MAX ? context : null,
+        context: answerCount <= CONTEXT_BATCH_MAX ? context : null,
         release() {
-          leasedSlots -= answers;
+          leasedSlots -= answerCount;
         },
       };
     },
@@ -111,7 +112,7 @@ export function createLiveAnswers({ lifecycle, instanceId }: Dependencies): Live
 
     hasFreeSlots,
     count,
-    async claim(work) {
+    async runClaim(work) {
       claimsInProgress += 1;
       try {
         return await work();

@@ -33,7 +33,7 @@ export type NewAnswerRow = {
 
 /**
  * Inserts a new, empty answer to a message, and its generation. The answer's metadata records who requested it, because the generation is
- * deleted later. Clients don't get this metadata (sql/functions/current_messages.sql).
+ * deleted later. Clients don't receive this metadata (sql/functions/current_messages.sql).
  */
 export async function insertAnswer(sql: Sql, answer: NewAnswerRow, { seq, at }: EventPosition): Promise<void> {
   const { generationId, messageId, conversationId, parentId, model, requestedBy, reasoningEffort, replyFormat } =

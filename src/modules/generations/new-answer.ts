@@ -4,7 +4,7 @@ import type { NewAnswer } from "../messages/service.ts";
 import type { NewAnswerRow } from "./new-answer-queries.ts";
 import type { ClaimedGeneration } from "./queries.ts";
 
-/** Maps an empty answer that was just stored to its message, so that it needn't be read again. */
+/** Maps an empty answer that was just stored to its message, so that the message doesn't have to be read from the database. */
 export function mapNewAnswerToMessage(row: NewAnswerRow, { seq, at }: EventPosition): Message {
   return {
     id: row.messageId,

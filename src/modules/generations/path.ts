@@ -5,7 +5,7 @@ const PATH_ROWS_MAX = 5_000;
 
 /**
  * Reads a message and its ancestors, newest first, in batches on demand. A message with a summary is the last of its batch.
- * @param readBatch reads the next batch, which contains no messages newer than this `seq`.
+ * @param readBatch reads the next batch, which contains no messages newer than `untilSeq`.
  */
 export async function* readPath<T extends Pick<PathRow, "continue_at">>(
   firstBatch: T[],

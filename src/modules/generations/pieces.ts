@@ -10,29 +10,29 @@ type StorableAnswer = Pick<RunningAnswer, "generation" | "live">;
  * Creates a store for the text of answers in progress. The text is stored in pieces (docs/decisions/0047), so that another instance can
  * continue an answer. Only one write per answer runs at a time, because each piece follows the previous one.
  */
-export function createPieces({ database }: { database: Database }) {
-  const storesInProgress = new Map<LiveAnswer, Promise<void>>();
+export function createPieceStore({ database }: { database: Database }) {
+  const writesInProgress = new Map<LiveAnswer, Promise<void>>();
 
   async function withLock<T>(answers: readonly StorableAnswer[], work: () => Promise<T>): Promise<T> {
     const { promise, resolve } = Promise.withResolvers<void>();
-    for (const { live } of answers) storesInProgress.set(live, promise);
+    for (const { live } of answers) writesInProgress.set(live, promise);
     try {
       return await work();
     } finally {
-      for (const { live } of answers) storesInProgress.delete(live);
+      for (const { live } of answers) writesInProgress.delete(live);
       resolve();
     }
   }
 
   async function write(changedAnswers: (StorableAnswer & { piece: LivePiece })[]): Promise<void> {
     try {
-      const pieces = changedAnswers.map(({ generation, piece }) => ({ ...keyOf(generation), ...piece }));
+      const pieces = changedAnswers.map(({ generation, piece }) => ({ ...getLeaseKey(generation), ...piece }));
       const stored = await storePieces(database, pieces, { shouldWait: false });
       for (const { generation, live, piece } of changedAnswers)
         if (stored.has(generation.id)) live.confirmStored(piece);
     } catch (error) {
       if (changedAnswers.length < 2 || isTemporary(error)) throw error;
-      // A single piece may be the cause, so the halves are stored separately.
+      // One piece may have caused the error, so the two halves are stored separately.
       const half = changedAnswers.length >> 1;
       const results = await Promise.allSettled([
         write(changedAnswers.slice(0, half)),
@@ -44,12 +44,12 @@ export function createPieces({ database }: { database: Database }) {
 
   return {
     /**
-     * Appends the new text of these answers. An answer whose last piece is still in flight is skipped until the next call.
+     * Stores the new text of these answers. An answer whose last piece is still being written is skipped until the next call.
      * @throws database errors, unless they affect only some of the answers, which are then skipped.
      */
     async append(answers: Iterable<StorableAnswer>): Promise<void> {
       const changed = [...answers].flatMap((answer) => {
-        const piece = storesInProgress.has(answer.live) ? null : answer.live.createNextPiece();
+        const piece = writesInProgress.has(answer.live) ? null : answer.live.createNextPiece();
         return piece ? [{ ...answer, piece }] : [];
       });
       if (changed.length === 0) return;
@@ -62,12 +62,12 @@ export function createPieces({ database }: { database: Database }) {
      */
     async store<T>(answer: StorableAnswer, work: (write: (sql: Sql) => Promise<boolean>) => Promise<T>): Promise<T> {
       const { generation, live } = answer;
-      while (storesInProgress.has(live)) await storesInProgress.get(live);
+      while (writesInProgress.has(live)) await writesInProgress.get(live);
       return withLock([answer], async () => {
         const piece = live.createNextPiece() ?? live.createEmptyPiece();
         let isStored = false;
         const result = await work(async (sql) => {
-          isStored = (await storePieces(sql, [{ ...keyOf(generation), ...piece }])).size > 0;
+          isStored = (await storePieces(sql, [{ ...getLeaseKey(generation), ...piece }])).size > 0;
           return isStored;
         });
         if (isStored) live.confirmStored(piece);
@@ -77,10 +77,10 @@ export function createPieces({ database }: { database: Database }) {
   };
 }
 
-export type Pieces = ReturnType<typeof createPieces>;
+export type PieceStore = ReturnType<typeof createPieceStore>;
 
 /** Returns the key that identifies a claimed generation and its owner's lease. */
-export const keyOf = ({ conversation_id: conversationId, id, fence }: ClaimedGeneration) => ({
+export const getLeaseKey = ({ conversation_id: conversationId, id, fence }: ClaimedGeneration) => ({
   conversationId,
   id,
   fence,

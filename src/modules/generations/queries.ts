@@ -1,5 +1,5 @@
 import type { Sql } from "../../db/client.ts";
-import { claimLease, isFree, isHeld, type LeasedTable, renewLeases } from "../../db/leases.ts";
+import { claimLease, freeCondition, heldCondition, type LeasedTable, renewLeases } from "../../db/leases.ts";
 import type { StoredError } from "../../lib/error-codes.ts";
 import type { FinishReason, MessageTokens } from "../../protocol/message.ts";
 import type { ReasoningEffort } from "../../protocol/reasoning-effort.ts";
@@ -32,22 +32,23 @@ export type ClaimedGeneration = {
 };
 
 /**
- * Returns the condition for stopping a generation `x`: a cancellation is stored, or the requester is disabled or deleted. If the requester
- * has left the conversation, the generation continues, because other members may be reading.
+ * Returns the condition for stopping a generation `x`: a cancellation is stored, or the requester's account is disabled or deleted. If the
+ * requester has left the conversation, the generation continues, because other members may be reading.
  */
-const shouldStop = (sql: Sql) => sql`
+const stopCondition = (sql: Sql) => sql`
   (x.cancel_requested_at is not null or (x.requested_by is not null and not exists (
     select 1 from users u where u.id = x.requested_by and u.disabled_at is null)))`;
 
 /** Returns the columns of a claimed generation `x` and its message `m`. */
 const claimedColumns = (sql: Sql) => sql`
   x.id, x.message_id, x.conversation_id, x.model, x.requested_by, x.fence, x.interruptions, x.attempt, x.reasoning_effort,
-  x.reply_format, x.traceparent, ${shouldStop(sql)} as is_cancelled, m.seq, m.parent_id`;
+  x.reply_format, x.traceparent, ${stopCondition(sql)} as is_cancelled, m.seq, m.parent_id`;
 
-const isMessageOfGeneration = (sql: Sql) => sql`m.conversation_id = x.conversation_id and m.seq = x.message_seq`;
+/** Returns the condition that joins a generation `x` with its message `m`. */
+const messageCondition = (sql: Sql) => sql`m.conversation_id = x.conversation_id and m.seq = x.message_seq`;
 
 /** Returns the assignments for starting a generation. If its status is `running`, its previous owner has crashed. */
-const startColumns = (sql: Sql, owner: string, leaseMs: number) => sql`
+const startAssignments = (sql: Sql, owner: string, leaseMs: number) => sql`
   ${claimLease(sql, owner, leaseMs)}, interruptions = x.interruptions + (x.status = 'running')::int, status = 'running', started_at = coalesce(x.started_at, now())`;
 
 /** Claims a new generation. Returns undefined if another instance was faster. */
@@ -58,8 +59,8 @@ export async function claimGeneration(
   leaseMs: number,
 ): Promise<ClaimedGeneration | undefined> {
   const [row] = await sql<Omit<ClaimedGeneration, "content" | "reasoning">[]>`
-    update generations x set ${startColumns(sql, owner, leaseMs)} from messages m
-    where x.conversation_id = ${conversationId} and x.id = ${id} and ${isMessageOfGeneration(sql)} and x.status = 'pending'
+    update generations x set ${startAssignments(sql, owner, leaseMs)} from messages m
+    where x.conversation_id = ${conversationId} and x.id = ${id} and ${messageCondition(sql)} and x.status = 'pending'
     returning ${claimedColumns(sql)}`;
   // A new generation has no text yet.
   return row && { ...row, content: "", reasoning: "" };
@@ -75,14 +76,14 @@ export async function claimOrphans(
   const claimed = await sql<Omit<ClaimedGeneration, "content" | "reasoning">[]>`
     with orphans as materialized (
       select x.conversation_id, x.id from generations x
-      where x.status <> 'finished' and ${isFree(sql)} order by x.id limit ${rowsMax} for no key update skip locked
+      where x.status <> 'finished' and ${freeCondition(sql)} order by x.id limit ${rowsMax} for no key update skip locked
     )
-    update generations x set ${startColumns(sql, owner, leaseMs)}
+    update generations x set ${startAssignments(sql, owner, leaseMs)}
     from orphans o, messages m
-    where x.conversation_id = o.conversation_id and x.id = o.id and ${isMessageOfGeneration(sql)}
+    where x.conversation_id = o.conversation_id and x.id = o.id and ${messageCondition(sql)}
     returning ${claimedColumns(sql)}`;
   if (claimed.length === 0) return [];
-  // In a separate statement, because the previous owner's last piece may have been committed after the first one started.
+  // This is a separate statement, because the previous owner's last piece may have been committed after the first statement started.
   const texts = await sql<{ id: string; content: string; reasoning: string | null }[]>`
     select k.id, x.content, x.reasoning
     from unnest(${claimed.map((row) => row.conversation_id)}::uuid[], ${claimed.map(({ seq }) => seq)}::bigint[],
@@ -90,56 +91,56 @@ export async function claimOrphans(
     join lateral (
       select m.content, m.reasoning from current_messages m where m.conversation_id = k.conversation_id and m.seq = k.seq limit 1
     ) x on true`;
-  const found = new Map(texts.map((text) => [text.id, text]));
+  const textsById = new Map(texts.map((text) => [text.id, text]));
   return claimed.map((row) => {
-    const text = found.get(row.id);
+    const text = textsById.get(row.id);
     return { ...row, content: text?.content ?? "", reasoning: text?.reasoning ?? "" };
   });
 }
 
 export type GenerationKey = { conversationId: string; id: string };
-export type LeaseRow = GenerationKey & { fence: number };
+export type LeaseKey = GenerationKey & { fence: number };
 
-const leaseTable: LeasedTable<LeaseRow> = {
+const leaseTable: LeasedTable<LeaseKey> = {
   name: "generations",
   key: ["conversation_id", "id"],
-  selectHeld: (sql, held) => sql`
+  selectHeldRows: (sql, held) => sql`
     unnest(${held.map(({ conversationId }) => conversationId)}::uuid[], ${held.map(({ id }) => id)}::uuid[],
       ${held.map(({ fence }) => fence)}::int[]) as h (conversation_id, id, fence)`,
-  isInProgress: (sql) => sql`x.status = 'running'`,
+  inProgressCondition: (sql) => sql`x.status = 'running'`,
 };
 
 /**
  * Renews the leases that this instance still has.
- * @returns these generations, and whether each was cancelled. Missing ones belong to another instance, or were deleted.
+ * @returns the generations with these leases, and whether each was cancelled. If a generation is missing, it was deleted or belongs to
+ * another instance.
  */
 export async function renewGenerations(
   sql: Sql,
   owner: string,
-  held: LeaseRow[],
+  held: LeaseKey[],
   times: { leaseMs: number; renewBelowMs: number },
 ): Promise<{ id: string; is_cancelled: boolean }[]> {
   return sql<{ id: string; is_cancelled: boolean }[]>`
     with renewed as (${renewLeases(sql, leaseTable, owner, held, times)})
-    select x.id, ${shouldStop(sql)} as is_cancelled
-    from ${leaseTable.selectHeld(sql, held)} join generations x on ${isHeld(sql, leaseTable, owner)}`;
+    select x.id, ${stopCondition(sql)} as is_cancelled
+    from ${leaseTable.selectHeldRows(sql, held)} join generations x on ${heldCondition(sql, leaseTable, owner)}`;
 }
 
 /**
- * Releases a generation. The next owner continues from the stored text. From then on, a final state from this instance is rejected, even
- * if it is already in flight.
- * @param interruptions the number of interruptions to add: 0 or 1.
+ * Releases a generation. The next owner continues from the stored text. After the release, a final state from this instance is rejected,
+ * even if it is already in flight.
+ * @param addedInterruptions 1 if the release counts as an interruption. Otherwise 0.
  * @returns false if this instance's final state was already stored.
  */
 export async function releaseGeneration(
   sql: Sql,
   owner: string,
-  held: LeaseRow,
-  interruptions: number,
+  { conversationId, id, fence }: LeaseKey,
+  addedInterruptions: number,
 ): Promise<boolean> {
-  const { conversationId, id, fence } = held;
   await sql`
-    update generations set status = 'pending', lease_until = now(), interruptions = interruptions + ${interruptions}::int
+    update generations set status = 'pending', lease_until = now(), interruptions = interruptions + ${addedInterruptions}::int
     where conversation_id = ${conversationId} and id = ${id} and fence = ${fence} and owner = ${owner}
       and status = 'running'`;
   const [finishedRow] = await sql`
@@ -153,13 +154,17 @@ const REJECTED_RETRY_DELAY_S = 10;
 
 /**
  * Releases a generation whose final state the database rejects. It can be claimed again after a delay. Sets the number of interruptions
- * so high that its next owner doesn't call a model.
+ * to at least `interruptionsMin`, so that the next owner doesn't call a model.
  */
-export async function releaseRejected(sql: Sql, owner: string, held: LeaseRow, interruptions: number): Promise<void> {
-  const { conversationId, id, fence } = held;
+export async function releaseRejected(
+  sql: Sql,
+  owner: string,
+  { conversationId, id, fence }: LeaseKey,
+  interruptionsMin: number,
+): Promise<void> {
   await sql`
     update generations set status = 'pending', lease_until = now() + ${REJECTED_RETRY_DELAY_S} * interval '1 s',
-      interruptions = greatest(interruptions, ${interruptions}::int)
+      interruptions = greatest(interruptions, ${interruptionsMin}::int)
     where conversation_id = ${conversationId} and id = ${id} and fence = ${fence} and owner = ${owner}
       and status = 'running'`;
 }
@@ -179,12 +184,12 @@ export async function isDeleted(sql: Sql, { conversationId, id }: GenerationKey)
   return rows.length === 0;
 }
 
-/** New text and reasoning to append to an answer's stored pieces. The first piece of an attempt has the whole text so far. */
-export type Piece = LeaseRow & { attempt: number; n: number; text: string; reasoning?: string };
+/** New text and reasoning to append to an answer's stored pieces. The first piece of an attempt contains all of the text so far. */
+export type Piece = LeaseKey & { attempt: number; n: number; text: string; reasoning?: string };
 
 /**
  * Stores pieces of many answers in one statement (sql/functions/store_pieces.sql). If `shouldWait` is false, skips locked generations.
- * @returns the generations that this instance still owns.
+ * @returns the ids of the generations that this instance still owns.
  */
 export async function storePieces(sql: Sql, pieces: Piece[], { shouldWait = true } = {}): Promise<Set<string>> {
   // All pieces are in one JSON string, because an array per column costs the driver much more. Postgres can parse it, because an
@@ -215,12 +220,12 @@ export type FinalState = {
   error: StoredError | null;
 };
 
-/** Stores a cancellation, which the generation's owner reads. @returns the generation that will stop, if it is still running. */
-export async function requestCancel(
+/** Stores a cancellation, which the generation's owner reads. @returns the generation's id, or undefined if it has already finished. */
+export async function requestCancellation(
   sql: Sql,
   { conversation_id, seq }: { conversation_id: string; seq: number },
 ): Promise<string | undefined> {
-  // Locks the conversation first, like every change. If this transaction stays open, storing the answer waits in its commit lane
+  // Locks the conversation first, like every change. While this transaction is open, the answer's final state waits in its commit lane
   // (src/db/commit-lanes.ts).
   await sql`select 1 from conversations where id = ${conversation_id} for no key update`;
   const [row] = await sql<{ id: string }[]>`

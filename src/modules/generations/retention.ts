@@ -1,6 +1,6 @@
 import type { Database, Sql } from "../../db/client.ts";
 
-/** The time for which finished generations are kept for diagnosis. Clients don't need them. */
+/** How long finished generations are kept for diagnosis. Clients don't need them. */
 export const FINISHED_RETENTION_DAYS = 30;
 /** The number of generations deleted per statement. */
 const BATCH_ROWS = 1_000;

@@ -5,46 +5,46 @@ import { formatTraceparent, parseTraceparent } from "../../lib/tracing/tracepare
 import { failSpan, type Span, type SpanContext, type Tracing } from "../../lib/tracing/tracing.ts";
 import type { Bus } from "../../realtime/bus.ts";
 import { type AnswerFinalizerDependencies, createAnswerFinalizer } from "./answer-finalizer.ts";
-import { type AnswerTextDependencies, createAnswerTexts } from "./answer-text.ts";
+import { type AnswerTextDependencies, createAnswerWriter } from "./answer-text.ts";
 import type { ContextData } from "./context-queries.ts";
 import { createInterruptedState, INTERRUPTIONS_MAX } from "./final-states.ts";
 import { createFlushInterval } from "./flush-interval.ts";
 import { createFlushScheduler } from "./flush-scheduler.ts";
 import { LiveAnswer } from "./live-answer.ts";
-import type { LiveAnswers } from "./live-answers.ts";
-import { createPieces, keyOf } from "./pieces.ts";
+import type { LiveAnswerRegistry } from "./live-answers.ts";
+import { createPieceStore, getLeaseKey } from "./pieces.ts";
 import * as queries from "./queries.ts";
 import {
-  answerLogFields,
   createRunningAnswer,
   GENERATION_LEASE_DURATION_MS,
+  getAnswerLogFields,
   type RunningAnswer,
   stopAnswer,
 } from "./running-answer.ts";
-import { createToolRuns, type ToolRunDependencies } from "./tool-runs.ts";
+import { createToolRunner, type ToolRunDependencies } from "./tool-runs.ts";
 import type { PendingGeneration } from "./waiting-answers.ts";
 
-/** Leases are checked twice a second, but renewed only every two seconds. */
+/** Leases are checked twice a second, but each is renewed only about every two seconds. */
 const leaseTimes = { leaseMs: GENERATION_LEASE_DURATION_MS, renewBelowMs: GENERATION_LEASE_DURATION_MS - 1_500 };
-/** The share of the shutdown time that is spent waiting for answers. The rest is for storing unfinished ones. */
+/** The share of the shutdown time that is spent waiting for answers. The remaining time is for storing unfinished ones. */
 const DRAIN_WAIT_SHARE = 0.8;
 
-export type RunnerDependencies = Omit<AnswerTextDependencies, "toolRuns"> &
-  Omit<AnswerFinalizerDependencies, "pieces" | "isHandingOver"> &
-  Omit<ToolRunDependencies, "pieces"> & {
+export type RunnerDependencies = Omit<AnswerTextDependencies, "toolRunner"> &
+  Omit<AnswerFinalizerDependencies, "pieceStore" | "isHandingOver"> &
+  Omit<ToolRunDependencies, "pieceStore"> & {
     database: Database;
     bus: Bus;
-    liveAnswers: LiveAnswers;
+    liveAnswers: LiveAnswerRegistry;
     metrics: Metrics;
     log: Log;
     /** Absent or null if tracing is off. */
     tracing?: Tracing | null;
     /** The owner of this process's leases. */
     instanceId: string;
-    /** Called when an answer on this instance has ended and its slot is free. */
+    /** Called when an answer has ended on this instance and its slot is free. */
     onEnd(): void;
     /** Whether reasoning is stored. */
-    storesReasoning: boolean;
+    shouldStoreReasoning: boolean;
   };
 
 /** Optional details about the request that started a generation. */
@@ -57,17 +57,17 @@ type StartContext = {
   contextData?: ContextData | undefined;
 };
 
-/** Creates the runner, which writes answers in tasks that run with or without readers. */
-export function createRunner(deps: RunnerDependencies) {
-  const { database, bus, liveAnswers, metrics, log, tracing = null, instanceId, onEnd, storesReasoning } = deps;
-  const pieces = createPieces({ database });
-  const texts = createAnswerTexts({ ...deps, toolRuns: createToolRuns({ ...deps, pieces }) });
-  const finalizer = createAnswerFinalizer({ ...deps, pieces, isHandingOver: () => isHandingOver });
-  const flushes = createFlushScheduler(createFlushInterval());
+/** Creates the runner, which writes answers in background tasks. An answer is written even if nobody is reading it. */
+export function createAnswerRunner(deps: RunnerDependencies) {
+  const { database, bus, liveAnswers, metrics, log, tracing = null, instanceId, onEnd, shouldStoreReasoning } = deps;
+  const pieceStore = createPieceStore({ database });
+  const answerWriter = createAnswerWriter({ ...deps, toolRunner: createToolRunner({ ...deps, pieceStore }) });
+  const finalizer = createAnswerFinalizer({ ...deps, pieceStore, isHandingOver: () => isHandingOver });
+  const flushScheduler = createFlushScheduler(createFlushInterval());
   let isHandingOver = false;
 
   /** Writes the answer in a span of its request's trace, even after a takeover. */
-  function traceAnswer(answer: RunningAnswer, { trace, contextData }: StartContext): Promise<void> {
+  function writeTraced(answer: RunningAnswer, { trace, contextData }: StartContext): Promise<void> {
     if (!tracing) return write(answer, contextData);
     const { generation } = answer;
     const parent = trace ?? parseTraceparent(generation.traceparent) ?? null;
@@ -81,18 +81,20 @@ export function createRunner(deps: RunnerDependencies) {
       const context = span.isRecording() ? (trace ?? span.spanContext()) : undefined;
       if (context && generation.traceparent === null)
         withTransaction(database, (sql) =>
-          queries.storeTraceparent(sql, keyOf(generation), formatTraceparent(context)),
-        ).catch((err) => log.debug({ err, ...answerLogFields(answer) }, "the trace of an answer could not be stored"));
+          queries.storeTraceparent(sql, getLeaseKey(generation), formatTraceparent(context)),
+        ).catch((err) =>
+          log.debug({ err, ...getAnswerLogFields(answer) }, "the trace of an answer could not be stored"),
+        );
       return write(answer, contextData, span);
     });
   }
 
   async function write(answer: RunningAnswer, contextData: ContextData | undefined, span?: Span): Promise<void> {
     const startedAtMs = performance.now();
-    const isInterruptedTooOften = answer.generation.interruptions >= INTERRUPTIONS_MAX;
-    const finalState = isInterruptedTooOften
-      ? createInterruptedState(answer.live, answer.stop === "cancel")
-      : await texts.write(answer, contextData);
+    const wasInterruptedTooOften = answer.generation.interruptions >= INTERRUPTIONS_MAX;
+    const finalState = wasInterruptedTooOften
+      ? createInterruptedState(answer.live, answer.stopReason === "cancel")
+      : await answerWriter.write(answer, contextData);
     answer.live.flush();
     const final = await finalizer.finalize(answer, finalState);
     span?.setAttribute("parley.generation.outcome", final?.status ?? "released");
@@ -104,7 +106,7 @@ export function createRunner(deps: RunnerDependencies) {
   }
 
   /** Writes a claimed generation until it has ended. Only the instance with the lease may write. Doesn't throw. */
-  function start(generation: queries.ClaimedGeneration, startContext: StartContext): Promise<void> {
+  function startAnswer(generation: queries.ClaimedGeneration, startContext: StartContext): Promise<void> {
     // If the lease expired while the database was unavailable, an earlier task may still be running. It must stop.
     const earlierAnswer = liveAnswers.find(generation.id);
     if (earlierAnswer) stopAnswer(earlierAnswer, "release");
@@ -114,18 +116,18 @@ export function createRunner(deps: RunnerDependencies) {
       seq: generation.seq,
       attempt: generation.attempt,
       text: generation.content,
-      reasoning: storesReasoning ? generation.reasoning : "",
-      storesReasoning,
+      reasoning: shouldStoreReasoning ? generation.reasoning : "",
+      shouldStoreReasoning,
       bus,
-      flushes,
+      flushScheduler,
     });
     const answer = createRunningAnswer(generation, live, startContext.requestId);
     liveAnswers.add(answer);
     if (generation.is_cancelled) stopAnswer(answer, "cancel");
     // The generation was being claimed when the shutdown began.
     if (isHandingOver) stopAnswer(answer, "release");
-    answer.done = traceAnswer(answer, startContext)
-      .catch((error) => log.error({ err: error, ...answerLogFields(answer) }, "generation failed"))
+    answer.done = writeTraced(answer, startContext)
+      .catch((error) => log.error({ err: error, ...getAnswerLogFields(answer) }, "generation failed"))
       .finally(() => {
         liveAnswers.remove(answer);
         onEnd();
@@ -133,7 +135,7 @@ export function createRunner(deps: RunnerDependencies) {
     return answer.done;
   }
 
-  // This only speeds up cancellations, which otherwise take effect when the leases are renewed.
+  // This subscription only speeds up cancellations. Without it, they take effect when the leases are renewed.
   bus.subscribe("generations", {
     onMessage({ message_id }) {
       const answer = liveAnswers.findByMessage(message_id);
@@ -143,7 +145,7 @@ export function createRunner(deps: RunnerDependencies) {
   });
 
   return {
-    begin: start,
+    startAnswer,
 
     /**
      * Claims a new generation and writes it, unless another instance was faster. Claims run one at a time, because a whole batch of
@@ -151,18 +153,18 @@ export function createRunner(deps: RunnerDependencies) {
      */
     async claim({ requestId = null, trace, ...key }: PendingGeneration): Promise<void> {
       const claim = (sql: Sql) => queries.claimGeneration(sql, key, instanceId, GENERATION_LEASE_DURATION_MS);
-      const generation = await liveAnswers.claim(() => withTransaction(database, claim, "claims"));
-      if (generation) await start(generation, { requestId, trace });
+      const generation = await liveAnswers.runClaim(() => withTransaction(database, claim, "claims"));
+      if (generation) await startAnswer(generation, { requestId, trace });
     },
 
     /** Stores the new text of all answers that this instance is writing. */
-    storePieces: (): Promise<void> => pieces.append(liveAnswers.list()),
+    storePieces: (): Promise<void> => pieceStore.append(liveAnswers.list()),
 
     /** Renews the leases, and applies stored cancellations. */
     async renewLeases(): Promise<void> {
       const answers = liveAnswers.list();
       if (answers.length === 0) return;
-      const keys = answers.map(({ generation }) => keyOf(generation));
+      const keys = answers.map(({ generation }) => getLeaseKey(generation));
       const rows = await queries.renewGenerations(getReservedPool(database), instanceId, keys, leaseTimes);
       const renewed = new Map(rows.map((row) => [row.id, row]));
       for (const answer of answers) {
@@ -182,7 +184,7 @@ export function createRunner(deps: RunnerDependencies) {
         rowsMax,
       )) {
         log.info({ message_id: generation.message_id, attempt: generation.attempt }, "generation taken over");
-        void start(generation, { requestId: null });
+        void startAnswer(generation, { requestId: null });
       }
     },
 

@@ -22,15 +22,15 @@ export type RunningAnswer = {
   startedAtMs: number;
   /** The time from the start to the first text. Null if there is no text yet, or if another instance started the answer. */
   firstTokenMs: number | null;
-  abort: AbortController;
+  abortController: AbortController;
   /** Why the answer should stop: because it was cancelled, has failed, or is released to another instance. */
-  stop: StopReason | null;
-  released: AbortController;
-  /** Resolves when the answer's final state is stored, or when the answer was released. */
+  stopReason: StopReason | null;
+  releaseController: AbortController;
+  /** Resolves when the answer's final state is stored, or when the answer is released. */
   done: Promise<void>;
 };
 
-/** Creates the state of a claimed generation before it is written. */
+/** Creates the initial state of the answer to a claimed generation. */
 export function createRunningAnswer(
   generation: ClaimedGeneration,
   live: LiveAnswer,
@@ -44,24 +44,24 @@ export function createRunningAnswer(
     context: null,
     startedAtMs: performance.now(),
     firstTokenMs: null,
-    abort: new AbortController(),
-    stop: null,
-    released: new AbortController(),
+    abortController: new AbortController(),
+    stopReason: null,
+    releaseController: new AbortController(),
     done: Promise.resolve(),
   };
 }
 
 /** Returns the fields that identify an answer in log lines. */
-export const answerLogFields = ({ generation, requestId }: Pick<RunningAnswer, "generation" | "requestId">) => ({
+export const getAnswerLogFields = ({ generation, requestId }: Pick<RunningAnswer, "generation" | "requestId">) => ({
   message_id: generation.message_id,
   request_id: requestId,
 });
 
-/** Stops an answer, either for good or only on this instance. */
+/** Stops an answer. If the reason is `release`, another instance continues it. */
 export function stopAnswer(answer: RunningAnswer, reason: StopReason): void {
   // A release overrides a cancellation, because the cancellation is stored and the next owner applies it.
-  if (reason === "release") answer.stop = reason;
-  else answer.stop ??= reason;
-  if (reason === "release") answer.released.abort();
-  answer.abort.abort();
+  if (reason === "release") answer.stopReason = reason;
+  else answer.stopReason ??= reason;
+  if (reason === "release") answer.releaseController.abort();
+  answer.abortController.abort();
 }

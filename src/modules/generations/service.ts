@@ -1,12 +1,12 @@
 import { type Caller, getKeyId } from "../../access/caller.ts";
 import type { Chain } from "../../ai/chain/chain.ts";
-import { createUnsupportedFormat } from "../../ai/format/check-format.ts";
+import { createUnsupportedFormatProblem } from "../../ai/format/check-format.ts";
 import { mapReplyFormat } from "../../ai/format/reply-format.ts";
-import type { Changes } from "../../db/changes.ts";
+import type { ChangeRunner } from "../../db/changes.ts";
 import type { EventTransaction } from "../../events/log.ts";
 import { createId } from "../../lib/id.ts";
 import type { Lifecycle } from "../../lib/lifecycle.ts";
-import { createUnknownModel, Problem } from "../../lib/problem.ts";
+import { createUnknownModelProblem, Problem } from "../../lib/problem.ts";
 import type { Message } from "../../protocol/message.ts";
 import type { SentMessage } from "../messages/model.ts";
 import type { MessageService, NewAnswer } from "../messages/service.ts";
@@ -16,11 +16,11 @@ import { mapNewAnswerToClaimedGeneration, mapNewAnswerToMessage } from "./new-an
 import * as newAnswers from "./new-answer-queries.ts";
 import * as queries from "./queries.ts";
 import { deleteFinished } from "./retention.ts";
-import { createRunner, type RunnerDependencies } from "./runner.ts";
-import { createWaitingAnswers, type PendingGeneration } from "./waiting-answers.ts";
+import { createAnswerRunner, type RunnerDependencies } from "./runner.ts";
+import { createWaitingAnswerQueue, type PendingGeneration } from "./waiting-answers.ts";
 
-export { createLiveAnswers, RUNNING_ANSWERS_MAX as RUNNING_MAX } from "./live-answers.ts";
-export type { Previews } from "./previews.ts";
+export { createLiveAnswerRegistry, RUNNING_ANSWERS_MAX } from "./live-answers.ts";
+export type { PreviewBuilder } from "./previews.ts";
 export { countUnfinished } from "./queries.ts";
 
 /** The maximum time that a cancel request waits for the final state to be stored, so that the response contains it. */
@@ -35,9 +35,9 @@ export interface GenerationService {
   cancel(caller: Caller, conversationId: string | null, messageId: string): Promise<Message>;
 
   /**
-   * Generates another answer to the same message. Members with write access only. The previous answer is kept and must have ended. If two
-   * requests are concurrent, one of them gets `conflict`. The new answer uses the message's format and reasoning effort. If the message
-   * has no effort, it uses the conversation's.
+   * Generates a new answer to the same message. Members with write access only. The previous answer is kept and must have ended. If two
+   * requests are concurrent, one of them fails with `conflict`. The new answer uses the message's format and reasoning effort. If the
+   * message specifies no effort, the conversation's effort is used.
    * @param conversationId null if the client's frame omits it.
    * @param messageId an answer, or the message to answer.
    * @throws Problem `not_found`, `forbidden`, `unknown_model`, `invalid` (the model doesn't support the message's format), `conflict`,
@@ -50,14 +50,17 @@ export interface GenerationService {
     model: string | undefined,
   ): Promise<SentMessage & { reply: Message }>;
 
-  /** Stores the new text of all answers that this instance is writing, as a job. After a crash, another instance continues from it. */
+  /**
+   * Stores the new text of all answers that this instance is writing. After a crash, another instance continues from the stored text.
+   * Called by a job.
+   */
   storePieces(): Promise<void>;
-  /** Renews the leases and applies stored cancellations, as a job. */
+  /** Renews the leases and applies stored cancellations. Called by a job. */
   renewLeases(): Promise<void>;
-  /** Takes over crashed instances' answers while there are free slots, as a job. */
+  /** Takes over as many of the crashed instances' answers as there are free slots. Called by a job. */
   takeOverOrphans(): Promise<void>;
 
-  /** Deletes generations that finished long ago, as a job. The answers are kept. */
+  /** Deletes generations that finished long ago. The answers are kept. Called by a job. */
   deleteFinished(signal: AbortSignal): Promise<void>;
 
   /**
@@ -70,7 +73,7 @@ export interface GenerationService {
 }
 
 type Dependencies = Omit<RunnerDependencies, "onEnd"> & {
-  changes: Changes;
+  changes: ChangeRunner;
   chain: Chain;
   messages: MessageService;
   lifecycle: Lifecycle;
@@ -78,44 +81,44 @@ type Dependencies = Omit<RunnerDependencies, "onEnd"> & {
   storeAnswer<T>(userId: string, store: () => Promise<T>): Promise<T>;
 };
 
-/** Creates the service. From then on, it writes all answers that are handed over to `liveAnswers`. */
+/** Creates the service. Once created, it writes all answers that are handed over to `liveAnswers`. */
 export function createGenerationService(deps: Dependencies): GenerationService {
   const { database, changes, events, bus, chain, messages, lifecycle, budgets, liveAnswers, log, storeAnswer } = deps;
-  const runner = createRunner({ ...deps, onEnd: () => waitingAnswers.startNext() });
-  const waitingAnswers = createWaitingAnswers({
+  const runner = createAnswerRunner({ ...deps, onEnd: () => waitingAnswers.startNext() });
+  const waitingAnswers = createWaitingAnswerQueue({
     hasFreeSlots: () => lifecycle.phase !== "draining" && liveAnswers.hasFreeSlots(1),
-    start: startClaim,
+    startClaim,
   });
 
-  function startClaim(key: PendingGeneration): void {
+  function startClaim(generation: PendingGeneration): void {
     runner
-      .claim(key)
-      .catch((error) => log.warn({ err: error, generation_id: key.id }, "generation could not be started"))
+      .claim(generation)
+      .catch((error) => log.warn({ err: error, generation_id: generation.id }, "generation could not be started"))
       // If another instance was faster, the slot is free again.
       .finally(waitingAnswers.startNext);
   }
 
   /**
-   * Starts a committed answer. Without a free slot, it stays pending until this instance has one, or until the job on any instance claims
-   * it. An answer that is committed while this instance is shutting down is claimed by another one.
+   * Starts a committed answer. If there is no free slot, the answer stays pending until this instance has one, or until a job on any
+   * instance claims it. An answer that is committed while this instance is shutting down is claimed by another instance.
    */
-  function start({ isClaimed, context, requestId = null, trace, ...answer }: NewAnswer): void {
+  function startAnswer({ isClaimed, context, requestId = null, trace, ...answer }: NewAnswer): void {
     const { generationId: id, conversationId } = answer;
     if (isClaimed) {
       const contextData = (context as ContextData | null) ?? undefined;
-      void runner.begin(mapNewAnswerToClaimedGeneration(answer), { requestId, trace, contextData });
+      void runner.startAnswer(mapNewAnswerToClaimedGeneration(answer), { requestId, trace, contextData });
       return;
     }
     if (lifecycle.phase === "draining") return;
     if (liveAnswers.hasFreeSlots(1)) startClaim({ conversationId, id, requestId, trace });
     else waitingAnswers.add({ conversationId, id, requestId, trace });
   }
-  liveAnswers.onHandOver(start);
+  liveAnswers.onHandOver(startAnswer);
 
   /** Finds the message to answer. @throws Problem `not_found`, `forbidden`, `conflict`. */
   async function getQuestion(caller: Caller, conversationId: string | null, messageId: string): Promise<Message> {
     const target = await messages.getWritable(caller, conversationId, messageId);
-    if (target.status === "streaming") throw createStillInProgress();
+    if (target.status === "streaming") throw createStillInProgressProblem();
     const isAnswer = target.role === "assistant" && target.parent_id !== null;
     const question = isAnswer ? await messages.get(caller, target.conversation_id, target.parent_id ?? "") : target;
     if (question.role !== "user" || question.deleted_at)
@@ -129,7 +132,7 @@ export function createGenerationService(deps: Dependencies): GenerationService {
       if (message.status !== "streaming") return message;
       const { id, seq, conversation_id } = message;
       const generation = await changes.run(conversation_id, (sql) =>
-        queries.requestCancel(sql, { conversation_id, seq }),
+        queries.requestCancellation(sql, { conversation_id, seq }),
       );
       if (generation !== undefined) {
         const done = liveAnswers.findByMessage(id)?.done;
@@ -140,7 +143,7 @@ export function createGenerationService(deps: Dependencies): GenerationService {
     },
 
     async regenerate(caller, requestedConversationId, messageId, model) {
-      if (model !== undefined && !chain.has(model)) throw createUnknownModel(model);
+      if (model !== undefined && !chain.has(model)) throw createUnknownModelProblem(model);
       if (lifecycle.phase === "draining")
         throw new Problem("draining", "This instance is shutting down. Retry the request.", { retryAfterMs: 1_000 });
       const message = await getQuestion(caller, requestedConversationId, messageId);
@@ -148,11 +151,11 @@ export function createGenerationService(deps: Dependencies): GenerationService {
       const payer = { userId: caller.user.id, keyId: getKeyId(caller) };
       const insert = ({ sql, append }: EventTransaction) =>
         append("message.created", conversationId, async (position) => {
-          if (await newAnswers.isBeingAnswered(sql, conversationId, message.id)) throw createStillInProgress();
+          if (await newAnswers.isBeingAnswered(sql, conversationId, message.id)) throw createStillInProgressProblem();
           const settings = await newAnswers.findAnswerSettings(sql, conversationId, message.id);
           const { replyFormat } = settings;
           if (model !== undefined && replyFormat && !chain.canAnswerIn(mapReplyFormat(replyFormat), model))
-            throw createUnsupportedFormat(model, "#/model");
+            throw createUnsupportedFormatProblem(model, "#/model");
           const row = {
             generationId: createId(),
             messageId: createId(),
@@ -173,13 +176,13 @@ export function createGenerationService(deps: Dependencies): GenerationService {
             isClaimed: false,
             context: null,
             requestId: caller.requestId ?? null,
-            trace: deps.tracing?.current(),
+            trace: deps.tracing?.getCurrentContext(),
           };
           return mapNewAnswerToMessage(row, position);
         });
       let answer: NewAnswer | undefined;
       const reply = await storeAnswer(caller.user.id, () => events.write(conversationId, insert));
-      if (answer) start(answer);
+      if (answer) startAnswer(answer);
       return { message, reply };
     },
 
@@ -195,5 +198,5 @@ export function createGenerationService(deps: Dependencies): GenerationService {
   };
 }
 
-const createStillInProgress = (): Problem =>
+const createStillInProgressProblem = (): Problem =>
   new Problem("conflict", "An answer to this message is still in progress. Wait for it, or cancel it first.");

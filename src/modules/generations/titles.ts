@@ -1,7 +1,7 @@
 import type { Writer } from "../../ai/chain/writer.ts";
 import type { RunContext } from "../../ai/run-context.ts";
 import type { Log } from "../../lib/log.ts";
-import { isVisible } from "../../lib/text.ts";
+import { hasVisibleCharacter } from "../../lib/text.ts";
 import type { ConversationService } from "../conversations/service.ts";
 
 /** Maximum length of a generated title, in UTF-16 code units. */
@@ -23,20 +23,30 @@ type TitleRequest = {
   answer: string;
   payerId: string | null;
   /** Identifies the answer in log lines. */
-  about: RunContext;
+  logContext: RunContext;
 };
 
-/** Creates the function that generates titles for new conversations. */
-export function createTitles({ conversations, writer, log }: Dependencies) {
-  async function write({ question, answer, payerId, about }: TitleRequest, signal: AbortSignal): Promise<string> {
+/** Creates the generator of titles for new conversations. */
+export function createTitleGenerator({ conversations, writer, log }: Dependencies) {
+  async function writeTitle(
+    { question, answer, payerId, logContext }: TitleRequest,
+    signal: AbortSignal,
+  ): Promise<string> {
     if (!writer) return "";
     try {
       const text = `<question>\n${shorten(question)}\n</question>\n<answer>\n${shorten(answer)}\n</answer>`;
       const outputTokensMax = TITLE_TOKENS_MAX;
-      const generated = await writer.write({ system: instructions, text, outputTokensMax, payerId, signal, about });
+      const generated = await writer.write({
+        system: instructions,
+        text,
+        outputTokensMax,
+        payerId,
+        signal,
+        logContext,
+      });
       return cleanTitle(generated.text);
     } catch (error) {
-      log.warn({ err: error, ...about }, "title could not be generated; the beginning of the question is used");
+      log.warn({ err: error, ...logContext }, "title could not be generated; the beginning of the question is used");
       return "";
     }
   }
@@ -46,7 +56,7 @@ export function createTitles({ conversations, writer, log }: Dependencies) {
     async generate(request: TitleRequest, signal: AbortSignal): Promise<void> {
       const { conversationId, question } = request;
       if (!(await conversations.claimTitle(conversationId))) return;
-      const title = (await write(request, signal)) || cleanTitle(question);
+      const title = (await writeTitle(request, signal)) || cleanTitle(question);
       if (title !== "") await conversations.setGeneratedTitle(conversationId, title);
     },
   };
@@ -65,7 +75,7 @@ export function cleanTitle(text: string): string {
         .replaceAll(/\s+/g, " ")
         .trim(),
     )
-    .filter((each) => /[\p{L}\p{N}]/u.test(each) && isVisible(each));
+    .filter((each) => /[\p{L}\p{N}]/u.test(each) && hasVisibleCharacter(each));
   const plain = line
     .replace(/^title:\s*/i, "")
     .replace(/^["'“”„«»‘’]+|["'“”«»‘’]+$/gu, "")

@@ -1,9 +1,9 @@
 import { applyPart, applyReasoning, type RunEnd } from "../../ai/answer-part.ts";
 import type { Chain, RunRequest } from "../../ai/chain/chain.ts";
-import { type FollowPart, follow } from "../../ai/chain/follow.ts";
+import { type FollowPart, followRun } from "../../ai/chain/follow.ts";
 import { createCostTotal } from "../../ai/chain/run-costs.ts";
 import type { ChatMessage, Thinking, Tool, ToolCall } from "../../ai/provider.ts";
-import { measureThinking, THINKING_LENGTH_MAX } from "../../ai/thinking.ts";
+import { getThinkingLength, THINKING_LENGTH_MAX } from "../../ai/thinking.ts";
 import type { ToolResult } from "../tools/model.ts";
 import type { AnswerTools } from "../tools/service.ts";
 import type { ToolProgress } from "./tool-queries.ts";
@@ -12,7 +12,7 @@ import type { ToolProgress } from "./tool-queries.ts";
 export const TOOL_STEPS_MAX = 8;
 /** The time after which the model can no longer call tools. It is enough for several steps of a thinking model. */
 const TOOL_LOOP_MS_MAX = 600_000;
-/** Maximum number of calls executed per step. The model gets an error for each further call. */
+/** Maximum number of calls executed per step. The model receives an error for each further call. */
 export const TOOL_CALLS_PER_STEP_MAX = 16;
 
 export type FinishedToolCall = {
@@ -28,16 +28,16 @@ type Dependencies = {
   /** Opens the tools that the answer may use. */
   openTools(): Promise<AnswerTools>;
   /** Stores a call's result and the answer's progress. May abort the signal. */
-  onResult(done: FinishedToolCall): Promise<void>;
+  onResult(finishedCall: FinishedToolCall): Promise<void>;
 };
 
 /**
- * Runs an answer whose model may call tools. When a step ends with calls, they are executed, and the next step starts with their results
- * and the model's thinking, which is returned only to its provider. Each step is a run of the failover chain. The returned `RunEnd` has the
- * total costs of all steps.
+ * Runs an answer whose model may call tools. When a step ends with calls, they are executed. The next step starts with their results and
+ * the model's thinking, which is sent back only to its own provider. Each step is a run of the failover chain. The returned `RunEnd` has
+ * the total costs of all steps.
  * @param progress earlier results. A step that was interrupted is repeated.
  * @param onPart receives all parts of a step before the step's calls are executed.
- * @throws the errors of `openTools`, `onResult` and `onPart`.
+ * @throws any error thrown by `openTools`, `onResult` or `onPart`.
  */
 export async function runWithTools(
   { chain, openTools, onResult }: Dependencies,
@@ -61,27 +61,30 @@ export async function runWithTools(
 
   /** Returns the thinking to keep for a step, or undefined if it exceeds the answer's limit. */
   function limitThinking(thinking: Thinking | undefined): Thinking | undefined {
-    const length = thinking ? measureThinking(thinking) : 0;
+    const length = thinking ? getThinkingLength(thinking) : 0;
     if (thinkingLength + length > THINKING_LENGTH_MAX) return undefined;
     thinkingLength += length;
     return thinking;
   }
 
   for (let step = (progress?.steps ?? 0) + 1; ; step += 1) {
-    const isLast = step >= TOOL_STEPS_MAX || performance.now() > startedAtMs + TOOL_LOOP_MS_MAX;
-    const toolOptions = definitions.length > 0 && { tools: definitions, toolChoice: isLast ? ("none" as const) : null };
+    const isLastStep = step >= TOOL_STEPS_MAX || performance.now() > startedAtMs + TOOL_LOOP_MS_MAX;
+    const toolOptions = definitions.length > 0 && {
+      tools: definitions,
+      toolChoice: isLastStep ? ("none" as const) : null,
+    };
     const options = { ...request.options, ...toolOptions };
     const stepStart = text.length;
-    const end = await follow(chain.run, { ...request, messages, resume, options, startedAtMs }, (part) => {
+    const end = await followRun(chain.run, { ...request, messages, resume, options, startedAtMs }, (part) => {
       text = applyPart(text, part);
       if (part.type !== "text") reasoning = applyReasoning(reasoning, part);
       if (part.type === "start" || part.type === "reset") attempt = part.attempt;
       return onPart(part);
     });
     total.add(end);
-    // A run that started after the answer's deadline called no model, so the previous run's model counts.
-    if (end.type !== "finish") return { ...end, model: end.model ?? lastModel, ...total.sum() };
-    if (end.toolCalls.length === 0 || isLast) return { ...end, ...total.sum() };
+    // A run that started after the answer's deadline called no model, so the previous run's model is returned.
+    if (end.type !== "finish") return { ...end, model: end.model ?? lastModel, ...total.getTotal() };
+    if (end.toolCalls.length === 0 || isLastStep) return { ...end, ...total.getTotal() };
     lastModel = end.model;
     const thinking = limitThinking(end.thinking);
     messages.push({ role: "assistant", content: text.slice(stepStart), toolCalls: end.toolCalls, thinking });
@@ -91,7 +94,7 @@ export async function runWithTools(
       if (remainingMs <= 0) break;
       const result = index < TOOL_CALLS_PER_STEP_MAX ? await tools.call(call, signal, remainingMs) : tooManyCalls;
       if (!signal.aborted) await onResult({ call, result, step, thinking: index === 0 ? thinking : undefined });
-      if (signal.aborted) return { type: "aborted", model: end.model, ...total.sum() };
+      if (signal.aborted) return { type: "aborted", model: end.model, ...total.getTotal() };
       messages.push({ role: "tool", content: result.content, toolCallId: call.id });
     }
     resume = { text, reasoning, attempt, step: "next" };

@@ -1,5 +1,5 @@
 import type { ChatMessage, Thinking } from "../../ai/provider.ts";
-import { measureThinking } from "../../ai/thinking.ts";
+import { getThinkingLength } from "../../ai/thinking.ts";
 import type { Sql } from "../../db/client.ts";
 
 /** The `metadata` of a `tool` message, which describes the call. */
@@ -66,7 +66,7 @@ export async function loadToolProgress(
       return { id: metadata.call_id, name: metadata.name, arguments: metadata.arguments };
     });
     const thinking = thinkingByStep.get(step);
-    if (thinking) progress.thinkingLength += measureThinking(thinking);
+    if (thinking) progress.thinkingLength += getThinkingLength(thinking);
     progress.messages.push(
       { role: "assistant", content: text.slice(progress.offset, offset), toolCalls, thinking },
       ...calls.map(({ content, metadata }) => ({ role: "tool" as const, content, toolCallId: metadata.call_id })),

@@ -11,8 +11,8 @@ import type { Metrics } from "../../lib/metrics.ts";
 import { Problem } from "../../lib/problem.ts";
 import { appendToolMessage } from "../messages/service.ts";
 import type { ToolService } from "../tools/service.ts";
-import type { Pieces } from "./pieces.ts";
-import { answerLogFields, type RunningAnswer, stopAnswer } from "./running-answer.ts";
+import type { PieceStore } from "./pieces.ts";
+import { getAnswerLogFields, type RunningAnswer, stopAnswer } from "./running-answer.ts";
 import type { ThinkingStore } from "./thinking-store.ts";
 import { type FinishedToolCall, runWithTools } from "./tool-loop.ts";
 import { findToolRequester, loadToolProgress, type ToolMetadata } from "./tool-queries.ts";
@@ -25,18 +25,18 @@ export type ToolRunDependencies = {
   events: EventLog;
   chain: Chain;
   tools: ToolService;
-  pieces: Pieces;
-  thinking: ThinkingStore;
+  pieceStore: PieceStore;
+  thinkingStore: ThinkingStore;
   metrics: Metrics;
   log: Log;
 };
 
-/** Creates the function that runs answers with tools. Each call is stored and pushed as a `tool` message that belongs to its answer. */
-export function createToolRuns(deps: ToolRunDependencies) {
-  const { database, events, chain, tools, pieces, metrics, log } = deps;
+/** Creates the runner for answers with tools. Each call is stored and pushed as a `tool` message that belongs to its answer. */
+export function createToolRunner(deps: ToolRunDependencies) {
+  const { database, events, chain, tools, pieceStore, metrics, log } = deps;
   /** Stores the result, the text so far and the thinking in one transaction, so that the next owner has all of them or none. */
   async function storeResult(answer: RunningAnswer, { call, result, step, thinking }: FinishedToolCall): Promise<void> {
-    const { generation, live, released } = answer;
+    const { generation, live, releaseController } = answer;
     live.flush();
     const { message_id: parentId, conversation_id: conversationId } = generation;
     const metadata: ToolMetadata = {
@@ -50,29 +50,29 @@ export function createToolRuns(deps: ToolRunDependencies) {
     };
     const message = { id: createId(), conversationId, parentId, metadata, content: toStorableText(result.content) };
     const write = () =>
-      pieces.store(answer, (writePiece) =>
+      pieceStore.store(answer, (writePiece) =>
         events.write(conversationId, async (transaction) => {
           await appendToolMessage(transaction, message);
-          if (thinking) await deps.thinking.write(transaction.sql, generation, step, thinking);
+          if (thinking) await deps.thinkingStore.write(transaction.sql, generation, step, thinking);
           if (!(await writePiece(transaction.sql))) throw new LeaseLostError();
         }),
       );
-    const signal = AbortSignal.any([released.signal, AbortSignal.timeout(STORE_TIMEOUT_MS)]);
+    const signal = AbortSignal.any([releaseController.signal, AbortSignal.timeout(STORE_TIMEOUT_MS)]);
     try {
       await retryTemporary(write, signal);
       metrics.messages.inc({ role: "tool" });
     } catch (error) {
-      const isGone = error instanceof Problem && error.code === "not_found";
-      // Doesn't throw, so that the answer ends with its usage so far.
-      if (error instanceof LeaseLostError || isGone || isTemporary(error) || signal.aborted) {
+      const isDeleted = error instanceof Problem && error.code === "not_found";
+      // Doesn't throw, so that the answer ends normally and its usage so far is charged.
+      if (error instanceof LeaseLostError || isDeleted || isTemporary(error) || signal.aborted) {
         log.warn(
-          { err: error, ...answerLogFields(answer) },
+          { err: error, ...getAnswerLogFields(answer) },
           "the result of a tool could not be stored; another instance calls it again",
         );
         stopAnswer(answer, "release");
       } else {
         log.error(
-          { err: error, ...answerLogFields(answer) },
+          { err: error, ...getAnswerLogFields(answer) },
           "the database rejected the result of a tool; the answer ends",
         );
         stopAnswer(answer, "fail");
@@ -82,7 +82,7 @@ export function createToolRuns(deps: ToolRunDependencies) {
 
   return {
     /**
-     * Writes an answer with tools. An answer that was taken over continues after its last stored results. Text after them is discarded,
+     * Writes an answer with tools. An answer that was taken over continues after its last stored results. Any later text is discarded,
      * because the tool result that it is based on may have been lost.
      * @param selection the tools that the answer may use: all (true), or these names.
      * @param attempt the newest attempt that may have been pushed to readers, or 0 if there is none.
@@ -95,7 +95,7 @@ export function createToolRuns(deps: ToolRunDependencies) {
       onPart: FollowPart,
     ): Promise<RunEnd> {
       const { generation, live } = answer;
-      const thinkingByStep = attempt > 0 ? await deps.thinking.load(database, generation) : new Map();
+      const thinkingByStep = attempt > 0 ? await deps.thinkingStore.load(database, generation) : new Map();
       const progress = attempt > 0 ? await loadToolProgress(database, generation, live.text, thinkingByStep) : null;
       const resume = progress && {
         text: live.text.slice(0, progress.offset),
@@ -106,12 +106,12 @@ export function createToolRuns(deps: ToolRunDependencies) {
       const onResult = (finished: FinishedToolCall) => storeResult(answer, finished);
       const { signal } = request;
       const openTools = async () =>
-        tools.open({ selection, userId: await findToolRequester(database, generation), signal });
+        tools.selectTools({ selection, userId: await findToolRequester(database, generation), signal });
       return runWithTools({ chain, openTools, onResult }, { ...request, resume }, progress, onPart);
     },
   };
 }
 
-export type ToolRuns = ReturnType<typeof createToolRuns>;
+export type ToolRunner = ReturnType<typeof createToolRunner>;
 
 class LeaseLostError extends Error {}

@@ -1,6 +1,6 @@
 import { timingSafeEqual } from "node:crypto";
 import { type Static, Type } from "@sinclair/typebox";
-import { readCredential } from "../../http/authenticate.ts";
+import { getCredential } from "../../http/authenticate.ts";
 import { type Route, route } from "../../http/route.ts";
 import { Problem } from "../../lib/problem.ts";
 import { Version } from "./model.ts";
@@ -9,7 +9,7 @@ import type { HealthService } from "./service.ts";
 const METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8";
 const EXCLUDE_CHARS_MAX = 200;
 
-// Accepts unknown parameters, because probes may add some.
+// Accepts unknown parameters, because probes may add their own.
 const ReadinessQuery = Type.Object(
   {
     verbose: Type.Optional(Type.String({ description: "With any value, the response lists each check." })),
@@ -93,7 +93,7 @@ export function createHealthRoutes(deps: { health: HealthService; metricsToken: 
 /** Compares the tokens in constant time. @throws Problem `unauthorized`. */
 function requireToken(request: Request, expected: string): void {
   const digest = (value: string) => new Bun.CryptoHasher("sha256").update(value).digest();
-  const presented = readCredential(request.headers) ?? "";
+  const presented = getCredential(request.headers) ?? "";
   if (!timingSafeEqual(digest(presented), digest(expected)))
     throw new Problem("unauthorized", "Authentication required: send METRICS_TOKEN as the bearer token.");
 }

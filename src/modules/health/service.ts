@@ -11,7 +11,7 @@ const PING_CACHE_MS = 1_000;
 const CHECK_TIMEOUT_MS = 80;
 /** The time after the last successful ping for which a slow database still counts as available. */
 const DATABASE_GRACE_MS = 3_000;
-/** The timeout of a ping, so that the next one can use a new connection if the server doesn't respond. */
+/** The timeout of a ping, so that the next ping can use a new connection if the server doesn't respond. */
 const PING_TIMEOUT_MS = 5_000;
 /** The minimum free disk space that Postgres needs to store data. */
 const FREE_BYTES_MIN = 4 * 1024 * 1024;
@@ -27,7 +27,7 @@ export interface HealthService {
   /** Checks within 100 ms whether this instance should receive traffic. `exclude` lists the checks to skip. */
   checkReadiness(exclude?: readonly string[]): Promise<{ ready: boolean; checks: Check[] }>;
 
-  /** Returns the versions. `postgres` is missing while the database is unreachable. */
+  /** Returns the versions. `postgres` is absent until the database has been reached. */
   getVersion(): Promise<Version>;
 
   /** Returns the metrics in Prometheus's text format, without a database query. */

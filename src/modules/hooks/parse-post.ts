@@ -2,7 +2,7 @@ import type { TSchema } from "@sinclair/typebox";
 import { TypeCompiler } from "@sinclair/typebox/compiler";
 import { isJsonType, type RawBody } from "../../http/body.ts";
 import { isJsonObject, type Json, type JsonObject, parseJson } from "../../lib/json.ts";
-import { createInvalid, Problem } from "../../lib/problem.ts";
+import { createInvalidProblem, Problem } from "../../lib/problem.ts";
 import { listSchemaErrors } from "../../lib/schema-errors.ts";
 import { HookPost, SlackText } from "./model.ts";
 import { isSlackFormat, parseSlackName, parseSlackText } from "./slack.ts";
@@ -33,7 +33,7 @@ export function parsePost({ text, type }: RawBody): Post {
 
 const formFields = ["content", "display_name", "text", "username"] as const;
 
-/** Parses a form. `payload` is JSON, as in Slack's format. Without it, the form's fields are the post. */
+/** Parses a form. The field `payload` is JSON, as in Slack's format. If it is missing, the form's other fields are the post. */
 function parseForm(form: URLSearchParams): Post {
   const payload = form.get("payload");
   if (payload !== null) return mapJson(parseJson(payload));
@@ -43,7 +43,8 @@ function parseForm(form: URLSearchParams): Post {
 
 function mapJson(value: unknown): Post {
   const body = value as Json;
-  if (!isJsonObject(body)) throw createInvalid("#", "Send a JSON object with `content`, or with Slack's `text`.");
+  if (!isJsonObject(body))
+    throw createInvalidProblem("#", "Send a JSON object with `content`, or with Slack's `text`.");
   return isSlackFormat(body) ? mapSlack(body) : mapPost(body);
 }
 
@@ -51,7 +52,7 @@ function mapPost(body: JsonObject): Post {
   checkSchema(postCheck, body);
   const { content, display_name, reply = null } = body as HookPost;
   const displayName = display_name?.trim() ?? null;
-  if (displayName === "") throw createInvalid("#/display_name", "display_name must not be empty.");
+  if (displayName === "") throw createInvalidProblem("#/display_name", "display_name must not be empty.");
   return { content, displayName, reply, isSlack: false };
 }
 

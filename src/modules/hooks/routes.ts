@@ -1,8 +1,8 @@
 import { Type } from "@sinclair/typebox";
 import type { Config } from "../../config.ts";
 import { getRawBody } from "../../http/body.ts";
-import { createPage, Page, PageQuery, readPage } from "../../http/pagination.ts";
-import { readUrl } from "../../http/request-url.ts";
+import { createPage, Page, PageQuery, parsePageQuery } from "../../http/pagination.ts";
+import { parseRequestUrl } from "../../http/request-url.ts";
 import { type Route, route } from "../../http/route.ts";
 import { UuidParam } from "../../lib/schema.ts";
 import { SentMessage } from "../messages/model.ts";
@@ -11,11 +11,11 @@ import { CreatedHook, CreateHook, Hook, HookPost, SlackPost } from "./model.ts";
 import { mapRowToHook } from "./queries.ts";
 import type { HookService } from "./service.ts";
 
-const InConversation = Type.Object({ id: UuidParam() });
-const ById = Type.Object({ id: UuidParam(), hook_id: UuidParam() });
+const ConversationParams = Type.Object({ id: UuidParam() });
+const HookParams = Type.Object({ id: UuidParam(), hook_id: UuidParam() });
 /** Maximum length of the token parameter. It is much longer than a token, so that invalid tokens return 404. */
 const TOKEN_CHARS_MAX = 16_384;
-const ByToken = Type.Object({ token: Type.String({ maxLength: TOKEN_CHARS_MAX }) });
+const TokenParams = Type.Object({ token: Type.String({ maxLength: TOKEN_CHARS_MAX }) });
 
 const HOOKS = "/api/v1/conversations/:id/hooks";
 const tag = "hooks";
@@ -34,13 +34,13 @@ export const createHookRoutes = ({ hooks, hookEntry, config }: Dependencies): Ro
       "them. The hook stops working when their membership ends. An API key also needs `messages:write`, and must not expire.",
     tag,
     scope: "conversations:write",
-    params: InConversation,
+    params: ConversationParams,
     body: CreateHook,
     ok: CreatedHook,
     status: 201,
     problems: [409],
     handle: ({ caller, params, body, request }) =>
-      hooks.create(caller, params.id, body, config.PUBLIC_URL?.replace(/\/+$/, "") ?? readUrl(request).origin),
+      hooks.create(caller, params.id, body, config.PUBLIC_URL?.replace(/\/+$/, "") ?? parseRequestUrl(request).origin),
   }),
 
   route({
@@ -50,11 +50,11 @@ export const createHookRoutes = ({ hooks, hookEntry, config }: Dependencies): Ro
     summary: "List a conversation's hooks, oldest first (owners get all hooks, other members their own)",
     tag,
     scope: "conversations:read",
-    params: InConversation,
+    params: ConversationParams,
     query: Type.Object(PageQuery),
     ok: Page(Hook),
     handle: async ({ caller, params, query, request, set }) => {
-      const page = readPage(query, 1);
+      const page = parsePageQuery(query, 1);
       const rows = await hooks.list(caller, params.id, page);
       return createPage(rows, page.limit, (row) => [row.id], mapRowToHook, { request, headers: set.headers });
     },
@@ -67,7 +67,7 @@ export const createHookRoutes = ({ hooks, hookEntry, config }: Dependencies): Ro
     summary: "Delete a hook, but not its messages (owners and its creator)",
     tag,
     scope: "conversations:write",
-    params: ById,
+    params: HookParams,
     handle: ({ caller, params }) => hooks.remove(caller, params.id, params.hook_id),
   }),
 
@@ -83,8 +83,8 @@ export const createHookRoutes = ({ hooks, hookEntry, config }: Dependencies): Ro
     tag,
     public: true,
     limit: "hooks_address",
-    takesLargeBody: true,
-    params: ByToken,
+    acceptsLargeBody: true,
+    params: TokenParams,
     rawBody: {
       schema: Type.Union([HookPost, SlackPost]),
       mediaTypes: ["application/json", "application/x-www-form-urlencoded", "text/plain"],

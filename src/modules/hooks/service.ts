@@ -4,10 +4,10 @@ import { requireScope } from "../../access/scopes.ts";
 import { type Database, getReservedPool, requireRow, withTransaction } from "../../db/client.ts";
 import type { RawBody } from "../../http/body.ts";
 import { parseIdempotencyKey } from "../../http/idempotency-key.ts";
-import { type PageRequest, readIdCursor } from "../../http/pagination.ts";
+import { type PageRequest, parseIdCursor } from "../../http/pagination.ts";
 import { createId } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
-import { createInvalid, createNotFound, Problem } from "../../lib/problem.ts";
+import { createInvalidProblem, createNotFoundProblem, Problem } from "../../lib/problem.ts";
 import { createSeal, deriveKey } from "../../lib/seal.ts";
 import { CLIENT_MESSAGE_ID_CHARS_MAX } from "../../protocol/frames.ts";
 import type { AuditService } from "../audit/service.ts";
@@ -20,7 +20,7 @@ import * as queries from "./queries.ts";
 import { checkSignature, formatSecret } from "./signature.ts";
 import { createToken, extractSuffix, hashToken } from "./token.ts";
 
-export type { ActiveHook as KnownHook } from "./queries.ts";
+export type { ActiveHook } from "./queries.ts";
 
 const SECRET_BYTES = 32;
 
@@ -36,7 +36,10 @@ export interface HookService {
    */
   create(caller: Caller, conversationId: string, input: CreateHook, origin: string): Promise<CreatedHook>;
 
-  /** Lists hooks, oldest first. Owners get all hooks, other members their own. `page.after` is [id]. @throws Problem `not_found`. */
+  /**
+   * Lists hooks, oldest first: all hooks for owners, and only their own hooks for other members. `page.after` is [id].
+   * @throws Problem `not_found`.
+   */
   list(caller: Caller, conversationId: string, page: PageRequest): Promise<queries.HookRow[]>;
 
   /** Deletes a hook. Owners and the hook's creator only. The hook's messages are kept. @throws Problem `not_found`. */
@@ -59,7 +62,7 @@ export interface HookService {
 type Dependencies = {
   database: Database;
   audit: AuditService;
-  messages: Pick<MessageService, "post">;
+  messages: Pick<MessageService, "sendFromHook">;
   jwtSecret: string;
   log: Log;
 };
@@ -72,7 +75,7 @@ export function createHookService({ database, audit, messages, jwtSecret, log }:
     const key = seal.open(secret, Buffer.from(id));
     if (key === null) {
       log.warn({ hook_id: id }, "decrypting a hook's secret failed: JWT_SECRET has changed since the hook was created");
-      throw new Problem("unauthorized", "The hook's secret can't be decrypted any more. Create the hook again.");
+      throw new Problem("unauthorized", "The hook's secret can no longer be decrypted. Create the hook again.");
     }
     checkSignature(key, headers, bytes, Date.now());
   }
@@ -80,11 +83,11 @@ export function createHookService({ database, audit, messages, jwtSecret, log }:
   return {
     async create(caller, conversationId, { name: rawName, signed = false }, origin) {
       requireScope(caller.scopes, "messages:write");
-      // Otherwise, a stolen key that expires soon could create permanent access.
+      // Without this check, an attacker could use a stolen key that expires soon to gain permanent access.
       if (caller.scopes !== null && Number.isFinite(caller.expiresAtMs))
         throw new Problem("forbidden", "An API key that expires can't create hooks, which don't expire.");
       const name = rawName.trim();
-      if (name === "") throw createInvalid("#/name", "name must not be empty.");
+      if (name === "") throw createInvalidProblem("#/name", "name must not be empty.");
       const id = createId();
       const token = createToken();
       const key = signed ? randomBytes(SECRET_BYTES) : null;
@@ -92,37 +95,37 @@ export function createHookService({ database, audit, messages, jwtSecret, log }:
         database,
         async (sql) => {
           const role = requireRow(await queries.lockRole(sql, conversationId, caller.user.id), "conversation");
-          if (role === "viewer") throw new Problem("forbidden", "Viewers can't write in a conversation.");
+          if (role === "viewer") throw new Problem("forbidden", "Viewers can't send messages.");
           if ((await queries.countHooks(sql, conversationId)) >= HOOKS_PER_CONVERSATION_MAX)
             throw new Problem(
               "conflict",
               `A conversation can have at most ${HOOKS_PER_CONVERSATION_MAX} hooks. Delete one first.`,
             );
-          const inserted = await queries.insertHook(sql, {
+          const insertedHook = await queries.insertHook(sql, {
             ...{ id, conversation_id: conversationId, user_id: caller.user.id, name, last_four: extractSuffix(token) },
             ...{ tokenHash: hashToken(token), secret: key && seal.seal(key, Buffer.from(id)) },
           });
           const details = { conversation_id: conversationId, signed };
           await audit.record(sql, { action: "hook.created", ...describeActor(caller, id), details });
-          return requireRow(inserted, "hook");
+          return requireRow(insertedHook, "hook");
         },
         conversationId,
       );
-      const created = { ...queries.mapRowToHook(row), token, url: `${origin}/api/v1/hooks/${token}` };
-      return key ? { ...created, secret: formatSecret(key) } : created;
+      const createdHook = { ...queries.mapRowToHook(row), token, url: `${origin}/api/v1/hooks/${token}` };
+      return key ? { ...createdHook, secret: formatSecret(key) } : createdHook;
     },
 
     async list(caller, conversationId, { limit, after }) {
       const role = requireRow(await queries.findRole(database, conversationId, caller.user.id), "conversation");
       const userId = role === "owner" ? null : caller.user.id;
-      return queries.listHooks(database, conversationId, userId, readIdCursor(after), limit + 1);
+      return queries.listHooks(database, conversationId, userId, parseIdCursor(after), limit + 1);
     },
 
     async remove(caller, conversationId, id) {
       await withTransaction(database, async (sql) => {
         const role = requireRow(await queries.findRole(sql, conversationId, caller.user.id), "conversation");
         const userId = role === "owner" ? null : caller.user.id;
-        if (!(await queries.deleteHook(sql, conversationId, id, userId))) throw createNotFound("hook");
+        if (!(await queries.deleteHook(sql, conversationId, id, userId))) throw createNotFoundProblem("hook");
         const details = { conversation_id: conversationId };
         await audit.record(sql, { action: "hook.deleted", ...describeActor(caller, id), details });
       });
@@ -138,9 +141,9 @@ export function createHookService({ database, audit, messages, jwtSecret, log }:
       const { content, reply } = post;
       const input = { content, reply, client_message_id: parsePostId(headers) };
       const integration = { hookId: hook.id, displayName: post.displayName ?? hook.name };
-      const sent = await messages.post(mapToCaller(hook), hook.conversationId, input, integration);
-      if (sent.duplicate) checkRepeatedPost(sent, content, integration.displayName, headers);
-      return { message: sent.message, reply: sent.reply, isRepeated: sent.duplicate, isSlack: post.isSlack };
+      const result = await messages.sendFromHook(mapToCaller(hook), hook.conversationId, input, integration);
+      if (result.duplicate) checkRepeatedPost(result, content, integration.displayName, headers);
+      return { message: result.message, reply: result.reply, isRepeated: result.duplicate, isSlack: post.isSlack };
     },
   };
 }

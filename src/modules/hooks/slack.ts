@@ -1,5 +1,5 @@
 import { isJsonObject, type Json, type JsonObject } from "../../lib/json.ts";
-import { isSingleLine, isVisible } from "../../lib/text.ts";
+import { hasVisibleCharacter, isSingleLine } from "../../lib/text.ts";
 import { HOOK_NAME_CHARS_MAX } from "./limits.ts";
 
 /** Returns whether a body has the format of Slack's incoming webhooks. */
@@ -8,15 +8,15 @@ export const isSlackFormat = (body: JsonObject): boolean =>
 
 /** Returns a Slack post's text as Markdown: `text` or, if it is empty, the blocks' text, followed by the attachments' text. */
 export function parseSlackText({ text, blocks, attachments }: JsonObject): string {
-  const main = typeof text === "string" && text !== "" ? [text] : listItems(blocks).flatMap(listBlockTexts);
-  return mapMarkupToMarkdown([...main, ...listItems(attachments).flatMap(listAttachmentTexts)].join("\n"));
+  const mainTexts = typeof text === "string" && text !== "" ? [text] : listItems(blocks).flatMap(listBlockTexts);
+  return mapMarkupToMarkdown([...mainTexts, ...listItems(attachments).flatMap(listAttachmentTexts)].join("\n"));
 }
 
 /** Returns a Slack post's author name, shortened if necessary, or null if it isn't usable. */
 export function parseSlackName({ username }: JsonObject): string | null {
   if (typeof username !== "string") return null;
   const name = username.trim().slice(0, HOOK_NAME_CHARS_MAX).toWellFormed().trim();
-  return isSingleLine(name) && isVisible(name) ? name : null;
+  return isSingleLine(name) && hasVisibleCharacter(name) ? name : null;
 }
 
 const listItems = (value: Json | undefined): JsonObject[] => (Array.isArray(value) ? value.filter(isJsonObject) : []);
@@ -24,7 +24,7 @@ const listItems = (value: Json | undefined): JsonObject[] => (Array.isArray(valu
 const listTexts = (values: (Json | undefined)[]): string[] =>
   values.filter((value): value is string => typeof value === "string" && value !== "");
 
-/** Lists a block's strings. Sections, headers, context and rich text contain text; images, buttons and other blocks don't. */
+/** Lists a block's strings. Sections, headers, context and rich text contain text. Images, buttons and other blocks don't. */
 function listBlockTexts({ type, text, fields, elements }: JsonObject): string[] {
   if (type === "rich_text") return listItems(elements).flatMap(listRichTextLines);
   const parts = [...(text === undefined ? [] : [text]), ...listItems(fields), ...listItems(elements)];
@@ -54,8 +54,8 @@ function listAttachmentTexts({ pretext, title, title_link, text, fallback, field
     const parts = listTexts([field.title, field.value]);
     return parts.length > 0 ? [parts.join(": ")] : [];
   });
-  const all = [...texts, ...fieldTexts, ...listItems(blocks).flatMap(listBlockTexts)];
-  return all.length > 0 ? all : listTexts([fallback]);
+  const allTexts = [...texts, ...fieldTexts, ...listItems(blocks).flatMap(listBlockTexts)];
+  return allTexts.length > 0 ? allTexts : listTexts([fallback]);
 }
 
 /** Converts the links and entities of Slack's markup to Markdown. The rest is not changed. */

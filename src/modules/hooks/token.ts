@@ -9,7 +9,7 @@ const VISIBLE_SUFFIX_CHARS = 4;
 /** Creates a token, which is the secret part of a hook's URL. */
 export const createToken = (): string => TOKEN_PREFIX + createRandomBase62(RANDOM_CHARS);
 
-/** Hashes a token for storage. A token has enough entropy for a plain hash. */
+/** Hashes a token for storage. A fast hash is secure, because a token has enough entropy. */
 export const hashToken = (token: string): Buffer => createHash("sha256").update(token).digest();
 
 /** Returns a token's last characters, by which people recognize their hooks. */

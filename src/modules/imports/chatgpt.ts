@@ -1,7 +1,7 @@
 import { asFields, asList, type Fields } from "../../ai/fields.ts";
+import { cleanContent, cleanModel, getText, parseTime } from "./field-values.ts";
 import type { SourceFormat } from "./format.ts";
 import type { Omissions } from "./omissions.ts";
-import { cleanContent, cleanModel, getText, parseTime } from "./texts.ts";
 import type { SourceMessage } from "./tree.ts";
 
 /** Maximum number of children to read per node. */
@@ -16,7 +16,7 @@ export const chatgpt: SourceFormat = {
   label: "ChatGPT",
   nodesField: "mapping",
 
-  readNode({ key, value, omissions, nowMs }) {
+  parseNode({ key, value, omissions, nowMs }) {
     const node = asFields(value);
     return {
       id: getText(node.id) || key,
@@ -24,11 +24,11 @@ export const chatgpt: SourceFormat = {
       childIds: asList(node.children)
         .slice(0, CHILDREN_MAX)
         .filter((id) => typeof id === "string"),
-      message: readMessage(asFields(node.message), omissions, nowMs),
+      message: parseMessage(asFields(node.message), omissions, nowMs),
     };
   },
 
-  readConversation: (fields) => ({
+  parseConversation: (fields) => ({
     id: fields.conversation_id ?? fields.id,
     title: fields.title,
     createdAt: fields.create_time,
@@ -38,7 +38,7 @@ export const chatgpt: SourceFormat = {
   }),
 };
 
-function readMessage(message: Fields, omissions: Omissions, nowMs: number): SourceMessage | null {
+function parseMessage(message: Fields, omissions: Omissions, nowMs: number): SourceMessage | null {
   const metadata = asFields(message.metadata);
   const role = getText(asFields(message.author).role);
   if (metadata.is_visually_hidden_from_conversation === true || metadata.is_user_system_message === true) return null;
@@ -58,7 +58,7 @@ function readMessage(message: Fields, omissions: Omissions, nowMs: number): Sour
     return null;
   }
   omissions.add("file", countFiles(metadata));
-  const { content, isTruncated } = cleanContent(readContent(asFields(message.content), omissions));
+  const { content, isTruncated } = cleanContent(extractText(asFields(message.content), omissions));
   if (content.trim() === "") return null;
   if (isTruncated) omissions.addTruncated();
   const model = role === "assistant" ? cleanModel(metadata.model_slug) : null;
@@ -79,7 +79,7 @@ const countFiles = (metadata: Fields): number =>
 const countImages = ({ parts }: Fields): number =>
   asList(parts).filter((part) => asFields(part).content_type === "image_asset_pointer").length;
 
-function readContent(content: Fields, omissions: Omissions): string {
+function extractText(content: Fields, omissions: Omissions): string {
   const type = getText(content.content_type);
   switch (type) {
     case "thoughts":
@@ -90,9 +90,9 @@ function readContent(content: Fields, omissions: Omissions): string {
     case "model_editable_context":
       return "";
     case "code":
-      return formatCode(getText(content.language), getText(content.text) || readParts(content, omissions));
+      return formatCode(getText(content.language), getText(content.text) || joinParts(content, omissions));
     default: {
-      const text = Array.isArray(content.parts) ? readParts(content, omissions) : getText(content.text);
+      const text = Array.isArray(content.parts) ? joinParts(content, omissions) : getText(content.text);
       if (text === "" && !Array.isArray(content.parts) && type !== "" && type !== "text") omissions.add("other");
       return text;
     }
@@ -107,13 +107,13 @@ function formatCode(language: string, code: string): string {
   return `${fence}${/^[\w+#.-]{1,40}$/.test(language) && language !== "unknown" ? language : ""}\n${code}\n${fence}`;
 }
 
-const readParts = ({ parts }: Fields, omissions: Omissions): string =>
+const joinParts = ({ parts }: Fields, omissions: Omissions): string =>
   asList(parts)
-    .map((part) => (typeof part === "string" ? part : readPart(asFields(part), omissions)))
+    .map((part) => (typeof part === "string" ? part : getPartText(asFields(part), omissions)))
     .filter((text) => text !== "")
     .join("\n\n");
 
-function readPart(part: Fields, omissions: Omissions): string {
+function getPartText(part: Fields, omissions: Omissions): string {
   const type = getText(part.content_type);
   if (type === "image_asset_pointer") omissions.add("image");
   else if (type.includes("audio_asset_pointer") || type.includes("video")) omissions.add("audio");

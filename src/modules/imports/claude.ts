@@ -1,7 +1,7 @@
 import { asFields, asList, type Fields } from "../../ai/fields.ts";
+import { cleanContent, cleanLine, cleanModel, getText, parseTime } from "./field-values.ts";
 import type { SourceFormat } from "./format.ts";
 import type { Omissions } from "./omissions.ts";
-import { cleanContent, cleanLine, cleanModel, getText, parseTime } from "./texts.ts";
 import type { SourceMessage } from "./tree.ts";
 
 /**
@@ -13,18 +13,18 @@ export const claude: SourceFormat = {
   label: "Claude",
   nodesField: "chat_messages",
 
-  readNode({ key, value, omissions, nowMs, previousId }) {
+  parseNode({ key, value, omissions, nowMs, previousId }) {
     const message = asFields(value);
     const parent = message.parent_message_uuid;
     return {
       id: getText(message.uuid) || `#${key}`,
       parentId: typeof parent === "string" && parent !== "" ? parent : previousId,
       childIds: [],
-      message: readMessage(message, omissions, nowMs),
+      message: parseMessage(message, omissions, nowMs),
     };
   },
 
-  readConversation: (fields) => ({
+  parseConversation: (fields) => ({
     id: fields.uuid,
     title: fields.name,
     createdAt: fields.created_at,
@@ -40,7 +40,7 @@ const rolesBySender: Readonly<Record<string, "user" | "assistant">> = {
   assistant: "assistant",
 };
 
-function readMessage(message: Fields, omissions: Omissions, nowMs: number): SourceMessage | null {
+function parseMessage(message: Fields, omissions: Omissions, nowMs: number): SourceMessage | null {
   const sender = getText(message.sender ?? message.role);
   const role = Object.hasOwn(rolesBySender, sender) ? rolesBySender[sender] : undefined;
   if (role === undefined) {
@@ -49,8 +49,8 @@ function readMessage(message: Fields, omissions: Omissions, nowMs: number): Sour
   }
   omissions.add("file", asList(message.files_v2 ?? message.files).length);
   const textParts = [
-    readBlocks(message, omissions),
-    ...asList(message.attachments).map((file) => readAttachment(file, omissions)),
+    joinTextBlocks(message, omissions),
+    ...asList(message.attachments).map((file) => formatAttachment(file, omissions)),
   ];
   const { content, isTruncated } = cleanContent(textParts.filter((text) => text.trim() !== "").join("\n\n"));
   if (content === "") return null;
@@ -60,13 +60,13 @@ function readMessage(message: Fields, omissions: Omissions, nowMs: number): Sour
 }
 
 /** Joins the text blocks in `content`. Older exports have no `content`, so the field `text` is used instead. */
-function readBlocks(message: Fields, omissions: Omissions): string {
-  const blockTexts = asList(message.content).map((block) => readBlock(asFields(block), omissions));
+function joinTextBlocks(message: Fields, omissions: Omissions): string {
+  const blockTexts = asList(message.content).map((block) => getBlockText(asFields(block), omissions));
   const text = blockTexts.filter((part) => part !== "").join("\n\n");
   return text === "" ? getText(message.text) : text;
 }
 
-function readBlock(block: Fields, omissions: Omissions): string {
+function getBlockText(block: Fields, omissions: Omissions): string {
   switch (block.type) {
     case "text":
       return getText(block.text);
@@ -88,7 +88,7 @@ function readBlock(block: Fields, omissions: Omissions): string {
 }
 
 /** Returns the text of an attached file, preceded by its name. */
-function readAttachment(value: unknown, omissions: Omissions): string {
+function formatAttachment(value: unknown, omissions: Omissions): string {
   const file = asFields(value);
   const text = getText(file.extracted_content);
   if (text === "") {

@@ -1,14 +1,14 @@
 import { createHash } from "node:crypto";
 import { asFields } from "../../ai/fields.ts";
 import { createId } from "../../lib/id.ts";
+import { cleanId, cleanLine, cleanModel, parseTime } from "./field-values.ts";
 import type { ConversationFields, SourceFormat } from "./format.ts";
 import { createOmissions, type Omissions } from "./omissions.ts";
 import { type OrderedMessage, orderMessages } from "./order.ts";
 import { createStepCounter, type Steps } from "./steps.ts";
-import { cleanId, cleanLine, cleanModel, parseTime } from "./texts.ts";
 import { buildTree, type SourceNode } from "./tree.ts";
 
-/** Maximum number of tree nodes per conversation, because a whole conversation is kept in memory. */
+/** Maximum number of tree nodes per conversation. Limited because a whole conversation is kept in memory. */
 const NODES_MAX = 250_000;
 /** Maximum total length of a conversation's text, in UTF-16 code units. */
 const CONVERSATION_CHARS_MAX = 32 * 1024 * 1024;
@@ -37,7 +37,7 @@ export type ImportedConversation = {
 };
 
 /** A conversation read from the file, or the reason why it was skipped. */
-export type ReadResult = { title: string; conversation: ImportedConversation } | { title: string; skipped: string };
+export type ReadResult = { title: string; conversation: ImportedConversation } | { title: string; skipReason: string };
 
 /** Builds conversations, one after the other, from the messages and fields that the JSON reader finds. */
 export type ConversationBuilder = {
@@ -52,7 +52,7 @@ type OtherFormat = Pick<SourceFormat, "label" | "source" | "nodesField">;
 
 /**
  * Creates a builder for one file.
- * @param otherFormat the format of the other source, to recognize a file sent with the wrong `source`.
+ * @param otherFormat the format of the other source, to recognize files sent with an incorrect `source`.
  * @param nowMs the time that replaces missing and invalid times.
  */
 export function createConversationBuilder(
@@ -66,7 +66,7 @@ export function createConversationBuilder(
   let isFromOtherSource = false;
   let isOversized = false;
 
-  function startNext(): void {
+  function reset(): void {
     nodes = [];
     omissions = createOmissions();
     chars = 0;
@@ -88,7 +88,7 @@ export function createConversationBuilder(
     addNode(field, key, value) {
       if (field === otherFormat.nodesField) isFromOtherSource = true;
       if (field !== format.nodesField || isOversized) return;
-      const node = format.readNode({ key, value, omissions, nowMs, previousId: nodes.at(-1)?.id ?? null });
+      const node = format.parseNode({ key, value, omissions, nowMs, previousId: nodes.at(-1)?.id ?? null });
       nodes.push(node);
       chars += (node.message?.content.length ?? 0) + node.childIds.reduce((sum, id) => sum + id.length, node.id.length);
       isOversized = nodes.length > NODES_MAX || chars > CONVERSATION_CHARS_MAX;
@@ -97,27 +97,29 @@ export function createConversationBuilder(
 
     finish(value) {
       const skipReason = findSkipReason(value);
-      const fields = format.readConversation(asFields(value));
+      const fields = format.parseConversation(asFields(value));
       const steps =
-        skipReason === null ? build(fields, nodes, omissions) : createSkipResult(cleanLine(fields.title), skipReason);
-      startNext();
+        skipReason === null
+          ? buildConversation(fields, nodes, omissions)
+          : createSkipResult(cleanLine(fields.title), skipReason);
+      reset();
       return steps;
     },
 
     skipUnreadable() {
-      startNext();
+      reset();
       return createSkipResult("", "Part of it is too large.");
     },
   };
 
-  function* build(
+  function* buildConversation(
     fields: ConversationFields,
     sourceNodes: SourceNode[],
     conversationOmissions: Omissions,
   ): Steps<ReadResult> {
     const title = cleanLine(fields.title);
     const orderedMessages = yield* orderMessages(yield* buildTree(sourceNodes, fields.currentId));
-    if (orderedMessages.length === 0) return { title, skipped: "It has no messages." };
+    if (orderedMessages.length === 0) return { title, skipReason: "It has no messages." };
     return {
       title,
       conversation: yield* createConversation(title, fields, orderedMessages, nowMs, conversationOmissions.describe()),
@@ -126,8 +128,8 @@ export function createConversationBuilder(
 }
 
 // biome-ignore lint/correctness/useYield: it must have the same type as generators that yield.
-function* createSkipResult(title: string, skipped: string): Steps<ReadResult> {
-  return { title, skipped };
+function* createSkipResult(title: string, skipReason: string): Steps<ReadResult> {
+  return { title, skipReason };
 }
 
 /** Returns the error message for a file that was exported from the other source. */
@@ -137,7 +139,7 @@ export const describeWrongSource = ({ label, source }: Pick<SourceFormat, "label
 function* createConversation(
   title: string,
   fields: ConversationFields,
-  ordered: readonly OrderedMessage[],
+  orderedMessages: readonly OrderedMessage[],
   nowMs: number,
   note: string | null,
 ): Steps<ImportedConversation> {
@@ -145,17 +147,17 @@ function* createConversation(
   const createdAt = parseTime(fields.createdAt, nowMs);
   const messages: ImportedMessage[] = [];
   const model = cleanModel(fields.model);
-  let at = createdAt ?? parseTime(fields.updatedAt, nowMs) ?? new Date(nowMs);
+  let time = createdAt ?? parseTime(fields.updatedAt, nowMs) ?? new Date(nowMs);
   let newestMs = Number.NEGATIVE_INFINITY;
   let oldestMs = Number.POSITIVE_INFINITY;
   let bytes = 0;
-  for (const { node, parent } of ordered) {
+  for (const { node, parent } of orderedMessages) {
     if (shouldYield()) yield;
-    // A message without a time gets the time of the previous one.
-    at = node?.message.at ?? at;
+    // A message without a time gets the time of the previous message.
+    time = node?.message.at ?? time;
     if (node?.message.at) {
-      newestMs = Math.max(newestMs, at.getTime());
-      oldestMs = Math.min(oldestMs, at.getTime());
+      newestMs = Math.max(newestMs, time.getTime());
+      oldestMs = Math.min(oldestMs, time.getTime());
     }
     const content = node?.message.content ?? "";
     const role = node?.message.role ?? "system";
@@ -165,11 +167,11 @@ function* createConversation(
       content,
       parent: parent === null ? null : (messages[parent]?.id ?? null),
       model: role === "assistant" ? (node?.message.model ?? model) : null,
-      at: at.toISOString(),
+      at: time.toISOString(),
     });
     bytes += Buffer.byteLength(content);
   }
-  const updatedAt = Number.isFinite(newestMs) ? new Date(newestMs) : (parseTime(fields.updatedAt, nowMs) ?? at);
+  const updatedAt = Number.isFinite(newestMs) ? new Date(newestMs) : (parseTime(fields.updatedAt, nowMs) ?? time);
   const startedAt = createdAt ?? (Number.isFinite(oldestMs) ? new Date(oldestMs) : updatedAt);
   return {
     id: createId(),
@@ -183,7 +185,7 @@ function* createConversation(
   };
 }
 
-/** Hashes a conversation without an id. The hash serves as its id, so that repeated imports are recognized. */
+/** Hashes a conversation that has no id. The hash serves as its id, so that the same conversation is imported only once. */
 function hashConversation(title: string, createdAt: Date | null, messages: readonly ImportedMessage[]): string {
   const hash = createHash("sha256").update(JSON.stringify([title, createdAt]));
   for (const { role, content } of messages) hash.update(JSON.stringify([role, content]));

@@ -3,11 +3,11 @@ import { ImportError } from "./import-error.ts";
 import { createJsonReader, type JsonReader } from "./json-reader.ts";
 import { createPauser } from "./pacer.ts";
 import type { Steps } from "./steps.ts";
-import { isZip, unzip, type ZipChunk } from "./unzip.ts";
+import { type FileChunk, hasZipSignature, unzip } from "./unzip.ts";
 
 /** Bytes parsed per step. A step takes far less than a millisecond. */
 const STEP_BYTES = 4 * 1024;
-/** Maximum entries per file. Each needs a statement, so millions of tiny entries would block other imports. */
+/** Maximum number of entries per file. Each needs a statement, so millions of tiny entries would block other imports. */
 const ENTRIES_MAX = 250_000;
 
 /**
@@ -33,43 +33,44 @@ export async function* readConversations(
     }
   }
 
-  async function* finishPending(): AsyncGenerator<ReadResult> {
-    for (const steps of pending.splice(0)) {
-      entries += 1;
-      if (entries > entriesMax)
+  async function* yieldResults(): AsyncGenerator<ReadResult> {
+    for (const steps of pendingSteps.splice(0)) {
+      entryCount += 1;
+      if (entryCount > entriesMax)
         throw new ImportError("too_large", `The file has more than ${entriesMax} conversations. Split it.`);
       yield await runWithPauses(steps);
     }
   }
 
-  let entries = 0;
-  const pending: Steps<ReadResult>[] = [];
+  let entryCount = 0;
+  const pendingSteps: Steps<ReadResult>[] = [];
   let reader: JsonReader | undefined;
   for await (const { bytes, isLast } of readJsonFiles(pieces, bytesMax)) {
-    reader ??= createReader(builder, pending);
-    for (let from = 0; from < bytes.byteLength; from += STEP_BYTES) {
+    reader ??= createReader(builder, pendingSteps);
+    for (let offset = 0; offset < bytes.byteLength; offset += STEP_BYTES) {
       try {
-        reader.write(bytes.subarray(from, from + STEP_BYTES));
+        reader.write(bytes.subarray(offset, offset + STEP_BYTES));
       } catch (error) {
-        // Conversations that are complete before the error are still imported.
-        yield* finishPending();
+        // Conversations that were complete before the error are still imported.
+        yield* yieldResults();
         throw error;
       }
-      if (pending.length > 0) yield* finishPending();
+      if (pendingSteps.length > 0) yield* yieldResults();
       await pause();
     }
     if (!isLast) continue;
     reader.end();
-    yield* finishPending();
+    yield* yieldResults();
     reader = undefined;
   }
 }
 
-function createReader(builder: ConversationBuilder, pending: Steps<ReadResult>[]): JsonReader {
+/** Creates a reader that adds the steps of each conversation to `pendingSteps`. */
+function createReader(builder: ConversationBuilder, pendingSteps: Steps<ReadResult>[]): JsonReader {
   let isEmpty = true;
   const addConversation = (steps: Steps<ReadResult>) => {
     isEmpty = false;
-    pending.push(steps);
+    pendingSteps.push(steps);
   };
   const reader = createJsonReader({
     onNode: builder.addNode,
@@ -85,16 +86,16 @@ function createReader(builder: ConversationBuilder, pending: Steps<ReadResult>[]
   };
 }
 
-/** Yields the file, or the JSON files of an archive one after the other. */
-async function* readJsonFiles(pieces: AsyncIterable<Uint8Array>, bytesMax: number): AsyncGenerator<ZipChunk> {
+/** Yields the chunks of the file or, if it is an archive, of its JSON files one after the other. */
+async function* readJsonFiles(pieces: AsyncIterable<Uint8Array>, bytesMax: number): AsyncGenerator<FileChunk> {
   const iterator = pieces[Symbol.asyncIterator]();
-  const first = await iterator.next();
-  if (first.done) throw new ImportError("expired", "The uploaded file no longer exists. Send it again.");
+  const firstPiece = await iterator.next();
+  if (firstPiece.done) throw new ImportError("expired", "The uploaded file no longer exists. Send it again.");
   const chunks = (async function* () {
-    yield first.value;
+    yield firstPiece.value;
     for (let next = await iterator.next(); !next.done; next = await iterator.next()) yield next.value;
   })();
-  if (isZip(first.value)) {
+  if (hasZipSignature(firstPiece.value)) {
     yield* unzip(chunks, bytesMax);
     return;
   }

@@ -22,7 +22,7 @@ export type ConversationFields = {
   createdAt: unknown;
   updatedAt: unknown;
   currentId: string | null;
-  /** The model of answers that don't name one. */
+  /** The model of answers that don't specify one. */
   model: unknown;
 };
 
@@ -33,6 +33,6 @@ export type SourceFormat = {
   label: string;
   /** The field that contains a conversation's messages. */
   nodesField: "mapping" | "chat_messages";
-  readNode(input: NodeInput): SourceNode;
-  readConversation(fields: Fields): ConversationFields;
+  parseNode(input: NodeInput): SourceNode;
+  parseConversation(fields: Fields): ConversationFields;
 };

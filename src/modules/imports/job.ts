@@ -18,11 +18,11 @@ import { ImportError } from "./import-error.ts";
 import { deletePieces, readPieces } from "./pieces.ts";
 import * as queries from "./queries.ts";
 
-/** Maximum messages per statement. */
-const BATCH_ROWS = 500;
-/** Maximum UTF-16 code units of the texts in a statement, unless it has only one message. */
-const BATCH_CHARS = 512 * 1024;
-/** Database connections per instance for imports, separate from those for requests. */
+/** Maximum number of messages per statement. */
+const BATCH_MESSAGES_MAX = 500;
+/** Maximum UTF-16 code units of the messages in a statement, unless it contains only one message. */
+const BATCH_CHARS_MAX = 512 * 1024;
+/** Database connections per instance for imports. They are separate from the connections for requests. */
 const POOL_SIZE = 2;
 
 type Dependencies = {
@@ -54,64 +54,64 @@ export function createImportJob({ database, quotas, bytesMax, onStored }: Depend
   const pool = createSidePool(database, POOL_SIZE);
 
   async function storeWithinQuotas(
-    row: queries.ImportRow,
+    importRow: queries.ImportRow,
     position: number,
     conversation: ImportedConversation,
   ): Promise<boolean> {
-    const write = () => storeConversation(pool.open(), row.id, position, conversation);
-    const storeWithBytes = () => quotas.reserve("stored_bytes", row.user_id, conversation.bytes, write);
-    const outcome = await quotas.reserve("conversations", row.user_id, 1, storeWithBytes);
+    const store = () => storeConversation(pool.open(), importRow.id, position, conversation);
+    const storeWithinBytes = () => quotas.reserve("stored_bytes", importRow.user_id, conversation.bytes, store);
+    const outcome = await quotas.reserve("conversations", importRow.user_id, 1, storeWithinBytes);
     if (outcome === "no_user") throw new ImportError("forbidden", "The account is disabled.");
     if (outcome === "lost") throw new ImportStateChanged("The import's state has changed.");
     if (outcome !== "stored") return false;
-    onStored(conversation.id, row.user_id);
+    onStored(conversation.id, importRow.user_id);
     return true;
   }
 
   async function storeOrSkip(
-    row: queries.ImportRow,
+    importRow: queries.ImportRow,
     isFirstImport: boolean,
     position: number,
     result: ReadResult,
   ): Promise<void> {
     let reason: string | undefined;
-    if ("skipped" in result) reason = result.skipped;
-    // Checked before the quotas, because skipped conversations don't count. In a first import, duplicates can only be within
-    // the file; the database detects them.
-    else if (!isFirstImport && (await queries.hasConversation(database, row, result.conversation.sourceId)))
+    if ("skipReason" in result) reason = result.skipReason;
+    // Duplicates are looked up before the quotas are checked, because skipped conversations don't count. A first import can have
+    // duplicates only within its file, which the database detects.
+    else if (!isFirstImport && (await queries.hasConversation(database, importRow, result.conversation.sourceId)))
       reason = ALREADY_IMPORTED;
-    else if (!(await storeWithinQuotas(row, position, result.conversation))) reason = ALREADY_IMPORTED;
+    else if (!(await storeWithinQuotas(importRow, position, result.conversation))) reason = ALREADY_IMPORTED;
     if (reason === undefined) return;
     const note = { title: result.title, reason };
-    if (!(await queries.skipConversation(pool.open(), row.id, position, note)))
+    if (!(await queries.skipConversation(pool.open(), importRow.id, position, note)))
       throw new ImportStateChanged("The import's state has changed.");
   }
 
-  async function importAll(row: queries.ImportRow, signal: AbortSignal): Promise<void> {
-    const [format, otherFormat] = row.source === "chatgpt" ? [chatgpt, claude] : [claude, chatgpt];
-    const builder = createConversationBuilder(format, otherFormat, row.created_at.getTime());
-    const isFirstImport = !(await queries.hasImported(database, row));
+  async function importFile(importRow: queries.ImportRow, signal: AbortSignal): Promise<void> {
+    const [format, otherFormat] = importRow.source === "chatgpt" ? [chatgpt, claude] : [claude, chatgpt];
+    const builder = createConversationBuilder(format, otherFormat, importRow.created_at.getTime());
+    const isFirstImport = !(await queries.hasImported(database, importRow));
     let position = 0;
-    /** The current conversation is stored while the next one is read. */
-    let currentStore = Promise.resolve();
+    /** Resolves when the previous conversation is stored, which happens while the next one is read. */
+    let previousStored = Promise.resolve();
     try {
-      for await (const read of readConversations(readPieces(database, row.id), builder, bytesMax)) {
+      for await (const result of readConversations(readPieces(database, importRow.id), builder, bytesMax)) {
         signal.throwIfAborted();
-        // If the first conversation is from the other source, the whole file is. Fail with a single error.
-        if (position === 0 && "skipped" in read && read.skipped === describeWrongSource(otherFormat))
-          throw new ImportError("wrong_source", read.skipped);
+        // If the first conversation is from the other source, so is the whole file. The import then fails with a single error.
+        if (position === 0 && "skipReason" in result && result.skipReason === describeWrongSource(otherFormat))
+          throw new ImportError("wrong_source", result.skipReason);
         const currentPosition = position;
         position += 1;
         // This conversation was stored or skipped before an interruption.
-        if (currentPosition < row.conversations) continue;
-        await currentStore;
-        currentStore = retryTemporary(() => storeOrSkip(row, isFirstImport, currentPosition, read), signal);
-        // Errors are thrown where `currentStore` is awaited: before the next conversation is stored, or in `finally`.
-        currentStore.catch(() => {});
+        if (currentPosition < importRow.conversations) continue;
+        await previousStored;
+        previousStored = retryTemporary(() => storeOrSkip(importRow, isFirstImport, currentPosition, result), signal);
+        // Errors are thrown where `previousStored` is awaited: before the next conversation is stored, or in `finally`.
+        previousStored.catch(() => {});
       }
     } finally {
       // If the rest of the file can't be read, the last conversation before the error is still stored.
-      await currentStore;
+      await previousStored;
     }
   }
 
@@ -120,27 +120,27 @@ export function createImportJob({ database, quotas, bytesMax, onStored }: Depend
 
   return {
     async run(importId, signal) {
-      const row = await queries.startImport(pool.open(), importId);
-      if (row) {
+      const importRow = await queries.startImport(pool.open(), importId);
+      if (importRow) {
         try {
-          await importAll(row, signal);
+          await importFile(importRow, signal);
           await queries.finishImport(pool.open(), importId, null);
         } catch (error) {
           const reason = findFailureReason(error);
           if (!reason) throw error;
           await queries.finishImport(pool.open(), importId, reason);
         }
-        quotas.invalidate(row.user_id);
+        quotas.invalidate(importRow.user_id);
       }
       await deleteFile(importId, signal);
     },
 
     async sweep(signal) {
-      const expiry = {
+      const expiryError = {
         code: "expired",
         detail: "The import didn't finish within a day. Send the file again.",
       } as const;
-      await repeatUntilDone(() => queries.sweepImports(database, expiry), signal);
+      await repeatUntilDone(() => queries.sweepImports(database, expiryError), signal);
       for (
         let id = await queries.findLeftoverFile(database);
         id && !signal.aborted;
@@ -170,10 +170,10 @@ async function storeConversation(
   conversation: ImportedConversation,
 ): Promise<queries.StoreOutcome> {
   const batches = splitMessages(conversation.messages);
-  const storeBatch = (sql: Sql, { messages, startIndex: after }: Batch) =>
-    queries.importMessages(sql, importId, position, conversation, messages, after);
+  const storeBatch = (sql: Sql, { messages, startIndex }: Batch) =>
+    queries.importMessages(sql, importId, position, conversation, messages, startIndex);
   const [firstBatch, ...otherBatches] = batches;
-  if (!firstBatch) throw new Error("A conversation without messages is not imported.");
+  if (!firstBatch) throw new Error("A conversation without messages can't be imported.");
   if (otherBatches.length === 0) return storeBatch(pool, firstBatch);
   return pool.begin(async (sql) => {
     const outcome = await storeBatch(sql, firstBatch);
@@ -189,7 +189,7 @@ function splitMessages(messages: readonly ImportedMessage[]): Batch[] {
   let chars = 0;
   for (const [index, message] of messages.entries()) {
     let batch = batches.at(-1);
-    if (!batch || batch.messages.length >= BATCH_ROWS || chars + message.content.length > BATCH_CHARS) {
+    if (!batch || batch.messages.length >= BATCH_MESSAGES_MAX || chars + message.content.length > BATCH_CHARS_MAX) {
       batch = { messages: [], startIndex: index };
       batches.push(batch);
       chars = 0;

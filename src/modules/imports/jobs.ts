@@ -6,6 +6,6 @@ const CONCURRENCY = 1;
 const SWEEP_INTERVAL_MS = 60_000;
 
 export function registerImportJobs(jobs: Jobs, { imports }: { imports: Pick<ImportService, "run" | "sweep"> }): void {
-  jobs.queue(IMPORTS, imports.run, { concurrency: CONCURRENCY });
-  jobs.everyOnOne("imports", SWEEP_INTERVAL_MS, imports.sweep);
+  jobs.registerQueue(IMPORTS, imports.run, { concurrency: CONCURRENCY });
+  jobs.scheduleOnOneInstance("imports", SWEEP_INTERVAL_MS, imports.sweep);
 }

@@ -1,7 +1,7 @@
 import { Tokenizer, TokenParser, TokenType } from "@streamparser/json";
 import { ImportError } from "./import-error.ts";
 
-type OnValue = Parameters<TokenParser["onValue"]>[0];
+type ParsedValue = Parameters<TokenParser["onValue"]>[0];
 type Token = Parameters<TokenParser["write"]>[0] & { offset?: number };
 
 /** Maximum JSON size of a message. Conversations with larger messages are skipped. */
@@ -31,7 +31,8 @@ const retainedFields = new Set([
 
 const nodeFields = ["mapping", "chat_messages"];
 
-const paths = [
+/** The JSON paths of the values that the parser reports. */
+const valuePaths = [
   "$",
   "$.*",
   "$.conversations.*",
@@ -59,7 +60,8 @@ export type JsonReader = {
 
 /**
  * Creates a reader. The file may contain a list of conversations, an object with such a list as `conversations`, an object with a
- * conversation in each field, or a single conversation. Only one message is in memory at a time; handlers must copy what they need.
+ * conversation in each field, or a single conversation. Only one message is in memory at a time, so handlers must copy what they
+ * need.
  */
 export function createJsonReader(handlers: JsonHandlers): JsonReader {
   const tokenizer = new Tokenizer();
@@ -70,32 +72,32 @@ export function createJsonReader(handlers: JsonHandlers): JsonReader {
   let bytes = 0;
   /** The error that a handler threw. */
   let handlerFailure: { error: unknown } | undefined;
-  /** Position of the last token in the file, for error messages. */
-  let offset = 0;
-  /** Values of `bytes` at the last token and at the last value passed to a handler. */
-  let tokenStart = 0;
-  let valueStart = 0;
+  /** The last token's position in the file, for error messages. */
+  let tokenOffset = 0;
+  /** The values that `bytes` had at the last token, and at the last value passed to a handler. */
+  let bytesAtToken = 0;
+  let bytesAtValue = 0;
 
   function createParser(): TokenParser {
-    const newParser = new TokenParser({ paths, keepStack: false });
+    const newParser = new TokenParser({ paths: valuePaths, keepStack: false });
     newParser.onValue = forwardValue;
     return newParser;
   }
 
   function onToken(token: Token): void {
-    tokenStart = bytes;
-    offset = token.offset ?? offset;
+    bytesAtToken = bytes;
+    tokenOffset = token.offset ?? tokenOffset;
     if (depth === 0) isList = token.token === TokenType.LEFT_BRACKET;
     if (token.token === TokenType.LEFT_BRACE || token.token === TokenType.LEFT_BRACKET) depth += 1;
     else if (token.token === TokenType.RIGHT_BRACE || token.token === TokenType.RIGHT_BRACKET) depth -= 1;
     if (!isSkipping) parser.write(token);
-    else if (depth === 1) resume();
+    else if (depth === 1) resumeAfterSkip();
   }
 
   /** Resumes after a skipped conversation, with a new parser that is inside the list. */
-  function resume(): void {
+  function resumeAfterSkip(): void {
     isSkipping = false;
-    valueStart = bytes;
+    bytesAtValue = bytes;
     parser = createParser();
     parser.onValue = () => {};
     parser.write({ token: TokenType.LEFT_BRACKET, value: "[" });
@@ -105,23 +107,26 @@ export function createJsonReader(handlers: JsonHandlers): JsonReader {
   }
 
   function checkSizes(): void {
-    if (bytes - tokenStart > TOKEN_BYTES_MAX)
-      throw new ImportError("too_large", `The string that starts near byte ${offset} is too large.`);
-    if (isSkipping || bytes - valueStart <= VALUE_BYTES_MAX) return;
+    if (bytes - bytesAtToken > TOKEN_BYTES_MAX)
+      throw new ImportError("too_large", `The string that starts near byte ${tokenOffset} is too large.`);
+    if (isSkipping || bytes - bytesAtValue <= VALUE_BYTES_MAX) return;
     if (!isList || depth <= 1)
-      throw new ImportError("too_large", `The value that starts before byte ${offset} is too large.`);
+      throw new ImportError("too_large", `The value that starts before byte ${tokenOffset} is too large.`);
     isSkipping = true;
   }
 
   tokenizer.onToken = onToken;
 
   const createSyntaxError = (): ImportError =>
-    new ImportError("malformed", `The file isn't valid JSON: it is truncated or has an error near byte ${offset}.`);
+    new ImportError(
+      "malformed",
+      `The file isn't valid JSON: it is truncated or has an error near byte ${tokenOffset}.`,
+    );
 
   /** Saves a handler's error, because the parser reports all errors as invalid JSON. */
-  function forwardValue(info: OnValue): void {
+  function forwardValue(parsedValue: ParsedValue): void {
     try {
-      if (onValue(info, handlers)) valueStart = bytes;
+      if (passToHandler(parsedValue, handlers)) bytesAtValue = bytes;
     } catch (error) {
       handlerFailure = { error };
       throw error;
@@ -153,7 +158,7 @@ export function createJsonReader(handlers: JsonHandlers): JsonReader {
 }
 
 /** Passes a value to its handler. Returns whether the value can be discarded. */
-function onValue({ value, key, parent, stack }: OnValue, handlers: JsonHandlers): boolean {
+function passToHandler({ value, key, parent, stack }: ParsedValue, handlers: JsonHandlers): boolean {
   if (stack.length === 0) {
     if (isConversation(value)) handlers.onConversation(value);
     return true;
@@ -168,7 +173,7 @@ function onValue({ value, key, parent, stack }: OnValue, handlers: JsonHandlers)
   }
   const isListItem = Array.isArray(parent);
   if (isListItem || isConversation(value)) {
-    // The parser also reports the list in a wrapper object as a value, after its items.
+    // If the list is in a wrapper object, the parser reports the list itself as a value, too, after its items.
     if (isListItem || !nodeFields.includes(String(key))) handlers.onConversation(value);
     removeFrom(parent, key);
     return true;

@@ -1,13 +1,13 @@
 /** Kinds of content that are not imported, with their plurals for the report. */
-const kinds = {
+const pluralsByKind = {
   image: "images",
   audio: "audio recordings",
   file: "files",
   tool: "tool messages",
-  reasoning: "reasoning texts",
+  reasoning: "reasoning passages",
   other: "parts of unknown kinds",
 } as const;
-type OmissionKind = keyof typeof kinds;
+type OmissionKind = keyof typeof pluralsByKind;
 
 /** Counts omitted and truncated parts of a conversation. */
 export type Omissions = {
@@ -20,20 +20,22 @@ export type Omissions = {
 /** Creates counters at zero. */
 export function createOmissions(): Omissions {
   const counts = new Map<OmissionKind, number>();
-  let truncated = 0;
+  let truncatedCount = 0;
   return {
     add(kind, count = 1) {
       if (count > 0) counts.set(kind, (counts.get(kind) ?? 0) + count);
     },
     addTruncated() {
-      truncated += 1;
+      truncatedCount += 1;
     },
     describe() {
-      const descriptions = [...counts].map(([kind, count]) => `${count} ${count === 1 ? singular(kind) : kinds[kind]}`);
+      const descriptions = [...counts].map(
+        ([kind, count]) => `${count} ${count === 1 ? getSingular(kind) : pluralsByKind[kind]}`,
+      );
       const sentences = [
         ...(descriptions.length > 0 ? [`Left out: ${descriptions.join(", ")}.`] : []),
-        ...(truncated > 0
-          ? [`${truncated === 1 ? "1 long message was" : `${truncated} long messages were`} truncated.`]
+        ...(truncatedCount > 0
+          ? [`${truncatedCount === 1 ? "1 long message was" : `${truncatedCount} long messages were`} truncated.`]
           : []),
       ];
       return sentences.length > 0 ? sentences.join(" ") : null;
@@ -41,8 +43,8 @@ export function createOmissions(): Omissions {
   };
 }
 
-function singular(kind: OmissionKind): string {
+function getSingular(kind: OmissionKind): string {
   if (kind === "tool") return "tool message";
   if (kind === "other") return "part of an unknown kind";
-  return kinds[kind].slice(0, -1);
+  return pluralsByKind[kind].slice(0, -1);
 }

@@ -4,53 +4,53 @@ import type { Tree, TreeNode } from "./tree.ts";
 /** An entry of the ordered list. `parent` is the index of an earlier entry. */
 export type OrderedMessage = { node: TreeNode | null; parent: number | null };
 
-/** Consecutive messages on a branch. `branchStarts` are their other children, which start new chains. */
+/** A chain of consecutive messages on a branch. `branchStarts` are the other children of these messages; each starts a new chain. */
 type Chain = { nodes: TreeNode[]; branchStarts: TreeNode[] };
 
 /**
- * Orders the messages so that sql/functions/list_path.sql can follow every branch back to its start. That function continues from a
- * user message to its parent, wherever the parent is in the list. From an answer, it continues to the entry directly before the
- * first answer to the same message. Therefore, the first answer to a message must directly follow the message.
+ * Orders the messages so that sql/functions/list_path.sql can follow every branch back to its start. From a user message, that
+ * function continues to the message's parent, wherever the parent is in the list. From an answer, it continues to the entry directly
+ * before the first answer to the same message. Therefore, the first answer to a message must directly follow the message.
  *
- * The branch of `leaf` comes last, so that the next message continues it. If there are several first messages, the list
- * starts with an empty message (`node` is null) as their common parent.
+ * The branch of `leaf` comes last, so that the next message of the conversation continues it. If the conversation has several first
+ * messages, the list starts with an empty message (`node` is null) as their common parent.
  */
 export function* orderMessages({ roots, leaf }: Tree): Steps<OrderedMessage[]> {
   const shouldYield = createStepCounter();
-  const ordered: OrderedMessage[] = [];
-  const indexes = new Map<TreeNode, number>();
-  const first = yield* collectChain(null, roots);
-  const needsCommonRoot = roots.length > 1 || (first.branchStarts.length > 0 && first.nodes.at(-1) === leaf);
-  if (needsCommonRoot) ordered.push({ node: null, parent: null });
+  const orderedMessages: OrderedMessage[] = [];
+  const indexesByNode = new Map<TreeNode, number>();
+  const firstChain = yield* collectChain(null, roots);
+  const needsCommonRoot = roots.length > 1 || (firstChain.branchStarts.length > 0 && firstChain.nodes.at(-1) === leaf);
+  if (needsCommonRoot) orderedMessages.push({ node: null, parent: null });
 
   function* appendChain({ nodes }: Chain): Steps<void> {
     for (const node of nodes) {
       if (shouldYield()) yield;
       let ancestor = node.parent;
-      while (ancestor && !indexes.has(ancestor)) ancestor = ancestor.parent;
-      const parent = ancestor ? indexes.get(ancestor) : undefined;
-      indexes.set(node, ordered.length);
-      ordered.push({ node, parent: parent ?? (needsCommonRoot ? 0 : null) });
+      while (ancestor && !indexesByNode.has(ancestor)) ancestor = ancestor.parent;
+      const parent = ancestor ? indexesByNode.get(ancestor) : undefined;
+      indexesByNode.set(node, orderedMessages.length);
+      orderedMessages.push({ node, parent: parent ?? (needsCommonRoot ? 0 : null) });
     }
   }
 
-  /** First messages of chains, and chains that are added to the list after the branches that start in them. */
-  const stack: (TreeNode | Chain)[] = [first];
+  /** The remaining work: the first messages of chains, and chains that must follow the branches that start in them. */
+  const stack: (TreeNode | Chain)[] = [firstChain];
   const pushBranches = (starts: TreeNode[]) => {
-    for (const start of sortCurrentLast(starts).reverse()) stack.push(start);
+    for (const branchStart of sortCurrentLast(starts).reverse()) stack.push(branchStart);
   };
-  for (let current = stack.pop(); current; current = stack.pop()) {
-    const chain = "nodes" in current ? current : yield* collectChain(current, current.children);
+  for (let entry = stack.pop(); entry; entry = stack.pop()) {
+    const chain = "nodes" in entry ? entry : yield* collectChain(entry, entry.children);
     const { nodes, branchStarts } = chain;
     // The current branch comes last, so branches that start within its chain precede it.
     if (leaf && branchStarts.length > 0 && nodes.at(-1) === leaf) stack.push({ nodes, branchStarts: [] });
     else yield* appendChain(chain);
     pushBranches(branchStarts);
   }
-  return ordered;
+  return orderedMessages;
 }
 
-/** Collects a message and the answers that directly follow it. */
+/** Collects a message and the answers that directly follow it. @param children the children of `start`, or the roots if it is null. */
 function* collectChain(start: TreeNode | null, children: readonly TreeNode[]): Steps<Chain> {
   const shouldYield = createStepCounter();
   const nodes = start ? [start] : [];
@@ -68,7 +68,10 @@ function* collectChain(start: TreeNode | null, children: readonly TreeNode[]): S
   return { nodes, branchStarts };
 }
 
-/** Finds the answer to place directly after the message. Prefers one that isn't on the current branch, which comes last. */
+/**
+ * Finds the answer to place directly after a message. Prefers an answer that isn't on the current branch, because that branch comes
+ * last.
+ */
 function findDirectFollower(children: readonly TreeNode[]): TreeNode | undefined {
   const responses = children.filter(({ message }) => message.role !== "user");
   return responses.find(({ isCurrent }) => !isCurrent) ?? responses[0];

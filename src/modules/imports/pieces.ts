@@ -14,22 +14,22 @@ export const compressPiece = (bytes: Uint8Array): Promise<Uint8Array> => compres
 
 /**
  * Stores a piece of an uploaded file.
- * @param bytes the uncompressed size.
+ * @param uncompressedBytes the size before compression.
  * @returns false if the import no longer exists or was aborted.
  */
 export async function insertPiece(
   sql: Sql,
   importId: string,
-  n: number,
-  bytes: number,
+  pieceNumber: number,
+  uncompressedBytes: number,
   data: Uint8Array,
 ): Promise<boolean> {
   const { count } = await sql`
     with stored as (
-      update imports set bytes = bytes + ${bytes}, updated_at = now()
+      update imports set bytes = bytes + ${uncompressedBytes}, updated_at = now()
       where id = ${importId} and status = 'uploading' returning id
     )
-    insert into import_pieces (import_id, n, data) select id, ${n}, ${data} from stored`;
+    insert into import_pieces (import_id, n, data) select id, ${pieceNumber}, ${data} from stored`;
   return count === 1;
 }
 

@@ -76,7 +76,7 @@ export async function startImport(sql: Sql, id: string): Promise<ImportRow | und
   return row;
 }
 
-/** Marks an import as finished. @param error why it failed; null if it succeeded. */
+/** Marks an import as finished. @param error the reason why it failed; null if it succeeded. */
 export async function finishImport(
   sql: Sql,
   id: string,
@@ -166,29 +166,29 @@ export async function listImports(
   beforeId: string | null,
   limit: number,
 ): Promise<ImportRow[]> {
-  const isBefore = beforeId === null ? sql`true` : sql`i.id < ${beforeId}`;
+  const beforeCondition = beforeId === null ? sql`true` : sql`i.id < ${beforeId}`;
   return sql<ImportRow[]>`
     select ${columns(sql)} from imports i
-    where i.user_id = ${userId} and i.status <> 'uploading' and ${isBefore} order by i.id desc limit ${limit}`;
+    where i.user_id = ${userId} and i.status <> 'uploading' and ${beforeCondition} order by i.id desc limit ${limit}`;
 }
 
 /** Fails or deletes a batch of expired imports. Returns the number of affected imports. */
 export async function sweepImports(sql: Sql, error: Pick<ImportError, "code" | "detail">): Promise<number> {
-  const uploads = await sql`
+  const deletedUploads = await sql`
     delete from imports where id = any (array(
       select id from imports where status = 'uploading' and updated_at < now() - ${UPLOAD_TIMEOUT}::interval
       limit ${SWEEP_BATCH_ROWS} for update skip locked))`;
-  const unfinished = await sql`
+  const failedImports = await sql`
     update imports set status = 'failed', error_code = ${error.code}, error_detail = ${error.detail}, finished_at = now(),
       updated_at = now()
     where id = any (array(
       select id from imports where status in ('queued', 'running') and created_at < now() - ${FILE_RETENTION}::interval
       limit ${SWEEP_BATCH_ROWS} for update skip locked))`;
-  const reports = await sql`
+  const deletedReports = await sql`
     delete from imports where id = any (array(
       select id from imports where finished_at < now() - ${REPORT_RETENTION}::interval
       limit ${SWEEP_BATCH_ROWS} for update skip locked))`;
-  return uploads.count + unfinished.count + reports.count;
+  return deletedUploads.count + failedImports.count + deletedReports.count;
 }
 
 /** Finds a finished import whose file hasn't been deleted yet. */

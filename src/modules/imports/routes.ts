@@ -1,12 +1,12 @@
 import { Type } from "@sinclair/typebox";
-import { createPage, Page, PageQuery, readIdCursor, readPage } from "../../http/pagination.ts";
+import { createPage, Page, PageQuery, parseIdCursor, parsePageQuery } from "../../http/pagination.ts";
 import { type Route, route } from "../../http/route.ts";
 import { UuidParam } from "../../lib/schema.ts";
 import { Import, ImportSource, ImportSummary } from "./model.ts";
 import { mapRowToSummary } from "./queries.ts";
 import type { ImportService } from "./service.ts";
 
-const ById = Type.Object({ id: UuidParam() });
+const ImportParams = Type.Object({ id: UuidParam() });
 
 const IMPORTS = "/api/v1/imports";
 const tag = "imports";
@@ -43,9 +43,9 @@ export const createImportRoutes = ({ imports }: Dependencies): Route[] => [
     responseHeaders: ["Location"],
     problems: [409],
     handle: async ({ caller, query, request, set }) => {
-      const created = await imports.upload(caller, query.source, request);
-      set.headers.location = `${IMPORTS}/${created.id}`;
-      return created;
+      const queuedImport = await imports.upload(caller, query.source, request);
+      set.headers.location = `${IMPORTS}/${queuedImport.id}`;
+      return queuedImport;
     },
   }),
 
@@ -59,8 +59,8 @@ export const createImportRoutes = ({ imports }: Dependencies): Route[] => [
     query: Type.Object(PageQuery),
     ok: Page(ImportSummary),
     handle: async ({ caller, query, request, set }) => {
-      const { limit, after } = readPage(query, 1);
-      const rows = await imports.list(caller, readIdCursor(after), limit + 1);
+      const { limit, after } = parsePageQuery(query, 1);
+      const rows = await imports.list(caller, parseIdCursor(after), limit + 1);
       return createPage(rows, limit, (row) => [row.id], mapRowToSummary, { request, headers: set.headers });
     },
   }),
@@ -72,7 +72,7 @@ export const createImportRoutes = ({ imports }: Dependencies): Route[] => [
     summary: "Get the progress and report of an import",
     tag,
     scope: "conversations:read",
-    params: ById,
+    params: ImportParams,
     ok: Import,
     handle: ({ caller, params }) => imports.get(caller, params.id),
   }),

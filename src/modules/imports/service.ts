@@ -15,7 +15,7 @@ import { readUpload } from "./upload.ts";
 
 export { IMPORTS } from "./queries.ts";
 
-/** Maximum concurrent uploads per instance. Each needs a few megabytes of memory. */
+/** Maximum number of concurrent uploads per instance. Each needs a few megabytes of memory. */
 const UPLOADS_MAX = 32;
 const RETRY_AFTER_MS = 5_000;
 /** Timeout of an upload, so that slow clients don't occupy all slots. */
@@ -35,8 +35,8 @@ type Dependencies = {
 /** Imports users' conversations from other products (docs/import-export.md). */
 export interface ImportService extends ImportJob {
   /**
-   * Stores the uploaded file and queues a job that imports it. Every user may run one import at a time. If the caller's credential
-   * expires or is revoked, the upload is aborted, but a queued job is not.
+   * Stores the uploaded file and queues a job that imports it. Each user may run one import at a time. If the caller's credential
+   * expires or is revoked, an upload is aborted, but a queued job is not.
    * @throws Problem `conflict` (another import hasn't finished), `forbidden`, `overloaded`, `unauthorized` (the credential is no
    * longer valid), and the errors of `readUpload`.
    */
@@ -51,7 +51,7 @@ export interface ImportService extends ImportJob {
 
 export function createImportService({ database, jobs, quotas, bus, openStreams, config }: Dependencies): ImportService {
   const bytesMax = config.IMPORT_BYTES_MAX;
-  let uploads = 0;
+  let uploadCount = 0;
 
   async function get(caller: Caller, id: string): Promise<Import> {
     const row = requireRow(await queries.findImport(database, id, caller.user.id), "import");
@@ -60,24 +60,24 @@ export function createImportService({ database, jobs, quotas, bus, openStreams, 
 
   async function storeFile(id: string, request: Request, signal: AbortSignal): Promise<void> {
     const startedAtMs = performance.now();
-    const file = createPieceWriter(async (pieceNumber, bytes) => {
+    const pieceWriter = createPieceWriter(async (pieceNumber, bytes) => {
       const data = await compressPiece(bytes);
       const store = (sql: Sql) => insertPiece(sql, id, pieceNumber, bytes.byteLength, data);
-      if (!(await withTransaction(database, store))) throw createUploadTimeout();
+      if (!(await withTransaction(database, store))) throw createUploadTimeoutError();
     });
     let lastTouchAtMs = startedAtMs;
     for await (const chunk of readUpload(request, bytesMax, signal)) {
       const nowMs = performance.now();
-      if (nowMs - startedAtMs > UPLOAD_TIMEOUT_MS) throw createUploadTimeout();
-      if (await file.add(chunk)) lastTouchAtMs = nowMs;
-      if (file.bytes() > bytesMax)
+      if (nowMs - startedAtMs > UPLOAD_TIMEOUT_MS) throw createUploadTimeoutError();
+      if (await pieceWriter.add(chunk)) lastTouchAtMs = nowMs;
+      if (pieceWriter.countBytes() > bytesMax)
         throw new Problem("too_large", `The file is larger than ${bytesMax} bytes (IMPORT_BYTES_MAX).`);
       if (nowMs - lastTouchAtMs < TOUCH_INTERVAL_MS) continue;
       lastTouchAtMs = nowMs;
       await withTransaction(database, (sql) => queries.touchUpload(sql, id));
     }
-    await file.end();
-    if (file.bytes() === 0) throw new Problem("malformed", "The file is empty.");
+    await pieceWriter.end();
+    if (pieceWriter.countBytes() === 0) throw new Problem("malformed", "The file is empty.");
   }
 
   async function upload(caller: Caller, source: ImportSource, request: Request): Promise<Import> {
@@ -90,7 +90,7 @@ export function createImportService({ database, jobs, quotas, bus, openStreams, 
     try {
       await storeFile(id, request, abortController.signal);
       abortController.signal.throwIfAborted();
-      if (!(await withTransaction(database, (sql) => queries.queueImport(sql, id)))) throw createUploadTimeout();
+      if (!(await withTransaction(database, (sql) => queries.queueImport(sql, id)))) throw createUploadTimeoutError();
     } catch (error) {
       // If this fails too, a job deletes the upload later.
       await withTransaction(database, (sql) => queries.deleteUpload(sql, id)).catch(() => {});
@@ -114,18 +114,18 @@ export function createImportService({ database, jobs, quotas, bus, openStreams, 
 
     async upload(caller, source, request) {
       requireScope(caller.scopes, "messages:write");
-      if (uploads >= UPLOADS_MAX)
+      if (uploadCount >= UPLOADS_MAX)
         throw new Problem("overloaded", "Too many files are being uploaded. Try again later.", {
           retryAfterMs: RETRY_AFTER_MS,
         });
-      uploads += 1;
+      uploadCount += 1;
       try {
         return await upload(caller, source, request);
       } catch (error) {
         if (request.body && !request.body.locked) await request.body.cancel().catch(() => {});
         throw error;
       } finally {
-        uploads -= 1;
+        uploadCount -= 1;
       }
     },
 
@@ -133,10 +133,10 @@ export function createImportService({ database, jobs, quotas, bus, openStreams, 
   };
 }
 
-const createUploadTimeout = () =>
+const createUploadTimeoutError = () =>
   new Problem("malformed", "The upload took too long and was aborted. Send the file again.");
 
-/** Splits a file into pieces of `PIECE_BYTES`. */
+/** Creates a writer that splits a file into pieces of `PIECE_BYTES` and stores them. */
 function createPieceWriter(store: (pieceNumber: number, bytes: Uint8Array) => Promise<void>) {
   let chunks: Uint8Array[] = [];
   let bufferedBytes = 0;
@@ -147,9 +147,9 @@ function createPieceWriter(store: (pieceNumber: number, bytes: Uint8Array) => Pr
     const buffered = Buffer.concat(chunks);
     chunks = [];
     bufferedBytes = 0;
-    for (let from = 0; from < buffered.byteLength; from += PIECE_BYTES) {
+    for (let offset = 0; offset < buffered.byteLength; offset += PIECE_BYTES) {
       pieceNumber += 1;
-      await store(pieceNumber, buffered.subarray(from, from + PIECE_BYTES));
+      await store(pieceNumber, buffered.subarray(offset, offset + PIECE_BYTES));
     }
   }
 
@@ -164,6 +164,7 @@ function createPieceWriter(store: (pieceNumber: number, bytes: Uint8Array) => Pr
       return true;
     },
     end: flush,
-    bytes: () => bytes,
+    /** Returns the number of bytes added. */
+    countBytes: () => bytes,
   };
 }

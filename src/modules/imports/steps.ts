@@ -1,4 +1,4 @@
-/** Number of steps between two yields. They take far less than a millisecond. */
+/** Number of steps between two yields. Together, they take far less than a millisecond. */
 const STEPS_PER_YIELD = 100;
 
 /** Work that yields regularly, so that it doesn't block the event loop. */

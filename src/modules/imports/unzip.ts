@@ -9,24 +9,25 @@ const ZIP_SIGNATURE = [0x50, 0x4b, 0x03, 0x04];
 /** Matches conversation files. Newer exports contain several. */
 const CONVERSATION_FILE = /(?:^|\/)conversations(?:[-_]\d+)?\.json$/i;
 
-/** Returns whether a file has the signature of a ZIP archive. */
-export const isZip = (start: Uint8Array): boolean => ZIP_SIGNATURE.every((byte, at) => start[at] === byte);
+/** Returns whether the beginning of a file has the signature of a ZIP archive. */
+export const hasZipSignature = (beginning: Uint8Array): boolean =>
+  ZIP_SIGNATURE.every((byte, index) => beginning[index] === byte);
 
-/** A chunk of a file in the archive. `isLast` is true for the file's last chunk. */
-export type ZipChunk = { bytes: Uint8Array; isLast: boolean };
+/** A chunk of a conversation file. `isLast` is true for the file's last chunk. */
+export type FileChunk = { bytes: Uint8Array; isLast: boolean };
 
 /**
  * Unpacks an archive's conversation files as a stream, and skips other files.
  * @param bytesMax the maximum unpacked size.
  * @throws ImportError if the archive is corrupt or encrypted, contains no conversation file, or is too large.
  */
-export async function* unzip(chunks: AsyncIterable<Uint8Array>, bytesMax: number): AsyncGenerator<ZipChunk> {
-  const unzippedChunks: ZipChunk[] = [];
-  let files = 0;
+export async function* unzip(chunks: AsyncIterable<Uint8Array>, bytesMax: number): AsyncGenerator<FileChunk> {
+  const unzippedChunks: FileChunk[] = [];
+  let fileCount = 0;
   let bytes = 0;
   const archive = new Unzip((file) => {
     if (!CONVERSATION_FILE.test(file.name)) return;
-    files += 1;
+    fileCount += 1;
     file.ondata = (error, chunk, isLast) => {
       if (error) throw error;
       bytes += chunk.byteLength;
@@ -35,7 +36,7 @@ export async function* unzip(chunks: AsyncIterable<Uint8Array>, bytesMax: number
     file.start();
   });
   archive.register(UnzipInflate);
-  const push = (chunk: Uint8Array, isEnd: boolean) => {
+  const pushToArchive = (chunk: Uint8Array, isEnd: boolean) => {
     try {
       archive.push(chunk, isEnd);
     } catch {
@@ -48,11 +49,11 @@ export async function* unzip(chunks: AsyncIterable<Uint8Array>, bytesMax: number
       throw new ImportError("too_large", `The archive's files are larger than ${bytesMax} bytes when unpacked.`);
   };
   for await (const chunk of chunks)
-    for (let from = 0; from < chunk.byteLength; from += STEP_BYTES) {
-      push(chunk.subarray(from, from + STEP_BYTES), false);
+    for (let offset = 0; offset < chunk.byteLength; offset += STEP_BYTES) {
+      pushToArchive(chunk.subarray(offset, offset + STEP_BYTES), false);
       yield* unzippedChunks.splice(0);
     }
-  push(new Uint8Array(), true);
+  pushToArchive(new Uint8Array(), true);
   yield* unzippedChunks.splice(0);
-  if (files === 0) throw new ImportError("invalid", "The ZIP archive contains no conversations.json.");
+  if (fileCount === 0) throw new ImportError("invalid", "The ZIP archive contains no conversations.json.");
 }

@@ -1,6 +1,6 @@
 import { Busboy, type BusboyHeaders } from "@fastify/busboy";
 import { isJsonType } from "../../http/body.ts";
-import { createInvalid, Problem } from "../../lib/problem.ts";
+import { createInvalidProblem, Problem } from "../../lib/problem.ts";
 
 /** Maximum size of a form's other fields and boundaries. */
 const FORM_OVERHEAD_BYTES_MAX = 64 * 1024;
@@ -26,7 +26,7 @@ export async function* readUpload(request: Request, bytesMax: number, signal: Ab
     const isForm = getMediaType(request.headers) === FORM_TYPE;
     yield* isForm ? readForm(chunks, request.headers) : chunks;
   } catch (error) {
-    // Without this, Bun would buffer the body.
+    // Bun buffers a body that is neither read nor canceled.
     if (body && !body.locked) await body.cancel().catch(() => {});
     throw error;
   }
@@ -86,18 +86,18 @@ async function* limitBytes(chunks: AsyncIterable<Uint8Array>, bytesMax: number):
 }
 
 async function* readForm(chunks: AsyncIterable<Uint8Array>, headers: Headers): AsyncGenerator<Uint8Array> {
-  const form = openForm(headers);
+  const form = createFormParser(headers);
   for await (const chunk of chunks) {
     await form.write(chunk);
-    yield* form.takeBytes();
+    yield* form.drainFileChunks();
   }
   await form.end();
-  yield* form.takeBytes();
-  if (!form.hasFile()) throw createInvalid("#/file", `The form has no file in the field ${FILE_FIELD}.`);
+  yield* form.drainFileChunks();
+  if (!form.hasFile()) throw createInvalidProblem("#/file", `The form has no file in the field ${FILE_FIELD}.`);
 }
 
-function openForm(headers: Headers) {
-  const bytes: Uint8Array[] = [];
+function createFormParser(headers: Headers) {
+  const fileChunks: Uint8Array[] = [];
   let hasFile = false;
   let parser: InstanceType<typeof Busboy>;
   try {
@@ -106,17 +106,17 @@ function openForm(headers: Headers) {
     throw new Problem("malformed", "The Content-Type of the form has no boundary.");
   }
   const { promise: finished, resolve, reject } = Promise.withResolvers<void>();
-  const fail = () => reject(createIncompleteError());
+  const rejectAsIncomplete = () => reject(createIncompleteError());
   // Prevents an unhandled rejection. `write` and `end` report the error.
   finished.catch(() => {});
-  parser.on("error", fail);
+  parser.on("error", rejectAsIncomplete);
   parser.on("finish", () => resolve());
   parser.on("file", (field, stream) => {
     const isFileField = field === FILE_FIELD && !hasFile;
     hasFile ||= isFileField;
-    stream.on("error", fail);
+    stream.on("error", rejectAsIncomplete);
     if (!isFileField) return void stream.resume();
-    stream.on("data", (chunk: Uint8Array) => bytes.push(chunk));
+    stream.on("data", (chunk: Uint8Array) => fileChunks.push(chunk));
     return undefined;
   });
 
@@ -127,7 +127,8 @@ function openForm(headers: Headers) {
       parser.end();
       await finished;
     },
-    takeBytes: () => bytes.splice(0),
+    /** Removes and returns the buffered chunks of the file. */
+    drainFileChunks: () => fileChunks.splice(0),
     hasFile: () => hasFile,
   };
 }

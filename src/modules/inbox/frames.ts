@@ -3,7 +3,7 @@ import type { ChangeDetails, PendingFrame } from "./pending.ts";
 import type { InboxState } from "./queries.ts";
 
 /** Creates an inbox frame for a member. */
-export function createFrame(state: InboxState, { isAdded, removed }: ChangeDetails): Push<"inbox"> {
+export function createChangeFrame(state: InboxState, { isAdded, removed }: ChangeDetails): Push<"inbox"> {
   const { conversation_id, title, last_seq, last_read_seq, unread, updated_at } = state;
   return {
     type: "inbox",

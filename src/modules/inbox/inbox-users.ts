@@ -4,10 +4,10 @@ import { SentStates } from "./sent-states.ts";
 /** A socket that receives its user's inbox frames. */
 export interface InboxListener {
   readonly userId: string;
-  send(text: string): void;
+  send(frame: string): void;
 }
 
-/** Frames that are buffered until the listener has received its ack; null afterwards. */
+/** Frames that are buffered until the listener has received its ack. Null after that. */
 type BufferedFrames = string[] | null;
 type InboxUser = { listeners: Map<InboxListener, BufferedFrames>; sentStates: SentStates };
 
@@ -32,7 +32,7 @@ export class InboxUsers {
     return this.#users.has(userId);
   }
 
-  list(): string[] {
+  listIds(): string[] {
     return [...this.#users.keys()];
   }
 
@@ -44,21 +44,21 @@ export class InboxUsers {
     return this.#users.get(listener.userId)?.listeners.has(listener) ?? false;
   }
 
-  /** Adds a listener, unless it has been added already. Its frames are buffered until `start`. */
+  /** Adds a listener, unless it has been added already. Its frames are buffered until `startSending` is called. */
   add(listener: InboxListener): void {
     const user = this.#users.get(listener.userId) ?? { listeners: new Map(), sentStates: new SentStates(this.#total) };
     this.#users.set(listener.userId, user);
     if (!user.listeners.has(listener)) user.listeners.set(listener, []);
   }
 
-  /** Calls `onWelcome`, then sends the buffered frames. Has no effect if the listener has been removed. */
-  start(listener: InboxListener, onWelcome: () => void): void {
+  /** Calls `sendWelcome`, then sends the buffered frames. Has no effect if the listener has been removed. */
+  startSending(listener: InboxListener, sendWelcome: () => void): void {
     const listeners = this.#users.get(listener.userId)?.listeners;
-    const buffered = listeners?.get(listener);
-    if (buffered === undefined) return;
-    onWelcome();
+    const bufferedFrames = listeners?.get(listener);
+    if (bufferedFrames === undefined) return;
+    sendWelcome();
     listeners?.set(listener, null);
-    for (const text of buffered ?? []) this.#sendTo(listener, text);
+    for (const frame of bufferedFrames ?? []) this.#sendTo(listener, frame);
   }
 
   remove(listener: InboxListener): void {
@@ -68,19 +68,19 @@ export class InboxUsers {
     this.#users.delete(listener.userId);
   }
 
-  send(userId: string, text: string): void {
+  send(userId: string, frame: string): void {
     const listeners = this.#users.get(userId)?.listeners ?? new Map<InboxListener, BufferedFrames>();
-    for (const [listener, buffered] of listeners) {
-      if (buffered) buffered.push(text);
-      else this.#sendTo(listener, text);
+    for (const [listener, bufferedFrames] of listeners) {
+      if (bufferedFrames) bufferedFrames.push(frame);
+      else this.#sendTo(listener, frame);
     }
     this.deps.onPushed("inbox", listeners.size);
   }
 
   /** Catches errors, so that the other listeners still receive the frame. */
-  #sendTo(listener: InboxListener, text: string): void {
+  #sendTo(listener: InboxListener, frame: string): void {
     try {
-      listener.send(text);
+      listener.send(frame);
     } catch (error) {
       this.deps.log.error({ err: error }, "sending an inbox frame failed");
     }

@@ -1,7 +1,7 @@
 import { BoundedCache } from "../../cache/bounded-cache.ts";
 import type { InboxKey } from "./queries.ts";
 
-/** Maximum cached members of all conversations on this instance: about 30 MB. */
+/** Maximum number of cached members of all conversations on this instance: about 30 MB. */
 const CACHED_MEMBERS_MAX = 300_000;
 /** Overhead of a cache entry, in members. */
 const ENTRY_COST = 4;
@@ -12,11 +12,11 @@ const ENTRY_COST = 4;
  */
 export class MemberCache {
   readonly #cache = new BoundedCache<Set<string>>({
-    max: CACHED_MEMBERS_MAX,
-    bytesOf: (members) => members.size + ENTRY_COST,
+    maxSize: CACHED_MEMBERS_MAX,
+    getSizeBytes: (members) => members.size + ENTRY_COST,
   });
-  /** Conversations whose members are being read, with the changes that have been received during the read. */
-  readonly #reading = new Map<string, { userId: string; isMember: boolean }[]>();
+  /** The conversations whose members are being read, each with the changes received during the read. */
+  readonly #changesDuringRead = new Map<string, { userId: string; isMember: boolean }[]>();
   /** Incremented by `clear`, to discard the results of reads that started earlier. */
   #epoch = 0;
 
@@ -26,7 +26,7 @@ export class MemberCache {
 
   /** Records a new or removed member. */
   setMember(conversationId: string, userId: string, isMember: boolean): void {
-    this.#reading.get(conversationId)?.push({ userId, isMember });
+    this.#changesDuringRead.get(conversationId)?.push({ userId, isMember });
     const members = this.#cache.get(conversationId);
     if (!members) return;
     updateSet(members, userId, isMember);
@@ -36,8 +36,8 @@ export class MemberCache {
 
   /**
    * Reads and caches members.
-   * @param listMembers reads up to `limit` members, one conversation after the other.
-   * @param limit must exceed the maximum number of members in a conversation.
+   * @param listMembers returns up to `limit` members, grouped by conversation in the order of `conversationIds`.
+   * @param limit must be greater than the maximum number of members in a conversation.
    */
   async load(
     conversationIds: readonly string[],
@@ -45,26 +45,26 @@ export class MemberCache {
     limit: number,
   ): Promise<void> {
     const epoch = this.#epoch;
-    for (const id of conversationIds) this.#reading.set(id, []);
+    for (const id of conversationIds) this.#changesDuringRead.set(id, []);
     try {
       const foundMembers = await listMembers(conversationIds, limit);
       if (epoch !== this.#epoch) return;
-      const byConversation = new Map<string, Set<string>>();
+      const membersByConversation = new Map<string, Set<string>>();
       for (const { conversation_id, user_id } of foundMembers) {
-        const members = byConversation.get(conversation_id);
+        const members = membersByConversation.get(conversation_id);
         if (members) members.add(user_id);
-        else byConversation.set(conversation_id, new Set([user_id]));
+        else membersByConversation.set(conversation_id, new Set([user_id]));
       }
       // If the limit was reached, the last conversation's members may be incomplete.
       const incompleteId = foundMembers.length < limit ? undefined : foundMembers.at(-1)?.conversation_id;
       for (const id of conversationIds) {
         if (id === incompleteId) break;
-        const members = byConversation.get(id) ?? new Set();
-        for (const { userId, isMember } of this.#reading.get(id) ?? []) updateSet(members, userId, isMember);
+        const members = membersByConversation.get(id) ?? new Set();
+        for (const { userId, isMember } of this.#changesDuringRead.get(id) ?? []) updateSet(members, userId, isMember);
         this.#cache.set(id, members);
       }
     } finally {
-      for (const id of conversationIds) this.#reading.delete(id);
+      for (const id of conversationIds) this.#changesDuringRead.delete(id);
     }
   }
 

@@ -10,18 +10,19 @@ export type ChangeDetails = {
   /** The event that removed the user; null if the user was added again later. */
   removed?: { seq: number; at: string } | null;
   /** Whether to send a frame only if the state has changed since the last frame. */
-  isUncertain?: boolean;
+  onlyIfChanged?: boolean;
 };
 
 export type PendingFrame = InboxKey & { details: ChangeDetails };
 
 type PendingEntry = {
-  /** Whether there is a change for all members that hasn't been assigned to `users` yet. */
+  /** Whether there is a change for all members that hasn't been assigned to `pendingUsers` yet. */
   isPendingForAll: boolean;
   /** The earliest time to assign that change. */
   allDueAtMs: number;
-  /** Users with a pending frame. */
-  users: Map<string, ChangeDetails>;
+  /** The users with a pending frame. */
+  pendingUsers: Map<string, ChangeDetails>;
+  /** The time of the last frame, by user. */
   sentAtMs: Map<string, number>;
   /** When the next frame may be sent, or the entry can be deleted. */
   dueAtMs: number;
@@ -46,58 +47,62 @@ export class PendingFrames {
     return this.#dueAtMs;
   }
 
-  markAll(conversationId: string, nowMs: number): void {
+  queueFramesForAll(conversationId: string, nowMs: number): void {
     const entry = this.#getOrCreate(conversationId);
     entry.isPendingForAll = true;
     this.#updateDueAt(entry, Math.max(entry.allDueAtMs, nowMs));
   }
 
-  markUser(conversationId: string, userId: string, details: ChangeDetails, nowMs: number): void {
+  queueFrame(conversationId: string, userId: string, details: ChangeDetails, nowMs: number): void {
     const entry = this.#getOrCreate(conversationId);
-    const previous = entry.users.get(userId);
-    entry.users.set(userId, previous ? mergeDetails(previous, details) : details);
-    this.#updateDueAt(entry, Math.max(findNextAllowedMs(entry, userId), nowMs));
+    const previousDetails = entry.pendingUsers.get(userId);
+    entry.pendingUsers.set(userId, previousDetails ? mergeDetails(previousDetails, details) : details);
+    this.#updateDueAt(entry, Math.max(computeNextFrameAtMs(entry, userId), nowMs));
   }
 
   /** Returns whether a `removed` frame for the user is pending. */
-  isRemoved(conversationId: string, userId: string): boolean {
-    return Boolean(this.#entries.get(conversationId)?.users.get(userId)?.removed);
+  hasPendingRemoval(conversationId: string, userId: string): boolean {
+    return Boolean(this.#entries.get(conversationId)?.pendingUsers.get(userId)?.removed);
   }
 
   /** Lists due conversations whose members must be loaded first. */
-  listUnloaded(nowMs: number, hasMembers: (conversationId: string) => boolean, max: number): string[] {
+  listDueWithoutMembers(nowMs: number, hasMembers: (conversationId: string) => boolean, idsMax: number): string[] {
     const ids: string[] = [];
     if (this.#dueAtMs > nowMs) return ids;
     for (const [id, entry] of this.#entries) {
-      if (ids.length >= max) break;
+      if (ids.length >= idsMax) break;
       if (entry.isPendingForAll && entry.allDueAtMs <= nowMs && !hasMembers(id)) ids.push(id);
     }
     return ids;
   }
 
   /**
-   * Removes and returns up to `max` due frames.
+   * Removes and returns up to `framesMax` due frames.
    * @param findUsers returns the members of a conversation who have an inbox on this instance; undefined if its members
    * aren't loaded yet.
    */
-  takeDue(nowMs: number, findUsers: (conversationId: string) => string[] | undefined, max: number): PendingFrame[] {
+  removeDueFrames(
+    nowMs: number,
+    findUsers: (conversationId: string) => string[] | undefined,
+    framesMax: number,
+  ): PendingFrame[] {
     const frames: PendingFrame[] = [];
     if (this.#dueAtMs > nowMs) return frames;
     this.#dueAtMs = Number.POSITIVE_INFINITY;
     for (const [id, entry] of this.#entries) {
       if (entry.dueAtMs <= nowMs) {
         if (entry.isPendingForAll && entry.allDueAtMs <= nowMs) assignToUsers(entry, findUsers(id), nowMs);
-        moveDueFrames(id, entry, frames, nowMs, max);
-        if (isIdle(entry, nowMs)) this.#entries.delete(id);
-        else entry.dueAtMs = computeDueAt(entry);
+        moveDueFrames(id, entry, frames, nowMs, framesMax);
+        if (canBeDeleted(entry, nowMs)) this.#entries.delete(id);
+        else entry.dueAtMs = computeDueAtMs(entry);
       }
       if (this.#entries.has(id)) this.#dueAtMs = Math.min(this.#dueAtMs, entry.dueAtMs);
     }
     return frames;
   }
 
-  /** Records that a frame was sent, so that the next one waits. */
-  markSent({ conversation_id, user_id }: InboxKey, nowMs: number): void {
+  /** Records that a frame was sent, so that the next frame waits for FRAME_INTERVAL_MS. */
+  recordSent({ conversation_id, user_id }: InboxKey, nowMs: number): void {
     const entry = this.#getOrCreate(conversation_id);
     entry.sentAtMs.set(user_id, nowMs);
     this.#updateDueAt(entry, nowMs + FRAME_INTERVAL_MS);
@@ -117,13 +122,13 @@ export class PendingFrames {
   }
 
   #getOrCreate(conversationId: string): PendingEntry {
-    const existing = this.#entries.get(conversationId);
-    if (existing) return existing;
+    const existingEntry = this.#entries.get(conversationId);
+    if (existingEntry) return existingEntry;
     const dueAtMs = Number.POSITIVE_INFINITY;
     const entry: PendingEntry = {
       isPendingForAll: false,
       allDueAtMs: 0,
-      users: new Map(),
+      pendingUsers: new Map(),
       sentAtMs: new Map(),
       dueAtMs,
     };
@@ -138,51 +143,57 @@ export class PendingFrames {
 }
 
 /** Merges the details of two changes. If the user was removed and then added, only `isAdded` is kept. */
-function mergeDetails(before: ChangeDetails, after: ChangeDetails): ChangeDetails {
-  const removed = after.isAdded ? null : (after.removed ?? before.removed ?? null);
+function mergeDetails(earlier: ChangeDetails, later: ChangeDetails): ChangeDetails {
+  const removed = later.isAdded ? null : (later.removed ?? earlier.removed ?? null);
   return {
-    isAdded: after.isAdded || (before.isAdded && !after.removed) || false,
+    isAdded: later.isAdded || (earlier.isAdded && !later.removed) || false,
     removed,
-    isUncertain: Boolean(before.isUncertain && after.isUncertain),
+    onlyIfChanged: Boolean(earlier.onlyIfChanged && later.onlyIfChanged),
   };
 }
 
-const findNextAllowedMs = ({ sentAtMs }: PendingEntry, userId: string): number => {
+const computeNextFrameAtMs = ({ sentAtMs }: PendingEntry, userId: string): number => {
   const sentMs = sentAtMs.get(userId);
   return sentMs === undefined ? 0 : sentMs + FRAME_INTERVAL_MS;
 };
 
-function assignToUsers(entry: PendingEntry, users: string[] | undefined, nowMs: number): void {
-  // The change stays pending until the members have been loaded.
-  if (!users) return;
+/** Assigns the change for all members to these users. If `userIds` is undefined, the change stays pending until the members are loaded. */
+function assignToUsers(entry: PendingEntry, userIds: string[] | undefined, nowMs: number): void {
+  if (!userIds) return;
   entry.isPendingForAll = false;
   entry.allDueAtMs = nowMs + FRAME_INTERVAL_MS;
-  for (const userId of users) entry.users.set(userId, mergeDetails(entry.users.get(userId) ?? {}, {}));
+  for (const userId of userIds) entry.pendingUsers.set(userId, mergeDetails(entry.pendingUsers.get(userId) ?? {}, {}));
 }
 
-function moveDueFrames(id: string, entry: PendingEntry, frames: PendingFrame[], nowMs: number, max: number): void {
-  for (const [userId, details] of entry.users) {
-    if (frames.length >= max) return;
-    if (findNextAllowedMs(entry, userId) > nowMs) continue;
-    entry.users.delete(userId);
+function moveDueFrames(
+  id: string,
+  entry: PendingEntry,
+  frames: PendingFrame[],
+  nowMs: number,
+  framesMax: number,
+): void {
+  for (const [userId, details] of entry.pendingUsers) {
+    if (frames.length >= framesMax) return;
+    if (computeNextFrameAtMs(entry, userId) > nowMs) continue;
+    entry.pendingUsers.delete(userId);
     frames.push({ conversation_id: id, user_id: userId, details });
   }
 }
 
-function isIdle({ isPendingForAll, allDueAtMs, users, sentAtMs }: PendingEntry, nowMs: number): boolean {
-  if (isPendingForAll || users.size > 0 || allDueAtMs > nowMs) return false;
+function canBeDeleted({ isPendingForAll, allDueAtMs, pendingUsers, sentAtMs }: PendingEntry, nowMs: number): boolean {
+  if (isPendingForAll || pendingUsers.size > 0 || allDueAtMs > nowMs) return false;
   for (const sentMs of sentAtMs.values()) if (sentMs + FRAME_INTERVAL_MS > nowMs) return false;
   return true;
 }
 
-function computeDueAt(entry: PendingEntry): number {
+function computeDueAtMs(entry: PendingEntry): number {
   let dueAtMs = entry.allDueAtMs;
-  if (!entry.isPendingForAll && entry.users.size === 0) {
+  if (!entry.isPendingForAll && entry.pendingUsers.size === 0) {
     // No frame is pending, so the entry can be deleted when the interval after the last frame has passed.
     for (const sentMs of entry.sentAtMs.values()) dueAtMs = Math.max(dueAtMs, sentMs + FRAME_INTERVAL_MS);
     return dueAtMs;
   }
   if (!entry.isPendingForAll) dueAtMs = Number.POSITIVE_INFINITY;
-  for (const userId of entry.users.keys()) dueAtMs = Math.min(dueAtMs, findNextAllowedMs(entry, userId));
+  for (const userId of entry.pendingUsers.keys()) dueAtMs = Math.min(dueAtMs, computeNextFrameAtMs(entry, userId));
   return dueAtMs;
 }

@@ -56,8 +56,8 @@ export async function listInboxMembers(
     order by i.position limit ${limit}`;
 }
 
-/** Lists each user's conversations with the latest activity, accurate to a minute. */
-export async function listNewest(
+/** Lists each user's conversations with the most recent activity. Activity times are accurate to a minute. */
+export async function listNewestConversations(
   sql: Sql,
   userIds: readonly string[],
   limitPerUser: number,

@@ -1,16 +1,16 @@
 import type { InboxSeqs } from "./queries.ts";
 
-/** Maximum states kept per user: those of the newest conversations. */
+/** Maximum number of states kept per user: those of the newest conversations. */
 export const SENT_STATES_MAX = 200;
-/** Maximum states of all users on an instance: about 30 MB. */
+/** Maximum number of states of all users on an instance: about 30 MB. */
 const SENT_STATES_TOTAL_MAX = 250_000;
 
 /** The total number of states, shared by all users. */
 export type StateCount = { count: number };
 
 /**
- * The states last sent to a user's inbox, by conversation. After messages between instances were lost, comparing with these states
- * avoids sending frames for conversations that haven't changed.
+ * The states last sent to a user's inbox, by conversation. If messages between instances were lost, the states in the database are
+ * compared with these, so that no frames are sent for conversations that haven't changed.
  */
 export class SentStates {
   readonly #seqs = new Map<string, InboxSeqs>();
@@ -39,16 +39,17 @@ export class SentStates {
   }
 
   /** Loads the initial states from the database. Keeps states that were sent after the query, because they are newer. */
-  load(newest: readonly (InboxSeqs & { conversation_id: string })[]): void {
+  load(newestStates: readonly (InboxSeqs & { conversation_id: string })[]): void {
     this.#isLoaded = true;
-    if (newest.length >= SENT_STATES_MAX) this.#isComplete = false;
-    for (const { conversation_id, last_seq, last_read_seq } of newest)
+    if (newestStates.length >= SENT_STATES_MAX) this.#isComplete = false;
+    for (const { conversation_id, last_seq, last_read_seq } of newestStates)
       if (!this.#seqs.has(conversation_id)) this.set(conversation_id, { last_seq, last_read_seq });
   }
 
+  /** Returns whether a state is newer than the state that was sent, or none was sent. */
   isNew(conversationId: string, { last_seq, last_read_seq }: InboxSeqs): boolean {
-    const sent = this.#seqs.get(conversationId);
-    return !sent || last_seq > sent.last_seq || last_read_seq > sent.last_read_seq;
+    const sentSeqs = this.#seqs.get(conversationId);
+    return !sentSeqs || last_seq > sentSeqs.last_seq || last_read_seq > sentSeqs.last_read_seq;
   }
 
   set(conversationId: string, { last_seq, last_read_seq }: InboxSeqs): void {
@@ -56,9 +57,9 @@ export class SentStates {
     const isFull = this.#seqs.size >= SENT_STATES_MAX || this.total.count >= SENT_STATES_TOTAL_MAX;
     if (isFull) {
       this.#isComplete = false;
-      const [oldest] = this.#seqs.keys();
-      if (oldest === undefined) return;
-      this.delete(oldest);
+      const [oldestId] = this.#seqs.keys();
+      if (oldestId === undefined) return;
+      this.delete(oldestId);
     }
     this.#seqs.set(conversationId, { last_seq, last_read_seq });
     this.total.count += 1;

@@ -8,7 +8,7 @@ import { countUnread } from "./queries.ts";
 import { createResync } from "./resync.ts";
 import { createStateReader } from "./state-reader.ts";
 
-/** Maximum pending conversations. Beyond that, they are discarded, and all inboxes are compared with the database. */
+/** Maximum number of conversations with pending frames. If there are more, the frames are discarded, and all inboxes are compared with the database. */
 const PENDING_MAX = 100_000;
 
 /**
@@ -18,16 +18,16 @@ const PENDING_MAX = 100_000;
 export interface Inbox {
   /**
    * Subscribes a listener to its user's frames. The user must be authenticated.
-   * @param welcome called before the first frame with the number of unread messages in all conversations, up to 1,000. Not
-   * called if the listener has already been unsubscribed.
+   * @param sendWelcome called before the first frame, with the number of unread messages in all conversations, up to 1,000. It is
+   * not called if the listener has already been unsubscribed.
    * @throws database errors. The listener is then not subscribed.
    */
-  subscribe(listener: InboxListener, welcome: (unread: number) => void): Promise<void>;
+  subscribe(listener: InboxListener, sendWelcome: (unreadCount: number) => void): Promise<void>;
 
   /** Unsubscribes a listener. Has no effect if it isn't subscribed. */
   unsubscribe(listener: InboxListener): void;
 
-  has(listener: InboxListener): boolean;
+  isSubscribed(listener: InboxListener): boolean;
 }
 
 type Dependencies = {
@@ -40,33 +40,33 @@ type Dependencies = {
 
 export function createInbox({ database, bus, log, onPushed }: Dependencies): Inbox {
   const users = new InboxUsers({ log, onPushed });
-  const pending = new PendingFrames();
-  const members = new MemberCache();
-  const stateReader = createStateReader({ database, log, users, members, pending });
-  const resync = createResync({ database, log, findSentStates: (userId) => users.findSentStates(userId), markUser });
+  const pendingFrames = new PendingFrames();
+  const memberCache = new MemberCache();
+  const stateReader = createStateReader({ database, log, users, memberCache, pendingFrames });
+  const resync = createResync({ database, log, findSentStates: (userId) => users.findSentStates(userId), queueFrame });
   let unsubscribeBus: (() => void) | undefined;
 
-  function markUser(conversationId: string, userId: string, details: ChangeDetails = {}): void {
+  function queueFrame(conversationId: string, userId: string, details: ChangeDetails = {}): void {
     if (!users.has(userId)) return;
-    pending.markUser(conversationId, userId, details, performance.now());
-    stateReader.schedule();
+    pendingFrames.queueFrame(conversationId, userId, details, performance.now());
+    stateReader.scheduleRead();
   }
 
-  function markAll(conversationId: string): void {
-    if (pending.size >= PENDING_MAX) {
-      pending.clear();
+  function queueFramesForAll(conversationId: string): void {
+    if (pendingFrames.size >= PENDING_MAX) {
+      pendingFrames.clear();
       resyncAll();
       return;
     }
-    pending.markAll(conversationId, performance.now());
-    stateReader.schedule();
+    pendingFrames.queueFramesForAll(conversationId, performance.now());
+    stateReader.scheduleRead();
   }
 
   function onMessage(message: ConversationsMessage): void {
     const { conversation_id } = message;
     switch (message.type) {
       case "conversation.read":
-        markUser(conversation_id, message.user_id);
+        queueFrame(conversation_id, message.user_id);
         return;
       case "conversation.listed":
         for (const userId of message.user_ids) startMembership(conversation_id, userId, true);
@@ -75,59 +75,59 @@ export function createInbox({ database, bus, log, onPushed }: Dependencies): Inb
         for (const userId of message.user_ids) endMembership(userId, message);
         return;
       case "conversation.changed":
-        onChanged(message);
+        onConversationChanged(message);
     }
   }
 
-  function onChanged(message: ConversationsMessage & { type: "conversation.changed" }): void {
+  function onConversationChanged(message: ConversationsMessage & { type: "conversation.changed" }): void {
     const { conversation_id, event, user_id, joined } = message;
     // Each member receives `conversation.unlisted` instead.
     if (event === "conversation.deleted") return;
     if (event === "member.added" && user_id !== undefined) startMembership(conversation_id, user_id, joined === true);
     else if (event === "member.removed" && user_id !== undefined) endMembership(user_id, message);
-    markAll(conversation_id);
+    queueFramesForAll(conversation_id);
   }
 
   function startMembership(conversationId: string, userId: string, isAdded: boolean): void {
-    members.setMember(conversationId, userId, true);
-    if (isAdded) markUser(conversationId, userId, { isAdded });
+    memberCache.setMember(conversationId, userId, true);
+    if (isAdded) queueFrame(conversationId, userId, { isAdded });
   }
 
   type MembershipEnd = { conversation_id: string; seq: number; at: string };
   function endMembership(userId: string, { conversation_id, seq, at }: MembershipEnd): void {
-    members.setMember(conversation_id, userId, false);
-    markUser(conversation_id, userId, { removed: { seq, at } });
+    memberCache.setMember(conversation_id, userId, false);
+    queueFrame(conversation_id, userId, { removed: { seq, at } });
   }
 
-  /** Clears the members and compares every inbox with the database, because messages may have been lost. */
+  /** Clears the cached members and compares every inbox with the database, because messages may have been lost. */
   function resyncAll(): void {
-    members.clear();
-    resync.start(users.list());
+    memberCache.clear();
+    resync.queueUsers(users.listIds());
   }
 
   function unsubscribe(listener: InboxListener): void {
     users.remove(listener);
     if (users.size > 0) return;
-    // Without messages from the bus, the cached members would become stale.
+    // The cache is also cleared, because it becomes stale without messages from the bus.
     unsubscribeBus?.();
     unsubscribeBus = undefined;
     stateReader.stop();
-    members.clear();
-    pending.clear();
+    memberCache.clear();
+    pendingFrames.clear();
   }
 
   return {
-    async subscribe(listener, welcome) {
+    async subscribe(listener, sendWelcome) {
       const wasSubscribed = users.hasListener(listener);
       if (!users.has(listener.userId)) {
         users.add(listener);
         unsubscribeBus ??= bus.subscribe("conversations", { onMessage, onGap: resyncAll });
-        pending.recomputeDueTimes(performance.now());
-        resync.start([listener.userId]);
+        pendingFrames.recomputeDueTimes(performance.now());
+        resync.queueUsers([listener.userId]);
       } else users.add(listener);
       try {
-        const unread = await countUnread(database, listener.userId);
-        users.start(listener, () => welcome(unread));
+        const unreadCount = await countUnread(database, listener.userId);
+        users.startSending(listener, () => sendWelcome(unreadCount));
       } catch (error) {
         if (!wasSubscribed) unsubscribe(listener);
         throw error;
@@ -136,6 +136,6 @@ export function createInbox({ database, bus, log, onPushed }: Dependencies): Inb
 
     unsubscribe,
 
-    has: (listener) => users.hasListener(listener),
+    isSubscribed: (listener) => users.hasListener(listener),
   };
 }

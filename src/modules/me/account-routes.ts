@@ -1,7 +1,7 @@
 import { Type } from "@sinclair/typebox";
-import { readRequestId } from "../../http/request-id.ts";
+import { getRequestId } from "../../http/request-id.ts";
 import { type Route, route } from "../../http/route.ts";
-import { streamText } from "../../http/stream-text.ts";
+import { createTextStream } from "../../http/stream-text.ts";
 import type { Log } from "../../lib/log.ts";
 import { Nullable } from "../../lib/schema.ts";
 import { PasswordProof } from "../accounts/model.ts";
@@ -59,8 +59,8 @@ export const createAccountRoutes = ({ accounts, budgets, quotas, log }: Dependen
     responseHeaders: ["Content-Disposition"],
     handle: async ({ caller, set }) => {
       const chunks = await accounts.exportOwnData(caller);
-      const onError = (err: unknown) => log.error({ request_id: readRequestId(set), err }, "export failed");
-      return new Response(streamText(chunks, onError), {
+      const onError = (err: unknown) => log.error({ request_id: getRequestId(set), err }, "export failed");
+      return new Response(createTextStream(chunks, onError), {
         headers: {
           "content-type": "application/json",
           "content-disposition": 'attachment; filename="parley-export.json"',

@@ -7,7 +7,7 @@ export const AccountUsage = Named(
   "AccountUsage",
   Type.Object(
     { ...BudgetUsage.properties, quotas: Quotas },
-    { description: `${BudgetUsage.description} Also stored amounts, with their limits.` },
+    { description: `${BudgetUsage.description} It also contains the stored amounts and their limits.` },
   ),
 );
 export type AccountUsage = Static<typeof AccountUsage>;

@@ -19,7 +19,7 @@ type Dependencies = {
   log: Log;
 };
 
-/** Creates the routes below `/api/v1/me`. They concern only the caller. */
+/** Creates the routes under `/api/v1/me`. They concern only the caller. */
 export const createMeRoutes = (deps: Dependencies): Route[] => [
   ...createProfileRoutes(deps),
   ...createSessionRoutes(deps),

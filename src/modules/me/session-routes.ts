@@ -1,5 +1,5 @@
 import { Type } from "@sinclair/typebox";
-import { createPage, Page, PageQuery, readIdCursor, readPage } from "../../http/pagination.ts";
+import { createPage, Page, PageQuery, parseIdCursor, parsePageQuery } from "../../http/pagination.ts";
 import { type Route, route } from "../../http/route.ts";
 import { OneOf, Uuid } from "../../lib/schema.ts";
 import { PasswordChange, PasswordChanged, Session } from "../auth/model.ts";
@@ -18,7 +18,7 @@ export const createSessionRoutes = ({ auth }: { auth: AuthService }): Route[] =>
     tag,
     scope: "session",
     description:
-      "API keys keep working unless `revoke_api_keys` is true; the response contains their number. Rate-limited like a login.",
+      "API keys keep working unless `revoke_api_keys` is true. The response contains the number of API keys. Rate-limited like a login.",
     body: PasswordChange,
     ok: PasswordChanged,
     problems: [409],
@@ -35,8 +35,8 @@ export const createSessionRoutes = ({ auth }: { auth: AuthService }): Route[] =>
     query: Type.Object(PageQuery),
     ok: Page(Session),
     handle: async ({ caller, query, request, set }) => {
-      const { limit, after } = readPage(query, 1);
-      const rows = await auth.listSessions(caller, limit + 1, readIdCursor(after));
+      const { limit, after } = parsePageQuery(query, 1);
+      const rows = await auth.listSessions(caller, limit + 1, parseIdCursor(after));
       const mapRow = (row: SessionRow) => mapRowToSession(row, caller.credentialId);
       return createPage(rows, limit, (row) => [row.id], mapRow, { request, headers: set.headers });
     },

@@ -12,10 +12,10 @@ export async function appendToolMessage(
   message: ToolMessage,
 ): Promise<Message> {
   const { conversationId, id } = message;
-  const stored = await findStoredMessage(sql, conversationId, id);
-  if (stored) {
-    const storedMessage = mapRowToMessage(stored);
-    republish("message.created", conversationId, { seq: storedMessage.seq, at: stored.created_at }, storedMessage);
+  const storedRow = await findStoredMessage(sql, conversationId, id);
+  if (storedRow) {
+    const storedMessage = mapRowToMessage(storedRow);
+    republish("message.created", conversationId, { seq: storedMessage.seq, at: storedRow.created_at }, storedMessage);
     return storedMessage;
   }
   return append("message.created", conversationId, async (position) => {

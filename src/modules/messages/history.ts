@@ -1,24 +1,24 @@
 import type { Caller } from "../../access/caller.ts";
 import { BoundedCache } from "../../cache/bounded-cache.ts";
-import type { Loaded } from "../../cache/tagged-cache.ts";
-import { createPage, readPage } from "../../http/pagination.ts";
+import type { LoadedValue } from "../../cache/tagged-cache.ts";
+import { createPage, parsePageQuery } from "../../http/pagination.ts";
 import {
   CACHED_BODY_BYTES_MAX,
+  CACHED_QUERY_CHARS_MAX,
   createTaggedBody,
-  measureBody,
-  SEARCH_CHARS_MAX,
+  getBodySizeBytes,
   type TaggedBody,
 } from "../../http/read-cache.ts";
-import { readSearch } from "../../http/request-url.ts";
+import { getRawQuery } from "../../http/request-url.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import type { Message } from "../../protocol/message.ts";
 import { type HistorySlice, type PageVersion, parseRange, type RangeQuery, type SeqRange } from "./range.ts";
 
-/** Maximum bytes of all cached pages. */
+/** Maximum total size of the cached pages, in bytes. */
 const PAGES_BYTES_MAX = 8 * 1024 * 1024;
 /** Cached pages never miss changes that Parley made. Changes made directly in the database appear after this time. */
 const PAGE_TTL_MS = 1_000;
-/** Overhead of a cached page, and of each author in its version. */
+/** Estimated memory overhead of a cached page, and of each author's name in its `PageVersion`. */
 const PAGE_OVERHEAD_BYTES = 1_000;
 const AUTHOR_OVERHEAD_BYTES = 200;
 
@@ -35,7 +35,7 @@ type Dependencies = {
     ): Promise<HistorySlice | "unchanged">;
   };
   metrics: Metrics;
-  isEnabled: boolean;
+  isCacheEnabled: boolean;
 };
 
 /** Reads message histories, with a cache of serialized pages. */
@@ -45,37 +45,37 @@ export interface History {
    * members can share cached pages, and pages include changes made by other instances.
    * @throws Problem `not_found`, `bad_cursor`.
    */
-  read(caller: Caller, conversationId: string, query: RangeQuery, request: Request): Promise<Loaded<TaggedBody>>;
+  read(caller: Caller, conversationId: string, query: RangeQuery, request: Request): Promise<LoadedValue<TaggedBody>>;
 }
 
-export function createHistory({ messages, metrics, isEnabled }: Dependencies): History {
+export function createHistory({ messages, metrics, isCacheEnabled }: Dependencies): History {
   const pages = new BoundedCache<CachedPage>({
-    max: PAGES_BYTES_MAX,
+    maxSize: PAGES_BYTES_MAX,
     ttlMs: PAGE_TTL_MS,
-    bytesOf: ({ body, version }) =>
-      measureBody(body) + AUTHOR_OVERHEAD_BYTES * version.names.length + PAGE_OVERHEAD_BYTES,
+    getSizeBytes: ({ body, version }) =>
+      getBodySizeBytes(body) + AUTHOR_OVERHEAD_BYTES * version.names.length + PAGE_OVERHEAD_BYTES,
   });
 
   function cachePage(key: string, version: PageVersion, body: TaggedBody): void {
-    if (measureBody(body) > CACHED_BODY_BYTES_MAX) return;
+    if (getBodySizeBytes(body) > CACHED_BODY_BYTES_MAX) return;
     pages.set(key, { version, body });
     metrics.cacheBytes.set({ cache: "history_page" }, pages.bytes);
   }
 
   return {
     async read(caller, conversationId, query, request) {
-      const { limit, after } = readPage(query, 2);
+      const { limit, after } = parsePageQuery(query, 2);
       const range = parseRange(after, query);
-      const search = readSearch(request);
-      const canCache = isEnabled && search.length <= SEARCH_CHARS_MAX;
-      const key = `${conversationId} ${search}`;
-      const cached = canCache ? pages.get(key) : undefined;
-      const slice = await messages.list(caller, conversationId, range, limit, cached?.version);
+      const rawQuery = getRawQuery(request);
+      const canCache = isCacheEnabled && rawQuery.length <= CACHED_QUERY_CHARS_MAX;
+      const key = `${conversationId} ${rawQuery}`;
+      const cachedPage = canCache ? pages.get(key) : undefined;
+      const slice = await messages.list(caller, conversationId, range, limit, cachedPage?.version);
       metrics.cacheRequests.inc({ cache: "history_page", result: slice === "unchanged" ? "hit" : "miss" });
       if (slice === "unchanged") {
-        if (!cached) throw new Error("The page is unchanged, but it isn't cached.");
+        if (!cachedPage) throw new Error("The page is unchanged, but it isn't cached.");
         // The caller must not cache the page, because this cache may drop it earlier than the caller would.
-        return { value: cached.body, isUncacheable: true };
+        return { value: cachedPage.body, isUncacheable: true };
       }
       const isForward = range.afterSeq !== undefined && range.beforeSeq === undefined;
       const createCursor = ({ seq }: Message) => [isForward ? "after" : "before", String(seq)];
@@ -85,7 +85,7 @@ export function createHistory({ messages, metrics, isEnabled }: Dependencies): H
         request,
         headers,
       });
-      // For the cursor, rows are in the order in which they were read. The page is in conversation order.
+      // The cursor depends on the order in which the rows were read. The page itself is in conversation order.
       const body = createTaggedBody(isForward ? page : { ...page, data: page.data.reverse() }, headers.link);
       if (version && canCache) cachePage(key, version, body);
       return { value: body, isUncacheable: version === null };

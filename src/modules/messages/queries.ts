@@ -79,7 +79,8 @@ export const fitTokens = ({
 }: MessageTokens): MessageTokens => fitCounts({ input_tokens, output_tokens, cached_input_tokens, reasoning_tokens });
 
 /**
- * Returns the condition that selects a message. Frames may omit the conversation. If it is known, only its partition is searched.
+ * Returns the condition that selects a message. `conversationId` is null if a frame omits the conversation. If it is given, only that
+ * conversation's partition is searched.
  */
 const matchMessage = (sql: Sql, conversationId: string | null, messageId: string) =>
   conversationId === null
@@ -133,8 +134,8 @@ export async function findMessageById(sql: Sql, conversationId: string, id: stri
 
 /** Finds a message after locking its conversation, which waits for any transaction that may be storing the message. */
 export async function findStoredMessage(sql: Sql, conversationId: string, id: string): Promise<MessageRow | undefined> {
-  const lock = sql`select 1 from conversations where id = ${conversationId} for no key update`.execute();
-  const [, row] = await Promise.all([lock, findMessageById(sql, conversationId, id)]);
+  const lockQuery = sql`select 1 from conversations where id = ${conversationId} for no key update`.execute();
+  const [, row] = await Promise.all([lockQuery, findMessageById(sql, conversationId, id)]);
   return row;
 }
 
@@ -176,14 +177,14 @@ export async function listMessages(
   limit: number,
 ): Promise<Slice<MessageRow>> {
   const isForward = afterSeq !== undefined && beforeSeq === undefined;
-  const after = afterSeq !== undefined ? sql`and seq > ${afterSeq}` : sql``;
-  const before = beforeSeq !== undefined ? sql`and seq < ${beforeSeq}` : sql``;
+  const afterCondition = afterSeq !== undefined ? sql`and seq > ${afterSeq}` : sql``;
+  const beforeCondition = beforeSeq !== undefined ? sql`and seq < ${beforeSeq}` : sql``;
   const order = isForward ? sql`x.seq asc` : sql`x.seq desc`;
   const rows = await sql<(MessageRow & MeasuredRow)[]>`
     select ${messageColumns(sql)}, x.bytes_before from (
       select x.*, ${selectTextSizes(sql, order)} from (
         select ${messageColumns(sql)} from current_messages x
-        where conversation_id = ${conversationId} ${after} ${before} order by ${order} limit ${limit}
+        where conversation_id = ${conversationId} ${afterCondition} ${beforeCondition} order by ${order} limit ${limit}
       ) x
     ) x
     where x.bytes_before_last <= ${READ_BYTES_MAX} order by ${order}`;
@@ -211,12 +212,12 @@ export async function lockMessage(
   messageId: string,
   userId: string,
 ): Promise<VisibleRow | undefined> {
-  const lock = sql`
+  const lockQuery = sql`
     select 1 from conversations c where c.id = ${conversationId}
       and exists (select 1 from members m where m.conversation_id = c.id and m.user_id = ${userId})
     for no key update`.execute();
   // A separate statement sees the changes that were committed while the first statement waited for the lock.
-  const [, row] = await Promise.all([lock, findMessage(sql, conversationId, messageId, userId)]);
+  const [, row] = await Promise.all([lockQuery, findMessage(sql, conversationId, messageId, userId)]);
   return row;
 }
 
@@ -231,19 +232,19 @@ export async function updateContent(
   addedBytes: number,
 ): Promise<void> {
   const clearedColumns = deleted_at ? sql`, reasoning = null, output = null, reply_options = null` : sql``;
-  const [before] = await sql<{ option_bytes: number }[]>`
+  const [previous] = await sql<{ option_bytes: number }[]>`
     update messages m set content = ${content}, updated_at = ${updated_at}, deleted_at = ${deleted_at} ${clearedColumns}
     from (
       select coalesce(octet_length(x.reply_options::text), 0) as option_bytes from messages x
       where x.conversation_id = ${conversation_id} and x.seq = ${seq}
     ) before
     where m.conversation_id = ${conversation_id} and m.seq = ${seq} returning before.option_bytes`;
-  const optionBytes = deleted_at ? (before?.option_bytes ?? 0) : 0;
+  const optionBytes = deleted_at ? (previous?.option_bytes ?? 0) : 0;
   if (optionBytes > 0) await removeStoredFormat(sql, conversation_id, seq);
-  const bytes = addedBytes - optionBytes;
+  const netAddedBytes = addedBytes - optionBytes;
   for (const table of ["members", "former_members"])
     await sql`
-      update ${sql(table)} set written_bytes = greatest(0, written_bytes + ${bytes})
+      update ${sql(table)} set written_bytes = greatest(0, written_bytes + ${netAddedBytes})
       where conversation_id = ${conversation_id} and user_id = (
         select coalesce(x.author_id, x.hook_user_id, x.supplied_by) from messages x
         where x.conversation_id = ${conversation_id} and x.seq = ${seq})`;
@@ -259,7 +260,7 @@ async function removeStoredFormat(sql: Sql, conversationId: string, seq: number)
         select m.id from messages m where m.conversation_id = ${conversationId} and m.seq = ${seq})))`;
 }
 
-/** Finds the message that a member or their hook has sent with a client message id. Returns undefined for an outsider. */
+/** Finds the message that a member or their hook has already sent with this client message id. Returns undefined for an outsider. */
 export async function findSentMessageId(
   sql: Sql,
   conversationId: string,
@@ -267,10 +268,10 @@ export async function findSentMessageId(
   clientMessageId: string,
   integration: Integration | null,
 ): Promise<string | undefined> {
-  const isSender = integration ? sql`x.hook_id = ${integration.hookId}` : sql`x.author_id = m.user_id`;
+  const senderCondition = integration ? sql`x.hook_id = ${integration.hookId}` : sql`x.author_id = m.user_id`;
   const [row] = await sql<{ id: string }[]>`
     select x.id from members m
-    join messages x on x.conversation_id = m.conversation_id and ${isSender} and x.client_message_id = ${clientMessageId}
+    join messages x on x.conversation_id = m.conversation_id and ${senderCondition} and x.client_message_id = ${clientMessageId}
     where m.conversation_id = ${conversationId} and m.user_id = ${userId}`;
   return row?.id;
 }

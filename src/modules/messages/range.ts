@@ -1,5 +1,5 @@
 import type { Slice } from "../../events/slice.ts";
-import { createBadCursor } from "../../http/pagination.ts";
+import { createBadCursorProblem } from "../../http/pagination.ts";
 import type { Message } from "../../protocol/message.ts";
 
 export type SeqRange = { beforeSeq: number | undefined; afterSeq: number | undefined };
@@ -15,7 +15,7 @@ export type RangeQuery = { limit?: number; cursor?: string; before_seq?: number;
 /** Matches an event's `seq` in a request. */
 export const SEQ_PATTERN = /^\d{1,16}$/;
 
-/** Parses the range of a history page. @param cursor from `readPage`. @throws Problem `bad_cursor`. */
+/** Parses the range of a history page. @param cursor from `parsePageQuery`. @throws Problem `bad_cursor`. */
 export function parseRange(cursor: string[] | null, query: RangeQuery): SeqRange {
   const range: SeqRange = { beforeSeq: query.before_seq, afterSeq: query.after_seq };
   if (!cursor) return range;
@@ -23,19 +23,19 @@ export function parseRange(cursor: string[] | null, query: RangeQuery): SeqRange
   const position = parseSeq(text);
   if (key === "before") return { ...range, beforeSeq: position };
   if (key === "after") return { ...range, afterSeq: position };
-  throw createBadCursor();
+  throw createBadCursorProblem();
 }
 
 /** Parses an event's `seq`. @throws Problem `bad_cursor`. */
 export function parseSeq(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const seq = Number(text);
-  if (!SEQ_PATTERN.test(text) || !Number.isSafeInteger(seq)) throw createBadCursor();
+  if (!SEQ_PATTERN.test(text) || !Number.isSafeInteger(seq)) throw createBadCursorProblem();
   return seq;
 }
 
 /** Creates the version of a page. @param lastSeq the newest `seq` before the page was read. */
-export function createVersion(lastSeq: number, messages: readonly Message[]): PageVersion | null {
+export function createPageVersion(lastSeq: number, messages: readonly Message[]): PageVersion | null {
   const names = new Map<string, string>();
   for (const { author, status } of messages) {
     if (status === "streaming") return null;

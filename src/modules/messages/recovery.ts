@@ -12,7 +12,7 @@ import { findMessageById } from "./queries.ts";
 export type StartPosition = {
   role: MemberRole;
   lastSeq: number;
-  /** The newest event that the listener has received. Absent if unknown. */
+  /** The `seq` of the newest event that the listener has received. Absent if unknown. */
   receivedSeq?: number;
   recovered: boolean;
   events: DurableEvent[];
@@ -32,26 +32,30 @@ export function createRecovery({ database, conversations, events: eventLog }: De
      * too many.
      * @throws Problem `not_found` for an outsider.
      */
-    async start(caller: Caller, conversationId: string, afterSeq: number | undefined): Promise<StartPosition> {
+    async getStartPosition(
+      caller: Caller,
+      conversationId: string,
+      afterSeq: number | undefined,
+    ): Promise<StartPosition> {
       const position = await conversations.getPosition(caller, conversationId);
-      const missed = position.lastSeq - (afterSeq ?? Number.NaN);
+      const missedCount = position.lastSeq - (afterSeq ?? Number.NaN);
       const receivedSeq = Math.min(afterSeq ?? 0, position.lastSeq);
-      if (afterSeq === undefined || !(missed >= 0 && missed <= RECOVERY_EVENTS_MAX))
+      if (afterSeq === undefined || !(missedCount >= 0 && missedCount <= RECOVERY_EVENTS_MAX))
         return { ...position, receivedSeq, recovered: false, events: [] };
       const events =
-        missed === 0 ? [] : await eventLog.load(conversationId, afterSeq, position.lastSeq, RECOVERY_EVENTS_MAX);
-      // The events exceed the size limit of a recovery.
-      if (events.length < missed) return { ...position, receivedSeq, recovered: false, events: [] };
+        missedCount === 0 ? [] : await eventLog.load(conversationId, afterSeq, position.lastSeq, RECOVERY_EVENTS_MAX);
+      // Fewer events are loaded if they exceed the size limit of a recovery.
+      if (events.length < missedCount) return { ...position, receivedSeq, recovered: false, events: [] };
       return { ...position, receivedSeq, recovered: true, events };
     },
 
     /** Reads the current state of a message and its answer. Doesn't check access. */
     async reload({ message, reply }: SentMessage): Promise<SentMessage> {
-      const read = async (previous: Message) => {
+      const readCurrent = async (previous: Message) => {
         const row = await findMessageById(database, previous.conversation_id, previous.id);
         return row ? mapRowToMessage(row) : previous;
       };
-      return { message: await read(message), reply: reply && (await read(reply)) };
+      return { message: await readCurrent(message), reply: reply && (await readCurrent(reply)) };
     },
   };
 }
@@ -59,13 +63,13 @@ export function createRecovery({ database, conversations, events: eventLog }: De
 export type Recovery = ReturnType<typeof createRecovery>;
 
 /**
- * Combines the events of a start position, up to `lastSeq`, with events missed later. Each event gets the newest state of its
+ * Combines the events of a start position, up to `lastSeq`, with events missed later. Each event contains the newest state of its
  * message.
  */
-export function mergeEvents(position: StartPosition, lastSeq: number, missed: DurableEvent[]): DurableEvent[] {
-  const newest = new Map(missed.filter(isMessageEvent).map(({ data }) => [data.id, data]));
-  return [...position.events.filter((event) => event.seq <= lastSeq), ...missed].map((event) => {
-    const data = isMessageEvent(event) ? newest.get(event.data.id) : undefined;
+export function mergeEvents(position: StartPosition, lastSeq: number, missedEvents: DurableEvent[]): DurableEvent[] {
+  const newestById = new Map(missedEvents.filter(isMessageEvent).map(({ data }) => [data.id, data]));
+  return [...position.events.filter((event) => event.seq <= lastSeq), ...missedEvents].map((event) => {
+    const data = isMessageEvent(event) ? newestById.get(event.data.id) : undefined;
     return data ? ({ ...event, data } as DurableEvent) : event;
   });
 }

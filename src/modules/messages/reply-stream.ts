@@ -4,7 +4,8 @@ import type { Message } from "../../protocol/message.ts";
 import type { SentMessage } from "./model.ts";
 
 /**
- * A sent message and its answer. If `duplicate` is true, the message was sent before, and its answer may have started long ago.
+ * A sent message and its answer. If `duplicate` is true, the message was sent before, and its answer may already have text or be
+ * complete.
  */
 export type RepliedMessage = SentMessage & { duplicate?: boolean };
 
@@ -18,13 +19,13 @@ type ReplySink = {
 };
 
 /**
- * Creates a stream of the events of one message and its answer, which it selects from the conversation's pushes. Pushes that arrive
+ * Creates a stream of the events of one message and its answer. They are selected from the conversation's pushes. Pushes that arrive
  * before the message has been sent are buffered.
  */
 export function createReplyStream({ write, end, findCompletion, findSnapshot }: ReplySink) {
   let sent: RepliedMessage | undefined;
-  const buffered: { text: string; event: ConversationEvent }[] = [];
-  /** The newest durable event that was written. */
+  const bufferedPushes: { frame: string; event: ConversationEvent }[] = [];
+  /** The `seq` of the newest durable event that was written. */
   let lastSeq = 0;
   /** The attempt that produced the last written text; 0 if no text was written. */
   let attempt = 0;
@@ -42,8 +43,8 @@ export function createReplyStream({ write, end, findCompletion, findSnapshot }: 
     return event.attempt < attempt || (event.attempt === attempt && event.offset < getPosition(event).offset);
   }
 
-  /** Removes from a delta the text that `message.created` already contained. Returns null if no text remains. */
-  function trimInitial(event: Delta): Delta | null {
+  /** Removes the text that `message.created` already contained from a delta. Returns null if no text remains. */
+  function trimInitialText(event: Delta): Delta | null {
     const { initialChars, hasStarted } = getPosition(event);
     const overlapChars = initialChars - event.offset;
     if (hasStarted || overlapChars === 0) return event;
@@ -53,7 +54,8 @@ export function createReplyStream({ write, end, findCompletion, findSnapshot }: 
     return { ...event, offset: initialChars, text: event.text.slice(overlapChars) };
   }
 
-  function forward({ message, reply }: RepliedMessage, text: string, event: ConversationEvent): void {
+  /** Writes a push to the stream, unless it is about another message or was already written. */
+  function forwardPush({ message, reply }: RepliedMessage, frame: string, event: ConversationEvent): void {
     if (!isAboutMessage(event)) return;
     const messageId = "data" in event ? event.data.id : event.message_id;
     // The stream includes the tool messages of the answer.
@@ -63,45 +65,45 @@ export function createReplyStream({ write, end, findCompletion, findSnapshot }: 
     if (!isRelevant || isDuplicate(event)) return;
     if ("seq" in event) {
       lastSeq = event.seq;
-      write(formatServerSentEvent(event, text));
-    } else forwardText(event, text);
+      write(formatServerSentEvent(event, frame));
+    } else forwardText(event, frame);
     if (messageId === reply?.id && (event.type === "message.completed" || event.type === "message.deleted")) end();
   }
 
-  function forwardText(event: TextEvent, text: string): void {
-    const trimmed = event.type === "message.delta" ? trimInitial(event) : event;
+  function forwardText(event: TextEvent, frame: string): void {
+    const trimmed = event.type === "message.delta" ? trimInitialText(event) : event;
     if (!trimmed) return;
     attempt = trimmed.attempt;
     if (trimmed.type === "message.reset") {
       advanceTo(positions.text, trimmed.text.length);
       advanceTo(positions.reasoning, trimmed.reasoning?.length ?? 0);
     } else advanceTo(getPosition(trimmed), trimmed.offset + trimmed.text.length);
-    write(trimmed === event ? formatServerSentEvent(event, text) : formatServerSentEvent(trimmed));
+    write(trimmed === event ? formatServerSentEvent(event, frame) : formatServerSentEvent(trimmed));
   }
 
   return {
-    /** Processes a push. @param event the parsed `text`. */
-    onPush(text: string, event = JSON.parse(text) as ConversationEvent): void {
-      if (sent) forward(sent, text, event);
-      else buffered.push({ text, event });
+    /** Processes a push. @param event the parsed `frame`. */
+    onPush(frame: string, event = JSON.parse(frame) as ConversationEvent): void {
+      if (sent) forwardPush(sent, frame, event);
+      else bufferedPushes.push({ frame, event });
     },
 
     /**
      * Starts the stream after the message was sent.
-     * @param isResumed whether the answer may have started long ago. The stream then starts with the stored state.
+     * @param isResumed whether the answer may already have text. If so, the stream starts with the stored text.
      */
     async start(result: SentMessage, isResumed: boolean): Promise<void> {
       const { message, reply } = result;
-      const stored = reply && reply.status !== "streaming" ? await findCompletion(reply) : null;
+      const completion = reply && reply.status !== "streaming" ? await findCompletion(reply) : null;
       sent = result;
       writeEvent(createCreatedEvent(message));
       if (reply) writeEvent(createCreatedEvent(reply));
       positions.text.initialChars = reply?.content.length ?? 0;
       positions.reasoning.initialChars = reply?.reasoning?.length ?? 0;
       const snapshot = reply && isResumed ? findSnapshot(reply.id) : undefined;
-      if (snapshot) forward(result, snapshot, JSON.parse(snapshot) as ConversationEvent);
-      for (const { text, event } of buffered.splice(0)) forward(result, text, event);
-      if (stored && stored.seq > lastSeq) writeEvent(stored);
+      if (snapshot) forwardPush(result, snapshot, JSON.parse(snapshot) as ConversationEvent);
+      for (const { frame, event } of bufferedPushes.splice(0)) forwardPush(result, frame, event);
+      if (completion && completion.seq > lastSeq) writeEvent(completion);
       if (reply?.status !== "streaming") end();
     },
   };
@@ -113,7 +115,7 @@ type Delta = EphemeralEvent<"message.delta">;
 
 /**
  * The position in the text or the reasoning. Deltas before `offset` have already been written. `initialChars` is the length of
- * the text in `message.created`. It applies only to the first delta, because it is unknown which attempt wrote that text.
+ * the text in `message.created`. Only the first delta is compared with `initialChars`, because it is unknown which attempt wrote that text.
  */
 type TextPosition = { offset: number; initialChars: number; hasStarted: boolean };
 const createPosition = (): TextPosition => ({ offset: 0, initialChars: 0, hasStarted: false });

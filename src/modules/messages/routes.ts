@@ -2,7 +2,7 @@ import { Type } from "@sinclair/typebox";
 import type { EventLog } from "../../events/log.ts";
 import { acceptsEventStream } from "../../http/event-stream.ts";
 import { findOperationId } from "../../http/idempotency.ts";
-import { createPage, Page, PageQuery, readPage } from "../../http/pagination.ts";
+import { createPage, Page, PageQuery, parsePageQuery } from "../../http/pagination.ts";
 import type { ReadCache } from "../../http/read-cache.ts";
 import { type Route, route } from "../../http/route.ts";
 import { Problem } from "../../lib/problem.ts";
@@ -15,7 +15,7 @@ import { EditMessage, Feedback, GiveFeedback, MessageParams, SendMessage, SentMe
 import { parseSeq, SEQ_PATTERN } from "./range.ts";
 import type { MessageService, Streams } from "./service.ts";
 
-const InConversation = Type.Object({ id: UuidParam() });
+const ConversationParams = Type.Object({ id: UuidParam() });
 const SeqQuery = (description: string) => Type.Optional(QueryInteger({ minimum: 0, description }));
 const HistoryQuery = Type.Object({
   ...PageQuery,
@@ -64,8 +64,8 @@ export const createMessageRoutes = ({
     tag,
     scope: "messages:write",
     idempotencyKey: "exact",
-    takesLargeBody: true,
-    params: InConversation,
+    acceptsLargeBody: true,
+    params: ConversationParams,
     body: SendMessage,
     ok: SentMessage,
     status: 201,
@@ -73,7 +73,7 @@ export const createMessageRoutes = ({
     stream:
       "`message.created` for the message and for its answer, the answer's text as `message.delta`, and `message.completed`.",
     handle: async ({ caller, params, body, request, server, set }) => {
-      const input = setMessageId(body, findOperationId(request));
+      const input = setDefaultClientMessageId(body, findOperationId(request));
       const send = () => messages.send(caller, params.id, input);
       if (acceptsEventStream(request)) {
         set.status = 200;
@@ -92,7 +92,7 @@ export const createMessageRoutes = ({
     summary: "List messages, oldest first; by default, the newest page",
     tag,
     scope: "messages:read",
-    params: InConversation,
+    params: ConversationParams,
     query: HistoryQuery,
     ok: Page(Message),
     isTagged: true,
@@ -124,7 +124,7 @@ export const createMessageRoutes = ({
     summary: "Edit a message (author only)",
     tag,
     scope: "messages:write",
-    takesLargeBody: true,
+    acceptsLargeBody: true,
     params: MessageParams,
     body: EditMessage,
     ok: Message,
@@ -181,7 +181,7 @@ export const createMessageRoutes = ({
       "membership ends.",
     tag,
     scope: "messages:read",
-    params: InConversation,
+    params: ConversationParams,
     query: EventsQuery,
     ok: EventPage,
     stream: "Missed events, then the conversation's pushes.",
@@ -191,7 +191,7 @@ export const createMessageRoutes = ({
         return streams.openFeed(caller, params.id, afterSeq, request, server);
       }
       const { lastSeq } = await conversations.getPosition(caller, params.id);
-      const { limit, after } = readPage(query, 1);
+      const { limit, after } = parsePageQuery(query, 1);
       const afterSeq = parseSeq(after?.[0]) ?? query.after_seq ?? 0;
       const { rows, fittingCount } = await events.list(params.id, afterSeq, lastSeq, limit + 1);
       const createCursor = ({ seq }: DurableEvent) => [String(seq)];
@@ -205,7 +205,7 @@ export const createMessageRoutes = ({
 ];
 
 /** Uses an id derived from the `Idempotency-Key` as the default client message id, so that the message is stored once. */
-function setMessageId(input: SendMessage, operationId: string | undefined): SendMessage {
+function setDefaultClientMessageId(input: SendMessage, operationId: string | undefined): SendMessage {
   return operationId === undefined ? input : { ...input, client_message_id: input.client_message_id ?? operationId };
 }
 

@@ -9,7 +9,7 @@ export type Integration = { hookId: string; displayName: string };
 /** The options that a message stores for its answers; unset fields are absent. */
 export type ReplyOptions = { reasoning_effort?: ReasoningEffort; reply_format?: ReplyFormat };
 
-/** An item of a group commit. */
+/** A validated message that is committed in a batch with others. */
 export type SendItem = {
   id: string;
   conversationId: string;
@@ -18,7 +18,7 @@ export type SendItem = {
   content: string;
   parentId: string | null;
   reply: boolean | null;
-  isMentioned: boolean;
+  mentionsAssistant: boolean;
   model: string | null;
   answerId: string;
   generationId: string;
@@ -47,7 +47,7 @@ export type SendOutcome = {
   at: Date;
   /** The period whose budget is exceeded. */
   exceeded: Period | null;
-  /** The context for writing the answer; null if it must be read separately. */
+  /** The messages that the model needs to write the answer; null if they must be read separately. */
   context: unknown;
 };
 
@@ -91,7 +91,7 @@ export async function sendMessages(sql: Sql, items: SendItem[], rules: SendRules
     content: item.content,
     parent: item.parentId ?? undefined,
     reply: item.reply ?? undefined,
-    mentioned: item.isMentioned,
+    mentioned: item.mentionsAssistant,
     model: item.model ?? undefined,
     answer_id: item.answerId,
     generation_id: item.generationId,

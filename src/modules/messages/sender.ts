@@ -5,8 +5,8 @@ import type { EventLog } from "../../events/log.ts";
 import { createId } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
-import { createInvalid, createNotFound, Problem } from "../../lib/problem.ts";
-import { isSampled, type SpanContext, type Tracing, traced } from "../../lib/tracing/tracing.ts";
+import { createInvalidProblem, createNotFoundProblem, Problem } from "../../lib/problem.ts";
+import { isSampled, runTraced, type SpanContext, type Tracing } from "../../lib/tracing/tracing.ts";
 import { createEvent } from "../../protocol/events.ts";
 import type { Message } from "../../protocol/message.ts";
 import type { ReasoningEffort } from "../../protocol/reasoning-effort.ts";
@@ -48,8 +48,8 @@ export type NewAnswer = {
 const MENTION_PATTERN = /(?:^|[^\w@])@(?:ai|assistant|parley)\b/i;
 
 /**
- * Messages with more UTF-16 code units are slow to store, so they are queued separately, and other messages may overtake them. Clients
- * don't expect an order, because such messages don't fit in a frame, and each is sent in its own HTTP request.
+ * Messages with more UTF-16 code units than this are slow to store, so they are queued separately, and other messages may overtake them. Their
+ * order doesn't matter to clients: such messages don't fit in a frame, so each is sent in its own HTTP request.
  */
 const LARGE_MESSAGE_CHARS = 64 * 1024;
 
@@ -70,29 +70,29 @@ type Dependencies = {
   /** Absent or null if tracing is off. */
   tracing?: Tracing | null;
   defaultModel: string;
-  budgets: Pick<BudgetService, "rules" | "refuse">;
+  budgets: Pick<BudgetService, "rules" | "rejectReservation">;
   /** Reserves slots for writing this many answers on this instance. Returns null if too few are free. */
   acquireLease(answerCount: number): Lease | null;
-  onAnswer(answer: NewAnswer): void;
+  onAnswerCreated(answer: NewAnswer): void;
 };
 
 /** Creates a sender, which commits validated messages in batches and then pushes their events. */
 export function createSender(deps: Dependencies) {
-  const { database, events, metrics, log, tracing = null, defaultModel, budgets, acquireLease, onAnswer } = deps;
-  const userMessages = metrics.messages.labels("user");
+  const { database, events, metrics, log, tracing = null, defaultModel, budgets, acquireLease, onAnswerCreated } = deps;
+  const userMessageCounter = metrics.messages.labels("user");
   const pools = createCommitPools(database);
-  const createCommits = (openForBatches: () => Database) =>
+  const createCommitQueue = (openPool: () => Database) =>
     createGroupCommit<PendingSend, SendOutcome>({
-      keyOf: ({ conversationId }) => conversationId,
-      senderOf: ({ authorId }) => authorId,
-      // A UTF-16 unit takes at most three bytes.
-      bytesOf: ({ content, replyOptions }) => content.length * 3 + (replyOptions ? REPLY_SCHEMA_BYTES_MAX : 0),
-      commit: (items) => traceBatch(items, () => commitBatch(openForBatches(), items, false)),
+      getKey: ({ conversationId }) => conversationId,
+      getSender: ({ authorId }) => authorId,
+      // A UTF-16 code unit becomes at most three bytes of UTF-8.
+      getBytes: ({ content, replyOptions }) => content.length * 3 + (replyOptions ? REPLY_SCHEMA_BYTES_MAX : 0),
+      commit: (items) => traceBatch(items, () => commitBatch(openPool(), items, false)),
       waitAndCommit: (items) => traceBatch(items, () => commitBatch(pools.openLanePool(), items, true)),
     });
-  const smallCommits = createCommits(pools.openBatchPool);
+  const commitQueue = createCommitQueue(pools.openBatchPool);
   /** A separate queue, so that large messages don't delay others. */
-  const largeCommits = createCommits(pools.openLanePool);
+  const largeMessageQueue = createCommitQueue(pools.openLanePool);
 
   /** Traces a batch of several requests. Its span is a child of the first sampled request's span, and links to the others. */
   function traceBatch<T>(items: PendingSend[], commit: () => Promise<T>): Promise<T> {
@@ -102,8 +102,9 @@ export function createSender(deps: Dependencies) {
   }
 
   async function commitBatch(sql: Database, items: PendingSend[], shouldWait: boolean) {
-    const answers = items.filter(({ reply }) => reply !== false).length;
-    const lease = answers > 0 ? acquireLease(answers) : null;
+    // This is an upper bound, because `reply_mode` may decide only during the commit whether a model answers.
+    const answersMax = items.filter(({ reply }) => reply !== false).length;
+    const lease = answersMax > 0 ? acquireLease(answersMax) : null;
     try {
       const outcomes = await sendMessages(sql, items, {
         defaultModel,
@@ -121,7 +122,7 @@ export function createSender(deps: Dependencies) {
     }
   }
 
-  /** Publishes the committed messages. Must not throw, or the batch would be stored again. */
+  /** Publishes the committed messages. Must not throw, because the batch would then be stored again. */
   function publishAll(items: PendingSend[], outcomes: SendOutcome[], isClaimed: boolean): void {
     const nowMs = performance.now();
     let createdCount = 0;
@@ -136,7 +137,7 @@ export function createSender(deps: Dependencies) {
         log.error({ err: error, message_id: item.id }, "a message was stored but not pushed");
       }
     });
-    userMessages.inc(createdCount);
+    userMessageCounter.inc(createdCount);
   }
 
   /** Publishes a message and its empty answer, in order of `seq`. */
@@ -150,7 +151,7 @@ export function createSender(deps: Dependencies) {
       );
     });
     if (!answer) return;
-    onAnswer({
+    onAnswerCreated({
       generationId: item.generationId,
       messageId: answer.id,
       conversationId,
@@ -187,18 +188,18 @@ export function createSender(deps: Dependencies) {
         content: input.content,
         parentId: input.parent_id ?? null,
         reply: input.reply ?? null,
-        isMentioned: MENTION_PATTERN.test(input.content),
+        mentionsAssistant: MENTION_PATTERN.test(input.content),
         model: input.model ?? null,
-        replyOptions: readReplyOptions(input),
+        replyOptions: getReplyOptions(input),
         answerId: createId(),
         generationId: createId(),
         arrivedAtMs: performance.now(),
         requestId: caller.requestId ?? null,
         trace: undefined,
       };
-      const submit = () => (item.content.length > LARGE_MESSAGE_CHARS ? largeCommits : smallCommits).submit(item);
-      const outcome = await traced(tracing, "store message", {}, () => {
-        item.trace = tracing?.current();
+      const submit = () => (item.content.length > LARGE_MESSAGE_CHARS ? largeMessageQueue : commitQueue).submit(item);
+      const outcome = await runTraced(tracing, "store message", {}, () => {
+        item.trace = tracing?.getCurrentContext();
         return submit();
       });
       switch (outcome.outcome) {
@@ -207,16 +208,16 @@ export function createSender(deps: Dependencies) {
         case "duplicate":
           return { duplicateOf: outcome.message_id ?? item.id };
         case "forbidden":
-          throw new Problem("forbidden", "Viewers can't write in a conversation.");
+          throw new Problem("forbidden", "Viewers can't send messages.");
         case "no_parent":
-          throw createInvalid("#/parent_id", "The conversation has no message with this parent_id.");
+          throw createInvalidProblem("#/parent_id", "The conversation has no message with this parent_id.");
         case "budget_exceeded":
-          throw budgets.refuse({ userId: author.id, keyId: item.keyId }, outcome.exceeded ?? "day");
+          throw budgets.rejectReservation({ userId: author.id, keyId: item.keyId }, outcome.exceeded ?? "day");
         case "not_found":
-          throw createNotFound("conversation");
+          throw createNotFoundProblem("conversation");
         case "locked":
         case "item_locked":
-          throw new Error("A locked item can't be a result.");
+          throw new Error("A locked item must be committed again, so it can't be a result.");
       }
     },
 
@@ -225,7 +226,7 @@ export function createSender(deps: Dependencies) {
   };
 }
 
-function readReplyOptions({ reasoning_effort, reply_format }: SendMessage): ReplyOptions | null {
+function getReplyOptions({ reasoning_effort, reply_format }: SendMessage): ReplyOptions | null {
   if (!reasoning_effort && !reply_format) return null;
   return { ...(reasoning_effort && { reasoning_effort }), ...(reply_format && { reply_format }) };
 }

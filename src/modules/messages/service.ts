@@ -3,7 +3,7 @@ import { type Database, requireRow, type Sql, withStatement } from "../../db/cli
 import type { EventLog } from "../../events/log.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
-import { createInvalid, createUnknownModel, Problem } from "../../lib/problem.ts";
+import { createInvalidProblem, createUnknownModelProblem, Problem } from "../../lib/problem.ts";
 import type { Tracing } from "../../lib/tracing/tracing.ts";
 import type { Limits } from "../../limits/limits.ts";
 import { createEvent } from "../../protocol/events.ts";
@@ -15,7 +15,7 @@ import { createFeedbackService, type FeedbackService } from "./feedback.ts";
 import type { SendMessage, SentMessage } from "./model.ts";
 import type { ExternalAnswer } from "./queries.ts";
 import * as queries from "./queries.ts";
-import { createVersion, type HistorySlice, type PageVersion, type SeqRange } from "./range.ts";
+import { createPageVersion, type HistorySlice, type PageVersion, type SeqRange } from "./range.ts";
 import type { Integration, Lease } from "./send-queries.ts";
 import { createSender, type NewAnswer } from "./sender.ts";
 
@@ -30,7 +30,7 @@ export { createStreams, type Streams } from "./streams.ts";
 /** Keeps the order of a connection's messages, which are validated concurrently. */
 export type SendSlot = {
   /** Resolves when the previous message has been submitted; undefined if it already has been. */
-  previous: Promise<void> | undefined;
+  previousSubmitted: Promise<void> | undefined;
   /** Call this when this message has been submitted. */
   onSubmit(): void;
 };
@@ -42,7 +42,7 @@ type Dependencies = {
   log: Log;
   /** Absent or null if tracing is off. */
   tracing?: Tracing | null;
-  /** The model used if neither the message nor the conversation names one. */
+  /** The model used if neither the message nor the conversation specifies one. */
   defaultModel: string;
   budgets: BudgetService;
   quotas: QuotaService;
@@ -52,10 +52,10 @@ type Dependencies = {
   hasModel(model: string): boolean;
   /** @throws Problem `invalid` if the model doesn't support the format or, if `model` is null, no model does. */
   checkReplyFormat(format: ReplyFormat, model: string | null): void;
-  /** Returns whether answers may start on this instance; false during shutdown. */
+  /** Returns whether answers can start on this instance; false during shutdown. */
   canAnswer(): boolean;
   /** Called after an empty answer was committed, so that a model writes it. */
-  onAnswer(answer: NewAnswer): void;
+  onAnswerCreated(answer: NewAnswer): void;
   /** Returns the current text of an answer that this instance is writing. The stored text is older. */
   findLiveText(messageId: string): Pick<Message, "content" | "reasoning"> | null;
 };
@@ -66,8 +66,8 @@ type Dependencies = {
  */
 export interface MessageService extends FeedbackService {
   /**
-   * Sends a message. Requires write access. Resolves when the message is committed. Repeating a `client_message_id` returns the
-   * same message.
+   * Sends a message. Requires write access. Resolves when the message is committed. Sending the same `client_message_id` again
+   * returns the same message.
    * @param slot keeps the order of a connection's messages. Without it, messages are stored in the order in which their validation
    * finishes.
    * @throws Problem `not_found`, `forbidden` (viewers), `invalid` (parent), `unknown_model`, `rate_limited`,
@@ -81,11 +81,11 @@ export interface MessageService extends FeedbackService {
   ): Promise<SentMessage & { duplicate: boolean }>;
 
   /**
-   * Sends a message from an incoming hook, which is its author. It counts toward the limits of the hook's creator. Repeating a
-   * `client_message_id` from the same hook returns the same message.
+   * Sends a message from an incoming hook, which is its author. The message counts toward the limits of the hook's creator. If the
+   * hook sends the same `client_message_id` again, the same message is returned.
    * @throws the same errors as `send`.
    */
-  post(
+  sendFromHook(
     creator: Caller,
     conversationId: string,
     input: SendMessage,
@@ -97,7 +97,7 @@ export interface MessageService extends FeedbackService {
 
   /**
    * Lists messages, newest first unless only `afterSeq` is given. Members only.
-   * @param knownVersion the version of a cached page. If it is current, `unchanged` is returned.
+   * @param knownVersion the version of a cached page. If it is still current, `unchanged` is returned.
    * @throws Problem `not_found`.
    */
   list(
@@ -159,35 +159,42 @@ export function createMessageService(deps: Dependencies): MessageService {
 
   /**
    * Changes a message and appends the event, in one transaction.
-   * @param isChangeNeeded throws if the change is not allowed, and returns false if no change is needed. The message is locked.
+   * @param checkChange called with the locked message. Throws if the change is not allowed. Returns false if no change is needed.
    * @param apply returns the changed message.
    */
   async function change(
     caller: Caller,
     target: { conversationId: string | null; messageId: string },
     type: "message.updated" | "message.deleted",
-    isChangeNeeded: (row: queries.VisibleRow) => boolean,
+    checkChange: (row: queries.VisibleRow) => boolean,
     apply: (row: MessageRow, at: Date) => MessageRow,
   ): Promise<Message> {
     const { messageId } = target;
     const userId = caller.user.id;
-    // Access is checked first, so that outsiders can't wait for the lock.
+    // Access is checked before locking, so that an outsider's request never waits for the lock.
     const foundId = await queries.findConversationId(database, target.conversationId, messageId, userId);
     const conversationId = requireRow(foundId, "message");
     return events.write(conversationId, async ({ sql, append }) => {
       const row = requireRow(await queries.lockMessage(sql, conversationId, messageId, userId), "message");
-      if (!isChangeNeeded(row)) return mapRowToMessage(row);
+      if (!checkChange(row)) return mapRowToMessage(row);
       if (row.deleted_at || row.status === "streaming")
         throw new Problem("conflict", "The message is deleted or still being written.");
       return append(type, conversationId, async ({ at }) => {
-        const changed = apply(row, at);
-        await queries.updateContent(sql, changed, Buffer.byteLength(changed.content) - Buffer.byteLength(row.content));
-        return mapRowToMessage(changed);
+        const changedRow = apply(row, at);
+        await queries.updateContent(
+          sql,
+          changedRow,
+          Buffer.byteLength(changedRow.content) - Buffer.byteLength(row.content),
+        );
+        return mapRowToMessage(changedRow);
       });
     });
   }
 
-  /** Finds the stored message after a repeated send failed, because repeating must succeed even if the quota is exhausted. */
+  /**
+   * Finds the message that the first send stored, if a resend exceeded the quota. A resend must succeed even if the quota is
+   * exhausted. Throws all other errors.
+   */
   async function findDuplicate(
     error: unknown,
     caller: Caller,
@@ -196,8 +203,9 @@ export function createMessageService(deps: Dependencies): MessageService {
     integration: Integration | null,
   ) {
     if (error instanceof Problem && error.code === "quota_exceeded" && input.client_message_id) {
-      const { client_message_id: clientId } = input;
-      const id = await queries.findSentMessageId(database, conversationId, caller.user.id, clientId, integration);
+      const { client_message_id: clientMessageId } = input;
+      const userId = caller.user.id;
+      const id = await queries.findSentMessageId(database, conversationId, userId, clientMessageId, integration);
       if (id !== undefined) return { duplicateOf: id };
     }
     throw error;
@@ -205,10 +213,10 @@ export function createMessageService(deps: Dependencies): MessageService {
 
   /** Checks the input, because invalid input would make the commit of a whole batch fail. */
   function checkInput({ model, reply_format }: SendMessage): void {
-    if (model && !hasModel(model)) throw createUnknownModel(model);
+    if (model && !hasModel(model)) throw createUnknownModelProblem(model);
     if (!reply_format) return;
     if (Buffer.byteLength(JSON.stringify(reply_format.schema)) > REPLY_SCHEMA_BYTES_MAX)
-      throw createInvalid(
+      throw createInvalidProblem(
         "#/reply_format/schema",
         `reply_format.schema may have at most ${REPLY_SCHEMA_BYTES_MAX} bytes as JSON.`,
       );
@@ -228,9 +236,9 @@ export function createMessageService(deps: Dependencies): MessageService {
         retryAfterMs: 1_000,
       });
     const parentId = input.parent_id?.toLowerCase();
-    // Every path takes the same number of async steps, so that the messages of a batch are acknowledged in order.
+    // Every code path awaits the same number of times, so that the messages of a batch are acknowledged in order.
     const store = async () => {
-      if (slot?.previous) await slot.previous;
+      if (slot?.previousSubmitted) await slot.previousSubmitted;
       const sent = sender.send(
         caller,
         conversationId,
@@ -252,8 +260,8 @@ export function createMessageService(deps: Dependencies): MessageService {
       if (outcome.reply && !isReplyRequested) limits.countAnswer(caller);
       return { ...outcome, duplicate: false };
     }
-    const stored = await queries.findMessageById(database, conversationId, outcome.duplicateOf);
-    const message = requireRow(stored, "message");
+    const storedRow = await queries.findMessageById(database, conversationId, outcome.duplicateOf);
+    const message = requireRow(storedRow, "message");
     const reply = await queries.findAnswer(database, conversationId, message.id);
     return { message: mapRow(message), reply: reply ? mapRow(reply) : null, duplicate: true };
   }
@@ -261,7 +269,7 @@ export function createMessageService(deps: Dependencies): MessageService {
   return {
     send: (caller, conversationId, input, slot) => sendAs(null, caller, conversationId, input, slot),
 
-    post: (creator, conversationId, input, integration) => sendAs(integration, creator, conversationId, input),
+    sendFromHook: (creator, conversationId, input, integration) => sendAs(integration, creator, conversationId, input),
 
     checkQuota: (caller, content) => quotas.check("stored_bytes", caller.user.id, Buffer.byteLength(content)),
 
@@ -283,7 +291,7 @@ export function createMessageService(deps: Dependencies): MessageService {
       // An extra row shows whether there is another page.
       const { rows, fittingCount } = await queries.listMessages(database, conversationId, range, limit + 1);
       const messages = rows.map(mapRow);
-      return { rows: messages, fittingCount, version: createVersion(version.last_seq, messages) };
+      return { rows: messages, fittingCount, version: createPageVersion(version.last_seq, messages) };
     },
 
     findSeqs: (conversationId, ids) => queries.findSeqs(database, conversationId, ids),
@@ -292,24 +300,24 @@ export function createMessageService(deps: Dependencies): MessageService {
 
     async getWritable(caller, conversationId, messageId) {
       const row = await getRow(caller, conversationId, messageId);
-      if (row.member_role === "viewer") throw new Problem("forbidden", "Viewers can't write in a conversation.");
+      if (row.member_role === "viewer") throw new Problem("forbidden", "Viewers can't change messages.");
       return mapRow(row);
     },
 
     async edit(caller, conversationId, messageId, content) {
-      const check = ({ author_id, member_role }: queries.VisibleRow) => {
+      const checkEdit = ({ author_id, member_role }: queries.VisibleRow) => {
         if (author_id !== caller.user.id || member_role === "viewer")
           throw new Problem("forbidden", "Only the author can edit a message.");
         return true;
       };
       const store = () =>
-        change(caller, { conversationId, messageId }, "message.updated", check, (row, at) => ({
+        change(caller, { conversationId, messageId }, "message.updated", checkEdit, (row, at) => ({
           ...row,
           content,
           updated_at: at,
         }));
-      const before = await getRow(caller, conversationId, messageId);
-      const addedBytes = Buffer.byteLength(content) - Buffer.byteLength(before.content);
+      const current = await getRow(caller, conversationId, messageId);
+      const addedBytes = Buffer.byteLength(content) - Buffer.byteLength(current.content);
       if (addedBytes > 0) return quotas.reserve("stored_bytes", caller.user.id, addedBytes, store);
       const message = await store();
       quotas.invalidate(caller.user.id);
@@ -317,13 +325,13 @@ export function createMessageService(deps: Dependencies): MessageService {
     },
 
     async remove(caller, conversationId, messageId) {
-      const check = ({ author_id, member_role, deleted_at }: queries.VisibleRow) => {
+      const checkDeletion = ({ author_id, member_role, deleted_at }: queries.VisibleRow) => {
         if (member_role !== "owner" && (author_id !== caller.user.id || member_role === "viewer"))
           throw new Problem("forbidden", "Only the author or an owner of the conversation can delete a message.");
         return deleted_at === null;
       };
       // Leaves a tombstone, which keeps the `seq` and the author.
-      await change(caller, { conversationId, messageId }, "message.deleted", check, (row, at) => ({
+      await change(caller, { conversationId, messageId }, "message.deleted", checkDeletion, (row, at) => ({
         ...row,
         content: "",
         reasoning: null,
@@ -341,7 +349,7 @@ export function createMessageService(deps: Dependencies): MessageService {
       const store = (sql: Sql, lockTimeoutMs: number) => queries.storeAnswer(sql, answer, lockTimeoutMs);
       const row = requireRow(await withStatement(database, store, conversationId), "conversation");
       const message = mapRowToMessage(row);
-      // Also published if the answer was already stored, because the first attempt may have failed after its commit.
+      // The event is published even if the answer was already stored, because an earlier attempt may have failed after its commit.
       events.publish([createEvent("message.created", conversationId, { seq: row.seq, at: row.created_at }, message)]);
       metrics.messages.inc({ role: "assistant" });
       return message;

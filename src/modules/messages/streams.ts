@@ -16,23 +16,23 @@ export type StreamDependencies = {
   events: Pick<EventLog, "findCompletion">;
   recovery: Recovery;
   /** The slots for open live feeds, per user. */
-  feeds: Slots;
+  feedSlots: Slots;
   openStreams: Pick<OpenStreams, "add">;
 };
 
 const DRAINING_RETRY_AFTER_MS = 1_000;
 
 /** Creates streams of server-sent events, which contain the same pushes that sockets receive. */
-export function createStreams({ hub, events, recovery, feeds, openStreams }: StreamDependencies) {
+export function createStreams({ hub, events, recovery, feedSlots, openStreams }: StreamDependencies) {
   const activeStreams = new Set<EventStream>();
   let isDraining = false;
 
   /**
-   * Opens a stream, which ends when the credential is revoked or the instance shuts down.
-   * @param endsWithToken whether to also end it when the access token expires.
+   * Opens a stream. It ends when the credential is revoked or the instance shuts down.
+   * @param shouldEndWithToken whether the stream also ends when the access token expires.
    */
   function openStream(
-    { caller, endsWithToken }: { caller: Caller; endsWithToken: boolean },
+    { caller, shouldEndWithToken }: { caller: Caller; shouldEndWithToken: boolean },
     request: Request,
     server: Server<unknown> | null,
     onEnd: () => void,
@@ -48,15 +48,15 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
     });
     activeStreams.add(stream);
     // When the caller loses their membership, the hub removes the listener.
-    const unregister = openStreams.add({ caller, endsWithToken, end: ({ problem }) => stream.fail(problem) });
+    const unregister = openStreams.add({ caller, shouldEndWithToken, end: ({ problem }) => stream.fail(problem) });
     return stream;
   }
 
   return {
     /**
-     * Opens a conversation's live feed: events missed since `afterSeq`, then pushes as they arrive. The feed ends when the access
-     * token or API key expires or is revoked, or the membership ends. Its last event is then `error`, `member.removed` or
-     * `conversation.deleted`.
+     * Opens a conversation's live feed: first the events missed since `afterSeq`, then pushes as they arrive. The feed ends when
+     * the access token or API key expires or is revoked, or when the membership ends. Its last event is then `error`,
+     * `member.removed` or `conversation.deleted`.
      * @throws Problem `not_found` for an outsider, `rate_limited` (too many), `draining`.
      */
     async openFeed(
@@ -68,30 +68,30 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
     ): Promise<Response> {
       const listener: Listener = {
         userId: caller.user.id,
-        send: (text, event) =>
-          stream.write(formatServerSentEvent(event ?? (JSON.parse(text) as ConversationEvent), text)),
+        send: (frame, event) =>
+          stream.write(formatServerSentEvent(event ?? (JSON.parse(frame) as ConversationEvent), frame)),
         // The feed's last event has already reported the reason.
         onExpelled: () => stream.end(),
       };
-      feeds.requireFreeSlot(caller.user.id);
-      const stream = openStream({ caller, endsWithToken: true }, request, server, () => {
-        release();
+      feedSlots.requireFreeSlot(caller.user.id);
+      const stream = openStream({ caller, shouldEndWithToken: true }, request, server, () => {
+        releaseSlot();
         hub.leave(conversationId, listener);
       });
-      const release = feeds.acquire(caller.user.id);
+      const releaseSlot = feedSlots.acquire(caller.user.id);
       try {
         await hub.join(
           conversationId,
           listener,
-          () => recovery.start(caller, conversationId, afterSeq),
+          () => recovery.getStartPosition(caller, conversationId, afterSeq),
           (position: StartPosition, { lastSeq, missedEvents }) => {
             // If the client disconnected while the position was being read, its listener must be removed.
             if (stream.hasEnded()) {
               hub.leave(conversationId, listener);
               return;
             }
-            const recovered = position.recovered ? mergeEvents(position, lastSeq, missedEvents) : [];
-            for (const event of recovered) stream.write(formatServerSentEvent(event));
+            const recoveredEvents = position.recovered ? mergeEvents(position, lastSeq, missedEvents) : [];
+            for (const event of recoveredEvents) stream.write(formatServerSentEvent(event));
           },
           () => {
             for (const { frame } of hub.listSnapshots(conversationId)) listener.send(frame);
@@ -115,7 +115,7 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
       request: Request,
       server: Server<unknown> | null,
     ): Promise<Response> {
-      const reply = createReplyStream({
+      const replyStream = createReplyStream({
         write: (text) => stream.write(text),
         end: () => stream.end(),
         findCompletion: events.findCompletion,
@@ -125,10 +125,10 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
       const listener: Listener = {
         userId: caller.user.id,
         isHidden: true,
-        send: reply.onPush,
+        send: replyStream.onPush,
         onExpelled: (_id, reason) => stream.fail(createAccessLostProblem(reason)),
       };
-      const stream = openStream({ caller, endsWithToken: false }, request, server, () =>
+      const stream = openStream({ caller, shouldEndWithToken: false }, request, server, () =>
         hub.leave(conversationId, listener),
       );
       let sent: RepliedMessage | undefined;
@@ -138,34 +138,34 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
           conversationId,
           listener,
           async () => {
-            // The new message determines where pushes continue, and proves that its author is a member. It is sent only once, even
-            // if joining is retried.
-            const isFirst = sent === undefined;
+            // The new message determines where pushes start, and proves that its author is a member. It is sent only once, even if
+            // joining is retried.
+            const isFirstAttempt = sent === undefined;
             sent ??= await send();
-            if (isFirst && !sent.duplicate) {
+            if (isFirstAttempt && !sent.duplicate) {
               // Viewers can't send messages.
               const role = hub.findRole(conversationId, caller.user.id) === "owner" ? "owner" : "member";
               return { role, lastSeq: (sent.reply ?? sent.message).seq };
             }
             isResumed = true;
-            return recovery.start(caller, conversationId, undefined);
+            return recovery.getStartPosition(caller, conversationId, undefined);
           },
           (_position, { missedEvents }) => {
-            for (const event of missedEvents) reply.onPush(JSON.stringify(event), event);
-            // The client has disconnected after the message was sent.
+            for (const event of missedEvents) replyStream.onPush(JSON.stringify(event), event);
+            // The client may have disconnected after the message was sent.
             if (stream.hasEnded()) hub.leave(conversationId, listener);
           },
           () => {
-            // Deltas may have been pushed before the listener joined, so a new stream needs snapshots. A resumed stream starts with
-            // a snapshot in any case.
+            // Deltas may have been pushed before the listener joined, so a new stream needs snapshots. A resumed stream always
+            // starts with one.
             if (isResumed) return;
             for (const { messageId, frame, text, reasoning } of hub.listSnapshots(conversationId))
-              if (messageId === sent?.reply?.id && (text !== "" || reasoning !== "")) reply.onPush(frame);
+              if (messageId === sent?.reply?.id && (text !== "" || reasoning !== "")) replyStream.onPush(frame);
           },
         );
         // The answer may have completed before the position was read, so start from the stored state.
-        if (sent && isResumed) await reply.start(await recovery.reload(sent), true);
-        else if (sent) await reply.start(sent, false);
+        if (sent && isResumed) await replyStream.start(await recovery.reload(sent), true);
+        else if (sent) await replyStream.start(sent, false);
       } catch (error) {
         stream.end();
         // If the message was stored and the caller then lost access, the request succeeds, but the stream has no further pushes.
@@ -182,7 +182,7 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
   };
 }
 
-/** Creates the error for a reader who has lost access to the conversation. */
+/** Creates the error for a caller who has lost access to the conversation. */
 const createAccessLostProblem = (reason: "removed" | "deleted"): Problem =>
   reason === "deleted"
     ? new Problem("not_found", "The conversation was deleted.")

@@ -8,7 +8,7 @@ export const Model = Named(
     id: Type.String({ description: "`provider/name`, as in the field `model` of requests." }),
     provider: Type.String(),
     state: OneOf(["available", "cooling_down"]),
-    until: Nullable(Timestamp({ description: "When a model that is cooling down is tried again." })),
+    until: Nullable(Timestamp({ description: "The time at which a model that is cooling down is tried again." })),
     is_default: Type.Boolean(),
     context_tokens: Nullable(
       Type.Integer({

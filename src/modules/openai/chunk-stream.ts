@@ -8,7 +8,7 @@ import {
   mapThrownToOpenAiError,
   type OpenAiError,
 } from "../../http/openai-error.ts";
-import { createChunks } from "./map-answer.ts";
+import { createChunkFormatter } from "./map-answer.ts";
 import { mapEndToOpenAiError } from "./map-failure.ts";
 import type { RunningCompletion } from "./service.ts";
 
@@ -18,7 +18,7 @@ export type ClientConnection = { request: Request; server: Server<unknown> | nul
 /** Interval between comments in an idle stream. Load balancers close idle connections after a minute or less. */
 export const COMMENT_INTERVAL_MS = 5_000;
 
-const textWithdrawnError = createOpenAiError(
+const partialTextError = createOpenAiError(
   503,
   "provider_unavailable",
   "The model failed, and the streamed text can't be withdrawn.",
@@ -32,25 +32,26 @@ export type ChunkStream = ReturnType<typeof openChunkStream>;
  */
 export function openChunkStream(
   completion: RunningCompletion,
-  includesUsage: boolean,
+  shouldIncludeUsage: boolean,
   { request, server }: ClientConnection,
 ) {
   const stream = createEventStream(request, server, completion.onDisconnect, {
     intervalMs: COMMENT_INTERVAL_MS,
     onlyWhenIdle: true,
   });
-  let chunks: ReturnType<typeof createChunks> | null = null;
-  let textChars = 0;
-  /** Whether reasoning was sent. */
-  let hasReasoning = false;
-  /** Whether the next reasoning comes from another model. */
+  /** Null until an answer starts. */
+  let formatter: ReturnType<typeof createChunkFormatter> | null = null;
+  let sentTextChars = 0;
+  let hasSentReasoning = false;
+  /** Whether the next reasoning comes from a different model. */
   let isReasoningFromNewModel = false;
 
-  function startChunks(model: string) {
-    if (chunks) return chunks;
-    chunks = createChunks(completion, model, includesUsage);
-    stream.write(chunks.start());
-    return chunks;
+  /** Sends the first chunk if it hasn't been sent. */
+  function startAnswer(model: string) {
+    if (formatter) return formatter;
+    formatter = createChunkFormatter(completion, model, shouldIncludeUsage);
+    stream.write(formatter.formatStart());
+    return formatter;
   }
 
   /** Ends the stream without `[DONE]`, so that clients recognize the failure. */
@@ -60,20 +61,20 @@ export function openChunkStream(
   }
 
   function writeReasoning(text: string): void {
-    if (!chunks) return;
+    if (!formatter) return;
     // A failed model's reasoning can't be withdrawn, so a blank line separates it from the next model's.
-    stream.write(chunks.reasoning(isReasoningFromNewModel && hasReasoning ? `\n\n${text}` : text));
-    hasReasoning = true;
+    stream.write(formatter.formatReasoning(isReasoningFromNewModel && hasSentReasoning ? `\n\n${text}` : text));
+    hasSentReasoning = true;
     isReasoningFromNewModel = false;
   }
 
   function reset({ model, text, reasoning = "" }: Extract<AnswerPart, { type: "reset" }>): void {
     // Chunks can't be withdrawn, so the answer fails if text must be replaced.
-    if (text.length !== textChars) endWithError(textWithdrawnError);
+    if (text.length !== sentTextChars) endWithError(partialTextError);
     // If the answer keeps the earlier reasoning, that reasoning already ends with a blank line.
     isReasoningFromNewModel = reasoning === "";
-    // No text has been sent, so the next chunks can name the model that writes the text.
-    if (chunks && textChars === 0) chunks = createChunks(completion, model, includesUsage);
+    // If no text has been sent, the next chunks can still contain the name of the model that writes the text.
+    if (formatter && sentTextChars === 0) formatter = createChunkFormatter(completion, model, shouldIncludeUsage);
   }
 
   return {
@@ -82,14 +83,14 @@ export function openChunkStream(
     write(part: AnswerPart): void {
       switch (part.type) {
         case "text":
-          textChars += part.text.length;
-          if (chunks) stream.write(chunks.text(part.text));
+          sentTextChars += part.text.length;
+          if (formatter) stream.write(formatter.formatText(part.text));
           return;
         case "reasoning":
           writeReasoning(part.text);
           return;
         case "start":
-          startChunks(part.model);
+          startAnswer(part.model);
           return;
         case "reset":
           reset(part);
@@ -99,11 +100,11 @@ export function openChunkStream(
       }
     },
 
-    end(end: RunEnd): void {
-      if (end.type === "finish") {
-        stream.write(startChunks(end.model).end(end));
+    end(runEnd: RunEnd): void {
+      if (runEnd.type === "finish") {
+        stream.write(startAnswer(runEnd.model).formatEnd(runEnd));
         stream.end();
-      } else endWithError(mapEndToOpenAiError(end));
+      } else endWithError(mapEndToOpenAiError(runEnd));
     },
 
     /** Ends the stream with a thrown error. */

@@ -9,14 +9,14 @@ import type { MessageService } from "../messages/service.ts";
 import { mapToolCall } from "./map-answer.ts";
 import type { CompletionRequest } from "./map-request.ts";
 
-/** Maximum delay of a response until the exchange is stored. After that, storing continues in the background. */
+/** Maximum time that a response waits for the exchange to be stored. After that, storing continues in the background. */
 export const STORE_WAIT_MS_MAX = 500;
 
 type Dependencies = {
   messages: MessageService;
   conversations: ConversationService;
   /** Whether reasoning is stored. */
-  storesReasoning: boolean;
+  shouldStoreReasoning: boolean;
 };
 
 type Answer = Parameters<MessageService["addAnswer"]>[0];
@@ -28,7 +28,7 @@ const unstorableError: StoredError = { code: "internal", detail: "The response c
  */
 type AnswerText = { text: string; reasoning: string; firstTokenMs: number | null };
 
-/** Stores the exchange (the question and the answer) of a request that names a conversation. */
+/** Stores the exchange (the question and the answer) of a request that specifies a conversation. */
 export type Exchange = {
   /**
    * Stores the question once. Called when an answer starts, so that a failed request stores nothing. If the
@@ -36,25 +36,25 @@ export type Exchange = {
    */
   begin(): Promise<void>;
   /** Stores the answer. Can be retried after a failure. */
-  end(end: RunEnd, written: AnswerText): Promise<void>;
+  end(runEnd: RunEnd, answer: AnswerText): Promise<void>;
 };
 
 /**
- * Prepares to store an exchange. Returns null if the request names no conversation. Requires write access.
+ * Prepares to store an exchange. Returns null if the request specifies no conversation. Requires write access.
  * @throws Problem `not_found`, `forbidden`, `quota_exceeded`.
  */
 export async function prepareExchange(
-  { messages, conversations, storesReasoning }: Dependencies,
+  { messages, conversations, shouldStoreReasoning }: Dependencies,
   caller: Caller,
   answerId: string,
   { conversationId, question }: CompletionRequest,
 ): Promise<Exchange | null> {
   if (conversationId === null) return null;
   const { role } = await conversations.getPosition(caller, conversationId);
-  if (role === "viewer") throw new Problem("forbidden", "Viewers can't write in a conversation.");
+  if (role === "viewer") throw new Problem("forbidden", "Viewers can't send messages.");
   // Checked before a model is called, because an exceeded quota would prevent storing its answer.
   if (question !== null) await messages.checkQuota(caller, question);
-  let storedQuestion: Promise<string | null> | null = null;
+  let questionId: Promise<string | null> | null = null;
   let hasStarted = false;
 
   const sendQuestion = async (): Promise<string | null> => {
@@ -65,11 +65,11 @@ export async function prepareExchange(
   };
   /** Stores the question once. Returns its message id; null if there is no question. */
   function storeQuestion(): Promise<string | null> {
-    storedQuestion ??= sendQuestion().catch((error) => {
-      storedQuestion = null;
+    questionId ??= sendQuestion().catch((error) => {
+      questionId = null;
       throw error;
     });
-    return storedQuestion;
+    return questionId;
   }
 
   /** Stores the answer. If the database permanently rejects it, stores it as failed and without most of its metadata. */
@@ -88,17 +88,17 @@ export async function prepareExchange(
     async begin() {
       if (hasStarted) return;
       hasStarted = true;
-      const stored = storeQuestion().catch((error) => {
+      const storing = storeQuestion().catch((error) => {
         if (!isTemporary(error)) throw error;
       });
-      await Promise.race([stored, Bun.sleep(STORE_WAIT_MS_MAX)]);
+      await Promise.race([storing, Bun.sleep(STORE_WAIT_MS_MAX)]);
     },
-    async end(end, { text, reasoning, firstTokenMs }) {
+    async end(runEnd, { text, reasoning, firstTokenMs }) {
       if (!hasStarted) return;
       const parentId = await storeQuestion();
-      const { models, usage, costUsd } = end;
+      const { models, usage, costUsd } = runEnd;
       const content = toStorableText(text);
-      const toolCalls = end.type === "finish" ? end.toolCalls.map(mapToolCall) : [];
+      const toolCalls = runEnd.type === "finish" ? runEnd.toolCalls.map(mapToolCall) : [];
       await storeAnswer({
         id: answerId,
         conversationId,
@@ -107,15 +107,15 @@ export async function prepareExchange(
         metadata: {
           models,
           ...(toolCalls.length > 0 && { tool_calls: toolCalls }),
-          // If there is a question, its author is the requester.
+          // If there is a question, its author is the requester, so this field isn't needed.
           ...(parentId === null && { requested_by: caller.user.id }),
         },
-        model: end.model,
+        model: runEnd.model,
         usage,
         costUsd,
         firstTokenMs,
-        reasoning: storesReasoning && reasoning !== "" ? toStorableText(reasoning) : null,
-        ...mapResult(end),
+        reasoning: shouldStoreReasoning && reasoning !== "" ? toStorableText(reasoning) : null,
+        ...mapResult(runEnd),
       });
     },
   };

@@ -10,14 +10,14 @@ export type FieldRule = {
   note: string;
   /** Returns whether a value has no effect. Such a value counts as absent, like null. */
   isNeutral?: (value: unknown) => boolean;
-  /** Returns the rules for the fields of the object, or of each object in the list. If absent, they aren't checked. */
-  getInnerRules?: (value: JsonFields) => FieldRules;
+  /** Returns the rules for the fields of the object, or of each object in the list. If absent, these fields aren't checked. */
+  getInnerRules?: (value: FieldsObject) => FieldRules;
   /** For a rejected field: whether some values are accepted. */
   hasAcceptedValues?: boolean;
 };
 
 export type FieldRules = Readonly<Record<string, FieldRule>>;
-export type JsonFields = Record<string, unknown>;
+export type FieldsObject = Record<string, unknown>;
 
 type RuleOptions = Omit<FieldRule, "treatment" | "note">;
 
@@ -36,7 +36,7 @@ export const rejected = (note: string, ...acceptedValues: unknown[]): FieldRule 
   isNeutral: (value) => isEmpty(value) || acceptedValues.includes(value),
 });
 
-export const isFields = (value: unknown): value is JsonFields =>
+export const isFieldsObject = (value: unknown): value is FieldsObject =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
 export const isEmptyObject = (value: unknown): boolean =>

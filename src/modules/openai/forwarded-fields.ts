@@ -4,7 +4,7 @@ import { Closed, OneOf } from "../../lib/schema.ts";
 
 const PENALTY_MAX = 2;
 const BIAS_MAX = 100;
-/** Maximum entries in `logit_bias`. */
+/** Maximum number of entries in `logit_bias`. */
 const LOGIT_BIASES_MAX = 1_024;
 const TOP_K_MAX = 1_000_000;
 const LABEL_CHARS_MAX = 512;

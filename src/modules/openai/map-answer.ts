@@ -11,13 +11,14 @@ export type CompletionContext = {
   /** Encrypts the thinking for the client. Returns null if it is too long. */
   sealThinking(thinking: Thinking): string | null;
   /** Whether the client may read reasoning. Thinking that the client must return is always encrypted. */
-  showsReasoning: boolean;
+  shouldShowReasoning: boolean;
 };
 
 type Finish = Extract<RunEnd, { type: "finish" }>;
 
 /**
- * Creates the response with a complete answer. Reasoning is in the field that DeepSeek introduced, which OpenAI's clients ignore.
+ * Creates the response with a complete answer. Reasoning is in `reasoning_content`, which DeepSeek introduced and OpenAI's clients
+ * ignore.
  */
 export function createCompletion(
   context: CompletionContext,
@@ -51,27 +52,27 @@ export function createCompletion(
   };
 }
 
-/** Creates functions that format the events of a streamed answer. */
-export function createChunks(completion: CompletionContext, model: string, includesUsage: boolean) {
+/** Creates a formatter for the events of a streamed answer. */
+export function createChunkFormatter(completion: CompletionContext, model: string, shouldIncludeUsage: boolean) {
   const { id, created } = completion;
-  const head = `data: {"id":${JSON.stringify(id)},"object":"chat.completion.chunk","created":${created},"model":${JSON.stringify(model)},"choices":[`;
-  const tail = includesUsage ? '],"usage":null}\n\n' : "]}\n\n";
+  const chunkStart = `data: {"id":${JSON.stringify(id)},"object":"chat.completion.chunk","created":${created},"model":${JSON.stringify(model)},"choices":[`;
+  const chunkEnd = shouldIncludeUsage ? '],"usage":null}\n\n' : "]}\n\n";
   // Concatenates strings, because this runs for every token and serializing objects is slower.
   const formatChunk = (delta: string, reason: string | null = null) =>
-    `${head}{"index":0,"delta":${delta},"logprobs":null,"finish_reason":${JSON.stringify(reason)}}${tail}`;
+    `${chunkStart}{"index":0,"delta":${delta},"logprobs":null,"finish_reason":${JSON.stringify(reason)}}${chunkEnd}`;
 
   return {
-    start: (): string => formatChunk('{"role":"assistant","content":""}'),
-    text: (text: string): string => formatChunk(`{"content":${JSON.stringify(text)}}`),
-    reasoning: (text: string): string => formatChunk(`{"reasoning_content":${JSON.stringify(text)}}`),
+    formatStart: (): string => formatChunk('{"role":"assistant","content":""}'),
+    formatText: (text: string): string => formatChunk(`{"content":${JSON.stringify(text)}}`),
+    formatReasoning: (text: string): string => formatChunk(`{"reasoning_content":${JSON.stringify(text)}}`),
     /** Formats the last events: thinking, tool calls, the finish reason, the usage if requested, and `[DONE]`. */
-    end(finish: Finish): string {
+    formatEnd(finish: Finish): string {
       const thinking = mapThinking(finish.thinking, completion);
       const details = thinking ? formatChunk(JSON.stringify({ reasoning_details: thinking.reasoning_details })) : "";
       const calls = mapToolCalls(finish, thinking).map((call, index) =>
         formatChunk(JSON.stringify({ tool_calls: [{ index, ...call }] })),
       );
-      const usage = includesUsage ? `${head}],"usage":${JSON.stringify(mapUsage(finish))}}\n\n` : "";
+      const usage = shouldIncludeUsage ? `${chunkStart}],"usage":${JSON.stringify(mapUsage(finish))}}\n\n` : "";
       return `${details}${calls.join("")}${formatChunk("{}", finish.reason)}${usage}data: [DONE]\n\n`;
     },
   };
@@ -83,7 +84,7 @@ export const mapToolCall = ({ id, name, arguments: text }: ToolCall) => ({
   function: { name, arguments: text },
 });
 
-/** Maps the tool calls of an answer. Like Gemini, attaches thinking to the first one. */
+/** Maps the tool calls of an answer. Attaches thinking to the first tool call, as Gemini does. */
 const mapToolCalls = ({ toolCalls }: Finish, thinking: AnswerThinking | null) =>
   toolCalls.map((call, index) => ({
     ...mapToolCall(call),
@@ -91,7 +92,7 @@ const mapToolCalls = ({ toolCalls }: Finish, thinking: AnswerThinking | null) =>
   }));
 
 /**
- * Maps the usage of the whole run, including failed attempts, which is also what is stored and charged. Details of features that
+ * Maps the usage of the whole run, including failed attempts. The same usage is stored and charged. Details of features that
  * Parley doesn't use (audio, predictions) are 0, as in OpenAI's responses.
  */
 function mapUsage({ usage }: Finish): CompletionUsage {

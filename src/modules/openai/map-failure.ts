@@ -16,7 +16,7 @@ const drainingError = createOpenAiError(
   },
 );
 
-/** Maps the end of an unsuccessful run to OpenAI's error format. */
+/** Maps the result of an unsuccessful run to OpenAI's error format. */
 export function mapEndToOpenAiError(end: Exclude<RunEnd, { type: "finish" }>): OpenAiError {
   return end.type === "error" ? mapFailureToOpenAiError(end) : drainingError;
 }
@@ -45,7 +45,7 @@ function mapFailureToOpenAiError(failure: RunFailure): OpenAiError {
   if (code === "invalid_output") return createOpenAiError(502, code, detail);
   if (code === "provider_timeout") return createOpenAiError(504, code, detail, { retryAfterMs });
   if (status === PAYMENT_REQUIRED || providerCode === "insufficient_quota")
-    return createOpenAiError(429, "insufficient_quota", messages.insufficient_quota, { retryAfterMs });
+    return createOpenAiError(429, "insufficient_quota", messagesByCode.insufficient_quota, { retryAfterMs });
   const clientStatus = status !== null && forwardedStatuses.has(status) ? status : (statusByCode[code] ?? 503);
   const message = createMessage(providerCode, param) ?? detail;
   return createOpenAiError(clientStatus, providerCode ?? code, message, { param, retryAfterMs });
@@ -57,13 +57,13 @@ const dropNumericCode = (code: string | null): string | null => (code === null |
 /**
  * Parley's messages for provider codes. They replace the providers' messages, which may contain data that clients must not see.
  */
-const messages = {
+const messagesByCode = {
   context_length_exceeded: "The request is longer than the model's context window. Shorten the messages.",
   request_too_large: "The request is larger than the model's provider accepts. Shorten the messages.",
   string_above_max_length: "A string in the request is longer than the model's provider accepts.",
   array_above_max_length: "A list in the request is longer than the model's provider accepts.",
-  content_policy_violation: "The model's provider refused the content of the request under its content policy.",
-  content_filter: "The model's provider refused the content of the request under its content policy.",
+  content_policy_violation: "The model's provider rejected the content of the request under its content policy.",
+  content_filter: "The model's provider rejected the content of the request under its content policy.",
   insufficient_quota: "This server's account at the model's provider has no quota left.",
   model_not_found: "The model's provider doesn't have this model, or this server's account can't use it.",
   invalid_function_parameters: "The model's provider rejected the JSON schema of a tool.",
@@ -78,10 +78,10 @@ const messages = {
 
 /** Creates an error message. Returns null if neither the code nor the parameter is known. */
 function createMessage(providerCode: string | null, param: string | null): string | null {
-  const message = isKnownCode(providerCode) ? messages[providerCode] : null;
+  const message = isKnownCode(providerCode) ? messagesByCode[providerCode] : null;
   if (param === null) return message;
   return `${message ?? "The model rejected a parameter of the request."} Parameter: ${param}.`;
 }
 
-const isKnownCode = (code: string | null): code is keyof typeof messages =>
-  code !== null && Object.hasOwn(messages, code);
+const isKnownCode = (code: string | null): code is keyof typeof messagesByCode =>
+  code !== null && Object.hasOwn(messagesByCode, code);

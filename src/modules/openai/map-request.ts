@@ -2,7 +2,7 @@ import { extraFields } from "../../ai/extra-fields.ts";
 import { checkAnswerFormat } from "../../ai/format/check-format.ts";
 import type { AnswerFormat, AnswerOptions, ChatMessage, ToolChoice } from "../../ai/provider.ts";
 import { formatPointer } from "../../lib/json.ts";
-import { createInvalid } from "../../lib/problem.ts";
+import { createInvalidProblem } from "../../lib/problem.ts";
 import { formatRules, isUuid } from "../../lib/schema.ts";
 import { isPlainText, normalizeText } from "../../lib/text.ts";
 import { CONTENT_CHARS_MAX } from "../../protocol/frames.ts";
@@ -17,7 +17,7 @@ export type CompletionRequest = {
   options: AnswerOptions;
   outputTokensMax: number | null;
   isStreamed: boolean;
-  includesUsage: boolean;
+  shouldIncludeUsage: boolean;
   /** The conversation in which to store the exchange; null if it is not stored. */
   conversationId: string | null;
   /** The text of the last message if it is a user message; otherwise null. */
@@ -29,8 +29,8 @@ export function mapToCompletionRequest(body: CreateCompletion): CompletionReques
   const messages = body.messages.map(mapMessage);
   checkToolMessages(messages);
   const conversationId = parseConversationId(body.metadata);
-  const last = messages.at(-1);
-  const question = last?.role === "user" ? normalizeText(last.content) : null;
+  const lastMessage = messages.at(-1);
+  const question = lastMessage?.role === "user" ? normalizeText(lastMessage.content) : null;
   if (conversationId !== null && question !== null)
     checkQuestion(question, `#/messages/${messages.length - 1}/content`);
   return {
@@ -40,7 +40,7 @@ export function mapToCompletionRequest(body: CreateCompletion): CompletionReques
     options: mapOptions(body),
     outputTokensMax: body.max_completion_tokens ?? body.max_tokens ?? null,
     isStreamed: body.stream ?? false,
-    includesUsage: body.stream_options?.include_usage ?? false,
+    shouldIncludeUsage: body.stream_options?.include_usage ?? false,
     conversationId,
     question,
   };
@@ -54,15 +54,15 @@ function collectThinking(messages: readonly CompletionMessage[]): Map<number, st
 /** Checks the question against the limits for stored messages. */
 function checkQuestion(question: string, pointer: string): void {
   if (question.trim() === "" || question.length > CONTENT_CHARS_MAX)
-    throw createInvalid(
+    throw createInvalidProblem(
       pointer,
       `${formatPointer(pointer)} must have 1 to ${CONTENT_CHARS_MAX} characters, because the message is stored.`,
     );
-  if (!isPlainText(question)) throw createInvalid(pointer, `${formatPointer(pointer)} ${formatRules.text}.`);
+  if (!isPlainText(question)) throw createInvalidProblem(pointer, `${formatPointer(pointer)} ${formatRules.text}.`);
 }
 
 function mapMessage(message: CompletionMessage, index: number): ChatMessage {
-  const content = readContent(message, index);
+  const content = getContent(message, index);
   switch (message.role) {
     case "user":
       return message.name === undefined ? { role: "user", content } : { role: "user", content, name: message.name };
@@ -72,7 +72,7 @@ function mapMessage(message: CompletionMessage, index: number): ChatMessage {
     }
     case "tool":
       if (!message.tool_call_id)
-        throw createInvalid(
+        throw createInvalidProblem(
           `#/messages/${index}/tool_call_id`,
           `messages[${index}].tool_call_id is required: a tool message must name its call.`,
         );
@@ -82,35 +82,37 @@ function mapMessage(message: CompletionMessage, index: number): ChatMessage {
   }
 }
 
-/** Returns a message's text. It includes an assistant's refusal, because models have no separate field for refusals. */
-function readContent(message: CompletionMessage, index: number): string {
+/** Returns a message's text. The text includes an assistant's refusal, because models have no separate field for refusals. */
+function getContent(message: CompletionMessage, index: number): string {
   const { role, content } = message;
   const refusal = role === "assistant" ? (message.refusal ?? "") : "";
   if (content === undefined) {
     if (refusal !== "" || (role === "assistant" && message.tool_calls?.length)) return refusal;
-    throw createInvalid(
+    throw createInvalidProblem(
       `#/messages/${index}/content`,
       `messages[${index}].content is required, except in an assistant message with tool_calls or a refusal.`,
     );
   }
   const partTexts =
-    typeof content === "string" ? [content] : content.map((part, partIndex) => readPart(role, part, index, partIndex));
+    typeof content === "string"
+      ? [content]
+      : content.map((part, partIndex) => getPartText(role, part, index, partIndex));
   return (refusal === "" ? partTexts : [...partTexts.filter((text) => text !== ""), refusal]).join("\n");
 }
 
 type ContentPart = Exclude<CompletionMessage["content"], string | undefined>[number];
 
-function readPart(role: string, { type, text, refusal }: ContentPart, index: number, partIndex: number): string {
+function getPartText(role: string, { type, text, refusal }: ContentPart, index: number, partIndex: number): string {
   const isAssistant = role === "assistant";
   const isRefusal = isAssistant && type === "refusal";
   if (!isRefusal && type !== "text")
-    throw createInvalid(
+    throw createInvalidProblem(
       `#/messages/${index}/content/${partIndex}/type`,
       `messages[${index}].content[${partIndex}].type must be text${isAssistant ? " or refusal" : ""}: other parts are not supported.`,
     );
   const value = isRefusal ? refusal : text;
   if (value === undefined)
-    throw createInvalid(
+    throw createInvalidProblem(
       `#/messages/${index}/content/${partIndex}/${type}`,
       `messages[${index}].content[${partIndex}].${type} is required in a part of type ${type}.`,
     );
@@ -124,7 +126,7 @@ function checkToolMessages(messages: readonly ChatMessage[]): void {
     if (message.role === "assistant") callIds = new Set(message.toolCalls?.map(({ id }) => id));
     else if (message.role !== "tool") callIds.clear();
     else if (!callIds.delete(message.toolCallId))
-      throw createInvalid(
+      throw createInvalidProblem(
         `#/messages/${index}/role`,
         "A tool message must follow an assistant message with tool_calls and name one of them.",
       );
@@ -138,12 +140,12 @@ function mapOptions(body: CreateCompletion): AnswerOptions {
     parameters: parameters ?? { type: "object", properties: {} },
     ...(typeof strict === "boolean" && { isStrict: strict }),
   }));
-  const names = new Set(allTools.map(({ name }) => name));
-  if (names.size < allTools.length) throw createInvalid("#/tools", "Tool names must be unique.");
-  const { toolChoice, allowedNames } = parseToolChoice(body.tool_choice, names);
+  const toolNames = new Set(allTools.map(({ name }) => name));
+  if (toolNames.size < allTools.length) throw createInvalidProblem("#/tools", "Tool names must be unique.");
+  const { toolChoice, allowedNames } = parseToolChoice(body.tool_choice, toolNames);
   const tools = allowedNames ? allTools.filter(({ name }) => allowedNames.has(name)) : allTools;
   if (toolChoice === "required" && tools.length === 0)
-    throw createInvalid("#/tool_choice", "A tool call can only be required if `tools` is not empty.");
+    throw createInvalidProblem("#/tool_choice", "A tool call can only be required if `tools` is not empty.");
   const stop = body.stop ?? [];
   return {
     tools,
@@ -160,15 +162,15 @@ function mapOptions(body: CreateCompletion): AnswerOptions {
 
 /**
  * Parses the tool choice.
- * @param names the names of the request's tools.
+ * @param toolNames the names of the request's tools.
  * @returns `allowedNames` contains the tools that may be called; null allows all.
  */
 function parseToolChoice(
   choice: CreateCompletion["tool_choice"],
-  names: ReadonlySet<string>,
+  toolNames: ReadonlySet<string>,
 ): { toolChoice: ToolChoice | null; allowedNames: ReadonlySet<string> | null } {
   const requireTool = (name: string, pointer: string): string => {
-    if (!names.has(name)) throw createInvalid(pointer, "`tools` has no tool with this name.");
+    if (!toolNames.has(name)) throw createInvalidProblem(pointer, "`tools` has no tool with this name.");
     return name;
   };
   if (choice === undefined || typeof choice === "string") return { toolChoice: choice ?? null, allowedNames: null };
@@ -189,7 +191,10 @@ function mapFormat(responseFormat: CreateCompletion["response_format"]): AnswerF
   if (!responseFormat || responseFormat.type === "text") return null;
   if (responseFormat.type === "json_object") return { type: "json_object" };
   if (!responseFormat.json_schema)
-    throw createInvalid("#/response_format/json_schema", "response_format.json_schema is required with this type.");
+    throw createInvalidProblem(
+      "#/response_format/json_schema",
+      "response_format.json_schema is required with this type.",
+    );
   const { name, description, schema = {}, strict: isStrict } = responseFormat.json_schema;
   const format = { type: "json_schema", name, description, schema, isStrict } as const;
   checkAnswerFormat(format, "#/response_format/json_schema/schema");
@@ -200,6 +205,6 @@ function parseConversationId(metadata: CreateCompletion["metadata"]): string | n
   const id = metadata?.conversation_id ?? null;
   if (id === null) return null;
   if (typeof id !== "string" || !isUuid(id))
-    throw createInvalid("#/metadata/conversation_id", "metadata.conversation_id must be a UUID.");
+    throw createInvalidProblem("#/metadata/conversation_id", "metadata.conversation_id must be a UUID.");
   return id.toLowerCase();
 }

@@ -1,4 +1,4 @@
-import { type FieldRules, ignored, type JsonFields, mapped, rejected } from "./field-rules.ts";
+import { type FieldRules, type FieldsObject, ignored, mapped, rejected } from "./field-rules.ts";
 
 const cacheFields: FieldRules = {
   cache_control: ignored("Parley sets Anthropic's cache markers itself."),
@@ -8,7 +8,7 @@ const cacheFields: FieldRules = {
 const textFields: FieldRules = { type: mapped(), text: mapped(), refusal: mapped(), ...cacheFields };
 
 /** Returns the rules for a content part. All fields of other types are accepted here; map-request.ts rejects such parts. */
-const getPartFields = (part: JsonFields): FieldRules =>
+const getPartFields = (part: FieldsObject): FieldRules =>
   part.type === "text" || part.type === "refusal" ? textFields : acceptAllFields(part);
 
 const callFields: FieldRules = {
@@ -58,7 +58,7 @@ const instructionFields: FieldRules = { ...commonFields, name: ignored("Instruct
  * Returns the rules for a message, depending on its role. If the role is unknown, all fields are accepted here, and the schema
  * rejects the role.
  */
-export const getMessageFields = (message: JsonFields): FieldRules => {
+export const getMessageFields = (message: FieldsObject): FieldRules => {
   const { role } = message;
   if (role === "system" || role === "developer") return instructionFields;
   return (
@@ -67,7 +67,7 @@ export const getMessageFields = (message: JsonFields): FieldRules => {
 };
 
 /** Accepts all fields of an object. */
-const acceptAllFields = (value: JsonFields): FieldRules =>
+const acceptAllFields = (value: FieldsObject): FieldRules =>
   Object.fromEntries(Object.keys(value).map((name) => [name, mapped()]));
 
 /** The rules by role, for the documentation. */

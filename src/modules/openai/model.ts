@@ -10,12 +10,12 @@ import type { FieldRule } from "./field-rules.ts";
 import { forwardedFields, OutputTokens } from "./forwarded-fields.ts";
 import { requestFields } from "./request-fields.ts";
 
-/** Maximum messages per request. */
+/** Maximum number of messages per request. */
 const MESSAGES_MAX = 2_048;
-/** Maximum functions per request; providers accept fewer. */
+/** Maximum number of functions per request; providers accept fewer. */
 const TOOLS_MAX = 128;
 const STOPS_MAX = 4;
-/** Maximum parts per message. */
+/** Maximum number of parts per message. */
 export const PARTS_MAX = 2_048;
 const NAME_CHARS_MAX = 200;
 const STOP_CHARS_MAX = 1_000;

@@ -1,7 +1,7 @@
 import type { ErrorCode } from "../../lib/error-codes.ts";
 import { escapePointer, formatPointer } from "../../lib/json.ts";
 import { Problem } from "../../lib/problem.ts";
-import { type FieldRule, type FieldRules, isFields, type JsonFields } from "./field-rules.ts";
+import { type FieldRule, type FieldRules, type FieldsObject, isFieldsObject } from "./field-rules.ts";
 import { requestFields } from "./request-fields.ts";
 
 /**
@@ -11,10 +11,10 @@ import { requestFields } from "./request-fields.ts";
  * `unsupported_value`.
  */
 export function prepareCompletion(body: unknown): void {
-  if (isFields(body)) prepareFields(body, requestFields, "#");
+  if (isFieldsObject(body)) prepareFields(body, requestFields, "#");
 }
 
-function prepareFields(fields: JsonFields, rules: FieldRules, pointer: string): void {
+function prepareFields(fields: FieldsObject, rules: FieldRules, pointer: string): void {
   for (const [name, value] of Object.entries(fields)) {
     const rule = Object.hasOwn(rules, name) ? rules[name] : undefined;
     if (value === null || rule?.isNeutral?.(value)) delete fields[name];
@@ -23,9 +23,9 @@ function prepareFields(fields: JsonFields, rules: FieldRules, pointer: string): 
 }
 
 function prepareValue(value: unknown, rule: FieldRule | undefined, pointer: string): void {
-  if (!rule) throw createRejection("unknown_parameter", pointer, "is not a supported parameter.");
+  if (!rule) throw createRejectionProblem("unknown_parameter", pointer, "is not a supported parameter.");
   if (rule.treatment === "rejected")
-    throw createRejection(
+    throw createRejectionProblem(
       rule.hasAcceptedValues ? "unsupported_value" : "unsupported_parameter",
       pointer,
       `is not supported. ${rule.note}`,
@@ -33,11 +33,11 @@ function prepareValue(value: unknown, rule: FieldRule | undefined, pointer: stri
   const { getInnerRules } = rule;
   if (!getInnerRules) return;
   for (const [index, entry] of (Array.isArray(value) ? value : [value]).entries())
-    if (isFields(entry))
+    if (isFieldsObject(entry))
       prepareFields(entry, getInnerRules(entry), Array.isArray(value) ? `${pointer}/${index}` : pointer);
 }
 
-function createRejection(openAiCode: ErrorCode, pointer: string, predicate: string): Problem {
+function createRejectionProblem(openAiCode: ErrorCode, pointer: string, predicate: string): Problem {
   const detail = `${formatPointer(pointer)} ${predicate}`;
   return new Problem("invalid", detail, { openAiCode, errors: [{ pointer, detail }] });
 }

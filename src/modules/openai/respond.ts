@@ -37,41 +37,42 @@ export async function respondInFull(completion: RunningCompletion, connection: C
  */
 export function respondInChunks(
   completion: RunningCompletion,
-  includesUsage: boolean,
+  shouldIncludeUsage: boolean,
   connection: ClientConnection,
 ): Promise<Response> {
   watchConnection(connection, completion);
   return new Promise((resolve, reject) => {
-    let chunks: ChunkStream | null = null;
+    let stream: ChunkStream | null = null;
 
-    function open(): ChunkStream {
+    /** Opens the stream if it isn't open. */
+    function openStream(): ChunkStream {
       clearTimeout(openTimeout);
-      if (chunks) return chunks;
-      chunks = openChunkStream(completion, includesUsage, connection);
-      resolve(chunks.response);
-      return chunks;
+      if (stream) return stream;
+      stream = openChunkStream(completion, shouldIncludeUsage, connection);
+      resolve(stream.response);
+      return stream;
     }
-    const openTimeout = setTimeout(open, OPEN_AFTER_MS);
+    const openTimeout = setTimeout(openStream, OPEN_AFTER_MS);
     let openImmediate: NodeJS.Immediate | undefined;
 
     const callbacks = {
       // Deferred, so that an error in the same packet can still be sent with its HTTP status.
       onActivity() {
-        if (!chunks) openImmediate ??= setImmediate(open);
+        if (!stream) openImmediate ??= setImmediate(openStream);
       },
       onEnd() {
         clearTimeout(openTimeout);
         clearImmediate(openImmediate);
       },
     };
-    function end(end: RunEnd): void {
-      if (chunks || end.type === "finish") open().end(end);
-      else resolve(createOpenAiErrorResponse(mapEndToOpenAiError(end)));
+    function finish(runEnd: RunEnd): void {
+      if (stream || runEnd.type === "finish") openStream().end(runEnd);
+      else resolve(createOpenAiErrorResponse(mapEndToOpenAiError(runEnd)));
     }
     // Not awaited, because an answer in a conversation is completed even if the client disconnects.
     completion
-      .run((part) => (chunks ?? open()).write(part), callbacks)
-      .then(end)
-      .catch((error) => (chunks ? chunks.fail(error) : reject(error)));
+      .run((part) => (stream ?? openStream()).write(part), callbacks)
+      .then(finish)
+      .catch((error) => (stream ? stream.fail(error) : reject(error)));
   });
 }

@@ -1,5 +1,5 @@
 import { Type } from "@sinclair/typebox";
-import { readUrl } from "../../http/request-url.ts";
+import { parseRequestUrl } from "../../http/request-url.ts";
 import { type Route, route } from "../../http/route.ts";
 import { mapToCompletionRequest } from "./map-request.ts";
 import { Completion, CompletionEvent, CreateCompletion } from "./model.ts";
@@ -25,7 +25,7 @@ export const createOpenAiRoutes = ({ completions }: { completions: CompletionSer
     tag,
     scope,
     limit: "ai",
-    takesLargeBody: true,
+    acceptsLargeBody: true,
     waitsForModel: true,
     prepareBody: prepareCompletion,
     body: CreateCompletion,
@@ -41,7 +41,8 @@ export const createOpenAiRoutes = ({ completions }: { completions: CompletionSer
       const completionRequest = mapToCompletionRequest(body);
       const completion = await completions.start(caller, completionRequest);
       const connection = { request, server };
-      if (completionRequest.isStreamed) return respondInChunks(completion, completionRequest.includesUsage, connection);
+      if (completionRequest.isStreamed)
+        return respondInChunks(completion, completionRequest.shouldIncludeUsage, connection);
       return respondInFull(completion, connection);
     },
   }),
@@ -72,7 +73,7 @@ export const createOpenAiRoutes = ({ completions }: { completions: CompletionSer
 
 /** Decodes the model id in the path. If that fails, returns it unchanged, and no model is found. */
 function parseModelId(request: Request): string {
-  const encoded = readUrl(request).pathname.slice(MODELS_PATH.length);
+  const encoded = parseRequestUrl(request).pathname.slice(MODELS_PATH.length);
   try {
     return decodeURIComponent(encoded);
   } catch {

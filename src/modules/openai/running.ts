@@ -4,14 +4,15 @@ import type { OpenStream, OpenStreams, StreamEnd } from "../../access/open-strea
 /** A request in progress. It is aborted when its credential becomes invalid, or the caller loses write access to the conversation. */
 export type RunningRequest = OpenStream & {
   /** Aborts the model's response. */
-  abort: AbortController;
+  abortController: AbortController;
   /** The reason why the request was aborted, for the client; null if it wasn't. */
   streamEnd: StreamEnd | null;
 };
 
 /** Creates a registry of the requests in progress on this instance. */
 export function createRequestRegistry(openStreams: Pick<OpenStreams, "add">) {
-  const running = new Map<RunningRequest, () => void>();
+  /** The requests, each with the function that unregisters its open stream. */
+  const unregisterByRequest = new Map<RunningRequest, () => void>();
 
   return {
     /** Adds a request. @param conversationId the conversation in which the exchange is stored; null if it isn't stored. */
@@ -20,27 +21,27 @@ export function createRequestRegistry(openStreams: Pick<OpenStreams, "add">) {
         caller,
         conversationId: conversationId?.toLowerCase() ?? null,
         isWriting: true,
-        abort: new AbortController(),
+        abortController: new AbortController(),
         streamEnd: null,
         end(reason) {
           request.streamEnd ??= reason;
-          request.abort.abort();
+          request.abortController.abort();
         },
       };
-      running.set(request, openStreams.add(request));
+      unregisterByRequest.set(request, openStreams.add(request));
       return request;
     },
 
     remove(request: RunningRequest): void {
-      running.get(request)?.();
-      running.delete(request);
+      unregisterByRequest.get(request)?.();
+      unregisterByRequest.delete(request);
     },
 
-    count: (): number => running.size,
+    count: (): number => unregisterByRequest.size,
 
     /** Aborts all requests during shutdown. */
     abortAll(): void {
-      for (const { abort } of running.keys()) abort.abort();
+      for (const { abortController } of unregisterByRequest.keys()) abortController.abort();
     },
   };
 }

@@ -3,17 +3,17 @@ import type { OpenStreams } from "../../access/open-streams.ts";
 import { requireScope } from "../../access/scopes.ts";
 import { type AnswerPart, applyPart, applyReasoning, type RunEnd } from "../../ai/answer-part.ts";
 import type { Chain } from "../../ai/chain/chain.ts";
-import { follow } from "../../ai/chain/follow.ts";
-import { createUnsupportedFormat } from "../../ai/format/check-format.ts";
+import { followRun } from "../../ai/chain/follow.ts";
+import { createUnsupportedFormatProblem } from "../../ai/format/check-format.ts";
 import type { PushPart } from "../../ai/provider.ts";
-import { countMessages, countOptions, countThinking, ESTIMATE_MARGIN } from "../../ai/tokens.ts";
+import { ESTIMATE_MARGIN, estimateOptionTokens, estimateThinkingTokens, estimateTotalTokens } from "../../ai/tokens.ts";
 import { fitCount } from "../../db/storable.ts";
 import { createId } from "../../lib/id.ts";
 import type { Lifecycle } from "../../lib/lifecycle.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
-import { createUnknownModel, Problem } from "../../lib/problem.ts";
-import { type Tracing, traced } from "../../lib/tracing/tracing.ts";
+import { createUnknownModelProblem, Problem } from "../../lib/problem.ts";
+import { runTraced, type Tracing } from "../../lib/tracing/tracing.ts";
 import type { BudgetService } from "../budgets/service.ts";
 import type { ConversationService } from "../conversations/service.ts";
 import type { MessageService } from "../messages/service.ts";
@@ -31,8 +31,8 @@ export { STORING_MAX, STORING_PER_USER_MAX } from "./settlements.ts";
 /** Creates completions for OpenAI clients, with the same failover as in conversations. */
 export interface CompletionService {
   /**
-   * Starts a completion with any configured model, for any user. If the request names a conversation, it requires write access
-   * and, for API keys, the scope `messages:write`. The request is aborted when the credential becomes invalid, or the caller loses
+   * Starts a completion with any configured model, for any user. If the request specifies a conversation, the caller needs write
+   * access to it and, for API keys, the scope `messages:write`. The request is aborted when the credential becomes invalid, or the caller loses
    * write access to the conversation.
    * @throws Problem `unknown_model`, `invalid` (a format that the model doesn't support), `not_found`, `forbidden`,
    * `rate_limited`, `budget_exceeded`, `quota_exceeded`, `draining`, `unavailable`.
@@ -55,7 +55,7 @@ export interface CompletionService {
 /** An answer in progress. */
 export type RunningCompletion = CompletionContext & {
   /**
-   * Runs the model, and pushes each part in the tick in which it arrives. Only the first part waits until the question is stored.
+   * Runs the model, and pushes each part as soon as it arrives. Only the first part waits until the question is stored.
    * Must be called exactly once, because it also stores and charges the answer.
    * @throws Problem if the question can't be stored, the credential has become invalid, or the conversation was deleted.
    */
@@ -68,14 +68,14 @@ export type RunningCompletion = CompletionContext & {
 export type RunCallbacks = {
   /** Called for each attempt when the first bytes of the response body arrive. */
   onActivity(): void;
-  /** Called when the run has finished. The promise of `run` resolves later: after storing the result, or a timeout. */
+  /** Called when the run has finished. The promise of `run` resolves later, after the result was stored or storing timed out. */
   onEnd(): void;
 };
 
-/** Maximum concurrent requests per instance. Further ones fail with 503. */
+/** Maximum number of concurrent requests per instance. Further ones fail with 503. */
 export const COMPLETIONS_MAX = 500;
 const RETRY_AFTER_MS = 1_000;
-/** Fraction of the shutdown time in which answers can finish. The rest is for storing aborted answers. */
+/** Fraction of the shutdown time in which answers can finish. The remaining time is for storing aborted answers. */
 const DRAIN_WAIT_FRACTION = 0.8;
 /** Time before the shutdown's deadline at which storing is abandoned. */
 const STORE_MARGIN_MS = 200;
@@ -90,9 +90,9 @@ type Dependencies = {
   reserveAnswer(userId: string): Promise<() => void>;
   openStreams: Pick<OpenStreams, "add">;
   /** Whether reasoning is stored. */
-  storesReasoning: boolean;
+  shouldStoreReasoning: boolean;
   /** Whether clients may read reasoning. */
-  showsReasoning: boolean;
+  shouldShowReasoning: boolean;
   sealedThinking: SealedThinking;
   metrics: Metrics;
   log: Log;
@@ -103,21 +103,21 @@ type Dependencies = {
 export function createCompletionService(deps: Dependencies): CompletionService {
   const { chain, budgets, lifecycle, reserveAnswer, sealedThinking, metrics, tracing = null } = deps;
   const settlements = createSettlements(deps);
-  const running = createRequestRegistry(deps.openStreams);
-  /** Answers that have not been stored and charged. */
-  const unsettled = new Set<Promise<void>>();
+  const runningRequests = createRequestRegistry(deps.openStreams);
+  /** A promise for each answer that has not been stored and charged. */
+  const unsettledAnswers = new Set<Promise<void>>();
 
   function checkRequest({ model, options }: CompletionRequest): void {
-    if (!chain.has(model)) throw createUnknownModel(model);
-    const unsupported = chain.findUnsupported(model, options);
-    if (unsupported !== null) throw createUnsupportedParameter(model, unsupported);
+    if (!chain.has(model)) throw createUnknownModelProblem(model);
+    const unsupportedField = chain.findUnsupportedField(model, options);
+    if (unsupportedField !== null) throw createUnsupportedParameterProblem(model, unsupportedField);
     if (options.format && !chain.canAnswerIn(options.format, model))
-      throw createUnsupportedFormat(model, "#/response_format");
+      throw createUnsupportedFormatProblem(model, "#/response_format");
     if (lifecycle.phase === "draining")
       throw new Problem("draining", "This instance is shutting down. Retry the request.", {
         retryAfterMs: RETRY_AFTER_MS,
       });
-    if (running.count() >= COMPLETIONS_MAX)
+    if (runningRequests.count() >= COMPLETIONS_MAX)
       throw new Problem("unavailable", "Too many answers are in progress. Retry later.", {
         retryAfterMs: RETRY_AFTER_MS,
       });
@@ -128,19 +128,19 @@ export function createCompletionService(deps: Dependencies): CompletionService {
     const exchange = await prepareExchange(deps, caller, id, request);
     const payer = { userId: caller.user.id, keyId: getKeyId(caller) };
     const countPromptTokens = () => {
-      const tokens = countMessages(messages) + countThinking(messages) + countOptions(options);
+      const tokens = estimateTotalTokens(messages) + estimateThinkingTokens(messages) + estimateOptionTokens(options);
       return Math.ceil(tokens * ESTIMATE_MARGIN);
     };
     return { exchange, reservation: await budgets.reserve({ payer, model, countPromptTokens, outputTokensMax }) };
   }
 
-  /** Prepares a request. Also returns a function that releases the user's slot, to be called at the end of the answer. */
+  /** Acquires one of the user's slots, and prepares a request. The caller must release the slot at the end of the answer. */
   async function acquireAndPrepare(caller: Caller, id: string, request: CompletionRequest) {
-    const release = await reserveAnswer(caller.user.id);
+    const releaseSlot = await reserveAnswer(caller.user.id);
     try {
-      return { ...(await prepare(caller, id, request)), release };
+      return { ...(await prepare(caller, id, request)), releaseSlot };
     } catch (error) {
-      release();
+      releaseSlot();
       throw error;
     }
   }
@@ -158,22 +158,22 @@ export function createCompletionService(deps: Dependencies): CompletionService {
       checkRequest(completionRequest);
       const id = createId();
       const userId = caller.user.id;
-      const openSealed = (sealed: string) => sealedThinking.open(userId, sealed);
+      const decryptThinking = (sealed: string) => sealedThinking.open(userId, sealed);
       const request = {
         ...completionRequest,
-        messages: addDecryptedThinking(completionRequest.messages, completionRequest.sealedThinking, openSealed),
+        messages: addDecryptedThinking(completionRequest.messages, completionRequest.sealedThinking, decryptThinking),
       };
-      // Added in the same tick as the check, so that concurrent requests can't exceed the limit.
-      const runningRequest = running.add(caller, request.conversationId);
-      const { exchange, reservation, release } = await acquireAndPrepare(caller, id, request).catch((error) => {
-        running.remove(runningRequest);
+      // The request is added in the same tick as the check, so that concurrent requests can't exceed the limit.
+      const runningRequest = runningRequests.add(caller, request.conversationId);
+      const { exchange, reservation, releaseSlot } = await acquireAndPrepare(caller, id, request).catch((error) => {
+        runningRequests.remove(runningRequest);
         throw error;
       });
       const payer = { userId, reservationId: reservation.id };
-      const { promise: settled, resolve } = Promise.withResolvers<void>();
-      const { abort } = runningRequest;
+      const { promise: settled, resolve: resolveSettled } = Promise.withResolvers<void>();
+      const { abortController } = runningRequest;
       const startedAtMs = performance.now();
-      unsettled.add(settled);
+      unsettledAnswers.add(settled);
 
       async function run(push: PushPart<AnswerPart>, callbacks?: RunCallbacks): Promise<RunEnd> {
         let settlement: Settlement | undefined;
@@ -184,7 +184,7 @@ export function createCompletionService(deps: Dependencies): CompletionService {
         let storeFailure: { error: unknown } | null = null;
         const onStoreFailure = (error: unknown): void => {
           storeFailure = { error };
-          abort.abort();
+          abortController.abort();
         };
         const onPart = (part: AnswerPart): Promise<void> | undefined => {
           text = applyPart(text, part);
@@ -197,44 +197,55 @@ export function createCompletionService(deps: Dependencies): CompletionService {
         try {
           const { model, messages, options, isStreamed } = request;
           const { outputTokensMax } = reservation;
-          const { signal } = abort;
-          // If the answer is stored, its message has this id.
-          const about = { message_id: id, request_id: caller.requestId ?? null };
+          const { signal } = abortController;
+          // If the answer is stored, its message has the id `id`.
+          const logContext = { message_id: id, request_id: caller.requestId ?? null };
           const { onActivity } = callbacks ?? {};
           const isRepairable = !isStreamed;
-          const chainRequest = { model, messages, options, outputTokensMax, isRepairable, signal, onActivity, about };
-          const runPromise = traced(tracing, "generate answer", {}, () => follow(chain.run, chainRequest, onPart));
-          const end = await runPromise.finally(callbacks?.onEnd);
-          recordMetrics(end, startedAtMs);
+          const chainRequest = {
+            model,
+            messages,
+            options,
+            outputTokensMax,
+            isRepairable,
+            signal,
+            onActivity,
+            logContext,
+          };
+          const runPromise = runTraced(tracing, "generate answer", {}, () =>
+            followRun(chain.run, chainRequest, onPart),
+          );
+          const runEnd = await runPromise.finally(callbacks?.onEnd);
+          recordMetrics(runEnd, startedAtMs);
           const isStored = exchange && !storeFailure && runningRequest.streamEnd?.reason !== "conversation";
           settlement = settlements.start(
             payer,
-            end,
-            isStored ? () => exchange.end(end, { text, reasoning, firstTokenMs }) : undefined,
+            runEnd,
+            isStored ? () => exchange.end(runEnd, { text, reasoning, firstTokenMs }) : undefined,
           );
           await Promise.race([settlement.done, Bun.sleep(STORE_WAIT_MS_MAX)]);
           rethrow(storeFailure);
-          if (end.type === "aborted" && runningRequest.streamEnd) throw runningRequest.streamEnd.problem;
-          return end;
+          if (runEnd.type === "aborted" && runningRequest.streamEnd) throw runningRequest.streamEnd.problem;
+          return runEnd;
         } finally {
           settlement ??= settlements.start(payer, { usage: null, costUsd: null }, undefined);
-          release();
-          running.remove(runningRequest);
+          releaseSlot();
+          runningRequests.remove(runningRequest);
           settlement.detach();
           void settlement.done.then(() => {
-            unsettled.delete(settled);
-            resolve();
+            unsettledAnswers.delete(settled);
+            resolveSettled();
           });
         }
       }
       return {
         id: `chatcmpl-${id}`,
         created: Math.floor(Date.now() / 1000),
-        showsReasoning: deps.showsReasoning,
+        shouldShowReasoning: deps.shouldShowReasoning,
         sealThinking: (thinking) => sealedThinking.seal(userId, thinking),
         run,
         onDisconnect: () => {
-          if (exchange === null) abort.abort();
+          if (exchange === null) abortController.abort();
         },
       };
     },
@@ -243,14 +254,14 @@ export function createCompletionService(deps: Dependencies): CompletionService {
 
     getModel(id) {
       const model = chain.listModels().find((candidate) => candidate.id === id);
-      if (!model) throw createUnknownModel(id);
+      if (!model) throw createUnknownModelProblem(id);
       return mapToOpenAiModel(model, chain.describe(id));
     },
 
     async drain(deadlineMs) {
-      const waitForAll = () => Promise.all(unsettled);
+      const waitForAll = () => Promise.all(unsettledAnswers);
       await Promise.race([waitForAll(), Bun.sleep(Math.max(0, deadlineMs - Date.now()) * DRAIN_WAIT_FRACTION)]);
-      running.abortAll();
+      runningRequests.abortAll();
       await Promise.race([waitForAll(), Bun.sleep(Math.max(0, deadlineMs - Date.now() - STORE_MARGIN_MS))]);
       settlements.stop();
       await waitForAll();
@@ -258,13 +269,16 @@ export function createCompletionService(deps: Dependencies): CompletionService {
   };
 }
 
-function createUnsupportedParameter(model: string, field: string): Problem {
-  const detail = `${field} is not supported by ${model}. Omit it, or choose another model.`;
+function createUnsupportedParameterProblem(model: string, field: string): Problem {
+  const detail = `${field} is not supported by ${model}. Omit it, or choose a different model.`;
   const errors = [{ pointer: `#/${field}`, detail }];
   return new Problem("invalid", detail, { openAiCode: "unsupported_parameter", errors });
 }
 
-/** Rethrows an error, if there is one. Inline, TypeScript would assume null, because only a callback assigns the variable. */
+/**
+ * Rethrows an error, if there is one. This is a function because only a callback assigns the variable, so TypeScript would assume at
+ * the call site that it is still null.
+ */
 function rethrow(storeFailure: { error: unknown } | null): void {
   if (storeFailure) throw storeFailure.error;
 }

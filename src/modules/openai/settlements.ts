@@ -2,9 +2,9 @@ import { retryTemporary } from "../../db/retry.ts";
 import type { Log } from "../../lib/log.ts";
 import type { BudgetService, TokensAndCost } from "../budgets/service.ts";
 
-/** Maximum completed answers per instance that wait to be stored. Further ones are only charged. */
+/** Maximum number of completed answers per instance that wait to be stored. Further ones are only charged. */
 export const STORING_MAX = 500;
-/** Maximum completed answers per user and instance that wait to be stored. Further ones are only charged. */
+/** Maximum number of completed answers per user and instance that wait to be stored. Further ones are only charged. */
 export const STORING_PER_USER_MAX = 50;
 /** Timeout for storing and charging an answer, including retries. */
 const STORE_TIMEOUT_MS = 60_000;
@@ -21,25 +21,23 @@ export type Settlement = {
 
 /** Charges and stores answers in the background, so that locked rows don't delay responses. */
 export function createSettlements({ budgets, log }: { budgets: BudgetService; log: Log }) {
-  /** Settlements in the background that store an answer, with their user ids. */
-  const waitingToStore = new Map<Settlement, string>();
+  /** Settlements that store an answer in the background, each with its user's id. */
+  const backgroundSettlements = new Map<Settlement, string>();
   const stopController = new AbortController();
 
   /** Retries `work` while a row is locked or the database is unavailable, so that answers aren't lost. */
   async function retryUntilStored(
-    outcome: string,
+    goal: "charged" | "stored",
     work: () => Promise<void>,
     abandonSignal = stopController.signal,
   ): Promise<void> {
     const signal = AbortSignal.any([stopController.signal, abandonSignal, AbortSignal.timeout(STORE_TIMEOUT_MS)]);
-    await retryTemporary(work, signal).catch((error) =>
-      log.error({ err: error }, `completion could not be ${outcome}`),
-    );
+    await retryTemporary(work, signal).catch((error) => log.error({ err: error }, `completion could not be ${goal}`));
   }
 
   function hasCapacity(userId: string): boolean {
-    const userSettlements = [...waitingToStore.values()].filter((ownerId) => ownerId === userId);
-    return waitingToStore.size < STORING_MAX && userSettlements.length < STORING_PER_USER_MAX;
+    const userCount = [...backgroundSettlements.values()].filter((ownerId) => ownerId === userId).length;
+    return backgroundSettlements.size < STORING_MAX && userCount < STORING_PER_USER_MAX;
   }
 
   return {
@@ -49,21 +47,21 @@ export function createSettlements({ budgets, log }: { budgets: BudgetService; lo
      */
     start(
       { userId, reservationId }: { userId: string; reservationId: string },
-      used: TokensAndCost,
+      usage: TokensAndCost,
       store: (() => Promise<void>) | undefined,
     ): Settlement {
       const abandonController = new AbortController();
       const done = Promise.all([
-        retryUntilStored("charged", () => budgets.settle({ id: reservationId }, userId, used)),
+        retryUntilStored("charged", () => budgets.settle({ id: reservationId }, userId, usage)),
         store && retryUntilStored("stored", store, abandonController.signal),
-      ]).then(() => void waitingToStore.delete(settlement));
+      ]).then(() => void backgroundSettlements.delete(settlement));
       const settlement: Settlement = {
         done,
         detach() {
-          if (store && hasCapacity(userId)) waitingToStore.set(settlement, userId);
+          if (store && hasCapacity(userId)) backgroundSettlements.set(settlement, userId);
           else abandonController.abort();
           // The settlement may already be done.
-          void done.then(() => waitingToStore.delete(settlement));
+          void done.then(() => backgroundSettlements.delete(settlement));
         },
       };
       return settlement;

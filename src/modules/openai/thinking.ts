@@ -4,8 +4,9 @@ import { createSeal, deriveKey } from "../../lib/seal.ts";
 import type { CompletionMessage } from "./model.ts";
 
 /**
- * Maximum size of the thinking sent to a client, in bytes of JSON. More would not fit in the client's next request, which contains it
- * four times: encrypted in two fields, where it is a third longer, and readable in `reasoning_details` and `reasoning_content`.
+ * Maximum size of the thinking sent to a client, in bytes of JSON. Longer thinking would not fit in the client's next request, which
+ * contains it four times: encrypted in two fields, where it is a third longer, and readable in `reasoning_details` and
+ * `reasoning_content`.
  */
 export const SENT_THINKING_BYTES_MAX = 128 * 1024;
 
@@ -24,18 +25,18 @@ export interface SealedThinking {
 }
 
 export function createSealedThinking(jwtSecret: string): SealedThinking {
-  const seal = createSeal(deriveKey(jwtSecret, "thinking of completions"));
+  const cipher = createSeal(deriveKey(jwtSecret, "thinking of completions"));
 
   return {
     seal(userId, thinking) {
       const plain = Buffer.from(JSON.stringify(thinking));
       if (plain.byteLength > SENT_THINKING_BYTES_MAX) return null;
-      return SEALED_PREFIX + seal.seal(plain, Buffer.from(userId)).toString("base64url");
+      return SEALED_PREFIX + cipher.seal(plain, Buffer.from(userId)).toString("base64url");
     },
 
     open(userId, sealed) {
       const bytes = Buffer.from(sealed.slice(SEALED_PREFIX.length), "base64url");
-      const plain = seal.open(bytes, Buffer.from(userId));
+      const plain = cipher.open(bytes, Buffer.from(userId));
       return plain === null ? null : (JSON.parse(plain.toString()) as Thinking);
     },
   };
@@ -48,7 +49,7 @@ export type AnswerThinking = {
   extra_content: { google: { thought_signature: string } };
 };
 
-type Sealing = { sealThinking(thinking: Thinking): string | null; showsReasoning: boolean };
+type SealingOptions = { sealThinking(thinking: Thinking): string | null; shouldShowReasoning: boolean };
 
 /**
  * Maps thinking to the fields of an answer. Returns null if there is no thinking, or it is too long. A client that isn't allowed to
@@ -56,11 +57,11 @@ type Sealing = { sealThinking(thinking: Thinking): string | null; showsReasoning
  */
 export function mapThinking(
   thinking: Thinking | undefined,
-  { sealThinking, showsReasoning }: Sealing,
+  { sealThinking, shouldShowReasoning }: SealingOptions,
 ): AnswerThinking | null {
   const sealed = thinking ? sealThinking(thinking) : null;
   if (!thinking || sealed === null) return null;
-  const details = showsReasoning ? listReasoningDetails(thinking) : [];
+  const details = shouldShowReasoning ? listReasoningDetails(thinking) : [];
   const sealedDetail = {
     type: "reasoning.encrypted" as const,
     id: null,
@@ -89,12 +90,12 @@ function getField(value: unknown, name: string): string | undefined {
 /** Decrypts thinking and adds it to the messages of a request. Omits thinking that can't be decrypted. */
 export function addDecryptedThinking(
   messages: readonly ChatMessage[],
-  sealed: ReadonlyMap<number, string>,
-  open: (sealed: string) => Thinking | null,
+  sealedByIndex: ReadonlyMap<number, string>,
+  decrypt: (sealed: string) => Thinking | null,
 ): ChatMessage[] {
   return messages.map((message, index) => {
-    const sealedText = message.role === "assistant" ? sealed.get(index) : undefined;
-    const thinking = sealedText === undefined ? null : open(sealedText);
+    const sealed = message.role === "assistant" ? sealedByIndex.get(index) : undefined;
+    const thinking = sealed === undefined ? null : decrypt(sealed);
     return message.role === "assistant" && thinking ? { ...message, thinking } : message;
   });
 }

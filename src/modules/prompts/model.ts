@@ -70,7 +70,7 @@ export const PromptPreview = Named(
     }),
     input_tokens: Type.Integer({ description: "Estimated tokens of the system prompt and the messages." }),
     sources: Type.Array(Type.Object({ path: Type.String(), title: Type.String(), heading: Nullable(Type.String()) }), {
-      description: "Documents that the prompt includes passages of.",
+      description: "Documents from which the prompt includes passages.",
     }),
   }),
 );

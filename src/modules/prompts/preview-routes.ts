@@ -1,10 +1,10 @@
 import { Type } from "@sinclair/typebox";
 import { type Route, route } from "../../http/route.ts";
 import { UuidParam } from "../../lib/schema.ts";
-import type { Previews } from "../generations/service.ts";
+import type { PreviewBuilder } from "../generations/service.ts";
 import { PreviewPrompt, PromptPreview } from "./model.ts";
 
-type Dependencies = { previews: Previews };
+type Dependencies = { previews: PreviewBuilder };
 
 /** Creates the route `/api/v1/prompts/{id}/preview`. */
 export const createPreviewRoutes = ({ previews }: Dependencies): Route[] => [

@@ -22,18 +22,18 @@ export async function findPrompt(sql: Sql, id: string, userId: string): Promise<
 
 /** Lists the user's prompts, newest first, starting after `afterId`. */
 export async function listPrompts(sql: Sql, userId: string, afterId: string | null, limit: number) {
-  const range = afterId ? sql`and p.id < ${afterId}` : sql``;
+  const afterCondition = afterId ? sql`and p.id < ${afterId}` : sql``;
   return sql<PromptRow[]>`
-    select ${columns(sql)} from ${newestVersions(sql)} where p.user_id = ${userId} and p.deleted_at is null ${range}
+    select ${columns(sql)} from ${newestVersions(sql)} where p.user_id = ${userId} and p.deleted_at is null ${afterCondition}
     order by p.id desc limit ${limit}`;
 }
 
 /** Lists the versions of a prompt that are older than `beforeVersion`, newest first. */
 export async function listVersions(sql: Sql, id: string, beforeVersion: number | null, limit: number) {
-  const position = beforeVersion === null ? sql`` : sql`and version < ${beforeVersion}`;
+  const beforeCondition = beforeVersion === null ? sql`` : sql`and version < ${beforeVersion}`;
   return sql<VersionRow[]>`
     select version, template, created_at from prompt_versions
-    where prompt_id = ${id} ${position} order by version desc limit ${limit}`;
+    where prompt_id = ${id} ${beforeCondition} order by version desc limit ${limit}`;
 }
 
 /** Prevents a prompt's deletion until the transaction ends. Returns whether the user has this prompt. */
@@ -49,14 +49,14 @@ export async function findDefaultPrompt(sql: Sql, userId: string): Promise<strin
 }
 
 /** Prevents concurrent changes to a user's prompts until the transaction ends. Returns the number of prompts. */
-export async function lockPrompts(sql: Sql, userId: string): Promise<number> {
+export async function lockAndCountPrompts(sql: Sql, userId: string): Promise<number> {
   await sql`select 1 from users where id = ${userId} for no key update`;
   const [row] = await sql<{ count: number }[]>`
     select count(*)::int as count from prompts where user_id = ${userId} and deleted_at is null`;
   return row?.count ?? 0;
 }
 
-export async function clearDefault(sql: Sql, userId: string): Promise<void> {
+export async function clearDefaultPrompt(sql: Sql, userId: string): Promise<void> {
   await sql`update prompts set is_default = false where user_id = ${userId} and is_default`;
 }
 
@@ -105,7 +105,7 @@ export async function updatePrompt(
   return requireRow(row, "prompt");
 }
 
-/** Marks a prompt as deleted, so that it is no longer found. Returns whether the user had this prompt. */
+/** Marks a prompt as deleted. It is not found after that. Returns whether the user had this prompt. */
 export async function markPromptDeleted(sql: Sql, id: string, userId: string): Promise<boolean> {
   const { count } = await sql`
     update prompts set deleted_at = now(), is_default = false
@@ -124,9 +124,9 @@ const selectPrompts = (sql: Sql, selection: PromptSelection) =>
   sql`select p.id from prompts p where ${"id" in selection ? sql`p.id = ${selection.id}` : sql`p.user_id = ${selection.userId}`}`;
 
 /**
- * Removes prompts from a batch of conversations, except locked ones. Call this before deleting the prompts. Otherwise the foreign key
- * would lock all their conversations in one statement.
- * @returns whether there may be more such conversations.
+ * Removes prompts from a batch of the conversations that use them, except locked ones. Call this before deleting the prompts.
+ * Otherwise the foreign key would lock all these conversations in one statement.
+ * @returns whether more conversations may use the prompts.
  */
 export async function releasePrompts(sql: Sql, selection: PromptSelection): Promise<boolean> {
   const { count } = await sql`

@@ -1,7 +1,7 @@
 import { Type } from "@sinclair/typebox";
 import type { Caller } from "../../access/caller.ts";
-import { readPrecondition, setETag } from "../../http/etag.ts";
-import { createPage, Page, PageQuery, readPage } from "../../http/pagination.ts";
+import { parsePrecondition, setETag } from "../../http/etag.ts";
+import { createPage, Page, PageQuery, parsePageQuery } from "../../http/pagination.ts";
 import { createPromptsTag, createTaggedBody, type ReadCache } from "../../http/read-cache.ts";
 import { type Route, route } from "../../http/route.ts";
 import { QueryInteger, UuidParam } from "../../lib/schema.ts";
@@ -9,8 +9,8 @@ import { ChangePrompt, CreatePrompt, Prompt, PromptVersion } from "./model.ts";
 import { mapToPrompt, mapToVersion } from "./queries.ts";
 import type { PromptService } from "./service.ts";
 
-const ById = Type.Object({ id: UuidParam() });
-const ByVersion = Type.Object({ id: UuidParam(), version: QueryInteger({ minimum: 1, maximum: 2 ** 31 - 1 }) });
+const PromptParams = Type.Object({ id: UuidParam() });
+const VersionParams = Type.Object({ id: UuidParam(), version: QueryInteger({ minimum: 1, maximum: 2 ** 31 - 1 }) });
 const ListQuery = Type.Object(PageQuery);
 
 const PROMPTS = "/api/v1/prompts";
@@ -29,7 +29,7 @@ export const createPromptRoutes = ({ prompts, reads }: Dependencies): Route[] =>
     summary: "Create a system prompt template",
     tag,
     scope: "conversations:write",
-    takesLargeBody: true,
+    acceptsLargeBody: true,
     body: CreatePrompt,
     ok: Prompt,
     status: 201,
@@ -57,7 +57,7 @@ export const createPromptRoutes = ({ prompts, reads }: Dependencies): Route[] =>
         subject: caller.user.id,
         tags: [createCacheTag(caller)],
         async load() {
-          const page = readPage(query, 1);
+          const page = parsePageQuery(query, 1);
           const rows = await prompts.list(caller, page);
           const headers: { link?: string } = {};
           const list = createPage(rows, page.limit, (row) => [row.id], mapToPrompt, { request, headers });
@@ -73,7 +73,7 @@ export const createPromptRoutes = ({ prompts, reads }: Dependencies): Route[] =>
     summary: "Get a prompt",
     tag,
     scope: "conversations:read",
-    params: ById,
+    params: PromptParams,
     ok: Prompt,
     isTagged: true,
     handle: ({ caller, params, request }) =>
@@ -92,13 +92,13 @@ export const createPromptRoutes = ({ prompts, reads }: Dependencies): Route[] =>
     summary: "Change a prompt; a changed template becomes a new version",
     tag,
     scope: "conversations:write",
-    takesLargeBody: true,
-    params: ById,
+    acceptsLargeBody: true,
+    params: PromptParams,
     body: ChangePrompt,
     ok: Prompt,
-    takesIfMatch: true,
+    supportsIfMatch: true,
     handle: async ({ caller, params, body, request, set }) =>
-      setETag(set.headers, await prompts.change(caller, params.id, body, readPrecondition(request))),
+      setETag(set.headers, await prompts.change(caller, params.id, body, parsePrecondition(request))),
   }),
 
   route({
@@ -108,9 +108,9 @@ export const createPromptRoutes = ({ prompts, reads }: Dependencies): Route[] =>
     summary: "Delete a prompt; conversations that use it continue without one",
     tag,
     scope: "conversations:write",
-    params: ById,
-    takesIfMatch: true,
-    handle: ({ caller, params, request }) => prompts.remove(caller, params.id, readPrecondition(request)),
+    params: PromptParams,
+    supportsIfMatch: true,
+    handle: ({ caller, params, request }) => prompts.remove(caller, params.id, parsePrecondition(request)),
   }),
 
   route({
@@ -120,11 +120,11 @@ export const createPromptRoutes = ({ prompts, reads }: Dependencies): Route[] =>
     summary: "List the versions of a prompt, newest first",
     tag,
     scope: "conversations:read",
-    params: ById,
+    params: PromptParams,
     query: ListQuery,
     ok: Page(PromptVersion),
     handle: async ({ caller, params, query, request, set }) => {
-      const page = readPage(query, 1);
+      const page = parsePageQuery(query, 1);
       const rows = await prompts.listVersions(caller, params.id, page);
       const context = { request, headers: set.headers };
       return createPage(rows, page.limit, (row) => [String(row.version)], mapToVersion, context);
@@ -138,7 +138,7 @@ export const createPromptRoutes = ({ prompts, reads }: Dependencies): Route[] =>
     summary: "Delete an older version of a prompt",
     tag,
     scope: "conversations:write",
-    params: ByVersion,
+    params: VersionParams,
     problems: [409],
     handle: ({ caller, params }) => prompts.removeVersion(caller, params.id, params.version),
   }),

@@ -1,12 +1,12 @@
 import type { Caller } from "../../access/caller.ts";
 import { type Database, requireRow, type Sql, withTransaction } from "../../db/client.ts";
 import type { Precondition } from "../../http/etag.ts";
-import { createBadCursor, type PageRequest, readIdCursor } from "../../http/pagination.ts";
+import { createBadCursorProblem, type PageRequest, parseIdCursor } from "../../http/pagination.ts";
 import { enqueue } from "../../jobs/queue.ts";
 import type { Jobs } from "../../jobs/runner.ts";
 import { waitUntilDeleted } from "../../lib/batches.ts";
 import { createId } from "../../lib/id.ts";
-import { createInvalid, Problem } from "../../lib/problem.ts";
+import { createInvalidProblem, Problem } from "../../lib/problem.ts";
 import type { Bus } from "../../realtime/bus.ts";
 import type { QuotaService } from "../quotas/service.ts";
 import type { ChangePrompt, CreatePrompt, Prompt } from "./model.ts";
@@ -57,8 +57,8 @@ export interface PromptService {
    */
   removeVersion(caller: Caller, id: string, version: number): Promise<void>;
 
-  /** Runs a queued deletion: removes a prompt from its conversations and deletes it. @throws if a conversation stays locked. */
-  erase(id: string, signal: AbortSignal): Promise<void>;
+  /** Runs a queued deletion. Removes a prompt from its conversations and deletes it. @throws if a conversation stays locked. */
+  runDeletion(id: string, signal: AbortSignal): Promise<void>;
 
   /** Finds the default prompt for this user's new conversations. */
   findDefault(userId: string): Promise<string | null>;
@@ -94,8 +94,8 @@ export function createPromptService({ database, jobs, quotas, bus }: Dependencie
       const id = createId();
       const userId = caller.user.id;
       const insert = async (sql: Sql) => {
-        quotas.requireBelowLimit("prompts", await queries.lockPrompts(sql, userId));
-        if (is_default) await queries.clearDefault(sql, userId);
+        quotas.requireBelowLimit("prompts", await queries.lockAndCountPrompts(sql, userId));
+        if (is_default) await queries.clearDefaultPrompt(sql, userId);
         await queries.insertPrompt(sql, { id, userId, name, isDefault: is_default });
         await queries.insertVersion(sql, id, 1, template);
       };
@@ -106,21 +106,22 @@ export function createPromptService({ database, jobs, quotas, bus }: Dependencie
     },
 
     async list(caller, { limit, after }) {
-      return queries.listPrompts(database, caller.user.id, readIdCursor(after), limit + 1);
+      return queries.listPrompts(database, caller.user.id, parseIdCursor(after), limit + 1);
     },
 
     async listVersions(caller, id, { limit, after }) {
       await get(caller, id);
-      const before = after ? Number(after[0]) : null;
-      if (before !== null && !(Number.isInteger(before) && Math.abs(before) < 2 ** 31)) throw createBadCursor();
-      return queries.listVersions(database, id, before, limit + 1);
+      const beforeVersion = after ? Number(after[0]) : null;
+      if (beforeVersion !== null && !(Number.isInteger(beforeVersion) && Math.abs(beforeVersion) < 2 ** 31))
+        throw createBadCursorProblem();
+      return queries.listVersions(database, id, beforeVersion, limit + 1);
     },
 
     async change(caller, id, input, precondition) {
       if (input.template !== undefined) checkTemplate(input.template);
       const userId = caller.user.id;
       const update = async (sql: Sql) => {
-        await queries.lockPrompts(sql, userId);
+        await queries.lockAndCountPrompts(sql, userId);
         const current = requireRow(await queries.findPrompt(sql, id, userId), "prompt");
         precondition?.(queries.mapToPrompt(current));
         const { name = current.name, template = current.template, is_default = current.is_default } = input;
@@ -131,9 +132,9 @@ export function createPromptService({ database, jobs, quotas, bus }: Dependencie
           quotas.requireBelowLimit("prompt_versions", await queries.countVersions(sql, id));
           await queries.insertVersion(sql, id, version, template);
         }
-        if (is_default && !current.is_default) await queries.clearDefault(sql, userId);
-        const updated = await queries.updatePrompt(sql, id, { name, version, is_default });
-        return { ...current, name, template, version, is_default, ...updated };
+        if (is_default && !current.is_default) await queries.clearDefaultPrompt(sql, userId);
+        const updatedFields = await queries.updatePrompt(sql, id, { name, version, is_default });
+        return { ...current, name, template, version, is_default, ...updatedFields };
       };
       const store = () => withTransaction(database, update, `user:${userId}`);
       const { template } = input;
@@ -141,15 +142,15 @@ export function createPromptService({ database, jobs, quotas, bus }: Dependencie
       const storing = isNewVersion
         ? quotas.reserve("stored_bytes", userId, Buffer.byteLength(template), store)
         : store();
-      const changed = queries.mapToPrompt(await storing);
+      const prompt = queries.mapToPrompt(await storing);
       publishChanged(userId);
-      return changed;
+      return prompt;
     },
 
     async remove(caller, id, precondition) {
       const remove = async (sql: Sql) => {
         if (precondition) {
-          await queries.lockPrompts(sql, caller.user.id);
+          await queries.lockAndCountPrompts(sql, caller.user.id);
           precondition(queries.mapToPrompt(requireRow(await queries.findPrompt(sql, id, caller.user.id), "prompt")));
         }
         requireRow((await queries.markPromptDeleted(sql, id, caller.user.id)) || undefined, "prompt");
@@ -160,14 +161,14 @@ export function createPromptService({ database, jobs, quotas, bus }: Dependencie
       quotas.invalidate(caller.user.id);
       jobs.nudge(PROMPT_DELETIONS);
       await waitUntilDeleted(() => queries.promptExists(database, id), DELETION_WAIT_MS);
-      // Also published here, because the deletion may still be running on another instance.
+      // The message is also published here, because the deletion may still be running on another instance.
       publishReleased();
     },
 
     async removeVersion(caller, id, version) {
       const userId = caller.user.id;
       const remove = async (sql: Sql) => {
-        await queries.lockPrompts(sql, userId);
+        await queries.lockAndCountPrompts(sql, userId);
         const current = requireRow(await queries.findPrompt(sql, id, userId), "prompt");
         if (version === current.version)
           throw new Problem("conflict", "This version is in use. Change the template first, or delete the prompt.");
@@ -178,7 +179,7 @@ export function createPromptService({ database, jobs, quotas, bus }: Dependencie
       quotas.invalidate(userId);
     },
 
-    async erase(id, signal) {
+    async runDeletion(id, signal) {
       while (await queries.releasePrompts(database, { id })) signal.throwIfAborted();
       await withTransaction(database, (sql) => queries.deletePrompts(sql, { id }));
       publishReleased();
@@ -188,7 +189,7 @@ export function createPromptService({ database, jobs, quotas, bus }: Dependencie
 
     async checkAssignable(sql, userId, id) {
       if (await queries.lockPrompt(sql, id, userId)) return;
-      throw createInvalid("#/prompt_id", "You don't have a prompt with this prompt_id.");
+      throw createInvalidProblem("#/prompt_id", "You don't have a prompt with this prompt_id.");
     },
   };
 }

@@ -1,4 +1,4 @@
-import { createInvalid } from "../../lib/problem.ts";
+import { createInvalidProblem } from "../../lib/problem.ts";
 
 /** Maximum length of a rendered prompt, in UTF-16 code units. A template may insert a long value many times. */
 export const RENDERED_CHARS_MAX = 100_000;
@@ -42,20 +42,20 @@ export function checkTemplate(template: string): void {
 }
 
 function throwInvalid(detail: string): never {
-  throw createInvalid("#/template", detail);
+  throw createInvalidProblem("#/template", detail);
 }
 
 /**
  * Renders a template. A `{{` in a value is not replaced. The result is truncated to RENDERED_CHARS_MAX.
  */
 export function renderTemplate(template: string, variables: Variables): string {
-  /** A cache, so that values that aren't strings are serialized only once. */
-  const values = new Map<string, string>();
+  /** Caches the values, so that each value that isn't a string is serialized only once. */
+  const formattedValues = new Map<string, string>();
   function getValue(name: string): string {
-    const cached = values.get(name);
-    if (cached !== undefined) return cached;
+    const formattedValue = formattedValues.get(name);
+    if (formattedValue !== undefined) return formattedValue;
     const value = formatVariable(name, variables);
-    values.set(name, value);
+    formattedValues.set(name, value);
     return value;
   }
 

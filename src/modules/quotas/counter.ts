@@ -1,13 +1,13 @@
 import { BoundedCache } from "../../cache/bounded-cache.ts";
 import type { Problem } from "../../lib/problem.ts";
 
-/** Maximum users in memory. Evicted users are counted again. */
+/** Maximum number of users in memory. Evicted users are counted again. */
 const USERS_MAX = 20_000;
-/** Older counts are refreshed in the background, because other instances also store data. */
+/** A count older than this is refreshed in the background, because other instances also store data. */
 const COUNT_TTL_MS = 60_000;
-/** Maximum delay of a request by the first count. After that, the request continues without it. */
+/** Maximum time that a request waits for the first count. After that, the request continues without the count. */
 const FIRST_COUNT_WAIT_MS = 250;
-/** Maximum age of a count on which a request is refused, as a multiple of the count's duration. Large counts are slow. */
+/** Maximum age of a count that can cause a rejection, as a multiple of the count's duration, because large counts are slow. */
 const FRESH_AGE_FACTOR = 20;
 const FRESH_AGE_MS_MIN = 100;
 const FRESH_AGE_MS_MAX = 10_000;
@@ -20,13 +20,13 @@ type UserEntry = {
   /** The amount stored since that count started. The count may include some of it. */
   addedSinceCount: number;
   /** The amount that is being stored. */
-  pending: number;
+  reserved: number;
   countedAtMs: number;
   countDurationMs: number;
   /** Whether data was deleted since the count. */
   isStale: boolean;
-  counting: Promise<void> | null;
-  /** Whether a count is waiting for running stores to finish. New stores must wait for the count. */
+  runningCount: Promise<void> | null;
+  /** Whether a count is waiting until the running stores have finished. New stores must wait for the count. */
   isDraining: boolean;
   onIdle: (() => void) | null;
 };
@@ -43,42 +43,42 @@ type Options = {
 /** Enforces the limit of one resource, per user. */
 export interface QuotaCounter {
   /**
-   * Runs `store` if the user's quota allows another `amount`. Usually needs no query and doesn't wait.
+   * Runs `store` if the user's quota allows `amount` more. Usually needs no query and doesn't wait.
    * @throws Problem `quota_exceeded`, and the errors of `store`.
    */
   reserve<T>(userId: string, amount: number, store: () => Promise<T>): Promise<T>;
 
-  /** Checks that the user's quota currently allows another `amount`. @throws Problem `quota_exceeded`. */
+  /** Checks that the user's quota currently allows `amount` more. @throws Problem `quota_exceeded`. */
   check(userId: string, amount: number): Promise<void>;
 
   /** Returns the amount that a user has stored. */
   getUsed(userId: string): Promise<number>;
 
-  /** Call this after a deletion. The user's data is then counted again before a request is refused. */
+  /** Call this after a deletion. The user's data is then counted again before a request is rejected. */
   invalidate(userId: string): void;
 }
 
 /**
- * Creates a counter, which keeps an upper bound per user: the last count plus everything stored since then. If that exceeds the
- * limit, the user's data is counted again while stores are paused. Therefore, users below the limit are never refused, and users
- * can't exceed the limit on one instance. Data stored by other instances is noticed within a minute.
+ * Creates a counter. It keeps an upper bound per user: the last count plus everything stored since then. If that exceeds the limit,
+ * the user's data is counted again while stores are paused. Therefore, users below the limit are never rejected, and users can't
+ * exceed the limit on one instance. Data stored by other instances is noticed within a minute.
  */
 export function createQuotaCounter({ limit, count, createError }: Options): QuotaCounter {
-  const entries = new BoundedCache<UserEntry>({ max: USERS_MAX });
+  const entries = new BoundedCache<UserEntry>({ maxSize: USERS_MAX });
 
   function getEntry(userId: string): UserEntry {
-    const existing = entries.get(userId);
-    if (existing) return existing;
+    const existingEntry = entries.get(userId);
+    if (existingEntry) return existingEntry;
     const entry: UserEntry = {
-      ...{ lastCount: null, addedSinceCount: 0, pending: 0, countedAtMs: 0, countDurationMs: 0, isStale: false },
-      ...{ counting: null, isDraining: false, onIdle: null },
+      ...{ lastCount: null, addedSinceCount: 0, reserved: 0, countedAtMs: 0, countDurationMs: 0, isStale: false },
+      ...{ runningCount: null, isDraining: false, onIdle: null },
     };
     entries.set(userId, entry);
     return entry;
   }
 
-  const fits = ({ lastCount, addedSinceCount, pending, isDraining }: UserEntry, amount: number) =>
-    !isDraining && lastCount !== null && lastCount + addedSinceCount + pending + amount <= limit;
+  const isWithinLimit = ({ lastCount, addedSinceCount, reserved, isDraining }: UserEntry, amount: number) =>
+    !isDraining && lastCount !== null && lastCount + addedSinceCount + reserved + amount <= limit;
 
   const getAgeMs = ({ countedAtMs }: UserEntry) => performance.now() - countedAtMs;
 
@@ -87,7 +87,7 @@ export function createQuotaCounter({ limit, count, createError }: Options): Quot
     getAgeMs(entry) < Math.min(FRESH_AGE_MS_MAX, Math.max(FRESH_AGE_MS_MIN, entry.countDurationMs * FRESH_AGE_FACTOR));
 
   async function countNow(userId: string, entry: UserEntry): Promise<void> {
-    if (entry.isDraining && entry.pending > 0)
+    if (entry.isDraining && entry.reserved > 0)
       await new Promise<void>((resolve) => {
         entry.onIdle = resolve;
       });
@@ -105,73 +105,74 @@ export function createQuotaCounter({ limit, count, createError }: Options): Quot
   /** Starts a count. Only one count may run per user. */
   function startCount(userId: string, entry: UserEntry, isDraining: boolean): Promise<void> {
     entry.isDraining = isDraining;
-    entry.counting = countNow(userId, entry).finally(() => {
-      entry.counting = null;
+    entry.runningCount = countNow(userId, entry).finally(() => {
+      entry.runningCount = null;
       entry.isDraining = false;
     });
-    return entry.counting;
+    return entry.runningCount;
   }
 
-  const ensureCount = (userId: string, entry: UserEntry, isDraining: boolean): Promise<void> =>
-    entry.counting ?? startCount(userId, entry, isDraining);
+  const joinOrStartCount = (userId: string, entry: UserEntry, isDraining: boolean): Promise<void> =>
+    entry.runningCount ?? startCount(userId, entry, isDraining);
 
-  async function storePending<T>(entry: UserEntry, amount: number, store: () => Promise<T>): Promise<T> {
+  async function storeReserved<T>(entry: UserEntry, amount: number, store: () => Promise<T>): Promise<T> {
     try {
-      const stored = await store();
+      const result = await store();
       entry.addedSinceCount += amount;
-      return stored;
+      return result;
     } finally {
       release(entry, amount);
     }
   }
 
   function release(entry: UserEntry, amount: number): void {
-    entry.pending -= amount;
-    if (entry.pending === 0) entry.onIdle?.();
+    entry.reserved -= amount;
+    if (entry.reserved === 0) entry.onIdle?.();
   }
 
   /** Reserves `amount`, after a new count if necessary. @throws Problem `quota_exceeded`. */
   async function reserveAfterCount(userId: string, amount: number): Promise<UserEntry> {
     for (;;) {
       const entry = getEntry(userId);
-      const isFirst = entry.lastCount === null;
+      const isFirstCount = entry.lastCount === null;
       // If the first count is slow or fails, the request is allowed.
-      const isSlow = isFirst && !(await isFulfilledInTime(ensureCount(userId, entry, false)));
-      if (fits(entry, amount) || (isSlow && entry.lastCount === null)) {
-        entry.pending += amount;
+      const isCountMissing = isFirstCount && !(await isFulfilledInTime(joinOrStartCount(userId, entry, false)));
+      if (isWithinLimit(entry, amount) || (isCountMissing && entry.lastCount === null)) {
+        entry.reserved += amount;
         return entry;
       }
-      if (isFirst) continue;
-      if (!entry.counting && entry.addedSinceCount === 0 && entry.pending === 0 && isFresh(entry)) throw createError();
-      await ensureCount(userId, entry, true);
+      if (isFirstCount) continue;
+      const isExact = !entry.runningCount && entry.addedSinceCount === 0 && entry.reserved === 0;
+      if (isExact && isFresh(entry)) throw createError();
+      await joinOrStartCount(userId, entry, true);
     }
   }
 
   /** Reserves `amount` synchronously if it fits; otherwise returns a promise. */
   function reserveAmount(userId: string, amount: number): UserEntry | Promise<UserEntry> {
     const entry = getEntry(userId);
-    if (!fits(entry, amount)) return reserveAfterCount(userId, amount);
-    if (!entry.counting && getAgeMs(entry) > COUNT_TTL_MS) startCount(userId, entry, false).catch(() => {});
-    entry.pending += amount;
+    if (!isWithinLimit(entry, amount)) return reserveAfterCount(userId, amount);
+    if (!entry.runningCount && getAgeMs(entry) > COUNT_TTL_MS) startCount(userId, entry, false).catch(() => {});
+    entry.reserved += amount;
     return entry;
   }
 
   return {
     async reserve(userId, amount, store) {
       if (limit === 0) return store();
-      const reserved = reserveAmount(userId, amount);
-      // Below, both paths take the same number of async steps, so that the messages of a batch are acknowledged in order.
-      return storePending(reserved instanceof Promise ? await reserved : reserved, amount, store);
+      const reservation = reserveAmount(userId, amount);
+      // Both paths then await the same number of times, so that the messages of a batch are acknowledged in order.
+      return storeReserved(reservation instanceof Promise ? await reservation : reservation, amount, store);
     },
 
     async check(userId, amount) {
-      if (limit === 0 || fits(getEntry(userId), amount)) return;
+      if (limit === 0 || isWithinLimit(getEntry(userId), amount)) return;
       release(await reserveAfterCount(userId, amount), amount);
     },
 
     async getUsed(userId) {
       const entry = getEntry(userId);
-      if (entry.lastCount === null || !isFresh(entry)) await ensureCount(userId, entry, false);
+      if (entry.lastCount === null || !isFresh(entry)) await joinOrStartCount(userId, entry, false);
       return (entry.lastCount ?? 0) + entry.addedSinceCount;
     },
 
@@ -185,12 +186,12 @@ export function createQuotaCounter({ limit, count, createError }: Options): Quot
 /** Returns whether the promise resolves within FIRST_COUNT_WAIT_MS. */
 async function isFulfilledInTime(work: Promise<void>): Promise<boolean> {
   let timer: Timer | undefined;
-  const timeout = new Promise<boolean>((resolve) => {
+  const timeoutResult = new Promise<boolean>((resolve) => {
     timer = setTimeout(() => resolve(false), FIRST_COUNT_WAIT_MS);
   });
-  const done = work.then(
+  const workResult = work.then(
     () => true,
     () => false,
   );
-  return Promise.race([done, timeout]).finally(() => clearTimeout(timer));
+  return Promise.race([workResult, timeoutResult]).finally(() => clearTimeout(timer));
 }

@@ -20,7 +20,7 @@ const descriptions: Record<QuotaName, string> = {
   conversations: "Conversations that I created.",
   joined_conversations: "Other users' conversations that I am a member of.",
   prompts: "My prompts.",
-  prompt_versions: "Versions per prompt. `used` is the highest number of versions that one of my prompts has.",
+  prompt_versions: "Versions per prompt. `used` is the highest number of versions that any of my prompts has.",
   sessions: "My sessions. At the limit, a login ends the least recently used one.",
   feedback: "Answers that I have rated.",
   api_keys: "My API keys, including expired ones.",

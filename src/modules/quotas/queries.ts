@@ -3,7 +3,7 @@ import type { QuotaName } from "./model.ts";
 
 // Each query reads only this user's rows, using an index.
 
-async function getCount(rows: Promise<{ count: number }[]>): Promise<number> {
+async function fetchCount(rows: Promise<{ count: number }[]>): Promise<number> {
   const [row] = await rows;
   return row?.count ?? 0;
 }
@@ -13,7 +13,7 @@ export type CountedQuota = Extract<QuotaName, "stored_bytes" | "conversations" |
 
 export const countQueries: Record<CountedQuota, (sql: Sql, userId: string) => Promise<number>> = {
   stored_bytes: (sql, userId) =>
-    getCount(sql`
+    fetchCount(sql`
       select (
         (select coalesce(sum(written_bytes), 0) from members where user_id = ${userId})
         + (select coalesce(sum(written_bytes), 0) from former_members where user_id = ${userId})
@@ -21,12 +21,12 @@ export const countQueries: Record<CountedQuota, (sql: Sql, userId: string) => Pr
       )::bigint as count`),
 
   conversations: (sql, userId) =>
-    getCount(sql`select count(*)::int as count from members where user_id = ${userId} and is_creator`),
+    fetchCount(sql`select count(*)::int as count from members where user_id = ${userId} and is_creator`),
 
   joined_conversations: (sql, userId) =>
-    getCount(sql`select count(*)::int as count from members where user_id = ${userId} and not is_creator`),
+    fetchCount(sql`select count(*)::int as count from members where user_id = ${userId} and not is_creator`),
 
-  feedback: (sql, userId) => getCount(sql`select count(*)::int as count from feedback where user_id = ${userId}`),
+  feedback: (sql, userId) => fetchCount(sql`select count(*)::int as count from feedback where user_id = ${userId}`),
 };
 
 /** Quotas with small counts. */

@@ -10,19 +10,19 @@ type QuotaConfig = Pick<Config, Extract<keyof Config, `QUOTA_${string}`>>;
 /** Enforces limits on stored amounts per user (docs/limits.md). */
 export interface QuotaService {
   /**
-   * Runs `store` if the user's quota allows another `amount`. Usually needs no query: data is counted at most once a minute,
-   * and before a request is refused. Don't nest calls for the same quota.
+   * Runs `store` if the user's quota allows `amount` more. Usually needs no query, because data is counted at most once a minute,
+   * and before a request is rejected. Don't nest calls for the same quota.
    * @throws Problem `quota_exceeded`, and the errors of `store`.
    */
   reserve<T>(name: queries.CountedQuota, userId: string, amount: number, store: () => Promise<T>): Promise<T>;
 
-  /** Checks that the user's quota currently allows another `amount`. @throws Problem `quota_exceeded`. */
+  /** Checks that the user's quota currently allows `amount` more. @throws Problem `quota_exceeded`. */
   check(name: queries.CountedQuota, userId: string, amount: number): Promise<void>;
 
   /** Checks an amount that was counted under a lock. @throws Problem `quota_exceeded` if it has reached the limit. */
   requireBelowLimit(name: QuotaName, used: number): void;
 
-  /** Call this after a user's data was deleted. It is then counted again before a request is refused. */
+  /** Call this after a user's data was deleted. The data is then counted again before a request is rejected. */
   invalidate(userId: string): void;
 
   /** Returns all quotas with the user's usage. */
@@ -32,15 +32,15 @@ export interface QuotaService {
 type Dependencies = {
   database: Database;
   config: QuotaConfig;
-  /** Called when a request is refused. */
-  onRefused(name: QuotaName): void;
+  /** Called when a request is rejected. */
+  onRejected(name: QuotaName): void;
 };
 
-export function createQuotaService({ database, config, onRefused }: Dependencies): QuotaService {
+export function createQuotaService({ database, config, onRejected }: Dependencies): QuotaService {
   const getLimit = (name: QuotaName): number => config[`QUOTA_${name.toUpperCase() as Uppercase<QuotaName>}`];
 
   function createQuotaExceededError(name: QuotaName): Problem {
-    onRefused(name);
+    onRejected(name);
     return new Problem("quota_exceeded", errorDetails[name](getLimit(name)), { violatedPolicies: [name] });
   }
 

@@ -5,5 +5,5 @@ import type { Revocations } from "./service.ts";
 const CHECK_INTERVAL_MS = 500;
 
 export function registerRevocationJobs(jobs: Jobs, { revocations }: { revocations: Revocations }): void {
-  jobs.everyOnEach("revocations", CHECK_INTERVAL_MS, revocations.check);
+  jobs.scheduleOnEachInstance("revocations", CHECK_INTERVAL_MS, revocations.check);
 }

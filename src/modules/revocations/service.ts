@@ -8,14 +8,14 @@ import type { ConversationService, LostMembership } from "../conversations/servi
 
 /** Overlap between polls, because commits can become visible late. */
 const OVERLAP_MS = 15_000;
-/** Maximum sessions checked per statement. */
+/** Maximum number of sessions checked per statement. */
 const SESSIONS_BATCH_MAX = 5_000;
 
 /** Ends this instance's open streams when their access expires or is revoked, on any instance. */
 export interface Revocations {
   /**
-   * Polls the database for changes that the bus may have lost or doesn't announce: expiries, and changes that were made on the
-   * command line or directly in the database. Called by the job runner.
+   * Polls the database for changes that the bus may have lost or doesn't announce. The bus doesn't announce expiries, and changes
+   * made on the command line or directly in the database. Called by the job runner.
    */
   check(): Promise<void>;
 }
@@ -50,7 +50,7 @@ const streamEnds = {
       "forbidden",
       "You are no longer a member of this conversation. Ask an owner to add you.",
     ),
-  writing: () =>
+  writeAccess: () =>
     createStreamEnd(
       "membership",
       "forbidden",
@@ -87,24 +87,24 @@ export function createRevocations(deps: Dependencies): Revocations {
     const hasExpired = ({ expiresAtMs }: Caller) => expiresAtMs <= nowMs;
     openStreams.endWhere((_stream, caller) => caller.scopes !== null && hasExpired(caller), streamEnds.keyExpired());
     openStreams.endWhere(
-      (stream, caller) => stream.endsWithToken === true && hasExpired(caller),
+      (stream, caller) => stream.shouldEndWithToken === true && hasExpired(caller),
       streamEnds.tokenExpired(),
     );
   }
 
   function endMembershipStreams(lostMemberships: readonly LostMembership[]): void {
     for (const { conversationId, userId, role, isDeleted } of lostMemberships) {
-      const end = isDeleted
+      const streamEnd = isDeleted
         ? streamEnds.conversation()
         : role === null
           ? streamEnds.membership()
-          : streamEnds.writing();
+          : streamEnds.writeAccess();
       openStreams.endWhere(
         (stream, { user }) =>
           stream.conversationId === conversationId &&
           user.id === userId &&
           (role === null || stream.isWriting === true),
-        end,
+        streamEnd,
       );
     }
   }
@@ -115,7 +115,8 @@ export function createRevocations(deps: Dependencies): Revocations {
   }
 
   /**
-   * Checks memberships in the database, because they may have changed again since the message. Only one check runs at a time.
+   * Checks memberships in the database instead of trusting a message, because they may have changed again since. Only one check runs
+   * at a time.
    */
   async function scheduleMembershipCheck(): Promise<void> {
     isRecheckNeeded = true;
@@ -136,13 +137,13 @@ export function createRevocations(deps: Dependencies): Revocations {
   async function checkSessions(nowMs: number): Promise<void> {
     // Covers the time since the last successful check, in case the database was unavailable or slow.
     endCredentialStreams((await auth.findEndedSessions(nowMs - checkedAtMs + OVERLAP_MS)).map(({ id }) => id));
-    const openIds = openStreams.listSessionIds();
-    const ids = mustCheckAll ? openIds : openIds.filter((id) => !checkedIds.has(id));
+    const openSessionIds = openStreams.listSessionIds();
+    const ids = mustCheckAll ? openSessionIds : openSessionIds.filter((id) => !checkedIds.has(id));
     mustCheckAll = false;
-    checkedIds = new Set(openIds);
+    checkedIds = new Set(openSessionIds);
     try {
-      for (let from = 0; from < ids.length; from += SESSIONS_BATCH_MAX)
-        endCredentialStreams(await auth.findEndedSessionsAmong(ids.slice(from, from + SESSIONS_BATCH_MAX)));
+      for (let offset = 0; offset < ids.length; offset += SESSIONS_BATCH_MAX)
+        endCredentialStreams(await auth.findEndedSessionsAmong(ids.slice(offset, offset + SESSIONS_BATCH_MAX)));
     } catch (error) {
       checkedIds.clear();
       throw error;
@@ -150,8 +151,9 @@ export function createRevocations(deps: Dependencies): Revocations {
   }
 
   async function checkKeys(): Promise<void> {
-    const ended = await apiKeys.findRevoked(openStreams.listKeyCallers());
-    if (ended.size > 0) openStreams.endWhere((_stream, caller) => ended.has(caller), streamEnds.credential());
+    const revokedCallers = await apiKeys.findRevoked(openStreams.listKeyCallers());
+    if (revokedCallers.size > 0)
+      openStreams.endWhere((_stream, caller) => revokedCallers.has(caller), streamEnds.credential());
   }
 
   bus.subscribe("credentials", {

@@ -4,18 +4,18 @@ import { formatConfigurationName } from "./language.ts";
 import * as queries from "./queries.ts";
 import { toWordText } from "./words.ts";
 
-/** Maximum messages whose texts are in memory. */
+/** Maximum number of messages per part. The indexer has the text of one part in memory at a time. */
 const PART_MESSAGES_MAX = 400;
-/** Parts per transaction. With more parts, the index entries of common words are rewritten less often. */
+/** Maximum number of parts per transaction. With more parts, the index entries of common words are rewritten less often. */
 const BATCH_PARTS_MAX = 4;
-/** Number of existing conversations that one statement queues for indexing, after an upgrade or a language change. */
+/** Maximum number of existing conversations that one statement queues for indexing, after an upgrade or a language change. */
 const BACKFILL_CONVERSATIONS = 200;
 /** Maximum pause after a batch. The indexer pauses for as long as it has worked, so that sending messages takes priority. */
 const PAUSE_MS_MAX = 1_000;
 
 /**
- * Creates an indexer, which keeps the search index in sync with the messages. If a batch fails or is interrupted, the next run on
- * any instance retries it.
+ * Creates an indexer. It keeps the search index in sync with the messages. If a batch fails or is interrupted, it is retried by the
+ * next run on any instance.
  */
 export function createSearchIndexer({
   database,
@@ -28,7 +28,7 @@ export function createSearchIndexer({
 
   /** Indexes a part. Returns whether there may be more messages; null if another instance is indexing. */
   const indexPart = async (sql: Sql): Promise<boolean | null> => {
-    const messages = await queries.claimWork(sql, PART_MESSAGES_MAX);
+    const messages = await queries.claimMessages(sql, PART_MESSAGES_MAX);
     if (messages === null) return null;
     const preparedMessages = messages.map((message) => ({ ...message, words: toWordText(message.content) }));
     if (preparedMessages.length > 0)
@@ -39,7 +39,7 @@ export function createSearchIndexer({
   /** Indexes a batch of parts in one transaction. Returns false if another instance is indexing. */
   const indexBatch = (): Promise<boolean> =>
     withTransaction(database, async (sql) => {
-      for (let parts = 0; parts < BATCH_PARTS_MAX; parts += 1) {
+      for (let partCount = 0; partCount < BATCH_PARTS_MAX; partCount += 1) {
         const hasMore = await indexPart(sql);
         if (hasMore === null) return false;
         if (!hasMore) break;
@@ -62,7 +62,7 @@ export function createSearchIndexer({
         const { hasMessages, hasBackfill } = await queries.findSearchWork(database, language);
         if (hasMessages) {
           if (!(await indexBatch())) return;
-        } else if (!hasBackfill || !(await queries.addBackfill(database, BACKFILL_CONVERSATIONS))) return;
+        } else if (!hasBackfill || !(await queries.queueBackfill(database, BACKFILL_CONVERSATIONS))) return;
         await Bun.sleep(Math.min(PAUSE_MS_MAX, performance.now() - startedAtMs));
       }
     },

@@ -4,5 +4,5 @@ import type { Indexer } from "./indexer.ts";
 const CHECK_INTERVAL_MS = 1_000;
 
 export function registerSearchJobs(jobs: Jobs, { searchIndexer }: { searchIndexer: Indexer }): void {
-  jobs.everyOnOne("search index", CHECK_INTERVAL_MS, searchIndexer.run, searchIndexer.isDue);
+  jobs.scheduleOnOneInstance("search index", CHECK_INTERVAL_MS, searchIndexer.run, searchIndexer.isDue);
 }

@@ -1,2 +1,2 @@
-/** Returns the name of Postgres' text search configuration for a language. */
+/** Returns the name of Postgres's text search configuration for a language. */
 export const formatConfigurationName = (language: string): string => `pg_catalog.${language}`;

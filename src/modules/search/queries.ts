@@ -2,11 +2,11 @@ import type { Sql } from "../../db/client.ts";
 import type { MessageRow } from "../../protocol/message.ts";
 import type { ParsedQuery } from "./parse-query.ts";
 
-/** Maximum UTF-16 code units of a text that are indexed and searched for a snippet. */
+/** Maximum UTF-16 code units of a message that are indexed, and searched for a snippet. */
 const TEXT_CHARS_MAX = 60_000;
-/** Maximum outbox rows that a search scans. There are more only if the indexer lags behind. */
+/** Maximum number of outbox rows that a search scans. The outbox has more rows only if the indexer lags behind. */
 const OUTBOX_ROWS_MAX = 1_000;
-/** Maximum unindexed messages that a search includes. */
+/** Maximum number of unindexed messages that a search includes. */
 const UNINDEXED_MESSAGES_MAX = 500;
 
 /** A message with the beginning of its text. */
@@ -15,7 +15,7 @@ export type IndexableMessage = { conversation_id: string; seq: number; role: str
 /** A message whose current text isn't indexed. `content` is null if the message must not be found. */
 export type UnindexedMessage = Omit<IndexableMessage, "content"> & { content: string | null };
 
-export async function listUnindexed(sql: Sql, userId: string): Promise<UnindexedMessage[]> {
+export async function listUnindexedMessages(sql: Sql, userId: string): Promise<UnindexedMessage[]> {
   return sql<UnindexedMessage[]>`
     select conversation_id, seq, role, at, content
     from list_unindexed(${userId}, ${OUTBOX_ROWS_MAX}, ${UNINDEXED_MESSAGES_MAX}, ${TEXT_CHARS_MAX})`;
@@ -37,7 +37,7 @@ export type SearchOptions = {
   from: Date | null;
   to: Date | null;
   /** Messages whose current text isn't indexed. `words` is null if a message must not be found. */
-  unindexed: (UnindexedMessage & { words: string | null })[];
+  unindexedMessages: (UnindexedMessage & { words: string | null })[];
   after: Position | null;
   limit: number;
 };
@@ -52,7 +52,7 @@ export type HitRow = Position &
   > & { title: string };
 
 export async function search(sql: Sql, options: SearchOptions): Promise<HitRow[]> {
-  const { userId, query, language, conversationId, role, from, to, unindexed, after, limit } = options;
+  const { userId, query, language, conversationId, role, from, to, unindexedMessages, after, limit } = options;
   const terms = query.flatMap((branch, index) => branch.map((term) => ({ ...term, branch: index })));
   return sql<HitRow[]>`
     select h.message_id as id, h.conversation_id, h.seq, h.rank, h.at, c.title, m.role, m.author_id, m.model,
@@ -61,9 +61,10 @@ export async function search(sql: Sql, options: SearchOptions): Promise<HitRow[]
     from search_messages(${userId}, ${terms.map(({ branch }) => branch)}::integer[],
       ${terms.map(({ kind }) => kind)}::text[], ${terms.map(({ words }) => `'${words.join(" ")}'`)}::text[],
       ${language}::text::regconfig, ${conversationId}, ${role}, ${from}, ${to},
-      ${unindexed.map(({ conversation_id }) => conversation_id)}::uuid[], ${unindexed.map(({ seq }) => seq)}::bigint[],
-      ${unindexed.map((message) => message.role)}::text[], ${unindexed.map(({ at }) => at.toISOString())}::text[]::timestamptz[],
-      ${unindexed.map(({ words }) => words)}::text[],
+      ${unindexedMessages.map(({ conversation_id }) => conversation_id)}::uuid[],
+      ${unindexedMessages.map(({ seq }) => seq)}::bigint[], ${unindexedMessages.map((message) => message.role)}::text[],
+      ${unindexedMessages.map(({ at }) => at.toISOString())}::text[]::timestamptz[],
+      ${unindexedMessages.map(({ words }) => words)}::text[],
       ${after?.rank ?? null}, ${after?.at ?? null}, ${after?.id ?? null}, ${limit}) h
     cross join lateral (
       select x.* from messages x where x.conversation_id = h.conversation_id and x.seq = h.seq offset 0
@@ -73,11 +74,16 @@ export async function search(sql: Sql, options: SearchOptions): Promise<HitRow[]
 }
 
 /**
- * Inserts `marks` around matches. Returns each text twice: with exact matches marked, and with words of the same stem marked.
+ * Inserts `marks` around matches. Returns each excerpt twice: with exact matches marked, and with words of the same stem marked.
  */
 export async function highlightHits(
   sql: Sql,
-  { texts, query, language, marks }: { texts: string[]; query: ParsedQuery; language: string; marks: [string, string] },
+  {
+    excerpts,
+    query,
+    language,
+    marks,
+  }: { excerpts: string[]; query: ParsedQuery; language: string; marks: [string, string] },
 ): Promise<{ exact: string; stems: string }[]> {
   const terms = query.flat();
   const options = `HighlightAll=true,StartSel=${marks[0]},StopSel=${marks[1]}`;
@@ -86,12 +92,15 @@ export async function highlightHits(
       ts_headline(${language}::text::regconfig, t.content, q.rank_query, ${options}) as stems
     from create_search_queries(${terms.map(() => 0)}::integer[], ${terms.map(({ kind }) => kind)}::text[],
         ${terms.map(({ words }) => `'${words.join(" ")}'`)}::text[], ${language}::text::regconfig) q,
-      unnest(${texts}::text[]) with ordinality as t (content, n)
+      unnest(${excerpts}::text[]) with ordinality as t (content, n)
     order by t.n`;
 }
 
 /** Locks and returns up to `limit` messages to index in this transaction. Returns null if another instance is indexing. */
-export async function claimWork(sql: Sql, limit: number): Promise<(IndexableMessage & { is_new: boolean })[] | null> {
+export async function claimMessages(
+  sql: Sql,
+  limit: number,
+): Promise<(IndexableMessage & { is_new: boolean })[] | null> {
   const [lock] = await sql<{ locked: boolean }[]>`select lock_search_index(false) as locked`;
   if (!lock?.locked) return null;
   return sql<(IndexableMessage & { is_new: boolean })[]>`
@@ -133,7 +142,7 @@ export async function setLanguage(sql: Sql, language: string): Promise<void> {
 }
 
 /** Queues a batch of existing conversations for indexing. Returns whether there may be more. */
-export async function addBackfill(sql: Sql, limit: number): Promise<boolean> {
+export async function queueBackfill(sql: Sql, limit: number): Promise<boolean> {
   const [row] = await sql<{ more: boolean }[]>`select add_search_backfill(${limit}) as more`;
   return row?.more ?? false;
 }

@@ -1,4 +1,4 @@
-import { createPage, Page, readPage } from "../../http/pagination.ts";
+import { createPage, Page, parsePageQuery } from "../../http/pagination.ts";
 import { type Route, route } from "../../http/route.ts";
 import { parseTimeFilter } from "../../http/time-filter.ts";
 import { mapRowToAuthor } from "../../protocol/message.ts";
@@ -23,7 +23,7 @@ export const createSearchRoutes = ({ search }: Dependencies): Route[] => [
     query: SearchQuery,
     ok: Page(SearchHit),
     handle: async ({ caller, query, request, set }) => {
-      const page = readPage(query, 3);
+      const page = parsePageQuery(query, 3);
       const matches = await search.search(
         caller.user.id,
         {

@@ -1,6 +1,6 @@
 import type { Config } from "../../config.ts";
 import type { Database } from "../../db/client.ts";
-import { createBadCursor, type PageRequest } from "../../http/pagination.ts";
+import { createBadCursorProblem, type PageRequest } from "../../http/pagination.ts";
 import { isUuid } from "../../lib/schema.ts";
 import { formatConfigurationName } from "./language.ts";
 import { parseQuery } from "./parse-query.ts";
@@ -25,8 +25,8 @@ type SearchRequest = {
 /** Searches the text of messages (docs/decisions/0074). */
 export interface SearchService {
   /**
-   * Finds matching messages in the user's conversations, best match first: up to one more than the page size.
-   * `page.after` is [rank, time, id]. Finds a message as soon as sending, editing or completing it has been acknowledged.
+   * Finds matching messages in the user's conversations, best match first: up to one more than the page size. `page.after` is
+   * [rank, time, id]. A message can be found as soon as it has been acknowledged that it was sent, edited or completed.
    * @throws Problem `bad_cursor`, or `invalid` for a query without a word to search for.
    */
   search(userId: string, request: SearchRequest, page: PageRequest): Promise<FoundMessage[]>;
@@ -40,7 +40,7 @@ export function createSearchService({ database, config }: Dependencies): SearchS
     async search(userId, { input, ...filters }, { limit, after }) {
       const position = after && parsePosition(after);
       const query = parseQuery(input);
-      const unindexed = (await queries.listUnindexed(database, userId)).map((message) => ({
+      const unindexedMessages = (await queries.listUnindexedMessages(database, userId)).map((message) => ({
         ...message,
         words: message.content === null ? null : toWordText(message.content),
       }));
@@ -49,12 +49,12 @@ export function createSearchService({ database, config }: Dependencies): SearchS
         query,
         language,
         ...filters,
-        unindexed,
+        unindexedMessages,
         after: position,
         limit: limit + 1,
       });
-      const texts = rows.slice(0, limit).map(({ content }) => content);
-      const snippets = await createHitSnippets(database, { texts, query, language });
+      const contents = rows.slice(0, limit).map(({ content }) => content);
+      const snippets = await createHitSnippets(database, { contents, query, language });
       return rows.map((row, index) => ({ ...row, snippet: snippets[index] ?? "" }));
     },
   };
@@ -63,6 +63,7 @@ export function createSearchService({ database, config }: Dependencies): SearchS
 function parsePosition([rank, at = "", id = ""]: string[]): queries.Position {
   const value = Number(rank);
   const time = new Date(at);
-  if (!rank || !(value >= 0 && value <= 1) || Number.isNaN(time.getTime()) || !isUuid(id)) throw createBadCursor();
+  if (!rank || !(value >= 0 && value <= 1) || Number.isNaN(time.getTime()) || !isUuid(id))
+    throw createBadCursorProblem();
   return { rank: value, at: time, id };
 }

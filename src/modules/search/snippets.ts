@@ -8,28 +8,28 @@ import { findMarks, isUnspaced, toHighlightText } from "./words.ts";
 const CONTEXT_CHARS = 80;
 /** Total UTF-16 code units of a snippet. */
 const SNIPPET_CHARS = 240;
-/** Maximum occurrences of a word that are checked. */
+/** Maximum number of occurrences of a word that are checked. */
 const OCCURRENCES_MAX = 100;
-// Stored texts don't contain these control characters.
+// Stored messages don't contain these control characters.
 const MARK_START = "\u0001";
 const MARK_STOP = "\u0002";
 
 const WORD_CHARACTER = /[\p{L}\p{N}\p{M}]/u;
 
-type Options = { texts: string[]; query: ParsedQuery; language: string };
+type Options = { contents: string[]; query: ParsedQuery; language: string };
 
-/** Creates an HTML excerpt of each text around its first match. Matches are in `<mark>`, everything else is escaped. */
-export async function createHitSnippets(sql: Sql, { texts, query, language }: Options): Promise<string[]> {
-  if (texts.length === 0) return [];
+/** Creates an HTML excerpt of each message around its first match. Matches are in `<mark>`, everything else is escaped. */
+export async function createHitSnippets(sql: Sql, { contents, query, language }: Options): Promise<string[]> {
+  if (contents.length === 0) return [];
   const includedTerms = query.flat().filter(({ kind }) => kind !== "not");
   const words = includedTerms.flatMap((term) => term.words);
   const stems = await queries.listStems(sql, language, words.join(" "));
   const phrases = includedTerms.map((term) => term.words.join(isUnspaced(term.words[0] ?? "") ? "" : " "));
-  const excerpts = texts.map((text) =>
-    createExcerpt(text, [phrases, words, stems, stems.map((stem) => stem.slice(0, -1))]),
+  const excerpts = contents.map((content) =>
+    createExcerpt(content, [phrases, words, stems, stems.map((stem) => stem.slice(0, -1))]),
   );
   const headlines = await queries.highlightHits(sql, {
-    texts: excerpts.map(({ text }) => toHighlightText(text)),
+    excerpts: excerpts.map(({ text }) => toHighlightText(text)),
     query,
     language,
     marks: [MARK_START, MARK_STOP],
@@ -45,11 +45,11 @@ type Excerpt = { text: string; isStart: boolean; isEnd: boolean };
 
 /**
  * Creates an excerpt around a match.
- * @param needles lists of search words, in order of preference. The excerpt shows the first match from the first list that has a
+ * @param wordLists lists of search words, in order of preference. The excerpt shows the first match from the first list that has a
  * match. Only matches at the start of a word count.
  */
-function createExcerpt(text: string, needles: string[][]): Excerpt {
-  const position = findPosition(text.toLowerCase(), needles);
+function createExcerpt(text: string, wordLists: string[][]): Excerpt {
+  const position = findMatchPosition(text.toLowerCase(), wordLists);
   const start = position <= CONTEXT_CHARS ? 0 : findExcerptStart(text, position - CONTEXT_CHARS, position);
   const endMax = start + SNIPPET_CHARS;
   const lastSpace = text.lastIndexOf(" ", endMax);
@@ -60,22 +60,22 @@ function createExcerpt(text: string, needles: string[][]): Excerpt {
   return { text: text.slice(start, end), isStart: start === 0, isEnd: end === text.length };
 }
 
-function findPosition(lower: string, lists: string[][]): number {
-  for (const needles of lists) {
-    const positions = needles.flatMap((needle) => findWordStart(lower, needle) ?? []);
+function findMatchPosition(lowercaseText: string, wordLists: string[][]): number {
+  for (const words of wordLists) {
+    const positions = words.flatMap((word) => findWordStart(lowercaseText, word) ?? []);
     if (positions.length > 0) return Math.min(...positions);
   }
   return 0;
 }
 
-/** Finds the first word that begins with the needle. */
-function findWordStart(lower: string, needle: string): number | undefined {
-  if (needle === "") return undefined;
-  const canMatchAnywhere = isUnspaced(needle);
-  let at = lower.indexOf(needle);
-  for (let occurrences = 0; at >= 0 && occurrences < OCCURRENCES_MAX; occurrences += 1) {
-    if (canMatchAnywhere || at === 0 || !WORD_CHARACTER.test(lower[at - 1] ?? "")) return at;
-    at = lower.indexOf(needle, at + 1);
+/** Finds the position of the first word in the text that begins with the search word. */
+function findWordStart(lowercaseText: string, searchWord: string): number | undefined {
+  if (searchWord === "") return undefined;
+  const canMatchAnywhere = isUnspaced(searchWord);
+  let position = lowercaseText.indexOf(searchWord);
+  for (let occurrences = 0; position >= 0 && occurrences < OCCURRENCES_MAX; occurrences += 1) {
+    if (canMatchAnywhere || position === 0 || !WORD_CHARACTER.test(lowercaseText[position - 1] ?? "")) return position;
+    position = lowercaseText.indexOf(searchWord, position + 1);
   }
   return undefined;
 }
@@ -87,27 +87,27 @@ function findExcerptStart(text: string, from: number, until: number): number {
 }
 
 /** Moves a position out of the middle of a surrogate pair. */
-const avoidSurrogateSplit = (text: string, at: number): number =>
-  /[\udc00-\udfff]/.test(text[at] ?? "") ? at - 1 : at;
+const avoidSurrogateSplit = (text: string, position: number): number =>
+  /[\udc00-\udfff]/.test(text[position] ?? "") ? position - 1 : position;
 
 function formatExcerpt({ text, isStart, isEnd }: Excerpt, marks: [number, number][]): string {
   let html = isStart ? "" : "… ";
-  let at = 0;
-  for (const [from, to] of mergeRanges(marks)) {
-    html += `${escapeHtml(text.slice(at, from))}<mark>${escapeHtml(text.slice(from, to))}</mark>`;
-    at = to;
+  let position = 0;
+  for (const [start, end] of mergeRanges(marks)) {
+    html += `${escapeHtml(text.slice(position, start))}<mark>${escapeHtml(text.slice(start, end))}</mark>`;
+    position = end;
   }
-  html += escapeHtml(text.slice(at));
+  html += escapeHtml(text.slice(position));
   return `${html.replaceAll(/\s+/g, " ").trim()}${isEnd ? "" : " …"}`;
 }
 
 /** Sorts the ranges and merges overlapping and adjacent ones. */
 function mergeRanges(marks: [number, number][]): [number, number][] {
   const merged: [number, number][] = [];
-  for (const [from, to] of marks.toSorted((a, b) => a[0] - b[0])) {
-    const last = merged.at(-1);
-    if (last && from <= last[1]) last[1] = Math.max(last[1], to);
-    else merged.push([from, to]);
+  for (const [start, end] of marks.toSorted((a, b) => a[0] - b[0])) {
+    const lastRange = merged.at(-1);
+    if (lastRange && start <= lastRange[1]) lastRange[1] = Math.max(lastRange[1], end);
+    else merged.push([start, end]);
   }
   return merged;
 }

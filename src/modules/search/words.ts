@@ -1,7 +1,7 @@
-/** Maximum indexed words per text. Later words are not found. */
+/** Maximum number of indexed words per message. Later words are not found. */
 const WORDS_MAX = 8_000;
-/** Maximum code points per word. The rest is ignored. */
-const WORD_CHARS_MAX = 60;
+/** Maximum number of code points per word. The rest is ignored. */
+const WORD_CODE_POINTS_MAX = 60;
 
 const UNSPACED_SCRIPTS =
   "\\p{Script=Han}\\p{Script=Hiragana}\\p{Script=Katakana}\\p{Script=Thai}\\p{Script=Lao}\\p{Script=Khmer}";
@@ -11,22 +11,22 @@ const UNSPACED_CHARACTER = new RegExp(UNSPACED_PATTERN, "gu");
 const HAS_UNSPACED = new RegExp(UNSPACED_PATTERN, "u");
 const SEPARATORS = /[^\p{L}\p{N}\p{M}]+/gu;
 const SEPARATOR = /[^\p{L}\p{N}\p{M}]/gu;
-const TOO_LONG_WORD = new RegExp(`([\\p{L}\\p{N}\\p{M}]{${WORD_CHARS_MAX}})[\\p{L}\\p{N}\\p{M}]+`, "gu");
+const TOO_LONG_WORD = new RegExp(`([\\p{L}\\p{N}\\p{M}]{${WORD_CODE_POINTS_MAX}})[\\p{L}\\p{N}\\p{M}]+`, "gu");
 
-/** Separates words for Postgres. Stored texts don't contain this character. */
+/** Separates words for Postgres. Stored messages don't contain this character. */
 const WORD_SEPARATOR = "\u0003";
 
-/** Returns whether a text contains characters of a script without spaces. */
+/** Returns whether text contains characters of a script without spaces. */
 export const isUnspaced = (text: string): boolean => HAS_UNSPACED.test(text);
 
 /**
- * Splits a text into lowercase words for indexing and searching. Postgres' parser isn't suitable, because it treats `node.js` or a
+ * Splits text into lowercase words for indexing and searching. Postgres's parser isn't suitable, because it treats `node.js` or a
  * Chinese sentence as one word, and lowercases only ASCII if the database's locale is C.
  */
 export function splitWords(text: string): string[] {
   const lower = text.normalize("NFC").toLowerCase();
-  const split = isUnspaced(lower) ? lower.replaceAll(UNSPACED_CHARACTER, " $& ") : lower;
-  return split
+  const spacedText = isUnspaced(lower) ? lower.replaceAll(UNSPACED_CHARACTER, " $& ") : lower;
+  return spacedText
     .replaceAll(SEPARATORS, " ")
     .replaceAll(TOO_LONG_WORD, "$1 ")
     .split(" ", WORDS_MAX + 2)
@@ -34,11 +34,11 @@ export function splitWords(text: string): string[] {
     .slice(0, WORDS_MAX);
 }
 
-/** Splits a text into words, and joins them with spaces. */
+/** Splits text into words, and joins them with spaces. */
 export const toWordText = (text: string): string => splitWords(text).join(" ");
 
 /**
- * Prepares a text for highlighting by Postgres. The result has the same words as the index. Except for the added separators, it is as
+ * Prepares text for highlighting by Postgres. The result has the same words as the index. Except for the added separators, it is as
  * long as the original.
  */
 export function toHighlightText(text: string): string {
@@ -51,12 +51,12 @@ export function toHighlightText(text: string): string {
 /** Finds the highlighted ranges, as positions [start, end) in the original text. */
 export function findMarks(headline: string, start: string, stop: string): [number, number][] {
   const marks: [number, number][] = [];
-  let at = 0;
-  let from = 0;
-  for (const unit of headline) {
-    if (unit === start) from = at;
-    else if (unit === stop) marks.push([from, at]);
-    else if (unit !== WORD_SEPARATOR) at += unit.length;
+  let position = 0;
+  let markStart = 0;
+  for (const character of headline) {
+    if (character === start) markStart = position;
+    else if (character === stop) marks.push([markStart, position]);
+    else if (character !== WORD_SEPARATOR) position += character.length;
   }
   return marks;
 }

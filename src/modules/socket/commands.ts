@@ -7,7 +7,7 @@ import type { ClientFrame, ClientFrameType } from "../../protocol/frames.ts";
 import type { Message } from "../../protocol/message.ts";
 import type { Ack, AckBody, AckedFrameType } from "../../protocol/pushes.ts";
 import type { Hub } from "../../realtime/hub.ts";
-import type { Typing } from "../../realtime/typing.ts";
+import type { TypingTracker } from "../../realtime/typing.ts";
 import type { ConversationService } from "../conversations/service.ts";
 import type { GenerationService } from "../generations/service.ts";
 import type { Inbox } from "../inbox/service.ts";
@@ -23,7 +23,7 @@ export type CommandDependencies = {
   recovery: Recovery;
   hub: Hub;
   inbox: Inbox;
-  typing: Typing;
+  typing: TypingTracker;
   limits: Pick<Limits, "reads">;
 };
 
@@ -56,8 +56,8 @@ export const frameScopes: Record<ClientFrameType, NeededScope> = {
 };
 
 /**
- * Returns an answer as a subscriber should see it: unfinished, with only the text that has been pushed. Even if the answer is
- * already stored as complete, its remaining deltas and its completion are pushed later.
+ * Returns an answer as a subscriber should see it: unfinished, and with only the text that has been pushed. If the answer is already
+ * stored as complete, its remaining deltas and its completion are still to be pushed.
  */
 const createStreamingView = (message: Message, content: string): Message =>
   message.status === "streaming"
@@ -65,14 +65,14 @@ const createStreamingView = (message: Message, content: string): Message =>
     : { ...message, content, status: "streaming", finish_reason: null, usage: null, error: null };
 
 /** Creates the handlers of authenticated frames. The problems that they throw are sent as error frames. */
-export function createCommands(deps: CommandDependencies): { [T in ClientFrameType]: FrameHandler<T> } {
+export function createFrameHandlers(deps: CommandDependencies): { [T in ClientFrameType]: FrameHandler<T> } {
   const { conversations, messages, generations, recovery, hub, inbox, typing, limits } = deps;
 
   /** Checks that the caller may write in the conversation, which typing indicators require. */
   async function requireWriteAccess(caller: Caller, conversationId: string): Promise<void> {
     const role =
       hub.findRole(conversationId, caller.user.id) ?? (await conversations.getPosition(caller, conversationId)).role;
-    if (role === "viewer") throw new Problem("forbidden", "Viewers can't write in a conversation.");
+    if (role === "viewer") throw new Problem("forbidden", "Viewers can't send typing indicators.");
   }
 
   return {
@@ -82,7 +82,7 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
         throw new Problem("forbidden", "A connection belongs to one user. Open another connection for another user.");
       // Existing subscriptions continue, so the new credential must permit them.
       if (connection.subscriptions.size > 0) requireScope(newCaller.scopes, frameScopes.subscribe);
-      if (inbox.has(connection)) requireScope(newCaller.scopes, frameScopes["inbox.subscribe"]);
+      if (inbox.isSubscribed(connection)) requireScope(newCaller.scopes, frameScopes["inbox.subscribe"]);
       connection.caller = { ...newCaller, requestId: connection.requestId };
       return { expires_at: formatExpiry(newCaller) };
     },
@@ -91,27 +91,27 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
       const conversationId = conversation_id.toLowerCase();
       if (connection.subscriptions.size >= SUBSCRIPTIONS_MAX && !connection.subscriptions.has(conversationId))
         throw new Problem("rate_limited", `A connection can subscribe to at most ${SUBSCRIPTIONS_MAX} conversations.`);
-      let recovered: DurableEvent[] = [];
+      let recoveredEvents: DurableEvent[] = [];
       const join = () =>
         hub.join(
           conversationId,
           connection,
-          () => recovery.start(caller, conversationId, after_seq ?? undefined),
+          () => recovery.getStartPosition(caller, conversationId, after_seq ?? undefined),
           (position: StartPosition, { lastSeq, missedEvents, usersOnline }) => {
-            // If the connection was closed while the position was being read, it must leave again.
+            // If the connection was closed while the position was being read, it must leave the conversation.
             if (connection.isClosing) {
               hub.leave(conversationId, connection);
               return;
             }
             connection.subscriptions.add(conversationId);
             const snapshots = hub.listSnapshots(conversationId);
-            recovered = position.recovered ? mergeEvents(position, lastSeq, missedEvents) : [];
-            const visibleEvents = recovered.map((event) => {
+            recoveredEvents = position.recovered ? mergeEvents(position, lastSeq, missedEvents) : [];
+            const visibleEvents = recoveredEvents.map((event) => {
               if (event.type !== "message.created") return event;
               const snapshot = snapshots.find(({ seq }) => seq === event.seq);
               return snapshot ? { ...event, data: createStreamingView(event.data, snapshot.text) } : event;
             });
-            // Sent here, because the ack must precede the first push.
+            // The ack is sent here, because it must precede the first push.
             const ack: Ack<"subscribe"> = {
               type: "ack",
               id,
@@ -125,10 +125,10 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
           () => {
             // Sends the current text of answers in progress, unless the recovered events contain it.
             for (const { seq, frame } of hub.listSnapshots(conversationId))
-              if (!recovered.some((event) => event.seq === seq)) connection.send(frame);
+              if (!recoveredEvents.some((event) => event.seq === seq)) connection.send(frame);
           },
         );
-      // Counts as a read, because it loads up to 500 events.
+      // A subscription counts as a read, because it loads up to 500 events.
       await limits.reads.run(caller.user.id, join);
       return undefined;
     },
@@ -191,16 +191,18 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
     },
 
     async read(_connection, caller, { conversation_id, seq }) {
-      return { last_read_seq: await conversations.read(caller, conversation_id.toLowerCase(), seq) };
+      return { last_read_seq: await conversations.markRead(caller, conversation_id.toLowerCase(), seq) };
     },
 
     async "inbox.subscribe"(connection, caller, { id }) {
-      // Counts as a read, because it reads all of the user's conversations.
+      // An inbox subscription counts as a read, because it reads all of the user's conversations.
       await limits.reads.run(caller.user.id, async () => {
         // If the connection was closed while this request waited for a slot, nothing would unsubscribe it later.
         if (connection.isClosing) return;
-        // Sent here, because the ack must precede the first push.
-        await inbox.subscribe(connection, (unread) => connection.sendFrame({ type: "ack", id, unread }));
+        // The ack is sent here, because it must precede the first push.
+        await inbox.subscribe(connection, (unreadCount) =>
+          connection.sendFrame({ type: "ack", id, unread: unreadCount }),
+        );
       });
       return undefined;
     },

@@ -17,7 +17,7 @@ export class Connection implements Listener, OpenStream {
   readonly id = createId();
   readonly openedAtMs = Date.now();
   readonly subscriptions = new Set<string>();
-  /** Frames that were received while another one was being processed. A connection's frames are processed in order. */
+  /** Frames that were received while another frame was being processed. A connection's frames are processed in order. */
   readonly queuedFrames = new QueuedFrames();
   caller: Caller | null;
   isBusy = false;
@@ -36,7 +36,7 @@ export class Connection implements Listener, OpenStream {
   #socket: Socket | undefined;
   #onSent: ((type: string) => void) | undefined;
   /** Frames to send together at the end of this event loop turn. */
-  #unsent: string[] = [];
+  #unsentFrames: string[] = [];
   #meter: FrameMeter | undefined;
 
   /**
@@ -85,10 +85,10 @@ export class Connection implements Listener, OpenStream {
     this.subscriptions.delete(conversationId);
   }
 
-  send(text: string): void {
+  send(frame: string): void {
     if (this.isClosing) return;
     this.#flush();
-    this.#socket?.send(text);
+    this.#socket?.send(frame);
   }
 
   sendFrame(frame: Push): void {
@@ -97,26 +97,26 @@ export class Connection implements Listener, OpenStream {
   }
 
   /**
-   * Sends a frame at the end of this event loop turn. A group commit acknowledges hundreds of messages in one turn. Sending them
-   * together requires one system call per socket instead of one per message.
+   * Sends a frame at the end of this event loop turn. A group commit acknowledges hundreds of messages in one turn. If the acks are
+   * sent together, one system call per socket is enough, instead of one per message.
    */
   sendFrameSoon(frame: Push): void {
     if (this.isClosing) return;
     this.#onSent?.(frame.type);
-    if (this.#unsent.push(JSON.stringify(frame)) === 1) process.nextTick(() => this.#flush());
+    if (this.#unsentFrames.push(JSON.stringify(frame)) === 1) process.nextTick(() => this.#flush());
   }
 
   #flush(): void {
     const socket = this.#socket;
-    if (this.#unsent.length === 0 || !socket) return;
-    const frames = this.#unsent.splice(0);
+    if (this.#unsentFrames.length === 0 || !socket) return;
+    const frames = this.#unsentFrames.splice(0);
     socket.cork(() => {
-      for (const text of frames) socket.send(text);
+      for (const frame of frames) socket.send(frame);
     });
   }
 
   /** Pushes require a valid credential, so the connection is closed when its access token expires. */
-  get endsWithToken(): boolean {
+  get shouldEndWithToken(): boolean {
     return true;
   }
 
@@ -130,7 +130,7 @@ export class Connection implements Listener, OpenStream {
   }
 
   /** Returns the number of bytes that the client hasn't received. */
-  bufferedBytes(): number {
+  getBufferedBytes(): number {
     return this.#socket?.getBufferedAmount() ?? 0;
   }
 
@@ -138,8 +138,8 @@ export class Connection implements Listener, OpenStream {
     if (this.isClosing) return;
     this.#flush();
     this.closedAtMs = Date.now();
-    const { code, reason: text } = closeCodes[reason];
-    this.#socket?.close(code, text);
+    const { code, reason: closeReason } = closeCodes[reason];
+    this.#socket?.close(code, closeReason);
   }
 
   /** Terminates the TCP connection. Call this if the client doesn't respond to the close frame. */

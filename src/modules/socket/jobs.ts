@@ -4,5 +4,5 @@ import type { Sockets } from "./sockets.ts";
 const SWEEP_INTERVAL_MS = 1_000;
 
 export function registerSocketJobs(jobs: Jobs, { sockets }: { sockets: Sockets }): void {
-  jobs.everyOnEach("sockets", SWEEP_INTERVAL_MS, async () => sockets.sweep());
+  jobs.scheduleOnEachInstance("sockets", SWEEP_INTERVAL_MS, async () => sockets.sweep());
 }

@@ -19,9 +19,9 @@ export class QueuedFrames {
   }
 
   shift(total: QueuedBytes): ClientFrame | undefined {
-    const first = this.#frames.shift();
-    if (first) total.bytes -= first.bytes;
-    return first?.frame;
+    const queued = this.#frames.shift();
+    if (queued) total.bytes -= queued.bytes;
+    return queued?.frame;
   }
 
   /** Call this when the connection has closed. */

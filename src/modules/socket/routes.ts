@@ -1,11 +1,11 @@
 import type { Server } from "bun";
 import type { Caller, Identify, RequestOrigin } from "../../access/caller.ts";
-import { addRequestId, readCredential } from "../../http/authenticate.ts";
-import type { ReadClientAddress } from "../../http/client-address.ts";
+import { addRequestId, getCredential } from "../../http/authenticate.ts";
+import type { GetClientAddress } from "../../http/client-address.ts";
 import type { IsAllowedOrigin } from "../../http/origin.ts";
-import { addFacts, readFacts } from "../../http/request-facts.ts";
-import { readRequestId } from "../../http/request-id.ts";
-import { readUrl } from "../../http/request-url.ts";
+import { addRequestFacts, getRequestFacts } from "../../http/request-facts.ts";
+import { getRequestId } from "../../http/request-id.ts";
+import { parseRequestUrl } from "../../http/request-url.ts";
 import { type Route, route } from "../../http/route.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { Slots } from "../../limits/slots.ts";
@@ -18,7 +18,7 @@ type Dependencies = {
   identify: Identify;
   /** Redeems a ticket, which is valid only once. @throws Problem `unauthorized`. */
   redeemTicket(ticket: string, origin: RequestOrigin): Promise<Caller>;
-  readClientAddress: ReadClientAddress;
+  getClientAddress: GetClientAddress;
   isAllowedOrigin: IsAllowedOrigin;
   /** The slots for open sockets on this instance, per user. */
   slots: Slots;
@@ -26,19 +26,19 @@ type Dependencies = {
 };
 
 /**
- * Creates the route `GET /realtime`, which opens a WebSocket. Invalid requests are refused over HTTP, before the upgrade. Doesn't
- * use the framework's `.ws()`, because its per-socket closures and content sniffing are too slow (docs/decisions/0001).
+ * Creates the route `GET /realtime`, which opens a WebSocket. Invalid requests are rejected over HTTP, before the upgrade. The route
+ * doesn't use the framework's `.ws()`, because its per-socket closures and content sniffing are too slow (docs/decisions/0001).
  */
 export function createSocketRoutes(deps: Dependencies): Route[] {
-  const { identify, redeemTicket, readClientAddress, isAllowedOrigin, slots, isDraining } = deps;
+  const { identify, redeemTicket, getClientAddress, isAllowedOrigin, slots, isDraining } = deps;
 
   async function findCaller(request: Request, protocols: string[], ipAddress: string | null): Promise<Caller | null> {
     const origin = { ipAddress, onBehalfOf: request.headers.get("x-on-behalf-of") };
-    const token = readCredential(request.headers) ?? decodeProtocolToken(protocols);
+    const token = getCredential(request.headers) ?? decodeProtocolToken(protocols);
     if (token !== null) return identify(token, origin);
-    const ticket = readUrl(request).searchParams.get("ticket");
+    const ticket = parseRequestUrl(request).searchParams.get("ticket");
     if (ticket !== null) return redeemTicket(ticket, origin);
-    // Without a credential, the header would have no effect, and the key in the first frame would act on behalf of its owner.
+    // Without a credential in the handshake, the header would have no effect, and the key in the `auth` frame would act for its owner.
     if (origin.onBehalfOf !== null)
       throw new Problem(
         "malformed",
@@ -72,15 +72,15 @@ export function createSocketRoutes(deps: Dependencies): Route[] {
         const protocols = parseProtocols(request);
         if (protocols.length > 0 && !protocols.includes(SUBPROTOCOL))
           throw new Problem("malformed", `Offer the subprotocol ${SUBPROTOCOL}.`);
-        const ipAddress = readClientAddress(request, server);
+        const ipAddress = getClientAddress(request, server);
         const authenticatedCaller = await findCaller(request, protocols, ipAddress);
         const caller = authenticatedCaller && addRequestId(authenticatedCaller, { request, headers: set.headers });
         if (caller) slots.requireFreeSlot(caller.user.id);
         const connection = new Connection(
           caller,
           ipAddress,
-          readRequestId(set),
-          readFacts(request).span?.spanContext(),
+          getRequestId(set),
+          getRequestFacts(request).span?.spanContext(),
         );
         const headers = protocols.length > 0 ? { "sec-websocket-protocol": SUBPROTOCOL } : undefined;
         const isUpgraded = (server as Server<unknown> | null)?.upgrade(request, {
@@ -88,7 +88,7 @@ export function createSocketRoutes(deps: Dependencies): Route[] {
           ...(headers && { headers }),
         });
         if (!isUpgraded) throw new Problem("malformed", "The WebSocket handshake is incomplete.");
-        addFacts(request, { isUpgraded: true });
+        addRequestFacts(request, { isUpgraded: true });
         return undefined;
       },
     }),
@@ -104,8 +104,8 @@ function parseProtocols(request: Request): string[] {
 }
 
 /**
- * Decodes the token in the subprotocol `base64url.bearer.<base64url(token)>`. Browsers can't send a token in another way in the
- * handshake.
+ * Decodes the token in the subprotocol `base64url.bearer.<base64url(token)>`. In the handshake, browsers have no other way to send a
+ * token.
  */
 function decodeProtocolToken(protocols: string[]): string | null {
   const tokenProtocol = protocols.find((protocol) => protocol.startsWith(TOKEN_PREFIX));

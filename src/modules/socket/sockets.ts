@@ -10,7 +10,7 @@ import type { Limits } from "../../limits/limits.ts";
 import type { CloseReason } from "../../protocol/close-codes.ts";
 import { type ClientFrame, type ClientFrameType, type FrameContext, parseClientFrame } from "../../protocol/frames.ts";
 import { createErrorFrame } from "../../protocol/pushes.ts";
-import { type CommandDependencies, createCommands, type FrameHandler, frameScopes } from "./commands.ts";
+import { type CommandDependencies, createFrameHandlers, type FrameHandler, frameScopes } from "./commands.ts";
 import type { Connection, Socket } from "./connection.ts";
 import * as limits from "./limits.ts";
 import { QueuedBytes } from "./queued-frames.ts";
@@ -27,7 +27,7 @@ type Dependencies = CommandDependencies & {
 /** Manages all WebSockets of this instance: processes their frames, and closes them when necessary. */
 export function createSockets(deps: Dependencies) {
   const { hub, inbox, typing, identify, limits: rateLimits, openStreams, log, metrics, tracing } = deps;
-  const commands = createCommands(deps);
+  const frameHandlers = createFrameHandlers(deps);
   const connections = new Set<Connection>();
   const queuedBytes = new QueuedBytes();
 
@@ -45,7 +45,7 @@ export function createSockets(deps: Dependencies) {
   function accept(connection: Connection, caller: Caller): boolean {
     connection.caller = caller;
     if (!rateLimits.sockets.hasFreeSlot(caller.user.id)) {
-      rateLimits.sockets.createRejection();
+      rateLimits.sockets.countRejection();
       connection.close("too_many_connections");
       return false;
     }
@@ -59,10 +59,10 @@ export function createSockets(deps: Dependencies) {
     connection.sendFrame({
       type: "ready",
       connection_id: connection.id,
-      // Authentication has refused disabled users.
+      // Disabled users can't authenticate.
       user: { ...user, disabled: false, created_at: created_at.toISOString() },
       heartbeat_ms: limits.HEARTBEAT_MS,
-      limits: limits.shownLimits,
+      limits: limits.announcedLimits,
       server_time: new Date().toISOString(),
     });
     return true;
@@ -87,7 +87,7 @@ export function createSockets(deps: Dependencies) {
       connection.sendFrame({ type: "ack", id: frame.id, expires_at: formatExpiry(caller) });
   }
 
-  const tracedHandleFrame = createFrameTracer(tracing, handleFrame);
+  const handleTracedFrame = createFrameTracer(tracing, handleFrame);
 
   /** Processes a frame. Returns the error that was sent, if any. */
   async function handleFrame(connection: Connection, frame: ClientFrame): Promise<Problem | undefined> {
@@ -97,29 +97,29 @@ export function createSockets(deps: Dependencies) {
         return undefined;
       }
       requireScope(connection.caller.scopes, frameScopes[frame.type]);
-      // Messages are rate-limited when they are stored, because whether a model answers is not known earlier.
+      // Messages are rate-limited when they are stored, because only then is it known whether a model answers.
       if (frame.type === "generation.regenerate") await rateLimits.countCaller("ai", connection.caller);
       // TypeScript can't infer that the handler matches the frame type.
-      const command = commands[frame.type] as FrameHandler<ClientFrameType>;
-      const body = await command(connection, connection.caller, frame);
+      const handler = frameHandlers[frame.type] as FrameHandler<ClientFrameType>;
+      const body = await handler(connection, connection.caller, frame);
       if (body && frame.id !== undefined) connection.sendFrameSoon({ type: "ack", id: frame.id, ...body });
       return undefined;
     } catch (error) {
       const problem = mapError(error, log);
       sendError(connection, problem, frame.id ?? null);
-      if (problem.violatedPolicies) countRefusal(connection);
+      if (problem.violatedPolicies) recordRejection(connection);
       return problem;
     }
   }
 
-  /** Records a refused frame, and closes the connection after too many of them. */
-  function countRefusal(connection: Connection): void {
+  /** Records a rejected frame, and closes the connection if too many frames were rejected. */
+  function recordRejection(connection: Connection): void {
     if (connection.meter.reject(Date.now())) connection.close("rate_limited");
   }
 
   /**
    * Applies the frame rate limit, which also counts invalid frames.
-   * @returns false if the frame was refused and the error has been sent.
+   * @returns false if the frame was rejected and the error has been sent.
    */
   function checkFrameRate(connection: Connection, type: string, id: string | null): boolean {
     const waitMs = rateLimits.frames.count(connection.meter, connection.caller?.user.id ?? null, type);
@@ -127,7 +127,7 @@ export function createSockets(deps: Dependencies) {
     metrics.rateLimited.inc({ limit: "frames" });
     const detail = `Too many frames. Try again in ${Math.ceil(waitMs / 1_000)} s.`;
     sendError(connection, new Problem("rate_limited", detail, { retryAfterMs: waitMs }), id);
-    countRefusal(connection);
+    recordRejection(connection);
     return false;
   }
 
@@ -136,13 +136,14 @@ export function createSockets(deps: Dependencies) {
   }
 
   /**
-   * Processes a frame and then the queued ones, in order. Doesn't wait for messages, because SendOrder keeps their order.
+   * Processes a frame and then the queued frames, in order. Doesn't wait for messages to be stored, because SendOrder keeps their
+   * order.
    */
   async function processFrames(connection: Connection, firstFrame: ClientFrame): Promise<void> {
     connection.isBusy = true;
     for (let frame: ClientFrame | undefined = firstFrame; frame; frame = connection.queuedFrames.shift(queuedBytes)) {
       if (connection.isClosing) break;
-      const handling = tracedHandleFrame(connection, frame);
+      const handling = handleTracedFrame(connection, frame);
       if (frame.type !== "message.send" || !connection.caller) await handling;
     }
     connection.isBusy = false;
@@ -151,16 +152,17 @@ export function createSockets(deps: Dependencies) {
   function receive(connection: Connection, data: string | Buffer): void {
     if (connection.isClosing) return;
     connection.lastSeenAtMs = Date.now();
-    const partialFrame: FrameContext = { id: null };
+    const frameContext: FrameContext = { id: null };
     let frame: ClientFrame;
     try {
       if (typeof data !== "string") throw new Problem("malformed", "Frames must be text, one JSON object each.");
-      frame = parseClientFrame(data, partialFrame);
+      frame = parseClientFrame(data, frameContext);
     } catch (error) {
       metrics.wsFrames.inc({ direction: "in", type: "invalid" });
-      if (!checkFrameRate(connection, "invalid", partialFrame.id)) return;
-      sendError(connection, error, partialFrame.id);
-      // An invalid field is a mistake in the client. A frame that isn't a JSON object suggests that the client uses another protocol.
+      if (!checkFrameRate(connection, "invalid", frameContext.id)) return;
+      sendError(connection, error, frameContext.id);
+      // An invalid field is a mistake in the client. But a frame that isn't a JSON object suggests that the client uses a different
+      // protocol.
       if (error instanceof Problem && error.code === "malformed") connection.consecutiveViolations += 1;
       if (connection.consecutiveViolations > limits.VIOLATIONS_MAX) connection.close("protocol_violation");
       return;
@@ -168,11 +170,11 @@ export function createSockets(deps: Dependencies) {
     connection.consecutiveViolations = 0;
     metrics.wsFrames.inc({ direction: "in", type: frame.type });
     if (!checkFrameRate(connection, frame.type, frame.id ?? null)) return;
-    if (connection.isBusy) enqueue(connection, frame, data.length);
+    if (connection.isBusy) enqueueFrame(connection, frame, data.length);
     else void processFrames(connection, frame);
   }
 
-  function enqueue(connection: Connection, frame: ClientFrame, bytes: number): void {
+  function enqueueFrame(connection: Connection, frame: ClientFrame, bytes: number): void {
     if (connection.queuedFrames.length >= limits.WAITING_FRAMES_MAX) {
       metrics.rateLimited.inc({ limit: "frames_waiting" });
       connection.close("rate_limited");
@@ -202,7 +204,7 @@ export function createSockets(deps: Dependencies) {
     if (!connection.caller) return nowMs - connection.openedAtMs > limits.AUTH_TIMEOUT_MS ? "no_credential" : null;
     if (connection.caller.expiresAtMs <= nowMs) return "token_expired";
     const wasSlow = connection.wasSlowAtLastSweep;
-    connection.wasSlowAtLastSweep = connection.bufferedBytes() > limits.SLOW_BYTES_MAX;
+    connection.wasSlowAtLastSweep = connection.getBufferedBytes() > limits.SLOW_BYTES_MAX;
     if (wasSlow && connection.wasSlowAtLastSweep) return "slow_consumer";
     const idleMs = nowMs - connection.lastSeenAtMs;
     if (idleMs > limits.HEARTBEAT_MS + limits.PONG_TIMEOUT_MS) return "no_pong";
@@ -225,7 +227,7 @@ export function createSockets(deps: Dependencies) {
     },
 
     /**
-     * Asks all clients to reconnect to another instance, and closes their sockets in batches before `deadlineMs` (since 1970).
+     * Asks all clients to reconnect to another instance, and closes their sockets in batches before `deadlineMs` (Unix time).
      */
     async drain(deadlineMs: number): Promise<void> {
       const openConnections = [...connections];
@@ -236,12 +238,12 @@ export function createSockets(deps: Dependencies) {
           type: "server.draining",
           reconnect_after_ms: Math.round(Math.random() * RECONNECT_DELAY_MS_MAX),
         });
-      const batches = Math.ceil(openConnections.length / DRAIN_BATCH_SOCKETS);
-      for (let batch = 0; batch < batches; batch += 1) {
-        const sockets = openConnections.slice(batch * DRAIN_BATCH_SOCKETS, (batch + 1) * DRAIN_BATCH_SOCKETS);
-        await waitForSends(sockets, Math.min(deadlineMs, Date.now() + DRAIN_ACK_WAIT_MS_MAX));
-        for (const connection of sockets) connection.close("draining");
-        await Bun.sleep(batch + 1 < batches ? spreadMs / batches : 0);
+      const batchCount = Math.ceil(openConnections.length / DRAIN_BATCH_SOCKETS);
+      for (let batch = 0; batch < batchCount; batch += 1) {
+        const batchConnections = openConnections.slice(batch * DRAIN_BATCH_SOCKETS, (batch + 1) * DRAIN_BATCH_SOCKETS);
+        await waitForSends(batchConnections, Math.min(deadlineMs, Date.now() + DRAIN_ACK_WAIT_MS_MAX));
+        for (const connection of batchConnections) connection.close("draining");
+        await Bun.sleep(batch + 1 < batchCount ? spreadMs / batchCount : 0);
       }
     },
 
@@ -275,7 +277,7 @@ export function createSockets(deps: Dependencies) {
 
 /** Number of sockets closed per batch during shutdown. */
 const DRAIN_BATCH_SOCKETS = 500;
-/** Maximum total duration of all batches. */
+/** Maximum time over which the closing of all sockets is spread at shutdown, in batches. */
 const DRAIN_SPREAD_MS_MAX = 5_000;
 /** Maximum time that a batch waits for the acknowledgements of uncommitted messages. */
 const DRAIN_ACK_WAIT_MS_MAX = 1_000;
@@ -290,7 +292,7 @@ export type Sockets = ReturnType<typeof createSockets>;
 
 function mapError(error: unknown, log: Log): Problem {
   if (error instanceof Problem) return error;
-  const temporary = findTemporaryProblem(error);
-  log[temporary ? "warn" : "error"]({ err: error }, "frame failed");
-  return temporary ?? new Problem("internal", "Processing the frame failed. Try again.");
+  const temporaryProblem = findTemporaryProblem(error);
+  log[temporaryProblem ? "warn" : "error"]({ err: error }, "frame failed");
+  return temporaryProblem ?? new Problem("internal", "Processing the frame failed. Try again.");
 }

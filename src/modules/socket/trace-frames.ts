@@ -9,7 +9,7 @@ const untracedTypes = new Set<ClientFrameType>(["ping", "typing.start", "typing.
 /** Processes a frame. Returns the error that was sent, if any. */
 type HandleFrame = (connection: Connection, frame: ClientFrame) => Promise<Problem | undefined>;
 
-/** Wraps `handle` so that each frame gets a new trace, which links to the request that opened the socket. */
+/** Wraps `handle` so that each frame is recorded in a new trace, which links to the request that opened the socket. */
 export function createFrameTracer(tracing: Tracing | null, handle: HandleFrame): HandleFrame {
   if (!tracing) return handle;
   return async (connection, frame) => {

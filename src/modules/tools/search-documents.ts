@@ -5,7 +5,7 @@ const PASSAGES_DEFAULT = 5;
 const PASSAGES_MAX = 10;
 
 /** Creates the built-in tool that searches the Markdown documents, which every user may read. */
-export function createSearchDocuments(
+export function createDocumentSearchTool(
   searchPassages: (question: string, limit: number) => Promise<PassageMatch[]>,
 ): RunnableTool {
   return {

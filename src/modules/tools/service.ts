@@ -3,11 +3,11 @@ import type { Log } from "../../lib/log.ts";
 import { failSpan, type Tracing } from "../../lib/tracing/tracing.ts";
 import { type RunnableTool, ToolError, type ToolRequest, type ToolResult } from "./model.ts";
 
-/** Default timeout of a call. */
+/** Default timeout of a tool call. */
 const TOOL_TIMEOUT_MS = 20_000;
-/** Maximum tools per answer. Providers reject more. */
+/** Maximum number of tools per answer. Providers reject more. */
 const TOOLS_MAX = 128;
-/** Maximum length of a result, in UTF-16 code units. Longer ones are truncated, with a note for the model. */
+/** Maximum length of a result, in UTF-16 code units. Longer results are truncated, with a note for the model. */
 export const TOOL_RESULT_CHARS_MAX = 20_000;
 const QUOTED_ARGUMENTS_CHARS_MAX = 200;
 
@@ -17,16 +17,16 @@ export interface AnswerTools {
   readonly definitions: readonly Tool[];
 
   /**
-   * Executes a call. Times out after the tool's timeout, or after `remainingMs` if that is shorter. An error, such as a call to an
-   * unavailable tool, becomes a result with a message for the model. Never rejects.
+   * Executes a call. It times out after the tool's timeout, or after `remainingMs` if that is shorter. An error, such as a call to an
+   * unavailable tool, becomes a result with a message for the model. The promise never rejects.
    */
-  call(call: ToolCall, signal: AbortSignal, remainingMs?: number): Promise<ToolResult>;
+  call(toolCall: ToolCall, signal: AbortSignal, remainingMs?: number): Promise<ToolResult>;
 }
 
 /** Provides the tools of answers. */
 export interface ToolService {
   /** Determines the tools that an answer may use. Ignores unknown names, because servers can be removed. */
-  open(request: ToolRequest): Promise<AnswerTools>;
+  selectTools(request: ToolRequest): Promise<AnswerTools>;
 }
 
 type Dependencies = {
@@ -38,30 +38,31 @@ type Dependencies = {
 };
 
 export function createToolService({ listTools, log, tracing = null }: Dependencies): ToolService {
-  /** Lists the selected tools by name. If several tools have the same name, uses the first one, because providers reject duplicates. */
+  /** Lists the selected tools by name. If several tools have the same name, only the first is used, because providers reject duplicates. */
   async function listSelectedTools(request: ToolRequest): Promise<Map<string, RunnableTool>> {
     const { selection } = request;
-    const byName = new Map<string, RunnableTool>();
-    if (selection === false) return byName;
+    const toolsByName = new Map<string, RunnableTool>();
+    if (selection === false) return toolsByName;
     const isSelected = ({ name }: RunnableTool) => selection === true || selection.includes(name);
     const tools = (await listTools(request)).filter(isSelected);
-    for (const tool of tools) if (!byName.has(tool.name) && byName.size < TOOLS_MAX) byName.set(tool.name, tool);
+    for (const tool of tools)
+      if (!toolsByName.has(tool.name) && toolsByName.size < TOOLS_MAX) toolsByName.set(tool.name, tool);
     if (tools.length > TOOLS_MAX)
       log.warn(
         { tools: tools.length, offered: TOOLS_MAX },
         "more tools than a model can be offered; the last ones are skipped",
       );
-    return byName;
+    return toolsByName;
   }
 
   async function runTool(
     tool: RunnableTool | undefined,
-    { arguments: text }: ToolCall,
+    { arguments: argumentsJson }: ToolCall,
     signal: AbortSignal,
     remainingMs: number,
   ) {
     if (!tool) throw new ToolError("This tool is not available.");
-    const input = parseArguments(text);
+    const input = parseArguments(argumentsJson);
     const timeoutMs = Math.min(remainingMs, tool.timeoutMs ?? TOOL_TIMEOUT_MS);
     return withTimeout((toolSignal) => tool.run(input, toolSignal), signal, timeoutMs);
   }
@@ -69,7 +70,7 @@ export function createToolService({ listTools, log, tracing = null }: Dependenci
   /** Traces a call, without its arguments and result. */
   function traceCall({ id }: ToolCall, tool: RunnableTool | undefined, work: () => Promise<ToolResult>) {
     if (!tracing) return work();
-    // The model may have made up the name, and its text must not be recorded.
+    // The model may have made up the name, and text from a model must not be recorded.
     const name = tool?.name ?? "unknown";
     const attributes = {
       "gen_ai.operation.name": "execute_tool",
@@ -85,23 +86,25 @@ export function createToolService({ listTools, log, tracing = null }: Dependenci
   }
 
   return {
-    async open(request) {
-      const byName = await listSelectedTools(request);
+    async selectTools(request) {
+      const toolsByName = await listSelectedTools(request);
       return {
-        definitions: [...byName.values()].map(({ name, description, parameters }) => ({
+        definitions: [...toolsByName.values()].map(({ name, description, parameters }) => ({
           name,
           description,
           parameters,
         })),
 
-        call(call, signal, remainingMs = Number.POSITIVE_INFINITY) {
-          const tool = byName.get(call.name);
-          return traceCall(call, tool, async () => {
+        call(toolCall, signal, remainingMs = Number.POSITIVE_INFINITY) {
+          const tool = toolsByName.get(toolCall.name);
+          return traceCall(toolCall, tool, async () => {
             try {
-              return { content: truncate(await runTool(tool, call, signal, remainingMs)), isError: false };
+              const content = toStorableContent(await runTool(tool, toolCall, signal, remainingMs));
+              return { content, isError: false };
             } catch (error) {
-              if (error instanceof ToolError) return { content: `Error: ${truncate(error.message)}`, isError: true };
-              if (!signal.aborted) log.warn({ err: error, tool: call.name }, "tool failed");
+              if (error instanceof ToolError)
+                return { content: `Error: ${toStorableContent(error.message)}`, isError: true };
+              if (!signal.aborted) log.warn({ err: error, tool: toolCall.name }, "tool failed");
               return { content: "Error: the tool failed.", isError: true };
             }
           });
@@ -131,13 +134,13 @@ async function withTimeout(
 ): Promise<string> {
   const controller = new AbortController();
   const { promise: interrupted, reject } = Promise.withResolvers<never>();
-  const fail = (error: Error) => {
+  const interrupt = (error: Error) => {
     reject(error);
     controller.abort();
   };
-  const onAbort = () => fail(new ToolError("The call was stopped."));
+  const onAbort = () => interrupt(new ToolError("The call was stopped."));
   const timer = setTimeout(
-    () => fail(new ToolError(`The tool did not respond within ${Math.ceil(timeoutMs / 1000)} seconds.`)),
+    () => interrupt(new ToolError(`The tool did not respond within ${Math.ceil(timeoutMs / 1000)} seconds.`)),
     timeoutMs,
   );
   signal.addEventListener("abort", onAbort, { once: true });
@@ -151,7 +154,7 @@ async function withTimeout(
 }
 
 /** Removes characters that Postgres can't store, and truncates the text. */
-function truncate(text: string): string {
+function toStorableContent(text: string): string {
   const storable = text.replaceAll("\0", "").toWellFormed();
   if (storable.length <= TOOL_RESULT_CHARS_MAX) return storable;
   const note = "\n(The rest was cut off.)";

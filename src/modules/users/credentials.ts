@@ -3,31 +3,31 @@ import { Problem } from "../../lib/problem.ts";
 import type { Requester } from "../../limits/hash-queue.ts";
 import { parseEmail } from "./email.ts";
 import type { User } from "./model.ts";
-import { type ChosenPassword, checkNewPassword, type Passwords } from "./passwords.ts";
+import { type ChosenPassword, checkNewPassword, type PasswordHasher } from "./passwords.ts";
 import * as queries from "./queries.ts";
 
 /** A user with the stored hash, which later steps use to check that the password hasn't changed. */
 export type VerifiedUser = { user: User; passwordHash: string };
-/** Called before a login is refused. `userId` is null if no account has the email address. */
-type OnRefused = (userId: string | null, reason: "credentials" | "disabled") => Promise<void>;
+/** Called before a login is rejected. `userId` is null if no account has the email address. */
+type OnRejected = (userId: string | null, reason: "credentials" | "disabled") => Promise<void>;
 
 /** Checks and stores passwords. `requester` determines the priority in the hash queue. */
 export interface Credentials {
   /**
-   * Finds the user with this email address and password. An unknown address and a wrong password cause the same response after the
-   * same time. The response reveals that the user is disabled only if the password is correct.
-   * @param onRefused called before the error of a refused login is thrown.
+   * Finds the user with this email address and password. An unknown email address and a wrong password cause the same response,
+   * and take equally long. The response reveals that the user is disabled only if the password is correct.
+   * @param onRejected called before the error of a rejected login is thrown.
    * @throws Problem `invalid`, `invalid_credentials`, `forbidden` (disabled), `rate_limited`, `overloaded`.
    */
   checkCredentials(
     credentials: { email: string; password: string },
     requester: Requester,
-    onRefused: OnRefused,
+    onRejected: OnRejected,
   ): Promise<VerifiedUser>;
 
   /**
-   * Verifies the password of a logged-in user. A wrong password is `forbidden` and not `unauthorized`, because the request's credential
-   * is valid.
+   * Verifies the password of a logged-in user. A wrong password is `forbidden` instead of `unauthorized`, because the request's
+   * credential is valid.
    * @returns the stored hash.
    * @throws Problem `forbidden`, `rate_limited`, `overloaded`.
    */
@@ -46,7 +46,7 @@ export interface Credentials {
   hashPassword(newPassword: ChosenPassword, requester: Requester): Promise<string>;
 
   /**
-   * Prevents the user from logging in and being changed until the transaction ends.
+   * Prevents the user from logging in or being changed until the transaction ends.
    * @param passwordHash the hash that `checkPassword` returned.
    * @throws Problem `conflict` if the password has changed since then.
    */
@@ -56,18 +56,18 @@ export interface Credentials {
   storePasswordHash(sql: Sql, userId: string, passwordHash: string): Promise<void>;
 }
 
-type Dependencies = { database: Database; passwords: Passwords };
+type Dependencies = { database: Database; passwords: PasswordHasher };
 
 export const createCredentials = ({ database, passwords }: Dependencies): Credentials => ({
-  async checkCredentials({ email, password }, requester, onRefused) {
+  async checkCredentials({ email, password }, requester, onRejected) {
     const row = await queries.findCredentials(database, { emailKey: parseEmail(email).key });
     const isCorrect = await passwords.matches(password, row?.password_hash, requester);
     if (!isCorrect || !row?.password_hash) {
-      await onRefused(row?.id ?? null, "credentials");
-      throw new Problem("invalid_credentials", "The email address or the password is wrong.");
+      await onRejected(row?.id ?? null, "credentials");
+      throw new Problem("invalid_credentials", "The email address or the password is incorrect.");
     }
     if (row.disabled_at !== null) {
-      await onRefused(row.id, "disabled");
+      await onRejected(row.id, "disabled");
       throw new Problem("forbidden", "This user is disabled. Ask an administrator.");
     }
     return { user: queries.mapRowToUser(row), passwordHash: row.password_hash };
@@ -78,7 +78,7 @@ export const createCredentials = ({ database, passwords }: Dependencies): Creden
     const isCorrect = await passwords.matches(password, row?.password_hash, requester);
     if (row?.password_hash === null)
       throw new Problem("forbidden", "This account has no password. Log in with the issuer.");
-    if (!isCorrect || !row) throw new Problem("forbidden", "The password is wrong.");
+    if (!isCorrect || !row) throw new Problem("forbidden", "The password is incorrect.");
     return row.password_hash;
   },
 

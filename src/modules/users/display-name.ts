@@ -1,8 +1,8 @@
-import { createInvalid } from "../../lib/problem.ts";
+import { createInvalidProblem } from "../../lib/problem.ts";
 import { VisibleText } from "../../lib/schema.ts";
-import { isSingleLine, isVisible } from "../../lib/text.ts";
+import { hasVisibleCharacter, isSingleLine } from "../../lib/text.ts";
 
-/** Maximum length after trimming, in UTF-16 code units. */
+/** Maximum length of a display name after trimming, in UTF-16 code units. */
 const DISPLAY_NAME_CHARS_MAX = 80;
 const DISPLAY_NAME_INPUT_CHARS_MAX = 200;
 
@@ -25,10 +25,10 @@ export function parseDisplayName(input: string): string {
       ? `display_name must have 1 to ${DISPLAY_NAME_CHARS_MAX} characters.`
       : !isSingleLine(name)
         ? "display_name must be one line without control characters."
-        : !isVisible(name)
+        : !hasVisibleCharacter(name)
           ? "display_name must contain a visible character."
           : null;
-  if (detail) throw createInvalid("#/display_name", detail);
+  if (detail) throw createInvalidProblem("#/display_name", detail);
   return name;
 }
 
@@ -38,7 +38,7 @@ export function parseDisplayName(input: string): string {
  */
 export function deriveDisplayName(name: string | null, email: string): string {
   const truncated = name?.trim().slice(0, DISPLAY_NAME_CHARS_MAX) ?? "";
-  const isValid = isSingleLine(truncated) && isVisible(truncated);
+  const isValid = isSingleLine(truncated) && hasVisibleCharacter(truncated);
   return isValid ? parseDisplayName(truncated) : createDisplayName(email);
 }
 
@@ -46,5 +46,9 @@ export function deriveDisplayName(name: string | null, email: string): string {
 export function createDisplayName(email: string): string {
   const name = email.slice(0, email.lastIndexOf("@"));
   const shortened = name.slice(0, DISPLAY_NAME_CHARS_MAX);
-  return isVisible(shortened) ? (shortened.isWellFormed() ? shortened : shortened.slice(0, -1)) : FALLBACK_NAME;
+  return hasVisibleCharacter(shortened)
+    ? shortened.isWellFormed()
+      ? shortened
+      : shortened.slice(0, -1)
+    : FALLBACK_NAME;
 }

@@ -1,6 +1,6 @@
 import { Type } from "@sinclair/typebox";
 import { Value } from "@sinclair/typebox/value";
-import { createInvalid } from "../../lib/problem.ts";
+import { createInvalidProblem } from "../../lib/problem.ts";
 import { Text } from "../../lib/schema.ts";
 import { isSingleLine } from "../../lib/text.ts";
 
@@ -26,6 +26,6 @@ export type Email = { address: string; key: string };
 export function parseEmail(input: string): Email {
   const address = input.trim().normalize("NFC");
   if (!Value.Check(Address, address) || !isSingleLine(address))
-    throw createInvalid("#/email", "email must be a valid email address.");
+    throw createInvalidProblem("#/email", "email must be a valid email address.");
   return { address, key: address.toLowerCase() };
 }

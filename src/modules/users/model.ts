@@ -21,7 +21,7 @@ export const ProfileChange = Named(
     current_password: Type.Optional(
       Type.String({
         ...CurrentPassword,
-        description: "Required to change `email`, unless the login is younger than 5 minutes.",
+        description: "Required to change `email`, unless the user logged in within the last 5 minutes.",
       }),
     ),
   }),

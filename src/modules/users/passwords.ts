@@ -1,8 +1,8 @@
 import { availableParallelism } from "node:os";
 import { Type } from "@sinclair/typebox";
 import type { Caller } from "../../access/caller.ts";
-import { createInvalid, type Problem } from "../../lib/problem.ts";
-import { findWeakness } from "../../lib/weak-passwords.ts";
+import { createInvalidProblem, type Problem } from "../../lib/problem.ts";
+import { findPasswordWeakness } from "../../lib/weak-passwords.ts";
 import { createHashQueue, type Requester } from "../../limits/hash-queue.ts";
 
 /** Minimum length in characters. An emoji counts as one character, although it has two UTF-16 code units. */
@@ -20,7 +20,7 @@ export const NewPassword = Type.String({
   minLength: PASSWORD_CHARS_MIN,
   maxLength: PASSWORD_CHARS_MAX,
   format: "text",
-  description: `${PASSWORD_CHARS_MIN} to ${PASSWORD_CHARS_MAX} characters. Not one of the 10,000 most common passwords or the user's own address (case-insensitive).`,
+  description: `${PASSWORD_CHARS_MIN} to ${PASSWORD_CHARS_MAX} characters. Must not be one of the 10,000 most common passwords, or the user's own email (case-insensitive).`,
 });
 
 /** An existing password that a user enters to prove their identity. */
@@ -36,10 +36,10 @@ export const createRequester = ({ user, ipAddress }: Pick<Caller, "user" | "ipAd
 });
 
 /** The requester for operations that come from the command line or the configuration. */
-export const operator: Requester = { ipAddress: null, account: "operator", knownBy: "account" };
+export const operatorRequester: Requester = { ipAddress: null, account: "operator", knownBy: "account" };
 
 /** Hashes and verifies passwords with argon2id, a few at a time, in other threads. `HashQueue` determines the order. */
-export interface Passwords {
+export interface PasswordHasher {
   /**
    * Hashes a password with a random salt. Returns a PHC string.
    * @throws Problem `rate_limited`, `overloaded` if too many requests are waiting.
@@ -52,8 +52,8 @@ export interface Passwords {
   matches(password: string, hash: string | null | undefined, requester: Requester): Promise<boolean>;
 }
 
-/** Creates the password service. @param onRejected called when a request is refused because too many are waiting. */
-export function createPasswords(options: PasswordOptions = {}, onRejected: () => void = () => {}): Passwords {
+/** Creates the password hasher. @param onRejected called when a request is rejected because too many requests are waiting. */
+export function createPasswordHasher(options: PasswordOptions = {}, onRejected: () => void = () => {}): PasswordHasher {
   const { memoryKib = MEMORY_KIB, iterations = ITERATIONS, parallelMax = CONCURRENT_HASHES_MAX } = options;
   const queue = createHashQueue({ parallelMax, onRejected });
   /** A valid hash that no password matches. Verifying a password against it takes as long as against a real hash. */
@@ -81,11 +81,11 @@ export type ChosenPassword = { password: string; email: string; field?: "passwor
  * @throws Problem `invalid` if the password has the wrong length, is too common, or is the user's email address.
  */
 export function checkNewPassword({ password, email, field = "password" }: ChosenPassword): void {
-  const createError = (predicate: string): Problem => createInvalid(`#/${field}`, `${field} ${predicate}`);
+  const createError = (predicate: string): Problem => createInvalidProblem(`#/${field}`, `${field} ${predicate}`);
   // Passwords from the command line and the configuration have not been checked against the schema.
   if (isTooShort(password) || password.length > PASSWORD_CHARS_MAX)
     throw createError(`must have ${PASSWORD_CHARS_MIN} to ${PASSWORD_CHARS_MAX} characters.`);
-  const weakness = findWeakness(password, email);
+  const weakness = findPasswordWeakness(password, email);
   if (weakness === "common") throw createError("is one of the most common passwords. Choose another one.");
   if (weakness === "address") throw createError("must not be the email address. Choose another one.");
 }

@@ -31,7 +31,7 @@ type NewUser = {
   email_key: string;
   display_name: string;
   role: UserRole;
-  /** Null if the user can only log in with an issuer. */
+  /** Null if the user can only log in through an OpenID Connect issuer. */
   password_hash: string | null;
 };
 
@@ -45,7 +45,7 @@ export async function insertUser(sql: Sql, user: NewUser): Promise<UserRow | und
 }
 
 /**
- * Makes the user with this email address an administrator, if the user exists. `was_promoted` is false if the user already was
+ * Makes the user with this email address an administrator, if the user exists. `was_promoted` is false if the user was already
  * an administrator.
  */
 export async function promoteUser(
@@ -116,8 +116,8 @@ export async function updatePreferences(sql: Sql, id: string, preferences: Recor
  * @returns false if the password hash has changed.
  */
 export async function lockUser(sql: Sql, id: string, passwordHash: string | undefined): Promise<boolean> {
-  const hasSamePassword = passwordHash === undefined ? sql`` : sql`and password_hash = ${passwordHash}`;
-  const rows = await sql`select 1 from users where id = ${id} ${hasSamePassword} for update`;
+  const hashCondition = passwordHash === undefined ? sql`` : sql`and password_hash = ${passwordHash}`;
+  const rows = await sql`select 1 from users where id = ${id} ${hashCondition} for update`;
   return rows.length > 0;
 }
 

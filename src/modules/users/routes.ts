@@ -1,5 +1,5 @@
 import { Type } from "@sinclair/typebox";
-import { createPage, Page, readIdCursor, readPage } from "../../http/pagination.ts";
+import { createPage, Page, parseIdCursor, parsePageQuery } from "../../http/pagination.ts";
 import { type Route, route } from "../../http/route.ts";
 import { UuidParam } from "../../lib/schema.ts";
 import { UserChange, UserCreation, UserListQuery } from "../accounts/model.ts";
@@ -7,7 +7,7 @@ import type { AccountService } from "../accounts/service.ts";
 import { User } from "./model.ts";
 import { mapRowToUser } from "./service.ts";
 
-const ById = Type.Object({ id: UuidParam() });
+const UserParams = Type.Object({ id: UuidParam() });
 
 const USERS = "/api/v1/users";
 const tag = "users";
@@ -28,9 +28,9 @@ export const createUserRoutes = ({ accounts }: Dependencies): Route[] => [
     query: UserListQuery,
     ok: Page(User),
     handle: async ({ query, request, set }) => {
-      const { limit, after } = readPage(query, 1);
-      const q = query.q?.trim().normalize("NFC");
-      const rows = await accounts.list(q === "" ? undefined : q, readIdCursor(after), limit + 1);
+      const { limit, after } = parsePageQuery(query, 1);
+      const searchText = query.q?.trim().normalize("NFC");
+      const rows = await accounts.list(searchText === "" ? undefined : searchText, parseIdCursor(after), limit + 1);
       return createPage(rows, limit, (row) => [row.id], mapRowToUser, { request, headers: set.headers });
     },
   }),
@@ -63,7 +63,7 @@ export const createUserRoutes = ({ accounts }: Dependencies): Route[] => [
     tag,
     scope: "users:read",
     isForAdmins: true,
-    params: ById,
+    params: UserParams,
     ok: User,
     handle: ({ params }) => accounts.get(params.id),
   }),
@@ -72,13 +72,13 @@ export const createUserRoutes = ({ accounts }: Dependencies): Route[] => [
     method: "PATCH",
     path: `${USERS}/:id`,
     operationId: "changeUser",
-    summary: "Change a user's role, name, email address or password; disable or enable a user",
+    summary: "Change a user's role, name, email or password; disable or enable a user",
     description:
-      "At least one enabled administrator must remain. Setting a password ends all of the user's sessions; their API keys keep working. Changing your own password or email address requires a login younger than 5 minutes.",
+      "At least one enabled administrator must remain. Setting a password ends all of the user's sessions; their API keys keep working. Changing your own password or email requires a login within the last 5 minutes.",
     tag,
     scope: "users:write",
     isForAdmins: true,
-    params: ById,
+    params: UserParams,
     body: UserChange,
     ok: User,
     problems: [409],
@@ -95,7 +95,7 @@ export const createUserRoutes = ({ accounts }: Dependencies): Route[] => [
     tag,
     scope: "users:write",
     isForAdmins: true,
-    params: ById,
+    params: UserParams,
     problems: [409],
     handle: ({ caller, params }) => accounts.remove(caller, params.id),
   }),
@@ -108,7 +108,7 @@ export const createUserRoutes = ({ accounts }: Dependencies): Route[] => [
     tag,
     scope: "users:write",
     isForAdmins: true,
-    params: ById,
+    params: UserParams,
     handle: ({ caller, params }) => accounts.endSessions(caller, params.id),
   }),
 ];

@@ -10,12 +10,12 @@ import { type Credentials, createCredentials, type VerifiedUser } from "./creden
 import { createDisplayName, deriveDisplayName, parseDisplayName } from "./display-name.ts";
 import { parseEmail } from "./email.ts";
 import { PREFERENCES_BYTES_MAX, type Preferences, type ProfileChange, type User, type UserRole } from "./model.ts";
-import { checkNewPassword, operator, type Passwords } from "./passwords.ts";
+import { checkNewPassword, operatorRequester, type PasswordHasher } from "./passwords.ts";
 import * as queries from "./queries.ts";
 
 export type { VerifiedUser } from "./credentials.ts";
 export { parseEmail } from "./email.ts";
-export { createRequester, operator } from "./passwords.ts";
+export { createRequester, operatorRequester } from "./passwords.ts";
 export { hasAdministrator, mapRowToUser, type UserRow } from "./queries.ts";
 
 type ProfileInput = Pick<ProfileChange, "display_name" | "email">;
@@ -31,8 +31,8 @@ export interface UserService extends Credentials {
   /**
    * Creates a user. Doesn't check whether registration is allowed.
    * @param onCreated runs in the transaction that stores the user.
-   * @param mustHideTakenEmail whether the response for a taken email address must take as long as for a free one, so that the response
-   * time doesn't reveal accounts.
+   * @param mustHideTakenEmail whether the response for a taken email address must take as long as for an unused one, so that the
+   * response time doesn't reveal accounts.
    * @throws Problem `invalid`, `conflict` (the email address is taken), `rate_limited`, `overloaded` (too many passwords are waiting
    * to be hashed).
    */
@@ -62,8 +62,8 @@ export interface UserService extends Credentials {
   createAdministrator(email: string, password: string): Promise<{ user: User; isNew: boolean }>;
 
   /**
-   * Creates the configured administrator if no administrator can log in. Leaves an existing account with that email address
-   * unchanged: if it were promoted, anyone who registered with the address first would become an administrator.
+   * Creates the configured administrator if no administrator can log in. An existing account with that email address stays unchanged.
+   * Otherwise, anyone who registered with the email address first would become an administrator.
    * @returns the email address if its account exists, but is disabled or not an administrator; otherwise null.
    * @throws Problem `invalid`.
    */
@@ -74,7 +74,7 @@ export interface UserService extends Credentials {
    * @returns null if the email address is taken.
    * @throws Problem `invalid`.
    */
-  createPasswordless(sql: Sql, input: { email: string; name: string | null }): Promise<User | null>;
+  createPasswordlessUser(sql: Sql, input: { email: string; name: string | null }): Promise<User | null>;
 
   /** Returns a user. @throws Problem `not_found`. */
   getUser(userId: string): Promise<User>;
@@ -98,7 +98,7 @@ export interface UserService extends Credentials {
 
 type Dependencies = {
   database: Database;
-  passwords: Passwords;
+  passwords: PasswordHasher;
   audit: AuditService;
   /** Called when a user's display name has changed. */
   onRenamed?: (userId: string) => void;
@@ -116,7 +116,7 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
     const { address, key } = parseEmail(email);
     const name = chooseDisplayName(display_name, address);
     checkNewPassword({ password, email: address });
-    // Avoids the expensive hash. The insert checks again.
+    // This check avoids hashing the password, which is expensive. The insert checks the email address again.
     if (!mustHideTakenEmail && (await queries.findCredentials(database, { emailKey: key })))
       throw createEmailTakenError();
     const password_hash = await passwords.hash(password, requester);
@@ -124,10 +124,10 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
     const insert = async (sql: Sql) => {
       const row = await queries.insertUser(sql, user);
       if (!row) throw createEmailTakenError();
-      const created = queries.mapRowToUser(row);
-      await emitUserCreated(sql, created);
-      await onCreated(sql, created);
-      return { user: created, passwordHash: password_hash };
+      const createdUser = queries.mapRowToUser(row);
+      await emitUserCreated(sql, createdUser);
+      await onCreated(sql, createdUser);
+      return { user: createdUser, passwordHash: password_hash };
     };
     return withTransaction(database, insert, `email:${key}`);
   }
@@ -138,7 +138,7 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
   const emitUserCreated = (sql: Sql, { id }: User): Promise<void> =>
     emitWebhookEvent(sql, { type: "user.created", userId: id, data: null });
 
-  /** Records an action that came from the command line or the configuration, and so has no actor. */
+  /** Records an action from the command line or the configuration. Such an action has no actor. */
   function recordOperatorAction(sql: Sql, action: "user.created" | "user.role_changed", userId: string): Promise<void> {
     const target = { type: "user", id: userId } as const;
     const noActor = { actorId: null, credentialId: null, ipAddress: null };
@@ -160,12 +160,12 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
     const promotedUser = await promoteAdministrator(email);
     if (promotedUser) return { user: promotedUser, isNew: false };
     try {
-      const { user } = await createUser({ email, password, role: "admin" }, operator, (sql, { id }) =>
+      const { user } = await createUser({ email, password, role: "admin" }, operatorRequester, (sql, { id }) =>
         recordOperatorAction(sql, "user.created", id),
       );
       return { user, isNew: true };
     } catch (error) {
-      // Another process created the user in the meantime.
+      // Another process has created the user since the check.
       if (error instanceof Problem && error.code === "conflict") return createAdministrator(email, password);
       throw error;
     }
@@ -197,25 +197,26 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
     async ensureFirstAdministrator({ ADMIN_EMAIL: email, ADMIN_PASSWORD: password }) {
       if (email === undefined || password === undefined) return null;
       const { key } = parseEmail(email);
-      const findExisting = async () => {
+      const findExistingAccount = async () => {
         const row = await queries.findByEmail(database, key);
         return { exists: row !== undefined, conflictingEmail: row && !queries.isAdministrator(row) ? row.email : null };
       };
-      const { exists, conflictingEmail } = await findExisting();
+      const { exists, conflictingEmail } = await findExistingAccount();
       if (exists || (await queries.hasAdministrator(database))) return conflictingEmail;
       try {
-        await createUser({ email, password, role: "admin" }, operator, (sql, { id }) =>
+        await createUser({ email, password, role: "admin" }, operatorRequester, (sql, { id }) =>
           recordOperatorAction(sql, "user.created", id),
         );
         return null;
       } catch (error) {
-        // Another instance or a registration has created the account in the meantime.
-        if (error instanceof Problem && error.code === "conflict") return (await findExisting()).conflictingEmail;
+        // Another instance or a registration has created the account since the check.
+        if (error instanceof Problem && error.code === "conflict")
+          return (await findExistingAccount()).conflictingEmail;
         throw error;
       }
     },
 
-    async createPasswordless(sql, { email, name }) {
+    async createPasswordlessUser(sql, { email, name }) {
       const { address, key } = parseEmail(email);
       const display_name = deriveDisplayName(name, address);
       const user = {
@@ -228,9 +229,9 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
       } as const;
       const row = await queries.insertUser(sql, user);
       if (!row) return null;
-      const created = queries.mapRowToUser(row);
-      await emitUserCreated(sql, created);
-      return created;
+      const createdUser = queries.mapRowToUser(row);
+      await emitUserCreated(sql, createdUser);
+      return createdUser;
     },
 
     getUser,

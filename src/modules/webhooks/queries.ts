@@ -42,14 +42,14 @@ export async function listWebhooks(
   beforeId: string | null,
   limit: number,
 ): Promise<WebhookRow[]> {
-  const before = beforeId === null ? sql`` : sql`and w.id < ${beforeId}`;
+  const beforeCondition = beforeId === null ? sql`` : sql`and w.id < ${beforeId}`;
   return await sql<WebhookRow[]>`
-    select ${columns(sql)} from webhooks w where w.user_id = ${userId} and w.deleted_at is null ${before}
+    select ${columns(sql)} from webhooks w where w.user_id = ${userId} and w.deleted_at is null ${beforeCondition}
     order by w.id desc limit ${limit}`;
 }
 
-/** Prevents concurrent changes to a user's webhooks until the transaction ends. Returns the number of webhooks. */
-export async function lockWebhooks(sql: Sql, userId: string): Promise<number> {
+/** Returns the number of a user's webhooks. Prevents new webhooks for this user until the transaction ends. */
+export async function lockAndCountWebhooks(sql: Sql, userId: string): Promise<number> {
   await sql`select 1 from users where id = ${userId} for no key update`;
   const [row] = await sql<{ count: number }[]>`
     select count(*)::int as count from webhooks where user_id = ${userId} and deleted_at is null`;
@@ -101,7 +101,7 @@ export async function rotateSecret(
   return requireRow(row, "webhook");
 }
 
-/** Marks a webhook as deleted, so that it is no longer found and receives no more deliveries. */
+/** Marks a webhook as deleted. It is not found after that, and receives no more deliveries. */
 export async function markWebhookDeleted(sql: Sql, id: string): Promise<void> {
   await sql`
     update webhooks set deleted_at = now(), disabled_at = coalesce(disabled_at, now()),

@@ -1,14 +1,14 @@
 import { Type } from "@sinclair/typebox";
-import { hashTag, readPrecondition, respondWithTag, setETag } from "../../http/etag.ts";
-import { createPage, Page, PageQuery, readPage } from "../../http/pagination.ts";
+import { computeTag, parsePrecondition, respondWithTag, setETag } from "../../http/etag.ts";
+import { createPage, Page, PageQuery, parsePageQuery } from "../../http/pagination.ts";
 import { type Route, route } from "../../http/route.ts";
 import { UuidParam } from "../../lib/schema.ts";
 import { ChangeWebhook, CreateWebhook, DeliveryQuery, Webhook, WebhookDelivery, WebhookWithSecret } from "./model.ts";
 import { mapToDelivery, mapToWebhook } from "./queries.ts";
 import type { WebhookService } from "./service.ts";
 
-const ById = Type.Object({ id: UuidParam() });
-const ByDelivery = Type.Object({ id: UuidParam(), delivery_id: UuidParam() });
+const WebhookParams = Type.Object({ id: UuidParam() });
+const DeliveryParams = Type.Object({ id: UuidParam(), delivery_id: UuidParam() });
 
 const WEBHOOKS = "/api/v1/webhooks";
 const tag = "webhooks";
@@ -47,7 +47,7 @@ export const createWebhookRoutes = ({ webhooks }: Dependencies): Route[] => [
     query: Type.Object(PageQuery),
     ok: Page(Webhook),
     handle: async ({ caller, query, request, set }) => {
-      const page = readPage(query, 1);
+      const page = parsePageQuery(query, 1);
       const rows = await webhooks.list(caller, page);
       return createPage(rows, page.limit, (row) => [row.id], mapToWebhook, { request, headers: set.headers });
     },
@@ -60,12 +60,12 @@ export const createWebhookRoutes = ({ webhooks }: Dependencies): Route[] => [
     summary: "Get one of my webhooks",
     tag,
     scope: readScope,
-    params: ById,
+    params: WebhookParams,
     ok: Webhook,
     isTagged: true,
     handle: async ({ caller, params, request }) => {
       const body = JSON.stringify(await webhooks.get(caller, params.id));
-      return respondWithTag(request, hashTag(body), body, { "content-type": "application/json" });
+      return respondWithTag(request, computeTag(body), body, { "content-type": "application/json" });
     },
   }),
 
@@ -76,12 +76,12 @@ export const createWebhookRoutes = ({ webhooks }: Dependencies): Route[] => [
     summary: "Change, disable or enable one of my webhooks",
     tag,
     scope: writeScope,
-    params: ById,
+    params: WebhookParams,
     body: ChangeWebhook,
     ok: Webhook,
-    takesIfMatch: true,
+    supportsIfMatch: true,
     handle: async ({ caller, params, body, request, set }) =>
-      setETag(set.headers, await webhooks.change(caller, params.id, body, readPrecondition(request))),
+      setETag(set.headers, await webhooks.change(caller, params.id, body, parsePrecondition(request))),
   }),
 
   route({
@@ -91,9 +91,9 @@ export const createWebhookRoutes = ({ webhooks }: Dependencies): Route[] => [
     summary: "Delete one of my webhooks, with its deliveries",
     tag,
     scope: writeScope,
-    params: ById,
-    takesIfMatch: true,
-    handle: ({ caller, params, request }) => webhooks.remove(caller, params.id, readPrecondition(request)),
+    params: WebhookParams,
+    supportsIfMatch: true,
+    handle: ({ caller, params, request }) => webhooks.remove(caller, params.id, parsePrecondition(request)),
   }),
 
   route({
@@ -103,7 +103,7 @@ export const createWebhookRoutes = ({ webhooks }: Dependencies): Route[] => [
     summary: "Rotate the secret (for 24 hours, deliveries are also signed with the previous one)",
     tag,
     scope: writeScope,
-    params: ById,
+    params: WebhookParams,
     ok: WebhookWithSecret,
     handle: ({ caller, params }) => webhooks.rotate(caller, params.id),
   }),
@@ -115,7 +115,7 @@ export const createWebhookRoutes = ({ webhooks }: Dependencies): Route[] => [
     summary: "Send a `webhook.test` event, regardless of the subscribed events",
     tag,
     scope: writeScope,
-    params: ById,
+    params: WebhookParams,
     ok: WebhookDelivery,
     status: 202,
     problems: [409],
@@ -129,11 +129,11 @@ export const createWebhookRoutes = ({ webhooks }: Dependencies): Route[] => [
     summary: "List a webhook's deliveries from the last 30 days, newest first",
     tag,
     scope: readScope,
-    params: ById,
+    params: WebhookParams,
     query: DeliveryQuery,
     ok: Page(WebhookDelivery),
     handle: async ({ caller, params, query, request, set }) => {
-      const page = readPage(query, 1);
+      const page = parsePageQuery(query, 1);
       const rows = await webhooks.listDeliveries(caller, params.id, query.status, page);
       return createPage(rows, page.limit, (row) => [row.id], mapToDelivery, { request, headers: set.headers });
     },
@@ -146,7 +146,7 @@ export const createWebhookRoutes = ({ webhooks }: Dependencies): Route[] => [
     summary: "Get a delivery",
     tag,
     scope: readScope,
-    params: ByDelivery,
+    params: DeliveryParams,
     ok: WebhookDelivery,
     handle: ({ caller, params }) => webhooks.getDelivery(caller, params.id, params.delivery_id),
   }),
@@ -158,7 +158,7 @@ export const createWebhookRoutes = ({ webhooks }: Dependencies): Route[] => [
     summary: "Redeliver an event with the same `webhook-id`, and reset its attempts",
     tag,
     scope: writeScope,
-    params: ByDelivery,
+    params: DeliveryParams,
     ok: WebhookDelivery,
     status: 202,
     problems: [409],

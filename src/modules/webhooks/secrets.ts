@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { createSeal, deriveKey } from "../../lib/seal.ts";
 
 const SECRET_BYTES = 32;
-/** The prefix of secrets, from Standard Webhooks 1.0.0. The rest is base64. */
+/** The prefix of secrets, from Standard Webhooks 1.0.0. The key follows in base64. */
 const SECRET_PREFIX = "whsec_";
 
 /** Creates and encrypts the secrets for signing deliveries. Each encrypted secret is bound to its webhook. */
@@ -11,18 +11,18 @@ export interface WebhookSecrets {
   create(): string;
   /** Encrypts a secret for storage. It can be decrypted only for the same webhook. */
   seal(webhookId: string, secret: string): string;
-  /** Decrypts a secret. Returns null if it was encrypted with another `JWT_SECRET` or for another webhook. */
+  /** Decrypts a secret. Returns null if it was encrypted with a different `JWT_SECRET` or for a different webhook. */
   open(webhookId: string, sealed: string): string | null;
 }
 
 export function createWebhookSecrets(jwtSecret: string): WebhookSecrets {
-  const seal = createSeal(deriveKey(jwtSecret, "webhook secrets"));
+  const cipher = createSeal(deriveKey(jwtSecret, "webhook secrets"));
 
   return {
     create: () => SECRET_PREFIX + randomBytes(SECRET_BYTES).toString("base64"),
 
-    seal: (webhookId, secret) => seal.seal(Buffer.from(secret), Buffer.from(webhookId)).toString("base64"),
+    seal: (webhookId, secret) => cipher.seal(Buffer.from(secret), Buffer.from(webhookId)).toString("base64"),
 
-    open: (webhookId, sealed) => seal.open(Buffer.from(sealed, "base64"), Buffer.from(webhookId))?.toString() ?? null,
+    open: (webhookId, sealed) => cipher.open(Buffer.from(sealed, "base64"), Buffer.from(webhookId))?.toString() ?? null,
   };
 }

@@ -1,13 +1,13 @@
 import type { Caller } from "../../access/caller.ts";
 import { type Database, requireRow, type Sql, withTransaction } from "../../db/client.ts";
 import type { Precondition } from "../../http/etag.ts";
-import { type PageRequest, readIdCursor } from "../../http/pagination.ts";
+import { type PageRequest, parseIdCursor } from "../../http/pagination.ts";
 import { enqueue } from "../../jobs/queue.ts";
 import type { Jobs } from "../../jobs/runner.ts";
 import { waitUntilDeleted } from "../../lib/batches.ts";
 import { createId } from "../../lib/id.ts";
 import { checkTargetUrl } from "../../lib/outgoing/target-url.ts";
-import { createInvalid, Problem } from "../../lib/problem.ts";
+import { createInvalidProblem, Problem } from "../../lib/problem.ts";
 import type { AuditAction } from "../audit/model.ts";
 import type { AuditService } from "../audit/service.ts";
 import type { QuotaService } from "../quotas/service.ts";
@@ -55,8 +55,8 @@ export interface WebhookService {
   remove(caller: Caller, id: string, precondition?: Precondition): Promise<void>;
 
   /**
-   * Creates a new secret for one of the caller's webhooks. For 24 hours, deliveries are also signed with the current secret. An older
-   * secret becomes invalid.
+   * Creates a new secret for one of the caller's webhooks. For 24 hours, deliveries are also signed with the previous secret. Any
+   * older secret becomes invalid.
    * @throws Problem `not_found`.
    */
   rotate(caller: Caller, id: string): Promise<WebhookWithSecret>;
@@ -82,13 +82,13 @@ export interface WebhookService {
   getDelivery(caller: Caller, id: string, deliveryId: string): Promise<WebhookDelivery>;
 
   /**
-   * Repeats a delivery of one of the caller's webhooks.
+   * Delivers an event again to one of the caller's webhooks, with the same delivery id.
    * @throws Problem `not_found`, `conflict` (the webhook is disabled).
    */
   redeliver(caller: Caller, id: string, deliveryId: string): Promise<WebhookDelivery>;
 
-  /** Runs a queued deletion: deletes a webhook and its deliveries, in batches. */
-  erase(id: string, signal: AbortSignal): Promise<void>;
+  /** Runs a queued deletion. Deletes a webhook and its deliveries, in batches. */
+  runDeletion(id: string, signal: AbortSignal): Promise<void>;
 }
 
 /** The operations of delivery/ that the service needs. */
@@ -111,7 +111,7 @@ type Dependencies = {
   secrets: WebhookSecrets;
   deliveries: DeliveryControl;
   /** Whether URLs may point to private addresses. */
-  allowsPrivate: boolean;
+  allowPrivate: boolean;
 };
 
 export function createWebhookService({
@@ -121,7 +121,7 @@ export function createWebhookService({
   jobs,
   secrets,
   deliveries,
-  allowsPrivate,
+  allowPrivate,
 }: Dependencies): WebhookService {
   const withWebhookTransaction = <T>(id: string, work: (sql: Sql) => Promise<T>) =>
     withTransaction(database, work, `webhook:${id}`);
@@ -139,7 +139,7 @@ export function createWebhookService({
     return requireRow(await queries.findWebhook(database, id, caller.user.id), "webhook");
   }
 
-  const recordAudit = (
+  const recordAuditEntry = (
     sql: Sql,
     { user, credentialId, ipAddress }: Caller,
     action: AuditAction,
@@ -149,8 +149,8 @@ export function createWebhookService({
     audit.record(sql, { action, actorId: user.id, credentialId, target: { type: "webhook", id }, ipAddress, details });
 
   function checkTarget(url: string): void {
-    const error = checkTargetUrl(url, allowsPrivate);
-    if (error !== null) throw createInvalid("#/url", error);
+    const error = checkTargetUrl(url, allowPrivate);
+    if (error !== null) throw createInvalidProblem("#/url", error);
   }
 
   async function getDelivery(sql: Sql, webhookId: string, id: string): Promise<WebhookDelivery> {
@@ -160,7 +160,7 @@ export function createWebhookService({
   return {
     get: async (caller, id) => queries.mapToWebhook(await getWebhook(caller, id)),
 
-    list: (caller, { limit, after }) => queries.listWebhooks(database, caller.user.id, readIdCursor(after), limit + 1),
+    list: (caller, { limit, after }) => queries.listWebhooks(database, caller.user.id, parseIdCursor(after), limit + 1),
 
     async create(caller, { url, events, description = null }) {
       checkTarget(url);
@@ -170,10 +170,10 @@ export function createWebhookService({
       const secret = secrets.create();
       const sealedSecret = secrets.seal(id, secret);
       const insert = async (sql: Sql) => {
-        quotas.requireBelowLimit("webhooks", await queries.lockWebhooks(sql, userId));
+        quotas.requireBelowLimit("webhooks", await queries.lockAndCountWebhooks(sql, userId));
         const webhook = { id, userId, url, events: [...new Set(events)], description, sealedSecret };
         const row = await queries.insertWebhook(sql, webhook);
-        await recordAudit(sql, caller, "webhook.created", id, createAuditDetails(row));
+        await recordAuditEntry(sql, caller, "webhook.created", id, createAuditDetails(row));
         return row;
       };
       const row = await withTransaction(database, insert, `user:${userId}`);
@@ -196,7 +196,7 @@ export function createWebhookService({
         if (disabled && !wasDisabled) await deliveries.disable(sql, id, "user");
         if (!disabled && wasDisabled) await deliveries.enable(sql, id);
         const row = await queries.updateWebhook(sql, id, { url, events, description });
-        await recordAudit(sql, caller, "webhook.changed", id, createAuditDetails(row));
+        await recordAuditEntry(sql, caller, "webhook.changed", id, createAuditDetails(row));
         return row;
       };
       const row = await withWebhookTransaction(id, update);
@@ -210,7 +210,7 @@ export function createWebhookService({
         precondition?.(queries.mapToWebhook(current));
         await queries.markWebhookDeleted(sql, id);
         await enqueue(sql, WEBHOOK_DELETIONS, [id]);
-        await recordAudit(sql, caller, "webhook.deleted", id);
+        await recordAuditEntry(sql, caller, "webhook.deleted", id);
       };
       await withWebhookTransaction(id, remove);
       jobs.nudge(WEBHOOK_DELETIONS);
@@ -222,7 +222,7 @@ export function createWebhookService({
       const rotate = async (sql: Sql) => {
         await lockWebhook(sql, caller, id);
         const row = await queries.rotateSecret(sql, id, secrets.seal(id, secret), PREVIOUS_SECRET_TTL_S);
-        await recordAudit(sql, caller, "webhook.secret_rotated", id);
+        await recordAuditEntry(sql, caller, "webhook.secret_rotated", id);
         return row;
       };
       return { ...queries.mapToWebhook(await withWebhookTransaction(id, rotate)), secret };
@@ -242,7 +242,7 @@ export function createWebhookService({
 
     async listDeliveries(caller, id, status, { limit, after }) {
       await getWebhook(caller, id);
-      return queries.listDeliveries(database, id, { status, beforeId: readIdCursor(after), limit: limit + 1 });
+      return queries.listDeliveries(database, id, { status, beforeId: parseIdCursor(after), limit: limit + 1 });
     },
 
     async getDelivery(caller, id, deliveryId) {
@@ -263,7 +263,7 @@ export function createWebhookService({
       return delivery;
     },
 
-    async erase(id, signal) {
+    async runDeletion(id, signal) {
       const deleteBatch = (sql: Sql) => queries.deleteDeliveries(sql, { id });
       while (await withTransaction(database, deleteBatch)) signal.throwIfAborted();
       await withTransaction(database, (sql) => queries.deleteWebhook(sql, id));
@@ -283,5 +283,5 @@ const isSameList = (a: readonly string[], b: readonly string[]): boolean =>
 
 function checkEvents(events: readonly string[]): void {
   if (events.length > 1 && events.includes(ALL_EVENTS))
-    throw createInvalid("#/events", "`*` already includes every event: send it alone.");
+    throw createInvalidProblem("#/events", "`*` already includes every event: send it alone.");
 }

@@ -19,7 +19,12 @@ export const frameExamples: { [K in ClientFrameType]: ClientFrame<K> } = {
     content: question.content,
     reply: true,
   },
-  "message.edit": { type: "message.edit", id: "5", message_id: ids.question, content: "How many moons has Mars?" },
+  "message.edit": {
+    type: "message.edit",
+    id: "5",
+    message_id: ids.question,
+    content: "How many moons does Mars have?",
+  },
   "message.delete": { type: "message.delete", id: "6", message_id: ids.question },
   "generation.cancel": { type: "generation.cancel", id: "7", message_id: ids.answer },
   "generation.regenerate": {
@@ -36,18 +41,25 @@ export const frameExamples: { [K in ClientFrameType]: ClientFrame<K> } = {
   ping: { type: "ping", id: "12" },
 };
 
-const durable = <T extends DurableEventType>(type: T, seq: number, data: DurableEvent<T>["data"]) =>
+const createDurableExample = <T extends DurableEventType>(type: T, seq: number, data: DurableEvent<T>["data"]) =>
   ({ type, ...inConversation, seq, at: time, data }) as DurableEvent<T>;
 
 export const durableExamples: { [K in DurableEventType]: DurableEvent<K> } = {
-  "message.created": durable("message.created", 7, question),
-  "message.updated": durable("message.updated", 9, { ...question, content: "How many moons has Mars?" }),
-  "message.deleted": durable("message.deleted", 10, { ...question, content: "", deleted_at: time }),
-  "message.completed": durable("message.completed", 11, completedAnswer),
-  "member.added": durable("member.added", 5, member),
-  "member.removed": durable("member.removed", 6, { user_id: ids.bob, display_name: "Bob", role: "member" }),
-  "conversation.updated": durable("conversation.updated", 12, conversation),
-  "conversation.deleted": durable("conversation.deleted", 13, { id: ids.conversation }),
+  "message.created": createDurableExample("message.created", 7, question),
+  "message.updated": createDurableExample("message.updated", 9, {
+    ...question,
+    content: "How many moons does Mars have?",
+  }),
+  "message.deleted": createDurableExample("message.deleted", 10, { ...question, content: "", deleted_at: time }),
+  "message.completed": createDurableExample("message.completed", 11, completedAnswer),
+  "member.added": createDurableExample("member.added", 5, member),
+  "member.removed": createDurableExample("member.removed", 6, {
+    user_id: ids.bob,
+    display_name: "Bob",
+    role: "member",
+  }),
+  "conversation.updated": createDurableExample("conversation.updated", 12, conversation),
+  "conversation.deleted": createDurableExample("conversation.deleted", 13, { id: ids.conversation }),
 };
 
 /** An example of the ack of each client frame that has one. */
@@ -63,7 +75,7 @@ export const ackExamples: { [K in AckedFrameType]: Ack<K> } = {
   },
   unsubscribe: { type: "ack", id: "3" },
   "message.send": { type: "ack", id: "4", message: question, duplicate: false },
-  "message.edit": { type: "ack", id: "5", message: { ...question, content: "How many moons has Mars?" } },
+  "message.edit": { type: "ack", id: "5", message: { ...question, content: "How many moons does Mars have?" } },
   "message.delete": { type: "ack", id: "6" },
   "generation.cancel": { type: "ack", id: "7", message: startedAnswer },
   "generation.regenerate": { type: "ack", id: "8", message: startedAnswer },
@@ -87,7 +99,7 @@ const ephemeralExamples: { [K in EphemeralEventType]: EphemeralEvent<K> } = {
   "message.reset": { type: "message.reset", ...inConversation, message_id: ids.answer, attempt: 2, text: "Mars has " },
 };
 
-/** An example of each other frame that the server sends, by type. */
+/** An example of every other frame that the server sends, by type. */
 export const pushExamples: { [K in Exclude<PushType, "ack">]: Push<K> } = {
   ready: {
     type: "ready",

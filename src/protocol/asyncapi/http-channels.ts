@@ -4,14 +4,14 @@ import { durableEvents, ephemeralEvents } from "../events.ts";
 import { STREAM_HEARTBEAT_MS } from "../limits.ts";
 import { pushes } from "../pushes.ts";
 import { webhookBodies } from "../webhook-bodies.ts";
-import { listMessageRefs, type MessageList, referTo } from "./message-list.ts";
+import { createReferences, listMessageRefs, type MessageList } from "./message-list.ts";
 import { findExample } from "./realtime-channel.ts";
 import { webhookExamples } from "./webhook-examples.ts";
 
 const STREAM = `Server-sent events: \`id: <seq>\` (durable events only), \`event: <type>\`, \`data: <the envelope as JSON>\`. A comment line
 is sent every ${STREAM_HEARTBEAT_MS / 1000} seconds.`;
 
-const FEED = `${STREAM} The stream ends when the reader loses access; its last event says why: \`error\`, \`member.removed\` or
+const FEED = `${STREAM} The stream ends when the reader loses access. Its last event is the reason: \`error\`, \`member.removed\` or
 \`conversation.deleted\`. To continue after an event, send its id as \`Last-Event-ID\`.`;
 
 const REPLY = `${STREAM} Send a message with \`Accept: text/event-stream\`. The events are the \`message.created\` of your message and of
@@ -27,15 +27,15 @@ type ChannelsAndOperations = { channels: JsonObject; operations: JsonObject };
 
 /** Describes the event streams: a conversation's live feed, and the response to a message. */
 export function describeStreams(list: MessageList): ChannelsAndOperations {
-  const add = (table: Record<string, TSchema>) =>
+  const addMessages = (table: Record<string, TSchema>) =>
     Object.entries(table).map(([type, schema]) => list.add(schema, { type, example: findExample(type), isOpen: true }));
   const messages = Object.fromEntries(Object.entries(pushes).filter(([type]) => type.startsWith("message.")));
-  const end = { error: pushes.error };
+  const endEvents = { error: pushes.error };
   const [feedMessages, replyMessages] = [
-    add({ ...durableEvents, ...ephemeralEvents, ...end }),
-    add({ ...messages, ...end }),
+    addMessages({ ...durableEvents, ...ephemeralEvents, ...endEvents }),
+    addMessages({ ...messages, ...endEvents }),
   ];
-  const channel = (address: string, title: string, description: string, names: string[]) => ({
+  const createChannel = (address: string, title: string, description: string, names: string[]) => ({
     address,
     title,
     description,
@@ -45,19 +45,19 @@ export function describeStreams(list: MessageList): ChannelsAndOperations {
   });
   return {
     channels: {
-      events: channel("/api/v1/conversations/{id}/events", "Server-sent events", FEED, feedMessages),
-      replies: channel("/api/v1/conversations/{id}/messages", "Streamed response", REPLY, replyMessages),
+      events: createChannel("/api/v1/conversations/{id}/events", "Server-sent events", FEED, feedMessages),
+      replies: createChannel("/api/v1/conversations/{id}/messages", "Streamed response", REPLY, replyMessages),
     },
     operations: {
       streamEvents: {
         action: "send",
-        ...referTo("events", feedMessages),
+        ...createReferences("events", feedMessages),
         summary: "Streams a conversation's events.",
         bindings: { http: { method: "GET", bindingVersion: "0.3.0" } },
       },
       streamReply: {
         action: "send",
-        ...referTo("replies", replyMessages),
+        ...createReferences("replies", replyMessages),
         summary: "Streams a message and the response to it.",
         bindings: { http: { method: "POST", bindingVersion: "0.3.0" } },
       },
@@ -85,7 +85,7 @@ export function describeWebhooks(list: MessageList): ChannelsAndOperations {
     operations: {
       postWebhook: {
         action: "send",
-        ...referTo("webhooks", names),
+        ...createReferences("webhooks", names),
         summary: "Posts an event to a webhook.",
         bindings: { http: { method: "POST", bindingVersion: "0.3.0" } },
       },

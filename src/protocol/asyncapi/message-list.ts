@@ -32,8 +32,8 @@ export function createMessageList() {
       });
       return name;
     },
-    schemas: schemas.all,
-    messages: (): JsonObject => Object.fromEntries([...messages].sort(([a], [b]) => (a < b ? -1 : 1))),
+    listSchemas: schemas.listSchemas,
+    listMessages: (): JsonObject => Object.fromEntries([...messages].sort(([a], [b]) => (a < b ? -1 : 1))),
   };
 }
 
@@ -44,7 +44,7 @@ export const listMessageRefs = (names: readonly string[]): JsonObject =>
   Object.fromEntries([...new Set(names)].sort().map((name) => [name, { $ref: `#/components/messages/${name}` }]));
 
 /** Creates references to a channel's messages, for an operation or a reply. */
-export const referTo = (channel: string, names: readonly string[]): JsonObject => ({
+export const createReferences = (channel: string, names: readonly string[]): JsonObject => ({
   channel: { $ref: `#/channels/${channel}` },
   messages: names.map((name) => ({ $ref: `#/channels/${channel}/messages/${name}` })),
 });

@@ -7,7 +7,7 @@ import { realtimeLimits } from "../limits.ts";
 import { mapTypeToName } from "../names.ts";
 import { type AckedFrameType, acks, pushes } from "../pushes.ts";
 import { ackExamples, frameExamples, pushExamples } from "./examples.ts";
-import { listMessageRefs, type MessageList, referTo } from "./message-list.ts";
+import { createReferences, listMessageRefs, type MessageList } from "./message-list.ts";
 import { handshake } from "./security.ts";
 
 const CHANNEL = "realtime";
@@ -19,31 +19,35 @@ export function describeRealtime(list: MessageList): { channel: JsonObject; oper
   const messageNames: string[] = [];
   const operations: JsonObject = {};
 
-  function add(schema: TSchema, options: Parameters<MessageList["add"]>[1]): string {
+  function addMessage(schema: TSchema, options: Parameters<MessageList["add"]>[1]): string {
     const name = list.add(schema, options);
     messageNames.push(name);
     return name;
   }
   const addPushes = (table: Record<string, TSchema>) =>
-    Object.entries(table).map(([type, schema]) => add(schema, { type, example: findExample(type), isOpen: true }));
+    Object.entries(table).map(([type, schema]) =>
+      addMessage(schema, { type, example: findExample(type), isOpen: true }),
+    );
 
   function addReplies(type: ClientFrameType): string[] {
     if (type === "ping") return addPushes({ pong: pushes.pong });
     if (!isAcked(type)) return [];
-    return [add(acks[type], { type: "ack", title: `ack of ${type}`, example: ackExamples[type], isOpen: true })];
+    return [addMessage(acks[type], { type: "ack", title: `ack of ${type}`, example: ackExamples[type], isOpen: true })];
   }
 
   for (const type of Object.keys(clientFrames) as ClientFrameType[]) {
     const replies = addReplies(type);
     operations[`receive${mapTypeToName(type)}`] = {
       action: "receive",
-      ...referTo(CHANNEL, [add(clientFrames[type], { type, example: frameExamples[type], isOpen: false })]),
+      ...createReferences(CHANNEL, [
+        addMessage(clientFrames[type], { type, example: frameExamples[type], isOpen: false }),
+      ]),
       summary: String(clientFrames[type].description),
-      reply: referTo(CHANNEL, [...replies, ...addPushes({ error: pushes.error })]),
+      reply: createReferences(CHANNEL, [...replies, ...addPushes({ error: pushes.error })]),
     };
   }
   const { ready, error, inbox, "server.draining": draining } = pushes;
-  const sends: [string, string, Record<string, TSchema>][] = [
+  const sendOperations: [string, string, Record<string, TSchema>][] = [
     ["sendReady", "Confirms a connection once it is authenticated.", { ready }],
     ["sendEvents", "Sends a conversation's durable events to subscribers, in order.", durableEvents],
     ["sendEphemeralEvents", "Sends subscribers transient events such as typing and presence.", ephemeralEvents],
@@ -51,8 +55,8 @@ export function describeRealtime(list: MessageList): { channel: JsonObject; oper
     ["sendError", "Rejects an unreadable frame; its `id` may be null.", { error }],
     ["sendServerDraining", "Asks clients to reconnect before this server stops.", { "server.draining": draining }],
   ];
-  for (const [name, summary, table] of sends)
-    operations[name] = { action: "send", ...referTo(CHANNEL, addPushes(table)), summary };
+  for (const [name, summary, table] of sendOperations)
+    operations[name] = { action: "send", ...createReferences(CHANNEL, addPushes(table)), summary };
 
   const channel = {
     address: "/realtime",

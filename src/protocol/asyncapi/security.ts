@@ -38,13 +38,14 @@ export const securitySchemes: JsonObject = schemes;
 
 type SchemeName = keyof typeof schemes;
 
-const refer = (names: SchemeName[]) => names.map((name) => ({ $ref: `#/components/securitySchemes/${name}` }));
+const createSchemeReferences = (names: SchemeName[]) =>
+  names.map((name) => ({ $ref: `#/components/securitySchemes/${name}` }));
 
-export const socketSecurity: Json[] = refer(Object.keys(schemes) as SchemeName[]);
+export const socketSecurity: Json[] = createSchemeReferences(Object.keys(schemes) as SchemeName[]);
 /** The ways to authenticate over HTTP. */
-export const httpSecurity: Json[] = refer(["bearer", "apiKey"]);
+export const httpSecurity: Json[] = createSchemeReferences(["bearer", "apiKey"]);
 
-const text = (description: string, extraProperties: JsonObject = {}): JsonObject => ({
+const createStringSchema = (description: string, extraProperties: JsonObject = {}): JsonObject => ({
   type: "string",
   description,
   ...extraProperties,
@@ -55,19 +56,21 @@ export const handshake: JsonObject = {
   method: "GET",
   query: {
     type: "object",
-    properties: { ticket: text("Instead of the headers: a ticket. It works once, within 30 seconds.") },
+    properties: {
+      ticket: createStringSchema("A ticket, as an alternative to the headers. It works once, within 30 seconds."),
+    },
   },
   headers: {
     type: "object",
     properties: {
-      "Sec-WebSocket-Protocol": text(
+      "Sec-WebSocket-Protocol": createStringSchema(
         "Offer `parley.v1`; browsers may add `base64url.bearer.<token in base64url without padding>` after it.",
         { examples: ["parley.v1, base64url.bearer.ZXlKaGJHY2k"] },
       ),
-      Authorization: text("`Bearer <access token or API key>`."),
-      "X-API-Key": text("An API key."),
-      "X-On-Behalf-Of": text("For service keys: the id of the user to act for.", { format: "uuid" }),
-      Origin: text("Sent by browsers. If the origin isn't allowed, the response is 403."),
+      Authorization: createStringSchema("`Bearer <access token or API key>`."),
+      "X-API-Key": createStringSchema("An API key."),
+      "X-On-Behalf-Of": createStringSchema("For service keys: the id of the user to act for.", { format: "uuid" }),
+      Origin: createStringSchema("Sent by browsers. If the origin isn't allowed, the response is 403."),
     },
   },
   bindingVersion: "0.1.0",

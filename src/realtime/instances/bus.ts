@@ -20,7 +20,7 @@ const POLL_HEARTBEATS = 2;
 /** The minimum interval between gap notifications to all subscribers. */
 const GAP_INTERVAL_MS = 1_000;
 /**
- * An instance that receives nothing from other instances for this many heartbeats sends no messages, because it assumes that it is alone.
+ * If an instance receives nothing from other instances for this many heartbeats, it assumes that it is alone and sends no messages.
  */
 const ALONE_HEARTBEATS = 3;
 /** The maximum time an instance waits at startup for its first heartbeat to arrive. */
@@ -54,7 +54,7 @@ const sharedChannelNames = new Set<string>(sharedChannels);
  */
 export function createInstancesBus(
   deps: InstancesBusDependencies,
-  open: (listener: TransportListener) => Transport,
+  openTransport: (listener: TransportListener) => Transport,
 ): Bus {
   const { instanceId, log, metrics, server } = deps;
   const local = createLocalSubscribers(log);
@@ -72,7 +72,7 @@ export function createInstancesBus(
   /** Resolves when this instance has received its own heartbeat, which means that the other instances have received it too. */
   const announcement = Promise.withResolvers<void>();
 
-  const transport = open({ onEnvelope, onListening });
+  const transport = openTransport({ onEnvelope, onListening });
   const outbox = createOutbox({
     instanceId,
     transport,
@@ -84,7 +84,7 @@ export function createInstancesBus(
     },
   });
   const notifyGaps = createThrottle(GAP_INTERVAL_MS, () => {
-    for (const channel of [...local.channels()]) local.notifyGap(channel);
+    for (const channel of [...local.listChannels()]) local.notifyGap(channel);
   });
 
   const isAlive = (): boolean => missedHeartbeats <= MISSED_HEARTBEATS_MAX;
@@ -110,15 +110,15 @@ export function createInstancesBus(
       log.warn({ channel }, "ignored an invalid message on the bus");
       return;
     }
-    onContent(channel, content);
+    onEnvelopeContent(channel, content);
   }
 
-  function onContent(channel: string, { from, number, previous, messages }: EnvelopeContent): void {
-    if (otherInstances.onReceived(from)) notifyGaps();
-    const order = envelopeNumbers.record(channel, from, number, previous);
+  function onEnvelopeContent(channel: string, { senderId, number, previous, messages }: EnvelopeContent): void {
+    if (otherInstances.onReceived(senderId)) notifyGaps();
+    const order = envelopeNumbers.record(channel, senderId, number, previous);
     if (order === "repeated") return;
     if (channel === HEARTBEAT_CHANNEL) {
-      for (const heartbeat of messages) onHeartbeat(from, heartbeat as Heartbeat);
+      for (const heartbeat of messages) onHeartbeat(senderId, heartbeat as Heartbeat);
       return;
     }
     metrics?.busMessages.inc({ direction: "in" }, messages.length);
@@ -126,15 +126,15 @@ export function createInstancesBus(
     local.deliver(channel, messages, true);
   }
 
-  function onHeartbeat(from: string, heartbeat: Heartbeat): void {
+  function onHeartbeat(senderId: string, heartbeat: Heartbeat): void {
     if (heartbeat.is_leaving) {
-      otherInstances.remove(from);
-      envelopeNumbers.forgetInstance(from);
-      local.notifyInstanceLost(from);
+      otherInstances.remove(senderId);
+      envelopeNumbers.forgetInstance(senderId);
+      local.notifyInstanceLost(senderId);
       return;
     }
     if (heartbeat.wish !== undefined) transport.onRequest?.(heartbeat.wish);
-    if (otherInstances.recordLost(from, Number(heartbeat.lost) || 0)) notifyGaps();
+    if (otherInstances.recordLostMessages(senderId, Number(heartbeat.lost) || 0)) notifyGaps();
     if (heartbeat.is_new) sendHeartbeat({});
   }
 
@@ -148,7 +148,7 @@ export function createInstancesBus(
   }
 
   function sendHeartbeat(extraFields: Partial<Heartbeat>): void {
-    // Nothing may follow the last heartbeat.
+    // The heartbeat that announces the shutdown must be the last.
     if (isClosed && !extraFields.is_leaving) return;
     outbox.add(HEARTBEAT_CHANNEL, [
       { type: "beat", lost: lostMessages, wish: transport.getRequest?.(), ...extraFields } satisfies Heartbeat,
@@ -180,7 +180,7 @@ export function createInstancesBus(
 
   function checkStoredEvents(): void {
     for (const channel of sharedChannels) local.notifyGap(channel);
-    const conversations = [...local.channels()].filter((channel) => !sharedChannelNames.has(channel));
+    const conversations = [...local.listChannels()].filter((channel) => !sharedChannelNames.has(channel));
     if (conversations.length === 0) return;
     storedEventPoller
       .check(conversations)
@@ -204,11 +204,11 @@ export function createInstancesBus(
       ]);
     },
 
-    publish(channel, create) {
-      const messages = [...create()];
+    publish(channel, createMessages) {
+      const messages = [...createMessages()];
       local.deliver(channel, messages, false);
       if (isClosed) return;
-      // An instance that has just started learns from the next heartbeat that it has missed messages.
+      // If another instance has just started, the number of lost messages in the next heartbeat tells it that it has missed some.
       if (isAloneNow()) lostMessages += messages.length;
       else outbox.add(channel, messages);
     },

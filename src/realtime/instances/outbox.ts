@@ -1,24 +1,24 @@
 import { serializeEnvelope } from "./envelope.ts";
 import type { AnyBusMessage, Envelope, Transport } from "./transport.ts";
 
-/** The maximum number of characters that are queued or in flight. Above it, messages are dropped. */
+/** The maximum number of characters that are queued or in flight. Above this limit, messages are dropped. */
 const QUEUED_CHARS_MAX = 8 * 1024 * 1024;
-/** The maximum number of messages that wait to be put into envelopes. Above it, messages are dropped. */
+/** The maximum number of messages that wait to be put into envelopes. Above this limit, messages are dropped. */
 const PENDING_MESSAGES_MAX = 50_000;
-/** The maximum number of channels whose last envelope number is remembered. On other channels, receivers assume a gap. */
+/** The maximum number of channels whose last envelope number is remembered. On all other channels, receivers assume a gap. */
 const CHANNELS_MAX = 20_000;
 
 type Dependencies = {
   instanceId: string;
   transport: Pick<Transport, "concurrentSendsMax" | "batchIntervalMs" | "batchCharsMax" | "prepare" | "send">;
-  onSent(messages: number): void;
+  onSent(messageCount: number): void;
   /** Called with the number of messages that were dropped or may not have arrived. */
-  onLost(messages: number): void;
-  /** The channel whose losses aren't counted, because its messages are repeated. */
+  onLost(messageCount: number): void;
+  /** The channel whose losses aren't counted, because its messages are sent repeatedly. */
   uncountedChannel: string;
 };
 
-type QueuedEnvelope = Envelope & { messages: number };
+type QueuedEnvelope = Envelope & { messageCount: number };
 
 /**
  * Creates the queue of messages to other instances. Messages published at about the same time share one envelope per channel.
@@ -35,7 +35,7 @@ export function createOutbox({ instanceId, transport, onSent, onLost, uncountedC
   let timer: Timer | undefined;
   let lastNumber = 0;
   const lastNumbers = new Map<string, number>();
-  const sends = new Set<Promise<void>>();
+  const activeSends = new Set<Promise<void>>();
 
   function allocateNumber(channel: string): { number: number; previous: number } {
     lastNumber += 1;
@@ -56,14 +56,14 @@ export function createOutbox({ instanceId, transport, onSent, onLost, uncountedC
     for (const [channel, items] of published) {
       const messages = transport.prepare?.(channel, items) ?? items;
       if (messages.length === 0) continue;
-      const text = serializeEnvelope({ from: instanceId, ...allocateNumber(channel), messages });
+      const text = serializeEnvelope({ senderId: instanceId, ...allocateNumber(channel), messages });
       const count = channel === uncountedChannel ? 0 : messages.length;
       if (queuedChars + text.length > QUEUED_CHARS_MAX) {
         onLost(count);
         continue;
       }
       queuedChars += text.length;
-      queue.push({ channel, text, messages: count });
+      queue.push({ channel, text, messageCount: count });
     }
     sendQueued();
   }
@@ -78,13 +78,13 @@ export function createOutbox({ instanceId, transport, onSent, onLost, uncountedC
         }, waitMs);
         return;
       }
-      const sent = send(takeBatch());
-      sends.add(sent);
-      void sent.finally(() => sends.delete(sent));
+      const activeSend = sendBatch(extractBatch());
+      activeSends.add(activeSend);
+      void activeSend.finally(() => activeSends.delete(activeSend));
     }
   }
 
-  function takeBatch(): QueuedEnvelope[] {
+  function extractBatch(): QueuedEnvelope[] {
     let chars = 0;
     let count = 0;
     for (const { text } of queue) {
@@ -95,9 +95,9 @@ export function createOutbox({ instanceId, transport, onSent, onLost, uncountedC
     return queue.splice(0, count);
   }
 
-  async function send(batch: QueuedEnvelope[]): Promise<void> {
+  async function sendBatch(batch: QueuedEnvelope[]): Promise<void> {
     sendsInFlight += 1;
-    const messages = batch.reduce((sum, envelope) => sum + envelope.messages, 0);
+    const messages = batch.reduce((sum, envelope) => sum + envelope.messageCount, 0);
     try {
       await transport.send(batch);
       onSent(messages);
@@ -127,10 +127,10 @@ export function createOutbox({ instanceId, transport, onSent, onLost, uncountedC
       setImmediate(queuePending);
     },
 
-    /** Waits until everything has been sent or lost. */
+    /** Waits until every message has been sent or lost. */
     async drain(): Promise<void> {
       if (isScheduled) queuePending();
-      while (sends.size > 0 || timer !== undefined) await Promise.race([...sends, Bun.sleep(1)]);
+      while (activeSends.size > 0 || timer !== undefined) await Promise.race([...activeSends, Bun.sleep(1)]);
     },
   };
 }

@@ -16,7 +16,7 @@ const listLastSeqs = (sql: Sql, ids: string[]) => sql<Row[]>`
  */
 export function createStoredEventPoller(sql: Sql, local: Pick<LocalSubscribers, "deliver">) {
   /** Conversations that were already deleted at the previous check. Their last event may have been erased. */
-  let deleted = new Set<string>();
+  let previouslyDeleted = new Set<string>();
   let isChecking = false;
 
   return {
@@ -25,16 +25,17 @@ export function createStoredEventPoller(sql: Sql, local: Pick<LocalSubscribers, 
       if (isChecking) return;
       isChecking = true;
       try {
-        const nowDeleted = new Set<string>();
+        const currentlyDeleted = new Set<string>();
         for (let from = 0; from < conversationIds.length; from += CONVERSATIONS_PER_QUERY_MAX) {
           const rows = await listLastSeqs(sql, conversationIds.slice(from, from + CONVERSATIONS_PER_QUERY_MAX));
           for (const { id, last_seq, is_deleted } of rows) {
-            if (is_deleted) nowDeleted.add(id);
-            if (deleted.has(id)) local.deliver(id, [{ type: "conversation.gone", conversation_id: id } as never], true);
+            if (is_deleted) currentlyDeleted.add(id);
+            if (previouslyDeleted.has(id))
+              local.deliver(id, [{ type: "conversation.gone", conversation_id: id } as never], true);
             else local.deliver(id, [{ type: "events.stored", conversation_id: id, seq: last_seq } as never], true);
           }
         }
-        deleted = nowDeleted;
+        previouslyDeleted = currentlyDeleted;
       } finally {
         isChecking = false;
       }

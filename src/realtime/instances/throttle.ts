@@ -1,4 +1,7 @@
-/** Creates a function that runs `work` at most once per interval: on the first call, and after the interval if called again. */
+/**
+ * Creates a function that runs `work` at most once per interval. The first call runs it immediately. Further calls during the
+ * interval run it once, when the interval ends.
+ */
 export function createThrottle(intervalMs: number, work: () => void) {
   let timer: Timer | undefined;
   let isPending = false;
@@ -12,11 +15,11 @@ export function createThrottle(intervalMs: number, work: () => void) {
     work();
   }
 
-  const call = (): void => {
+  const throttled = (): void => {
     if (timer === undefined) run();
     else isPending = true;
   };
-  return Object.assign(call, {
+  return Object.assign(throttled, {
     cancel(): void {
       isPending = false;
       clearTimeout(timer);

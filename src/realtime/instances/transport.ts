@@ -1,10 +1,10 @@
-/** A serialized batch of messages on one channel; see envelope.ts. */
+/** A serialized batch of messages on one channel (envelope.ts). */
 export type Envelope = { channel: string; text: string };
 
-/** The callbacks with which a transport notifies the bus. */
+/** A transport's callbacks to the bus. */
 export type TransportListener = {
   onEnvelope(channel: string, text: string): void;
-  /** Called when messages on a channel begin to arrive, initially or after an interruption. Earlier messages may have been lost. */
+  /** Called when messages on a channel start to arrive, initially or after an interruption. Earlier messages may have been lost. */
   onListening(channel: string): void;
 };
 
@@ -28,7 +28,7 @@ export interface Transport {
   onRequest?(request: string): void;
   listen(channel: string): void;
   unlisten(channel: string): void;
-  /** Opens new connections. Called if the instance's own messages don't arrive, because the connections may be dead. */
+  /** Opens new connections. Called if the instance's own messages don't arrive, which suggests that the connections are dead. */
   reconnect(): void;
   close(): Promise<void>;
 }

@@ -25,7 +25,7 @@ export function createNotificationListener(database: Database, channel: string, 
       onNotification: (name, payload) => {
         if (openedPool === pool && name === channel) onPayload(payload);
       },
-      onClosed: () => retry(openedPool),
+      onClosed: () => scheduleReconnect(openedPool),
     });
     pool = openedPool;
     try {
@@ -35,11 +35,11 @@ export function createNotificationListener(database: Database, channel: string, 
       retryMs = RETRY_MS_MIN;
       onListening();
     } catch {
-      retry(openedPool);
+      scheduleReconnect(openedPool);
     }
   }
 
-  function retry(closedPool: typeof pool): void {
+  function scheduleReconnect(closedPool: typeof pool): void {
     if (closedPool !== pool || isClosed) return;
     isListening = false;
     pool = undefined;
@@ -54,7 +54,7 @@ export function createNotificationListener(database: Database, channel: string, 
     isListening: (): boolean => isListening,
     /** Drops the connection, which may be dead, and opens a new one. */
     reconnect(): void {
-      if (pool) retry(pool);
+      if (pool) scheduleReconnect(pool);
     },
     async close(): Promise<void> {
       isClosed = true;

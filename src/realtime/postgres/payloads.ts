@@ -2,7 +2,7 @@ import type { Envelope } from "../instances/transport.ts";
 
 /** The maximum size of a payload. NOTIFY accepts fewer than 8,000 bytes. */
 const PAYLOAD_BYTES_MAX = 7_900;
-/** The maximum size of a part's prefix. */
+/** The maximum size of the prefix that marks a payload as one part of a split envelope. */
 const PART_PREFIX_BYTES_MAX = 100;
 /** The maximum number of UTF-8 bytes per UTF-16 code unit. */
 const BYTES_PER_UNIT_MAX = 3;
@@ -21,10 +21,10 @@ export function* splitEnvelopes(payload: string): Generator<Envelope> {
 }
 
 /**
- * Packs envelopes into payloads for NOTIFY. Small envelopes share a payload; large ones are split into parts.
- * @param from the sender's id, by which receivers assign parts to payloads.
+ * Packs envelopes into payloads for NOTIFY. Small envelopes share a payload. Large envelopes are split into parts.
+ * @param senderId allows receivers to tell different senders' parts apart.
  */
-export function packEnvelopes(envelopes: readonly Envelope[], from: string): string[] {
+export function packEnvelopes(envelopes: readonly Envelope[], senderId: string): string[] {
   const payloads: string[] = [];
   let payload = "";
   let bytes = 0;
@@ -36,7 +36,7 @@ export function packEnvelopes(envelopes: readonly Envelope[], from: string): str
       payload = "";
       bytes = 0;
     }
-    if (lineBytes > PAYLOAD_BYTES_MAX) payloads.push(...splitIntoParts(line, lineBytes, from));
+    if (lineBytes > PAYLOAD_BYTES_MAX) payloads.push(...splitIntoParts(line, lineBytes, senderId));
     else {
       payload = payload === "" ? line : `${payload}\n${line}`;
       bytes += lineBytes + 1;
@@ -46,7 +46,7 @@ export function packEnvelopes(envelopes: readonly Envelope[], from: string): str
   return payloads;
 }
 
-function splitIntoParts(line: string, lineBytes: number, from: string): string[] {
+function splitIntoParts(line: string, lineBytes: number, senderId: string): string[] {
   const bytesPerPart = PAYLOAD_BYTES_MAX - PART_PREFIX_BYTES_MAX;
   const unitsPerPart = lineBytes === line.length ? bytesPerPart : Math.floor(bytesPerPart / BYTES_PER_UNIT_MAX);
   const parts: string[] = [];
@@ -55,7 +55,7 @@ function splitIntoParts(line: string, lineBytes: number, from: string): string[]
     parts.push(line.slice(start, end));
     start = end;
   }
-  return parts.map((part, index) => `#${from} ${index} ${parts.length} ${part}`);
+  return parts.map((part, index) => `#${senderId} ${index} ${parts.length} ${part}`);
 }
 
 /** Returns the last index up to `end` at which the text can be split without breaking a surrogate pair. */
@@ -68,24 +68,24 @@ const PART_PREFIX = /^#(\S+) (\d+) (\d+) /;
 
 /** Creates a buffer that reassembles parts. Each sender's parts arrive in order. A payload with a missing part is dropped. */
 export function createPartAssembler() {
-  const parts = new Map<string, { texts: string[]; chars: number }>();
+  const partsBySender = new Map<string, { texts: string[]; chars: number }>();
 
   return {
     /** Adds a whole payload or a part of one. @returns the payload if it is complete, or null. */
     add(payload: string): string | null {
       if (!payload.startsWith("#")) return payload;
-      const [prefix, from = "", index = "", count = ""] = PART_PREFIX.exec(payload) ?? [];
+      const [prefix, senderId = "", index = "", count = ""] = PART_PREFIX.exec(payload) ?? [];
       if (prefix === undefined) return null;
-      const incomplete = Number(index) === 0 ? { texts: [], chars: 0 } : parts.get(from);
-      parts.delete(from);
-      if (!incomplete || incomplete.texts.length !== Number(index)) return null;
+      const earlierParts = Number(index) === 0 ? { texts: [], chars: 0 } : partsBySender.get(senderId);
+      partsBySender.delete(senderId);
+      if (!earlierParts || earlierParts.texts.length !== Number(index)) return null;
       const text = payload.slice(prefix.length);
-      const withPart = { texts: [...incomplete.texts, text], chars: incomplete.chars + text.length };
-      if (withPart.texts.length === Number(count)) return withPart.texts.join("");
-      if (withPart.chars < JOINED_CHARS_MAX) parts.set(from, withPart);
+      const parts = { texts: [...earlierParts.texts, text], chars: earlierParts.chars + text.length };
+      if (parts.texts.length === Number(count)) return parts.texts.join("");
+      if (parts.chars < JOINED_CHARS_MAX) partsBySender.set(senderId, parts);
       return null;
     },
     /** Discards incomplete payloads. */
-    clear: () => parts.clear(),
+    clear: () => partsBySender.clear(),
   };
 }

@@ -5,12 +5,12 @@ type Item = AnyBusMessage & { conversation_id?: string; seq?: number; data?: Mes
 type MessageData = { content?: unknown; reasoning?: unknown; output?: unknown; metadata?: object };
 
 /**
- * Events that are always sent in full. Membership changes must take effect immediately, and an erased conversation has no log from which
- * its deletion could be read.
+ * Events that are always sent in full. Membership changes must take effect immediately. After a conversation is erased, it has no log from
+ * which its deletion could be read.
  */
 const neverReplacedTypes = new Set(["member.added", "member.removed", "conversation.deleted"]);
 const replaceableTypes = new Set(Object.keys(durableEvents).filter((type) => !neverReplacedTypes.has(type)));
-/** Shorter messages are sent in full, because reading them from the database would cost more. In UTF-16 code units. */
+/** Maximum length of messages that NOTIFY sends whole, in UTF-16 code units. Reading these from the database would cost more. */
 const SHORT_MESSAGE_CHARS_MAX = 1_000;
 
 const isReplaceable = (item: Item): boolean => replaceableTypes.has(item.type) && !isShortMessage(item);
@@ -33,6 +33,6 @@ export function replaceStoredEvents(conversationId: string, messages: AnyBusMess
   );
   if (lastSeq === 0) return messages;
   const marker = { type: "events.stored", conversation_id: conversationId, seq: lastSeq };
-  const first = messages.findIndex(isReplaceable);
-  return messages.flatMap((item, index) => (isReplaceable(item) ? (index === first ? [marker] : []) : [item]));
+  const firstIndex = messages.findIndex(isReplaceable);
+  return messages.flatMap((item, index) => (isReplaceable(item) ? (index === firstIndex ? [marker] : []) : [item]));
 }

@@ -1,6 +1,6 @@
 import type { Sql } from "../../db/client.ts";
 
-const POLL_MS = 500;
+const POLL_INTERVAL_MS = 500;
 /** Rows may be committed out of id order. Within this time, a row with a lower id may still appear. */
 const REORDER_WINDOW_MS = 3_000;
 const ROWS_MAX = 1_000;
@@ -15,11 +15,11 @@ type Hooks = {
 
 /**
  * Creates a reader of the table of bus messages, for instances that can't receive notifications. The reader polls twice a second. Rows are
- * deleted after some seconds. The table is unlogged, so if Postgres crashes, the table is emptied and its ids restart.
+ * deleted after a few seconds. The table is unlogged, so if Postgres crashes, the table is emptied and its ids restart.
  */
 export function createBusTable(sql: Sql, { onPayload, onStarted }: Hooks) {
   let timer: Timer | undefined;
-  let polls = 0;
+  let pollCount = 0;
   let isPolling = false;
   /** All rows up to this id have been delivered. */
   let afterId: number | null = null;
@@ -42,8 +42,8 @@ export function createBusTable(sql: Sql, { onPayload, onStarted }: Hooks) {
         onPayload(payload);
       }
       forgetOldRows();
-      polls += 1;
-      if (polls % POLLS_PER_DELETION === 0) await deleteExpiredRows(sql);
+      pollCount += 1;
+      if (pollCount % POLLS_PER_DELETION === 0) await deleteExpiredRows(sql);
     } finally {
       isPolling = false;
     }
@@ -51,8 +51,8 @@ export function createBusTable(sql: Sql, { onPayload, onStarted }: Hooks) {
 
   function forgetOldRows(): void {
     const cutoffMs = performance.now() - REORDER_WINDOW_MS;
-    for (const [id, deliveredAt] of deliveredAtMs) {
-      if (deliveredAt > cutoffMs) continue;
+    for (const [id, atMs] of deliveredAtMs) {
+      if (atMs > cutoffMs) continue;
       deliveredAtMs.delete(id);
       afterId = Math.max(afterId ?? 0, id);
     }
@@ -66,7 +66,7 @@ export function createBusTable(sql: Sql, { onPayload, onStarted }: Hooks) {
   return {
     /** Starts polling. Errors are ignored, because the database may be temporarily unavailable. */
     start(): void {
-      timer ??= setInterval(() => void poll().catch(() => {}), POLL_MS);
+      timer ??= setInterval(() => void poll().catch(() => {}), POLL_INTERVAL_MS);
       timer.unref();
     },
     stop(): void {

@@ -6,10 +6,10 @@ import type { Address } from "./slots.ts";
 const FAILED_CHECKS_MAX = 2;
 
 /**
- * Creates the home node, which handles channels that aren't sharded. The cluster forwards their messages to all nodes, so any node can be
- * used, and a lost node can be replaced immediately. Using only one node at a time keeps messages in order.
+ * Creates the home node, which handles channels that aren't sharded. The cluster forwards their messages to all nodes. Therefore, any node
+ * can be used, and a lost node can be replaced immediately. Only one node is used at a time, which keeps messages in order.
  */
-export function createHomeNode(open: (address: Address) => NodePubSub) {
+export function createHomeNode(openNode: (address: Address) => NodePubSub) {
   const subscribedChannels = new Set<string>();
   let masters: Address[] = [];
   let address: Address | null = null;
@@ -28,7 +28,7 @@ export function createHomeNode(open: (address: Address) => NodePubSub) {
     node?.close();
     failedChecks = 0;
     address = next;
-    node = open(next);
+    node = openNode(next);
     for (const channel of subscribedChannels) node.subscribe(channel);
   }
 

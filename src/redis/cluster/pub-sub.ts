@@ -4,7 +4,7 @@ import { connectNode, isMoved } from "../node.ts";
 import type { PubSub, PubSubListener, PubSubOptions } from "../pub-sub-port.ts";
 import { createNodeOptions, parseSeedAddress } from "../target.ts";
 import { createHomeNode } from "./home-node.ts";
-import { createShards } from "./shards.ts";
+import { createShardManager } from "./shards.ts";
 import { type Address, SlotMap, splitAddress } from "./slots.ts";
 
 /** The interval at which nodes are probed and the slot assignments are read. */
@@ -17,15 +17,15 @@ const REFRESH_DELAY_MS = 50;
  * @param seed a connection to the `REDIS_URL` node. `close` also closes it.
  */
 export function connectCluster({ url, isSharded }: PubSubOptions, seed: Redis, listener: PubSubListener): PubSub {
-  const open = (sharded: boolean) => (address: Address) =>
+  const createNodeOpener = (sharded: boolean) => (address: Address) =>
     connectNode(
       { connection: { ...busOptions, ...createNodeOptions(url, address) }, isSharded: sharded },
       { ...listener, onMoved: scheduleRefresh },
     );
-  const shards = createShards(open(true));
-  const homeNode = createHomeNode(open(false));
+  const shards = createShardManager(createNodeOpener(true));
+  const homeNode = createHomeNode(createNodeOpener(false));
   const seedAddress = parseSeedAddress(url);
-  const chooseNodes = (channel: string) => (isSharded(channel) ? shards : homeNode);
+  const getChannelNodes = (channel: string) => (isSharded(channel) ? shards : homeNode);
   let isRefreshing = false;
   let isClosed = false;
   let refreshTimer: Timer | undefined;
@@ -94,9 +94,9 @@ export function connectCluster({ url, isSharded }: PubSubOptions, seed: Redis, l
         throw error;
       }
     },
-    subscribe: (channel) => chooseNodes(channel).subscribe(channel),
-    unsubscribe: (channel) => chooseNodes(channel).unsubscribe(channel),
-    // Heartbeats that didn't arrive were sent through the home node. The other nodes are probed anyway.
+    subscribe: (channel) => getChannelNodes(channel).subscribe(channel),
+    unsubscribe: (channel) => getChannelNodes(channel).unsubscribe(channel),
+    // Called if heartbeats don't arrive. They are sent through the home node. The other nodes are probed anyway.
     reconnect: homeNode.switchNode,
     async close() {
       isClosed = true;

@@ -3,7 +3,7 @@ import type { ChannelText } from "../pub-sub-port.ts";
 import type { Address, SlotMap } from "./slots.ts";
 
 /** Creates the manager of sharded channels. Each channel uses the master of its slot, and follows the slot if it moves. */
-export function createShards(open: (address: Address) => NodePubSub) {
+export function createShardManager(openNode: (address: Address) => NodePubSub) {
   const nodes = new Map<Address, NodePubSub>();
   const subscribedChannels = new Set<string>();
   /** The node at which each channel is subscribed. */
@@ -11,7 +11,7 @@ export function createShards(open: (address: Address) => NodePubSub) {
   let slots: SlotMap | null = null;
 
   /** Moves a channel's subscription to the current node of its slot. */
-  function assign(channel: string): void {
+  function assignChannel(channel: string): void {
     const address = subscribedChannels.has(channel) ? slots?.findOwner(channel) : undefined;
     const previous = addressByChannel.get(channel);
     if (previous === address) return;
@@ -34,8 +34,8 @@ export function createShards(open: (address: Address) => NodePubSub) {
     setSlots(next: SlotMap): void {
       slots = next;
       const { masters } = next;
-      for (const address of masters) if (!nodes.has(address)) nodes.set(address, open(address));
-      for (const channel of subscribedChannels) assign(channel);
+      for (const address of masters) if (!nodes.has(address)) nodes.set(address, openNode(address));
+      for (const channel of subscribedChannels) assignChannel(channel);
       for (const [address, node] of nodes) {
         if (masters.has(address)) node.renew();
         else {
@@ -54,11 +54,11 @@ export function createShards(open: (address: Address) => NodePubSub) {
     },
     subscribe(channel: string): void {
       subscribedChannels.add(channel);
-      assign(channel);
+      assignChannel(channel);
     },
     unsubscribe(channel: string): void {
       subscribedChannels.delete(channel);
-      assign(channel);
+      assignChannel(channel);
     },
     close(): void {
       for (const node of nodes.values()) node.close();

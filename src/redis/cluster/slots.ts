@@ -24,7 +24,7 @@ export class SlotMap {
 
   /**
    * @param reply the reply to `CLUSTER SLOTS`.
-   * @param replyHost the host that sent the reply. A node that doesn't know its own name omits it.
+   * @param replyHost the host that sent the reply. A node that doesn't know its own host name omits it from the reply.
    * @throws if the reply is malformed.
    */
   constructor(reply: unknown, replyHost: string) {

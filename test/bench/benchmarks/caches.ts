@@ -1,12 +1,12 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { RequestsStep } from "../load/requests.ts";
-import { register } from "../support/account.ts";
+import { registerAccount } from "../support/account.ts";
 import type { BenchmarkContext } from "../support/benchmark.ts";
-import { type Load, startLoad } from "../support/load.ts";
+import { type LoadProcess, startLoadProcess } from "../support/load.ts";
 import { readCpuMs, readProcessTreeCpuMs, readRssBytes } from "../support/process-usage.ts";
 import { type BenchmarkReport, formatNumber, type Line } from "../support/report.ts";
-import { medianOf, runRounds } from "../support/rounds.ts";
+import { medianBy, runRounds } from "../support/rounds.ts";
 import { type Server, startParley } from "../support/servers.ts";
 import { createTemporaryFolder } from "../support/temporary.ts";
 
@@ -18,88 +18,92 @@ const ROUND_MS = 2_000;
 const RATIO_MIN = 1.3;
 const BYTES_PER_MIB = 1024 * 1024;
 
-/** A server, its Postgres, whose CPU time is also measured, and the loads that read its data. */
-type Setup = { server: Server; postgresPid: number; loads: Record<Read, Load> };
-type Read = "list" | "read" | "history";
-type Sample = { perCpuSecond: number; perSecond: number; serverUs: number; postgresUs: number };
+/** A server, the process id of its Postgres, and a load process for each kind of read. */
+type Setup = { server: Server; postgresPid: number; loads: Record<ReadKind, LoadProcess> };
+type ReadKind = "list" | "read" | "history";
+type Sample = { requestsPerCpuSecond: number; requestsPerSecond: number; serverCpuUs: number; postgresCpuUs: number };
 
-const labels: Record<Read, string> = {
+const readLabels: Record<ReadKind, string> = {
   list: `list of ${CONVERSATIONS} conversations`,
   read: "one conversation",
   history: `history of ${MESSAGES} messages`,
 };
-const reads: Read[] = ["list", "read", "history"];
+const readKinds: ReadKind[] = ["list", "read", "history"];
 
 /** Measures frequent reads with and without caches, in requests per second of CPU time, including Postgres. */
 export async function measureCaches({ rounds, getPostgres }: BenchmarkContext): Promise<BenchmarkReport> {
   const postgres = await getPostgres();
   const databaseUrl = await postgres.createDatabase("caches");
-  const single = { on: await openEmbedded("on"), off: await openEmbedded("off") };
+  const embeddedSetups = { on: await openEmbeddedSetup("on"), off: await openEmbeddedSetup("off") };
   // With several instances, only pages of histories are cached.
-  const shared = {
-    on: await open(await start("on", { databaseUrl }), postgres.pid),
-    off: await open(await start("off", { databaseUrl }), postgres.pid),
+  const sharedDatabaseSetups = {
+    on: await openSetup(await startServer("on", { databaseUrl }), postgres.pid),
+    off: await openSetup(await startServer("off", { databaseUrl }), postgres.pid),
   };
   const lines: Line[] = [];
   const notes = [
     `caches: ${CONNECTIONS} connections of one user, ${CONVERSATIONS} conversations in turn, ${MESSAGES} messages of ` +
       `${CONTENT.length} characters each; compared with READ_CACHE=off`,
   ];
-  for (const read of reads) await compare(`${labels[read]}, embedded Postgres`, single, read);
-  await compare(`${labels.history}, two instances`, shared, "history");
-  notes.push(`RSS afterwards: ${formatRss(single.on)} MiB, without caches ${formatRss(single.off)} MiB`);
-  for (const setup of [single.on, single.off, shared.on, shared.off]) await stopSetup(setup);
+  for (const kind of readKinds) await compareSetups(`${readLabels[kind]}, embedded Postgres`, embeddedSetups, kind);
+  await compareSetups(`${readLabels.history}, two instances`, sharedDatabaseSetups, "history");
+  notes.push(
+    `RSS afterwards: ${formatRss(embeddedSetups.on)} MiB, without caches ${formatRss(embeddedSetups.off)} MiB`,
+  );
+  for (const setup of [embeddedSetups.on, embeddedSetups.off, sharedDatabaseSetups.on, sharedDatabaseSetups.off])
+    await stopSetup(setup);
   return { lines, notes };
 
-  async function compare(what: string, setups: { on: Setup; off: Setup }, read: Read): Promise<void> {
+  async function compareSetups(label: string, setups: { on: Setup; off: Setup }, kind: ReadKind): Promise<void> {
     const samples = await runRounds(
-      { on: () => measure(setups.on, read), off: () => measure(setups.off, read) },
+      { on: () => measureReads(setups.on, kind), off: () => measureReads(setups.off, kind) },
       rounds,
     );
-    const perCpuSecond = (roundSamples: Sample[]) => medianOf(roundSamples, (sample) => sample.perCpuSecond);
+    const getMedianRequestsPerCpuSecond = (roundSamples: Sample[]) =>
+      medianBy(roundSamples, (sample) => sample.requestsPerCpuSecond);
     lines.push({
-      what,
+      label,
       unit: "req/CPU s",
-      parley: perCpuSecond(samples.on),
-      peer: { name: "without caches", value: perCpuSecond(samples.off) },
+      parley: getMedianRequestsPerCpuSecond(samples.on),
+      peer: { name: "without caches", value: getMedianRequestsPerCpuSecond(samples.off) },
       target: { atLeast: RATIO_MIN },
     });
     for (const [name, roundSamples] of Object.entries(samples))
-      notes.push(`${what}, ${name}: ${describe(roundSamples)}`);
+      notes.push(`${label}, ${name}: ${describeSamples(roundSamples)}`);
   }
 }
 
-function describe(roundSamples: Sample[]): string {
-  const median = (read: (sample: Sample) => number) => formatNumber(medianOf(roundSamples, read));
+function describeSamples(roundSamples: Sample[]): string {
+  const formatMedian = (getValue: (sample: Sample) => number) => formatNumber(medianBy(roundSamples, getValue));
   return (
-    `${median(({ perSecond }) => perSecond)} requests/s, CPU each: Parley ${median(({ serverUs }) => serverUs)} µs, ` +
-    `Postgres ${median(({ postgresUs }) => postgresUs)} µs`
+    `${formatMedian(({ requestsPerSecond }) => requestsPerSecond)} requests/s, CPU each: Parley ${formatMedian(({ serverCpuUs }) => serverCpuUs)} µs, ` +
+    `Postgres ${formatMedian(({ postgresCpuUs }) => postgresCpuUs)} µs`
   );
 }
 
 const formatRss = ({ server }: Setup): string => formatNumber(readRssBytes(server.pid) / BYTES_PER_MIB);
 
-const start = (READ_CACHE: "on" | "off", location: { databaseUrl?: string; dataDir?: string }): Promise<Server> =>
+const startServer = (READ_CACHE: "on" | "off", location: { databaseUrl?: string; dataDir?: string }): Promise<Server> =>
   startParley({ ...location, environment: { LOG_LEVEL: "warn", READ_CACHE } });
 
-async function openEmbedded(cache: "on" | "off"): Promise<Setup> {
+async function openEmbeddedSetup(cache: "on" | "off"): Promise<Setup> {
   const dataDir = createTemporaryFolder();
-  const server = await start(cache, { dataDir });
+  const server = await startServer(cache, { dataDir });
   const file = readFileSync(join(dataDir, "postgres/postmaster.pid"), "utf8");
-  return open(server, Number(file.split("\n")[0]));
+  return openSetup(server, Number(file.split("\n")[0]));
 }
 
-async function open(server: Server, postgresPid: number): Promise<Setup> {
-  const account = await register(server.url);
+async function openSetup(server: Server, postgresPid: number): Promise<Setup> {
+  const account = await registerAccount(server.url);
   const headers = { authorization: `Bearer ${account.token}` };
   const paths: string[] = [];
   for (let n = 0; n < CONVERSATIONS; n += 1) {
     const path = `/api/v1/conversations/${await account.createConversation()}`;
     paths.push(path);
-    for (let message = 0; message < MESSAGES; message += 1) await send(`${server.url}${path}/messages`, headers);
+    for (let message = 0; message < MESSAGES; message += 1) await sendMessage(`${server.url}${path}/messages`, headers);
   }
-  const openLoad = async (path: string | string[]): Promise<Load> => {
-    const load = startLoad("requests.ts");
+  const openLoad = async (path: string | string[]): Promise<LoadProcess> => {
+    const load = startLoadProcess("requests.ts");
     const step: RequestsStep = {
       step: "open",
       url: server.url,
@@ -119,7 +123,7 @@ async function open(server: Server, postgresPid: number): Promise<Setup> {
   return { server, postgresPid, loads };
 }
 
-async function send(url: string, headers: Record<string, string>): Promise<void> {
+async function sendMessage(url: string, headers: Record<string, string>): Promise<void> {
   const response = await fetch(url, {
     method: "POST",
     headers: { ...headers, "content-type": "application/json" },
@@ -133,17 +137,17 @@ async function stopSetup({ server, loads }: Setup): Promise<void> {
   await server.stop();
 }
 
-async function measure({ server, postgresPid, loads }: Setup, read: Read): Promise<Sample> {
-  const serverBefore = readCpuMs(server.pid);
-  const postgresBefore = readProcessTreeCpuMs(postgresPid);
+async function measureReads({ server, postgresPid, loads }: Setup, kind: ReadKind): Promise<Sample> {
+  const serverCpuBeforeMs = readCpuMs(server.pid);
+  const postgresCpuBeforeMs = readProcessTreeCpuMs(postgresPid);
   const step: RequestsStep = { step: "run", durationMs: ROUND_MS };
-  const { requests = 0, elapsedMs } = await loads[read].runStep(step);
-  const serverMs = readCpuMs(server.pid) - serverBefore;
-  const postgresMs = readProcessTreeCpuMs(postgresPid) - postgresBefore;
+  const { requests = 0, elapsedMs } = await loads[kind].runStep(step);
+  const serverCpuMs = readCpuMs(server.pid) - serverCpuBeforeMs;
+  const postgresCpuMs = readProcessTreeCpuMs(postgresPid) - postgresCpuBeforeMs;
   return {
-    perCpuSecond: (requests / (serverMs + postgresMs)) * 1_000,
-    perSecond: (requests / elapsedMs) * 1_000,
-    serverUs: (serverMs / requests) * 1_000,
-    postgresUs: (postgresMs / requests) * 1_000,
+    requestsPerCpuSecond: (requests / (serverCpuMs + postgresCpuMs)) * 1_000,
+    requestsPerSecond: (requests / elapsedMs) * 1_000,
+    serverCpuUs: (serverCpuMs / requests) * 1_000,
+    postgresCpuUs: (postgresCpuMs / requests) * 1_000,
   };
 }

@@ -1,11 +1,11 @@
 import type { FanOutStep } from "../load/fan-out.ts";
 import type { LoadTarget } from "../load/session.ts";
-import { register } from "../support/account.ts";
+import { registerAccount } from "../support/account.ts";
 import type { BenchmarkContext } from "../support/benchmark.ts";
-import { type Load, type LoadResult, startLoad } from "../support/load.ts";
+import { type LoadProcess, type LoadResult, startLoadProcess } from "../support/load.ts";
 import { readCpuMs } from "../support/process-usage.ts";
 import { type BenchmarkReport, formatNumber } from "../support/report.ts";
-import { medianOf, runRounds } from "../support/rounds.ts";
+import { medianBy, runRounds } from "../support/rounds.ts";
 import { type Server, startBareBun, startParley, startSocketIo } from "../support/servers.ts";
 
 const SUBSCRIBERS = 1_000;
@@ -15,60 +15,68 @@ const SOCKET_IO_POOL_SIZE = 10;
 const CPU_RATIO_MAX = 1.15;
 const US_PER_MS = 1_000;
 
-type Sample = { usPerDelivery: number; loadUsPerDelivery: number; messagesPerSecond: number };
-type Competitor = { load: Load; server: Server };
+type Sample = { cpuUsPerDelivery: number; loadCpuUsPerDelivery: number; messagesPerSecond: number };
+type Competitor = { load: LoadProcess; server: Server };
 
 /** Measures the CPU time of delivering a message to one of many subscribers. */
 export async function measureFanOut({ rounds, getPostgres }: BenchmarkContext): Promise<BenchmarkReport> {
   const postgres = await getPostgres();
   const parleyServer = await startParley({ databaseUrl: await postgres.createDatabase("fan_out") });
-  const { token, createConversation } = await register(parleyServer.url);
+  const { token, createConversation } = await registerAccount(parleyServer.url);
   const conversation = await createConversation();
-  const parley = await open(parleyServer, "parley", conversation, token);
-  const { pushBytes = 0 } = await run(parley.load, 1);
+  const parley = await openCompetitor(parleyServer, "parley", conversation, token);
+  const { pushBytes = 0 } = await sendMessages(parley.load, 1);
 
-  const bare = await open(await startBareBun(pushBytes), "bare", conversation);
+  const bare = await openCompetitor(await startBareBun(pushBytes), "bare", conversation);
   const socketIoUrl = await postgres.createDatabase("fan_out_peer");
-  const socketIo = await open(await startSocketIo(socketIoUrl, SOCKET_IO_POOL_SIZE), "socketIo", conversation);
+  const socketIo = await openCompetitor(
+    await startSocketIo(socketIoUrl, SOCKET_IO_POOL_SIZE),
+    "socketIo",
+    conversation,
+  );
   const samples = await runRounds(
-    { parley: () => measure(parley), bare: () => measure(bare), socketIo: () => measure(socketIo) },
+    {
+      parley: () => measureDeliveries(parley),
+      bare: () => measureDeliveries(bare),
+      socketIo: () => measureDeliveries(socketIo),
+    },
     rounds,
   );
   for (const { load, server } of [parley, bare, socketIo]) {
     await load.stop();
     await server.stop();
   }
-  const usPerDelivery = (roundSamples: Sample[]) => medianOf(roundSamples, (sample) => sample.usPerDelivery);
-  const what = `fan-out to ${formatNumber(SUBSCRIBERS)}`;
-  const line = { what, unit: "µs CPU/delivery", parley: usPerDelivery(samples.parley) };
+  const getMedianCpuUs = (roundSamples: Sample[]) => medianBy(roundSamples, (sample) => sample.cpuUsPerDelivery);
+  const label = `fan-out to ${formatNumber(SUBSCRIBERS)}`;
+  const commonFields = { label, unit: "µs CPU/delivery", parley: getMedianCpuUs(samples.parley) };
   return {
     lines: [
       {
-        ...line,
-        peer: { name: "bare Bun publish", value: usPerDelivery(samples.bare) },
+        ...commonFields,
+        peer: { name: "bare Bun publish", value: getMedianCpuUs(samples.bare) },
         target: { atMost: CPU_RATIO_MAX },
       },
-      { ...line, peer: { name: "Socket.IO + pg", value: usPerDelivery(samples.socketIo) } },
+      { ...commonFields, peer: { name: "Socket.IO + pg", value: getMedianCpuUs(samples.socketIo) } },
     ],
     notes: [
       `fan-out: ${MESSAGES} messages per round, each sent after all have received the previous one; pushes of ${pushBytes} bytes; ` +
         "Parley's figure includes storing each message",
       ...Object.entries(samples).map(
         ([name, roundSamples]) =>
-          `${name}: ${formatNumber(medianOf(roundSamples, (sample) => sample.messagesPerSecond))} messages/s, ` +
-          `load ${formatNumber(medianOf(roundSamples, (sample) => sample.loadUsPerDelivery))} µs CPU/delivery`,
+          `${name}: ${formatNumber(medianBy(roundSamples, (sample) => sample.messagesPerSecond))} messages/s, ` +
+          `load ${formatNumber(medianBy(roundSamples, (sample) => sample.loadCpuUsPerDelivery))} µs CPU/delivery`,
       ),
     ],
   };
 }
 
-async function open(
+async function openCompetitor(
   server: Server,
   protocol: LoadTarget["protocol"],
   conversation: string,
   token = "",
 ): Promise<Competitor> {
-  const load = startLoad("fan-out.ts");
+  const load = startLoadProcess("fan-out.ts");
   const target: LoadTarget = { protocol, url: server.url, token };
   const step: FanOutStep = {
     step: "open",
@@ -81,17 +89,17 @@ async function open(
   return { load, server };
 }
 
-function run(load: Load, messages: number): Promise<LoadResult> {
+function sendMessages(load: LoadProcess, messages: number): Promise<LoadResult> {
   const step: FanOutStep = { step: "run", messages };
   return load.runStep(step);
 }
 
-async function measure({ load, server }: Competitor): Promise<Sample> {
-  const cpuBefore = readCpuMs(server.pid);
-  const { deliveries = 0, cpuMs, elapsedMs } = await run(load, MESSAGES);
+async function measureDeliveries({ load, server }: Competitor): Promise<Sample> {
+  const cpuBeforeMs = readCpuMs(server.pid);
+  const { deliveries = 0, cpuMs, elapsedMs } = await sendMessages(load, MESSAGES);
   return {
-    usPerDelivery: ((readCpuMs(server.pid) - cpuBefore) * US_PER_MS) / deliveries,
-    loadUsPerDelivery: (cpuMs * US_PER_MS) / deliveries,
+    cpuUsPerDelivery: ((readCpuMs(server.pid) - cpuBeforeMs) * US_PER_MS) / deliveries,
+    loadCpuUsPerDelivery: (cpuMs * US_PER_MS) / deliveries,
     messagesPerSecond: (MESSAGES / elapsedMs) * 1000,
   };
 }

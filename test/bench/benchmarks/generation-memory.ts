@@ -1,9 +1,9 @@
-import { register } from "../support/account.ts";
+import { registerAccount } from "../support/account.ts";
 import { createTitledConversation, startParleyWithModels, startProvider } from "../support/answer-servers.ts";
 import type { BenchmarkContext } from "../support/benchmark.ts";
 import { readMemoryBytes } from "../support/process-usage.ts";
 import type { BenchmarkReport } from "../support/report.ts";
-import { medianOf, runRounds } from "../support/rounds.ts";
+import { medianBy, runRounds } from "../support/rounds.ts";
 
 /** A model that sends its second and last piece after the measurement. */
 const MODEL = "2-600000";
@@ -22,20 +22,20 @@ export async function measureGenerationMemory({ rounds, getPostgres }: Benchmark
     {
       parley: async () => {
         count += 1;
-        // Each round has a new process, because a process doesn't release its memory, and a new database, because the
-        // new process would continue the old answers.
+        // Each round has a new process, because a process doesn't release its memory. It also has a new database,
+        // because otherwise the new process would resume the answers of the previous round.
         const databaseUrl = await postgres.createDatabase(`generation_memory_${count}`);
         const provider = await startProvider();
         const parley = await startParleyWithModels({ databaseUrl, provider, models: [MODEL] });
-        const { token } = await register(parley.url);
-        await begin(parley.url, token, WARM_UP);
-        const before = readMemoryBytes(parley.pid);
-        await begin(parley.url, token, GENERATIONS - WARM_UP);
-        const after = readMemoryBytes(parley.pid);
+        const { token } = await registerAccount(parley.url);
+        await startGenerations(parley.url, token, WARM_UP);
+        const memoryBefore = readMemoryBytes(parley.pid);
+        await startGenerations(parley.url, token, GENERATIONS - WARM_UP);
+        const memoryAfter = readMemoryBytes(parley.pid);
         await provider.stop();
         await parley.stop();
-        const perGeneration = (bytes: number) => bytes / (GENERATIONS - WARM_UP) / BYTES_PER_KIB;
-        return { rssKib: perGeneration(after.rssBytes - before.rssBytes) };
+        const toKibPerGeneration = (bytes: number) => bytes / (GENERATIONS - WARM_UP) / BYTES_PER_KIB;
+        return { rssKib: toKibPerGeneration(memoryAfter.rssBytes - memoryBefore.rssBytes) };
       },
     },
     rounds,
@@ -43,9 +43,9 @@ export async function measureGenerationMemory({ rounds, getPostgres }: Benchmark
   return {
     lines: [
       {
-        what: "a running generation",
+        label: "a running generation",
         unit: "KiB RSS",
-        parley: medianOf(samples.parley, (sample) => sample.rssKib),
+        parley: medianBy(samples.parley, (sample) => sample.rssKib),
       },
     ],
     notes: [
@@ -54,7 +54,7 @@ export async function measureGenerationMemory({ rounds, getPostgres }: Benchmark
   };
 }
 
-async function begin(url: string, token: string, generations: number): Promise<void> {
+async function startGenerations(url: string, token: string, generations: number): Promise<void> {
   for (let n = 0; n < generations; n += 1) {
     const id = await createTitledConversation(url, token);
     const response = await fetch(`${url}/api/v1/conversations/${id}/messages`, {

@@ -1,9 +1,9 @@
 import type { SendsStep } from "../load/sends.ts";
-import { register } from "../support/account.ts";
+import { registerAccount } from "../support/account.ts";
 import type { BenchmarkContext } from "../support/benchmark.ts";
-import { startLoad } from "../support/load.ts";
+import { startLoadProcess } from "../support/load.ts";
 import type { BenchmarkReport } from "../support/report.ts";
-import { medianOf, runRounds } from "../support/rounds.ts";
+import { medianBy, runRounds } from "../support/rounds.ts";
 import { startParley } from "../support/servers.ts";
 
 const CONNECTIONS = 5;
@@ -21,10 +21,10 @@ export async function measureHotConversation({ rounds, getPostgres }: BenchmarkC
     await startParley({ databaseUrl, environment }),
     await startParley({ databaseUrl, environment }),
   ] as const;
-  const account = await register(servers[0].url);
+  const account = await registerAccount(servers[0].url);
   const conversationId = await account.createConversation();
-  const open = async (url: string, connections: number) => {
-    const load = startLoad("sends.ts");
+  const openLoad = async (url: string, connections: number) => {
+    const load = startLoadProcess("sends.ts");
     const step: SendsStep = {
       step: "open",
       target: { protocol: "parley", url, token: account.token },
@@ -36,24 +36,27 @@ export async function measureHotConversation({ rounds, getPostgres }: BenchmarkC
     await load.runStep(step);
     return load;
   };
-  const bothLoads = await Promise.all(servers.map(({ url }) => open(url, CONNECTIONS)));
-  const singleLoad = await open(servers[0].url, CONNECTIONS * 2);
-  const run = async (loads: typeof bothLoads) => {
+  const twoInstanceLoads = await Promise.all(servers.map(({ url }) => openLoad(url, CONNECTIONS)));
+  const singleLoad = await openLoad(servers[0].url, CONNECTIONS * 2);
+  const measureAcksPerSecond = async (loads: typeof twoInstanceLoads) => {
     await postgres.checkpoint();
     const step: SendsStep = { step: "run", durationMs: ROUND_MS };
     const results = await Promise.all(loads.map((load) => load.runStep(step)));
     return results.reduce((sum, { acks = 0, elapsedMs }) => sum + (acks / elapsedMs) * 1000, 0);
   };
-  const samples = await runRounds({ two: () => run(bothLoads), one: () => run([singleLoad]) }, rounds);
-  for (const load of [...bothLoads, singleLoad]) await load.stop();
+  const samples = await runRounds(
+    { two: () => measureAcksPerSecond(twoInstanceLoads), one: () => measureAcksPerSecond([singleLoad]) },
+    rounds,
+  );
+  for (const load of [...twoInstanceLoads, singleLoad]) await load.stop();
   for (const server of servers) await server.stop();
   return {
     lines: [
       {
-        what: "one hot conversation, two instances",
+        label: "one hot conversation, two instances",
         unit: "acks/s",
-        parley: medianOf(samples.two, (perSecond) => perSecond),
-        peer: { name: "the same load on one instance", value: medianOf(samples.one, (perSecond) => perSecond) },
+        parley: medianBy(samples.two, (acksPerSecond) => acksPerSecond),
+        peer: { name: "the same load on one instance", value: medianBy(samples.one, (acksPerSecond) => acksPerSecond) },
       },
     ],
     notes: [

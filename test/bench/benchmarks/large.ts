@@ -1,16 +1,16 @@
 import postgres from "postgres";
 import type { RequestsStep } from "../load/requests.ts";
 import type { StreamsStep } from "../load/streams.ts";
-import type { SubscribesStep } from "../load/subscribes.ts";
+import type { SubscriptionsStep } from "../load/subscribes.ts";
 import { logIn } from "../support/account.ts";
 import { startParleyWithModels, startProvider } from "../support/answer-servers.ts";
 import type { BenchmarkContext } from "../support/benchmark.ts";
 import { callers, DOCUMENTS, openLargeData, writeDocuments } from "../support/large-data.ts";
-import { type Load, startLoad } from "../support/load.ts";
+import { type LoadProcess, startLoadProcess } from "../support/load.ts";
 import { type BenchmarkReport, formatNumber, type Line } from "../support/report.ts";
-import { median, medianOf, runRounds } from "../support/rounds.ts";
+import { median, medianBy, runRounds } from "../support/rounds.ts";
 
-/** A round has this number of calls, or as many as fit in `ROUND_MS`. */
+/** A round has this number of calls, or fewer if `ROUND_MS` elapses first. */
 const CALLS = 60;
 const ROUND_MS = 6_000;
 const CONCURRENT_CALLS = 20;
@@ -25,84 +25,97 @@ const COUNTING_TIMEOUT_MS = 1_200_000;
 const ALL_TIME = "from=2020-01-01T00:00:00Z";
 
 /** The target applies to the p95 of a search, and to the p50 of other calls. */
-type Sample = { p50Ms: number; p95Ms: number; p99Ms: number; perSecond: number };
-type Call = { what: string; targetMs?: number; isSearch?: boolean; load: Load; measure(): Promise<Sample> };
+type Sample = { p50Ms: number; p95Ms: number; p99Ms: number; callsPerSecond: number };
+type Call = { label: string; targetMs?: number; isSearch?: boolean; load: LoadProcess; measure(): Promise<Sample> };
 type Page = { data: { id: string; last_seq: number }[]; next_cursor: string | null };
 
 /** Measures one client's requests while 5,000,000 messages are stored. Other users' data must not increase latencies. */
-export async function measureLarge({ rounds, isFresh }: BenchmarkContext): Promise<BenchmarkReport> {
-  const data = await openLargeData({ isFresh });
+export async function measureLarge({ rounds, shouldRecreateData }: BenchmarkContext): Promise<BenchmarkReport> {
+  const largeData = await openLargeData({ shouldRecreateData });
   const provider = await startProvider();
   const parley = await startParleyWithModels({
-    databaseUrl: data.databaseUrl,
+    databaseUrl: largeData.databaseUrl,
     provider,
     models: [MODEL],
     environment: { DOCUMENTS_DIR: await writeDocuments(), AI_CONTEXT_TOKENS: "200000" },
   });
-  await waitForDocuments(data.databaseUrl);
-  const countingMs = await waitForAnalytics(data.databaseUrl);
+  await waitForDocuments(largeData.databaseUrl);
+  const countingMs = await waitForAnalytics(largeData.databaseUrl);
   const { url } = parley;
-  const api = createApi(url);
+  const fetchJson = createFetchJson(url);
   const tokens = {} as Record<keyof typeof callers, string>;
   for (const name of Object.keys(callers) as (keyof typeof callers)[]) tokens[name] = await logIn(url, callers[name]);
 
   const findOnlyConversation = async (token: string) =>
-    (await api<Page>(token, "/conversations?limit=1")).data[0]?.id ?? "";
+    (await fetchJson<Page>(token, "/conversations?limit=1")).data[0]?.id ?? "";
   const largeConversation = await findOnlyConversation(tokens.writer);
-  const branch = await findOnlyConversation(tokens.brancher);
-  const manyMembers = await findOnlyConversation(tokens.host);
-  const watched = await findOnlyConversation(tokens.follower);
-  const after = `/conversations/${branch}/messages?after_seq=${BRANCH_TIP_SEQ - 1}&limit=1`;
-  const branchTip = (await api<Page>(tokens.brancher, after)).data[0]?.id;
-  const { last_seq: lastSeq } = await api<{ last_seq: number }>(tokens.follower, `/conversations/${watched}`);
+  const branchedConversation = await findOnlyConversation(tokens.brancher);
+  const crowdedConversation = await findOnlyConversation(tokens.host);
+  const followedConversation = await findOnlyConversation(tokens.follower);
+  const branchTipPath = `/conversations/${branchedConversation}/messages?after_seq=${BRANCH_TIP_SEQ - 1}&limit=1`;
+  const branchTip = (await fetchJson<Page>(tokens.brancher, branchTipPath)).data[0]?.id;
+  const { last_seq: lastSeq } = await fetchJson<{ last_seq: number }>(
+    tokens.follower,
+    `/conversations/${followedConversation}`,
+  );
 
-  const get = (what: string, targetMs: number | undefined, token: string, path: string, connections = 1) =>
-    openRequests(what, targetMs, {
+  const openGet = (label: string, targetMs: number | undefined, token: string, path: string, connections = 1) =>
+    openRequestCall(label, targetMs, {
       url,
       method: "GET",
       path,
       headers: { authorization: `Bearer ${token}` },
       connections,
     });
-  const list = async (what: string, targetMs: number, token: string, page: number) =>
-    get(what, targetMs, token, `/conversations?limit=${PAGE_ROWS}${await findCursor(api, token, page)}`);
+  const openList = async (label: string, targetMs: number, token: string, page: number) =>
+    openGet(label, targetMs, token, `/conversations?limit=${PAGE_ROWS}${await fetchCursor(fetchJson, token, page)}`);
   const allCalls: Call[] = [
-    await get("conversation with 100,000 own messages", 2, tokens.writer, `/conversations/${largeConversation}`),
-    await get(
+    await openGet("conversation with 100,000 own messages", 2, tokens.writer, `/conversations/${largeConversation}`),
+    await openGet(
       `  ${CONCURRENT_CALLS} at once`,
       undefined,
       tokens.writer,
       `/conversations/${largeConversation}`,
       CONCURRENT_CALLS,
     ),
-    await list("list, in 2,000 conversations, page 1", 5, tokens.in2000, 1),
-    await list("list, in 2,000 conversations, page 20", 5, tokens.in2000, 20),
-    await list("list, in 20,000 conversations, page 1", 10, tokens.in20000, 1),
-    await list("list, in 20,000 conversations, page 100", 10, tokens.in20000, 100),
-    await get("export of a user with 2 kB", 100, tokens.quiet, "/me/export"),
-    await get("user search, two letters, no hit", 10, tokens.admin, "/users?q=zq"),
-    await get(`document search, ${DOCUMENTS} hits`, 10, tokens.admin, "/documents?q=harbour"),
-    ...(await openSearches(tokens, get)),
-    await get("analytics overview, all time", 50, tokens.admin, `/analytics/overview?${ALL_TIME}`),
-    await get("  last 7 days", undefined, tokens.admin, "/analytics/overview?to=2026-10-20T10:10:10Z"),
-    await get("  usage by day", undefined, tokens.admin, `/analytics/usage?from=2026-01-01T00:00:00Z`),
-    await get(
+    await openList("list, in 2,000 conversations, page 1", 5, tokens.in2000, 1),
+    await openList("list, in 2,000 conversations, page 20", 5, tokens.in2000, 20),
+    await openList("list, in 20,000 conversations, page 1", 10, tokens.in20000, 1),
+    await openList("list, in 20,000 conversations, page 100", 10, tokens.in20000, 100),
+    await openGet("export of a user with 2 kB", 100, tokens.quiet, "/me/export"),
+    await openGet("user search, two letters, no hit", 10, tokens.admin, "/users?q=zq"),
+    await openGet(`document search, ${DOCUMENTS} hits`, 10, tokens.admin, "/documents?q=harbour"),
+    ...(await openSearchCalls(tokens, openGet)),
+    await openGet("analytics overview, all time", 50, tokens.admin, `/analytics/overview?${ALL_TIME}`),
+    await openGet("  last 7 days", undefined, tokens.admin, "/analytics/overview?to=2026-10-20T10:10:10Z"),
+    await openGet("  usage by day", undefined, tokens.admin, `/analytics/usage?from=2026-01-01T00:00:00Z`),
+    await openGet(
       "  usage by day in Kolkata",
       undefined,
       tokens.admin,
       `/analytics/usage?from=2026-01-01T00:00:00Z&time_zone=Asia/Kolkata`,
     ),
-    await get("  models", undefined, tokens.admin, `/analytics/models?${ALL_TIME}`),
-    await get("  users, first page", undefined, tokens.admin, `/analytics/users?${ALL_TIME}`),
-    await openSubscribes({ url, token: tokens.follower, conversationId: watched, afterSeq: lastSeq - EVENTS_BEHIND }),
-    await openAnswers({ url, token: tokens.brancher, conversationId: branch, parentId: branchTip ?? "" }),
-    await get(
+    await openGet("  models", undefined, tokens.admin, `/analytics/models?${ALL_TIME}`),
+    await openGet("  users, first page", undefined, tokens.admin, `/analytics/users?${ALL_TIME}`),
+    await openSubscribeCall({
+      url,
+      token: tokens.follower,
+      conversationId: followedConversation,
+      afterSeq: lastSeq - EVENTS_BEHIND,
+    }),
+    await openAnswerCall({
+      url,
+      token: tokens.brancher,
+      conversationId: branchedConversation,
+      parentId: branchTip ?? "",
+    }),
+    await openGet(
       "page of messages in the large conversation",
       undefined,
       tokens.writer,
       `/conversations/${largeConversation}/messages`,
     ),
-    await openRequests("send to the large conversation", undefined, {
+    await openRequestCall("send to the large conversation", undefined, {
       url,
       method: "POST",
       path: `/conversations/${largeConversation}/messages`,
@@ -110,32 +123,38 @@ export async function measureLarge({ rounds, isFresh }: BenchmarkContext): Promi
       body: JSON.stringify({ content: "One more.", reply: false }),
       connections: 1,
     }),
-    await get("200 of 5,000 members", undefined, tokens.host, `/conversations/${manyMembers}/members?limit=200`),
+    await openGet(
+      "200 of 5,000 members",
+      undefined,
+      tokens.host,
+      `/conversations/${crowdedConversation}/members?limit=200`,
+    ),
   ];
-  // `LARGE=search` only measures the calls whose names contain `search`.
-  const calls = allCalls.filter(({ what }) => what.includes(process.env.LARGE ?? ""));
-  const samples = await runRounds(Object.fromEntries(calls.map(({ what, measure }) => [what, measure])), rounds);
+  // `LARGE=search` measures only the calls with `search` in their label.
+  const calls = allCalls.filter(({ label }) => label.includes(process.env.LARGE ?? ""));
+  const samples = await runRounds(Object.fromEntries(calls.map(({ label, measure }) => [label, measure])), rounds);
   for (const { load } of allCalls) await load.stop();
   await parley.stop();
-  const median = ({ what }: Call, read: (sample: Sample) => number) => medianOf(samples[what] ?? [], read);
+  const getCallMedian = ({ label }: Call, getValue: (sample: Sample) => number) =>
+    medianBy(samples[label] ?? [], getValue);
   return {
     lines: calls.flatMap((call): Line[] => [
       {
-        what: `large: ${call.what}`,
+        label: `large: ${call.label}`,
         unit: "ms",
-        parley: median(call, ({ p50Ms, p95Ms }) => (call.isSearch ? p95Ms : p50Ms)),
+        parley: getCallMedian(call, ({ p50Ms, p95Ms }) => (call.isSearch ? p95Ms : p50Ms)),
         ...(call.targetMs !== undefined && { target: { upTo: call.targetMs } }),
       },
-      { what: "    p99", unit: "ms", parley: median(call, ({ p99Ms }) => p99Ms) },
+      { label: "    p99", unit: "ms", parley: getCallMedian(call, ({ p99Ms }) => p99Ms) },
     ]),
     notes: [
       `large: rounds of ${CALLS} consecutive calls or ${ROUND_MS / 1000} s; 5,000,000 messages, default settings`,
       `large: ${formatNumber(countingMs / 1000)} s until analytics had counted all messages (once per database)`,
       ...calls
-        .filter(({ what }) => what.includes("at once"))
+        .filter(({ label }) => label.includes("at once"))
         .map(
           (call) =>
-            `large: ${CONCURRENT_CALLS} at once: ${formatNumber(median(call, ({ perSecond }) => perSecond))} a second`,
+            `large: ${CONCURRENT_CALLS} at once: ${formatNumber(getCallMedian(call, ({ callsPerSecond }) => callsPerSecond))} a second`,
         ),
     ],
   };
@@ -157,14 +176,14 @@ async function waitForDocuments(databaseUrl: string): Promise<void> {
 async function waitForAnalytics(databaseUrl: string): Promise<number> {
   const sql = postgres(databaseUrl, { max: 1 });
   const startedAtMs = performance.now();
-  const hasCounted = async () => {
+  const hasCountedAllMessages = async () => {
     const [row] = await sql<{ has_counted: boolean }[]>`
       select as_of > now() - interval '2 minutes' and not exists (
         select from analytics_days d where not d.is_rolled_up and d.day < s.frontier - interval '1 day') as has_counted
       from analytics_state s`;
     return row?.has_counted ?? false;
   };
-  while (!(await hasCounted())) {
+  while (!(await hasCountedAllMessages())) {
     if (performance.now() - startedAtMs > COUNTING_TIMEOUT_MS) throw new Error("Counting for analytics timed out.");
     await Bun.sleep(1_000);
   }
@@ -172,20 +191,20 @@ async function waitForAnalytics(databaseUrl: string): Promise<number> {
   return performance.now() - startedAtMs;
 }
 
-type Api = <T>(token: string, path: string) => Promise<T>;
+type FetchJson = <T>(token: string, path: string) => Promise<T>;
 
-const createApi =
-  (url: string): Api =>
+const createFetchJson =
+  (url: string): FetchJson =>
   async (token, path) => {
     const response = await fetch(`${url}/api/v1${path}`, { headers: { authorization: `Bearer ${token}` } });
     if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`);
     return (await response.json()) as never;
   };
 
-async function findCursor(api: Api, token: string, page: number): Promise<string> {
+async function fetchCursor(fetchJson: FetchJson, token: string, page: number): Promise<string> {
   let cursor = "";
   for (let n = 1; n < page; n += 1) {
-    const { next_cursor } = await api<Page>(token, `/conversations?limit=${PAGE_ROWS}${cursor}`);
+    const { next_cursor } = await fetchJson<Page>(token, `/conversations?limit=${PAGE_ROWS}${cursor}`);
     if (next_cursor === null) throw new Error(`There is no page ${n + 1}.`);
     cursor = `&cursor=${encodeURIComponent(next_cursor)}`;
   }
@@ -202,27 +221,27 @@ const createSample = ({
   p50Ms,
   p95Ms,
   p99Ms,
-  perSecond: (requests / elapsedMs) * 1_000,
+  callsPerSecond: (requests / elapsedMs) * 1_000,
 });
 
-async function openRequests(
-  what: string,
+async function openRequestCall(
+  label: string,
   targetMs: number | undefined,
   setup: Omit<Extract<RequestsStep, { step: "open" }>, "step">,
 ): Promise<Call> {
-  const load = startLoad("requests.ts");
+  const load = startLoadProcess("requests.ts");
   await load.runStep({ step: "open", ...setup, path: `/api/v1${setup.path}` } satisfies RequestsStep);
-  const run: RequestsStep = { step: "run", durationMs: ROUND_MS, requestsMax: CALLS * setup.connections };
+  const runStep: RequestsStep = { step: "run", durationMs: ROUND_MS, requestsMax: CALLS * setup.connections };
   return {
-    what,
+    label,
     ...(targetMs !== undefined && { targetMs }),
     load,
-    measure: async () => createSample(await load.runStep(run)),
+    measure: async () => createSample(await load.runStep(runStep)),
   };
 }
 
-/** Search queries by their kind. Each message has a unique number and a prefix of the same sentence. */
-const searches = {
+/** Search queries by kind. Each message consists of a unique number and a prefix of the same sentence. */
+const searchQueries = {
   "a word in nearly all messages": "quiet",
   "a word in one message of another user": "4711",
   "no hit": "zeppelin",
@@ -232,33 +251,36 @@ const searches = {
   "a prefix, no hit": "zepp*",
 };
 const searchers = ["writer", "in2000", "in20000", "quiet", "host"] as const;
-type Get = (what: string, targetMs: number, token: string, path: string) => Promise<Call>;
+type OpenGet = (label: string, targetMs: number, token: string, path: string) => Promise<Call>;
 
-async function openSearches(tokens: Record<keyof typeof callers, string>, get: Get): Promise<Call[]> {
+async function openSearchCalls(tokens: Record<keyof typeof callers, string>, openGet: OpenGet): Promise<Call[]> {
   const calls: Call[] = [];
   for (const searcher of searchers)
-    for (const [what, q] of Object.entries(searches)) {
+    for (const [label, q] of Object.entries(searchQueries)) {
       const path = `/search?${new URLSearchParams({ q, limit: "20" })}`;
-      calls.push({ ...(await get(`search by ${searcher}, ${what}, p95`, 50, tokens[searcher], path)), isSearch: true });
+      calls.push({
+        ...(await openGet(`search by ${searcher}, ${label}, p95`, 50, tokens[searcher], path)),
+        isSearch: true,
+      });
     }
   return calls;
 }
 
-async function openSubscribes(options: { url: string; token: string; conversationId: string; afterSeq: number }) {
+async function openSubscribeCall(options: { url: string; token: string; conversationId: string; afterSeq: number }) {
   const { url, token, conversationId, afterSeq } = options;
-  const load = startLoad("subscribes.ts");
+  const load = startLoadProcess("subscribes.ts");
   const target = { protocol: "parley" as const, url, token };
-  await load.runStep({ step: "open", target } satisfies SubscribesStep);
-  const run: SubscribesStep = { step: "run", conversationId, afterSeq, times: CALLS };
-  const measure = async () => createSample(await load.runStep(run));
-  return { what: `subscribe, ${EVENTS_BEHIND} events behind`, targetMs: 8, load, measure };
+  await load.runStep({ step: "open", target } satisfies SubscriptionsStep);
+  const runStep: SubscriptionsStep = { step: "run", conversationId, afterSeq, times: CALLS };
+  const measure = async () => createSample(await load.runStep(runStep));
+  return { label: `subscribe, ${EVENTS_BEHIND} events behind`, targetMs: 8, load, measure };
 }
 
 /** Requests answers at the end of the branch, one after the other. */
-async function openAnswers(options: { url: string; token: string; conversationId: string; parentId: string }) {
+async function openAnswerCall(options: { url: string; token: string; conversationId: string; parentId: string }) {
   const { url, token, conversationId, parentId } = options;
-  const load = startLoad("streams.ts");
-  const open: StreamsStep = {
+  const load = startLoadProcess("streams.ts");
+  const openStep: StreamsStep = {
     step: "open",
     url,
     headers: { authorization: `Bearer ${token}`, accept: "text/event-stream" },
@@ -270,15 +292,15 @@ async function openAnswers(options: { url: string; token: string; conversationId
     ],
     format: "conversation",
   };
-  await load.runStep(open);
-  const run: StreamsStep = { step: "run", streams: 1, intervalMs: 0, model: MODEL };
+  await load.runStep(openStep);
+  const runStep: StreamsStep = { step: "run", streams: 1, intervalMs: 0, model: MODEL };
   const measure = async () => {
     const durationsMs: number[] = [];
     const deadlineMs = performance.now() + ROUND_MS;
     while (durationsMs.length < CALLS && performance.now() < deadlineMs)
-      durationsMs.push((await load.runStep(run)).p50Ms ?? Number.NaN);
+      durationsMs.push((await load.runStep(runStep)).p50Ms ?? Number.NaN);
     const p99Ms = durationsMs.toSorted((a, b) => a - b)[Math.floor(0.99 * durationsMs.length)] ?? Number.NaN;
     return createSample({ p50Ms: median(durationsMs), p99Ms });
   };
-  return { what: "first token, a branch 900 deep", targetMs: 20, load, measure };
+  return { label: "first token, a branch 900 deep", targetMs: 20, load, measure };
 }

@@ -1,17 +1,17 @@
 import type { IdleStep } from "../load/idle.ts";
 import type { LoadTarget } from "../load/session.ts";
-import { register } from "../support/account.ts";
+import { registerAccount } from "../support/account.ts";
 import type { BenchmarkContext } from "../support/benchmark.ts";
-import { startLoad } from "../support/load.ts";
+import { startLoadProcess } from "../support/load.ts";
 import { readMemoryBytes } from "../support/process-usage.ts";
 import type { BenchmarkReport } from "../support/report.ts";
-import { medianOf, runRounds } from "../support/rounds.ts";
+import { medianBy, runRounds } from "../support/rounds.ts";
 import { type Server, startBareBun, startParley } from "../support/servers.ts";
 
 const CONNECTIONS = 5_000;
 /** The number of unmeasured first connections, which make the server load and compile shared code. */
 const WARM_UP_CONNECTIONS = 200;
-/** After this time, memory from the handshakes has been garbage-collected. */
+/** Time until the memory of the handshakes has been garbage-collected. */
 const SETTLE_MS = 4_000;
 const BYTES_PER_KIB = 1024;
 
@@ -26,26 +26,26 @@ export async function measureMemory({ rounds, getPostgres }: BenchmarkContext): 
       // Each round has a new process, because a process doesn't release all of its connections' memory.
       parley: async () => {
         const server = await startParley({ databaseUrl });
-        const { token } = await register(server.url);
-        return measure(server, { protocol: "parley", url: server.url, token });
+        const { token } = await registerAccount(server.url);
+        return measureConnections(server, { protocol: "parley", url: server.url, token });
       },
       bare: async () => {
         const server = await startBareBun(1);
-        return measure(server, { protocol: "bare", url: server.url, token: "" });
+        return measureConnections(server, { protocol: "bare", url: server.url, token: "" });
       },
     },
     rounds,
   );
-  const line = (what: string, read: (sample: Sample) => number) => ({
-    what,
+  const createLine = (label: string, getValue: (sample: Sample) => number) => ({
+    label,
     unit: "KiB",
-    parley: medianOf(samples.parley, read),
-    peer: { name: "bare Bun", value: medianOf(samples.bare, read) },
+    parley: medianBy(samples.parley, getValue),
+    peer: { name: "bare Bun", value: medianBy(samples.bare, getValue) },
   });
   return {
     lines: [
-      line("idle connection, RSS", (sample) => sample.rssKib),
-      line("idle connection, PSS", (sample) => sample.pssKib),
+      createLine("idle connection, RSS", (sample) => sample.rssKib),
+      createLine("idle connection, PSS", (sample) => sample.pssKib),
     ],
     notes: [
       `idle connections: ${CONNECTIONS} of one user, growth of the server process after ${SETTLE_MS / 1000} s; ` +
@@ -54,27 +54,31 @@ export async function measureMemory({ rounds, getPostgres }: BenchmarkContext): 
   };
 }
 
-async function measure(server: Server, target: LoadTarget): Promise<Sample> {
-  await withConnections(target, WARM_UP_CONNECTIONS, async () => {});
+async function measureConnections(server: Server, target: LoadTarget): Promise<Sample> {
+  await runWithConnections(target, WARM_UP_CONNECTIONS, async () => {});
   await Bun.sleep(SETTLE_MS);
-  const before = readMemoryBytes(server.pid);
-  let after = before;
-  await withConnections(target, CONNECTIONS, async () => {
+  const memoryBefore = readMemoryBytes(server.pid);
+  let memoryAfter = memoryBefore;
+  await runWithConnections(target, CONNECTIONS, async () => {
     await Bun.sleep(SETTLE_MS);
-    after = readMemoryBytes(server.pid);
+    memoryAfter = readMemoryBytes(server.pid);
   });
   await server.stop();
-  const perConnection = (bytes: number) => bytes / CONNECTIONS / BYTES_PER_KIB;
+  const toKibPerConnection = (bytes: number) => bytes / CONNECTIONS / BYTES_PER_KIB;
   return {
-    rssKib: perConnection(after.rssBytes - before.rssBytes),
-    pssKib: perConnection(after.pssBytes - before.pssBytes),
+    rssKib: toKibPerConnection(memoryAfter.rssBytes - memoryBefore.rssBytes),
+    pssKib: toKibPerConnection(memoryAfter.pssBytes - memoryBefore.pssBytes),
   };
 }
 
-async function withConnections(target: LoadTarget, connections: number, during: () => Promise<void>): Promise<void> {
-  const load = startLoad("idle.ts");
+async function runWithConnections(
+  target: LoadTarget,
+  connections: number,
+  whileConnected: () => Promise<void>,
+): Promise<void> {
+  const load = startLoadProcess("idle.ts");
   const step: IdleStep = { target, connections };
   await load.runStep(step);
-  await during();
+  await whileConnected();
   await load.stop();
 }

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type { BenchmarkContext } from "../support/benchmark.ts";
 import { readMemoryBytes } from "../support/process-usage.ts";
 import type { BenchmarkReport } from "../support/report.ts";
-import { medianOf, runRounds } from "../support/rounds.ts";
+import { medianBy, runRounds } from "../support/rounds.ts";
 import { executable, startBareBun, startParley } from "../support/servers.ts";
 import { createTemporaryFolder } from "../support/temporary.ts";
 
@@ -16,22 +16,22 @@ type Sample = { readyAfterMs: number; rssMib: number };
 export async function measureStart({ rounds, getPostgres }: BenchmarkContext): Promise<BenchmarkReport> {
   const postgres = await getPostgres();
   const databaseUrl = await postgres.createDatabase("start");
-  const asRoot = process.getuid?.() === 0;
+  const isRoot = process.getuid?.() === 0;
   const createFolder = () => {
     const folder = createTemporaryFolder();
-    if (asRoot) chownSync(folder, NOBODY, NOBODY);
+    if (isRoot) chownSync(folder, NOBODY, NOBODY);
     return folder;
   };
-  const command = asRoot ? createNobodyCommand(createFolder()) : [executable];
+  const command = isRoot ? createNobodyCommand(createFolder()) : [executable];
   let dataDir = "";
   const samples = await runRounds(
     {
-      server: () => measure({ databaseUrl }),
+      server: () => measureStartup({ databaseUrl }),
       first: () => {
         dataDir = createFolder();
-        return measure({ dataDir, command });
+        return measureStartup({ dataDir, command });
       },
-      later: () => measure({ dataDir, command }),
+      later: () => measureStartup({ dataDir, command }),
       bare: async () => {
         const server = await startBareBun(1);
         await server.stop();
@@ -40,21 +40,25 @@ export async function measureStart({ rounds, getPostgres }: BenchmarkContext): P
     },
     rounds,
   );
-  const readyAfterMs = (roundSamples: { readyAfterMs: number }[]) =>
-    medianOf(roundSamples, (sample) => sample.readyAfterMs);
-  const line = (what: string, roundSamples: Sample[]) => ({ what, unit: "ms", parley: readyAfterMs(roundSamples) });
+  const getMedianReadyAfterMs = (roundSamples: { readyAfterMs: number }[]) =>
+    medianBy(roundSamples, (sample) => sample.readyAfterMs);
+  const createLine = (label: string, roundSamples: Sample[]) => ({
+    label,
+    unit: "ms",
+    parley: getMedianReadyAfterMs(roundSamples),
+  });
   return {
     lines: [
       {
-        ...line("start to ready, Postgres server", samples.server),
-        peer: { name: "bare Bun", value: readyAfterMs(samples.bare) },
+        ...createLine("start to ready, Postgres server", samples.server),
+        peer: { name: "bare Bun", value: getMedianReadyAfterMs(samples.bare) },
       },
-      line("start to ready, embedded, first", samples.first),
-      line("start to ready, embedded, later", samples.later),
-      { what: "memory when ready", unit: "MiB RSS", parley: medianOf(samples.server, (sample) => sample.rssMib) },
+      createLine("start to ready, embedded, first", samples.first),
+      createLine("start to ready, embedded, later", samples.later),
+      { label: "memory when ready", unit: "MiB RSS", parley: medianBy(samples.server, (sample) => sample.rssMib) },
     ],
     notes: [
-      "start: the database on the server is migrated already; a first embedded start unpacks Postgres, creates its cluster " +
+      "start: the database on the Postgres server has already been migrated; a first embedded start unpacks Postgres, creates its cluster " +
         "and migrates",
     ],
   };
@@ -67,7 +71,7 @@ function createNobodyCommand(folder: string): string[] {
   return ["setpriv", `--reuid=${NOBODY}`, `--regid=${NOBODY}`, "--clear-groups", copy];
 }
 
-async function measure(options: Parameters<typeof startParley>[0]): Promise<Sample> {
+async function measureStartup(options: Parameters<typeof startParley>[0]): Promise<Sample> {
   const server = await startParley(options);
   const { rssBytes } = readMemoryBytes(server.pid);
   await server.stop();

@@ -1,11 +1,11 @@
 import type { WatchersStep } from "../load/watchers.ts";
-import { register } from "../support/account.ts";
+import { registerAccount } from "../support/account.ts";
 import { createTitledConversation, startParleyWithModels, startProvider } from "../support/answer-servers.ts";
 import type { BenchmarkContext } from "../support/benchmark.ts";
-import { startLoad } from "../support/load.ts";
+import { startLoadProcess } from "../support/load.ts";
 import { readCpuMs } from "../support/process-usage.ts";
 import { type BenchmarkReport, formatNumber } from "../support/report.ts";
-import { medianOf, runRounds } from "../support/rounds.ts";
+import { medianBy, runRounds } from "../support/rounds.ts";
 
 const MODEL = "50-20";
 const CONVERSATIONS = 50;
@@ -21,10 +21,10 @@ export async function measureWatchers({ rounds, getPostgres }: BenchmarkContext)
   const provider = await startProvider();
   const databaseUrl = await postgres.createDatabase("watchers");
   const parley = await startParleyWithModels({ databaseUrl, provider, models: [MODEL] });
-  const { token } = await register(parley.url);
+  const { token } = await registerAccount(parley.url);
   const conversations: string[] = [];
   while (conversations.length < CONVERSATIONS) conversations.push(await createTitledConversation(parley.url, token));
-  const load = startLoad("watchers.ts");
+  const load = startLoadProcess("watchers.ts");
   const runStep = (step: WatchersStep) => load.runStep(step);
   await runStep({
     step: "open",
@@ -35,13 +35,13 @@ export async function measureWatchers({ rounds, getPostgres }: BenchmarkContext)
   const samples = await runRounds(
     {
       parley: async () => {
-        const before = readCpuMs(parley.pid);
+        const cpuBeforeMs = readCpuMs(parley.pid);
         const { deltas = 0, answers = 1 } = await runStep({
           step: "run",
           answersPerConversation: ANSWERS_PER_CONVERSATION,
           intervalMs: INTERVAL_MS,
         });
-        const cpuMs = readCpuMs(parley.pid) - before;
+        const cpuMs = readCpuMs(parley.pid) - cpuBeforeMs;
         return {
           perCpuSecond: (deltas / cpuMs) * MS_PER_S,
           perAnswer: deltas / answers / WATCHERS,
@@ -57,15 +57,15 @@ export async function measureWatchers({ rounds, getPostgres }: BenchmarkContext)
   return {
     lines: [
       {
-        what: `deltas to ${WATCHERS} watchers of each answer`,
+        label: `deltas to ${WATCHERS} watchers of each answer`,
         unit: "deliveries/CPU s",
-        parley: medianOf(samples.parley, (sample) => sample.perCpuSecond),
+        parley: medianBy(samples.parley, (sample) => sample.perCpuSecond),
       },
     ],
     notes: [
-      `watchers: ${CONVERSATIONS} conversations at a time, ${WATCHERS} connections each; of 50 pieces 20 ms apart each ` +
-        `watcher got ${formatNumber(medianOf(samples.parley, (sample) => sample.perAnswer))} deltas; an answer cost ` +
-        `${formatNumber(medianOf(samples.parley, (sample) => sample.cpuMs))} ms CPU, including the model request and storing it`,
+      `watchers: ${CONVERSATIONS} conversations at a time, ${WATCHERS} connections each; each watcher received ` +
+        `${formatNumber(medianBy(samples.parley, (sample) => sample.perAnswer))} deltas for 50 pieces sent 20 ms apart; an answer cost ` +
+        `${formatNumber(medianBy(samples.parley, (sample) => sample.cpuMs))} ms CPU, including the model request and storing it`,
     ],
   };
 }

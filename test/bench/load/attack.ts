@@ -1,4 +1,4 @@
-// Load process: sends an attacker's requests concurrently, until all are sent or the time is up.
+// Load process: sends an attacker's requests concurrently, until `total` requests are sent or `durationMs` has elapsed.
 import { serveSteps } from "../support/load.ts";
 
 export type AttackRequest = { method: "GET" | "POST" | "PATCH" | "DELETE"; path: string; body?: string };
@@ -12,34 +12,34 @@ export type AttackStep = {
   durationMs?: number;
 };
 
-const SHORT_TEXT_CHARS_MAX = 1_000;
-/** Pause after a refusal. Without it, the attack would only measure how fast requests are refused. */
-const REFUSED_PAUSE_MS = 20;
+const SHORT_BODY_CHARS_MAX = 1_000;
+/** Pause after a rejected request. Without it, the benchmark would measure only how fast requests are rejected. */
+const REJECTED_PAUSE_MS = 20;
 
-async function run({ url, headers, requests, concurrency, total, durationMs }: AttackStep) {
+async function runAttack({ url, headers, requests, concurrency, total, durationMs }: AttackStep) {
   const deadlineMs = performance.now() + (durationMs ?? Number.POSITIVE_INFINITY);
   let sentCount = 0;
-  let done = 0;
-  let refused = 0;
+  let succeeded = 0;
+  let rejected = 0;
   let failed = 0;
   const sendRequest = async (): Promise<void> => {
     const { method, path, body } = requests[sentCount % requests.length] as AttackRequest;
     sentCount += 1;
-    const fillIn = (text: string) =>
-      text.length < SHORT_TEXT_CHARS_MAX ? text.replaceAll("{n}", String(sentCount)) : text;
+    const insertNumber = (text: string) =>
+      text.length < SHORT_BODY_CHARS_MAX ? text.replaceAll("{n}", String(sentCount)) : text;
     try {
-      const response = await fetch(`${url}${fillIn(path)}`, {
+      const response = await fetch(`${url}${insertNumber(path)}`, {
         method,
         headers: { ...headers, ...(body !== undefined && { "content-type": "application/json" }) },
-        ...(body !== undefined && { body: fillIn(body) }),
+        ...(body !== undefined && { body: insertNumber(body) }),
       });
       await response.arrayBuffer();
-      if (response.ok) done += 1;
-      // 401 is the expected response to a login with an unknown address.
-      else if (response.status === 401) done += 1;
+      if (response.ok) succeeded += 1;
+      // 401 is the expected response to a login with an unknown email.
+      else if (response.status === 401) succeeded += 1;
       else if (response.status === 429 || response.status === 503) {
-        refused += 1;
-        await Bun.sleep(REFUSED_PAUSE_MS);
+        rejected += 1;
+        await Bun.sleep(REJECTED_PAUSE_MS);
       } else failed += 1;
     } catch {
       failed += 1;
@@ -50,7 +50,7 @@ async function run({ url, headers, requests, concurrency, total, durationMs }: A
   };
   if (requests.length === 0) await Bun.sleep(durationMs ?? 0);
   await Promise.all(Array.from({ length: concurrency }, sendRequests));
-  return { done, refused, failed };
+  return { succeeded, rejected, failed };
 }
 
-serveSteps(run);
+serveSteps(runAttack);

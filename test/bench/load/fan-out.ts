@@ -15,7 +15,7 @@ let onFrame: () => void = () => {};
 let pushBytes = 0;
 let messageCount = 0;
 
-async function open(step: Extract<FanOutStep, { step: "open" }>) {
+async function openSubscribers(step: Extract<FanOutStep, { step: "open" }>) {
   setup = step;
   sessions = await openSessions(step.target, step.subscribers, {
     onAck: () => onFrame(),
@@ -27,13 +27,13 @@ async function open(step: Extract<FanOutStep, { step: "open" }>) {
   const subscribed = createCountdown(step.subscribers);
   onFrame = subscribed.countDown;
   sessions.sockets.forEach((socket, index) => {
-    socket.send(sessions.protocol.subscribe(step.conversation, index));
+    socket.send(sessions.protocol.createSubscribeFrame(step.conversation, index));
   });
   await subscribed.done;
   return {};
 }
 
-async function run(messages: number) {
+async function sendMessages(messages: number) {
   const { sockets, protocol } = sessions;
   const startedAtMs = performance.now();
   for (let message = 0; message < messages; message += 1) {
@@ -41,10 +41,10 @@ async function run(messages: number) {
     const delivered = createCountdown(setup.subscribers + 1);
     onFrame = delivered.countDown;
     messageCount += 1;
-    sockets[0]?.send(protocol.send(setup.conversation, messageCount, "x".repeat(setup.contentChars)));
+    sockets[0]?.send(protocol.createSendFrame(setup.conversation, messageCount, "x".repeat(setup.contentChars)));
     await delivered.done;
   }
   return { deliveries: messages * setup.subscribers, pushBytes, elapsedMs: performance.now() - startedAtMs };
 }
 
-serveSteps((step: FanOutStep) => (step.step === "open" ? open(step) : run(step.messages)));
+serveSteps((step: FanOutStep) => (step.step === "open" ? openSubscribers(step) : sendMessages(step.messages)));

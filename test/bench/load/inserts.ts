@@ -9,9 +9,9 @@ export type InsertsStep =
 let sql: postgres.Sql;
 let setup: Extract<InsertsStep, { step: "open" }>;
 const seqs = new Map<string, number>();
-let n = 0;
+let insertCount = 0;
 
-async function open(step: Extract<InsertsStep, { step: "open" }>) {
+async function loadSequenceNumbers(step: Extract<InsertsStep, { step: "open" }>) {
   setup = step;
   sql = postgres(step.databaseUrl, { max: 1 });
   const rows = await sql<{ id: string; last_seq: string }[]>`
@@ -20,17 +20,17 @@ async function open(step: Extract<InsertsStep, { step: "open" }>) {
   return {};
 }
 
-async function run(durationMs: number, batchRows: number) {
+async function insertRows(durationMs: number, batchRows: number) {
   const content = "x".repeat(setup.contentChars);
   const deadlineMs = performance.now() + durationMs;
   let rows = 0;
   while (performance.now() < deadlineMs) {
     const batch = Array.from({ length: batchRows }, () => {
-      n += 1;
-      const conversation = setup.conversations[n % setup.conversations.length] ?? "";
+      insertCount += 1;
+      const conversation = setup.conversations[insertCount % setup.conversations.length] ?? "";
       const seq = (seqs.get(conversation) ?? 0) + 1;
       seqs.set(conversation, seq);
-      return { id: Bun.randomUUIDv7(), conversation, seq, clientId: `insert-${n}` };
+      return { id: Bun.randomUUIDv7(), conversation, seq, clientId: `insert-${insertCount}` };
     });
     await sql`
       insert into messages (id, conversation_id, seq, role, author_id, content, client_message_id)
@@ -43,4 +43,6 @@ async function run(durationMs: number, batchRows: number) {
   return { rows };
 }
 
-serveSteps((step: InsertsStep) => (step.step === "open" ? open(step) : run(step.durationMs, step.batchRows)));
+serveSteps((step: InsertsStep) =>
+  step.step === "open" ? loadSequenceNumbers(step) : insertRows(step.durationMs, step.batchRows),
+);

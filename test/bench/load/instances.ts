@@ -6,13 +6,13 @@ import { createCountdown, type LoadTarget, openSessions } from "./session.ts";
 export type InstancesStep =
   | {
       step: "open";
-      /** One per instance. They only differ in their URL. */
+      /** One per instance. They differ only in their URL. */
       targets: LoadTarget[];
       conversations: string[];
       inFlight: number;
       contentChars: number;
     }
-  /** Sends a message for each ack. */
+  /** Sends the next message when the previous one is acknowledged, to measure the throughput. */
   | { step: "run"; durationMs: number }
   /** Sends messages at a constant rate, to measure the latency of pushes. */
   | { step: "pace"; durationMs: number; perSecond: number };
@@ -25,8 +25,8 @@ type ConnectedUser = { sessions: Sessions; socketIndex: number };
 let setup: Extract<InstancesStep, { step: "open" }>;
 let senders: ConnectedUser[] = [];
 let onAck: (conversation: number) => void = () => {};
-/** For each conversation, the send times of the messages that have not been pushed to its watcher. */
-let sentAtMs: number[][] = [];
+/** For each conversation, the send times of messages that its watcher has not received. */
+let pendingSendTimesMs: number[][] = [];
 let latenciesMs: number[] = [];
 let messageCount = 0;
 
@@ -47,49 +47,49 @@ async function openUsers(offset: number, listener: Parameters<typeof openSession
   return users;
 }
 
-async function open(step: Extract<InstancesStep, { step: "open" }>) {
+async function openSendersAndWatchers(step: Extract<InstancesStep, { step: "open" }>) {
   setup = step;
-  sentAtMs = step.conversations.map(() => []);
+  pendingSendTimesMs = step.conversations.map(() => []);
   const subscribed = createCountdown(step.conversations.length);
   senders = await openUsers(0, { onAck: (conversation) => onAck(conversation), onPush() {} });
   const watchers = await openUsers(1, {
     onAck: subscribed.countDown,
     onPush(conversation) {
-      const startedAtMs = sentAtMs[conversation]?.shift();
+      const startedAtMs = pendingSendTimesMs[conversation]?.shift();
       if (startedAtMs !== undefined) latenciesMs.push(performance.now() - startedAtMs);
     },
   });
   for (const [index, { sessions, socketIndex }] of watchers.entries())
-    sessions.sockets[socketIndex]?.send(sessions.protocol.subscribe(step.conversations[index] ?? "", index));
+    sessions.sockets[socketIndex]?.send(sessions.protocol.createSubscribeFrame(step.conversations[index] ?? "", index));
   await subscribed.done;
   return {};
 }
 
-function send(conversation: number): void {
+function sendMessage(conversation: number): void {
   const sender = senders[conversation];
   if (!sender) return;
   messageCount += 1;
-  sentAtMs[conversation]?.push(performance.now());
-  const text = sender.sessions.protocol.send(
+  pendingSendTimesMs[conversation]?.push(performance.now());
+  const frame = sender.sessions.protocol.createSendFrame(
     setup.conversations[conversation] ?? "",
     messageCount,
     "x".repeat(setup.contentChars),
   );
-  sender.sessions.sockets[sender.socketIndex]?.send(text);
+  sender.sessions.sockets[sender.socketIndex]?.send(frame);
 }
 
-const countUnpushed = (): number => sentAtMs.reduce((sum, { length }) => sum + length, 0);
+const countPendingPushes = (): number => pendingSendTimesMs.reduce((sum, { length }) => sum + length, 0);
 
 /** Waits for the last pushes. Returns the number of pushes that didn't arrive. */
-async function drain(): Promise<number> {
+async function waitForPushes(): Promise<number> {
   const deadlineMs = performance.now() + DRAIN_TIMEOUT_MS;
-  while (countUnpushed() > 0 && performance.now() < deadlineMs) await Bun.sleep(5);
-  const missing = countUnpushed();
-  sentAtMs = setup.conversations.map(() => []);
-  return missing;
+  while (countPendingPushes() > 0 && performance.now() < deadlineMs) await Bun.sleep(5);
+  const missingCount = countPendingPushes();
+  pendingSendTimesMs = setup.conversations.map(() => []);
+  return missingCount;
 }
 
-async function run(durationMs: number) {
+async function measureThroughput(durationMs: number) {
   let acks = 0;
   let isFinished = false;
   latenciesMs = [];
@@ -98,31 +98,31 @@ async function run(durationMs: number) {
   onAck = (conversation) => {
     if (isFinished) return finished.countDown();
     acks += 1;
-    send(conversation);
+    sendMessage(conversation);
   };
   const startedAtMs = performance.now();
-  for (let index = 0; index < inFlight; index += 1) send(index % setup.conversations.length);
+  for (let index = 0; index < inFlight; index += 1) sendMessage(index % setup.conversations.length);
   await Bun.sleep(durationMs);
   const elapsedMs = performance.now() - startedAtMs;
   isFinished = true;
   await finished.done;
-  return { acks, elapsedMs, missing: await drain() };
+  return { acks, elapsedMs, missing: await waitForPushes() };
 }
 
-async function pace(durationMs: number, perSecond: number) {
+async function measureLatency(durationMs: number, perSecond: number) {
   onAck = () => {};
   latenciesMs = [];
   const startedAtMs = performance.now();
-  for (let sent = 0; performance.now() - startedAtMs < durationMs; ) {
-    const due = ((performance.now() - startedAtMs) / 1000) * perSecond;
-    for (; sent < due; sent += 1) send(sent % setup.conversations.length);
+  for (let sentCount = 0; performance.now() - startedAtMs < durationMs; ) {
+    const dueCount = ((performance.now() - startedAtMs) / 1000) * perSecond;
+    for (; sentCount < dueCount; sentCount += 1) sendMessage(sentCount % setup.conversations.length);
     await Bun.sleep(1);
   }
-  const missing = await drain();
+  const missing = await waitForPushes();
   return { missing, pushes: latenciesMs.length, p50Ms: quantile(latenciesMs, 0.5), p99Ms: quantile(latenciesMs, 0.99) };
 }
 
 serveSteps((step: InstancesStep) => {
-  if (step.step === "open") return open(step);
-  return step.step === "run" ? run(step.durationMs) : pace(step.durationMs, step.perSecond);
+  if (step.step === "open") return openSendersAndWatchers(step);
+  return step.step === "run" ? measureThroughput(step.durationMs) : measureLatency(step.durationMs, step.perSecond);
 });

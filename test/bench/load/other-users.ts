@@ -1,32 +1,32 @@
 // Load process: sends the requests of ordinary users at a constant rate, even if the server can't keep up.
 import { serveSteps } from "../support/load.ts";
-import { connectAll, encodeText, type RawSocket } from "./raw-socket.ts";
+import { encodeText, openSockets, type RawSocket } from "./raw-socket.ts";
 import { createCountdown } from "./session.ts";
 
 export type OtherUser = { token: string; email: string; conversationId: string };
 export type OtherUsersStep =
   | { step: "open"; url: string; users: OtherUser[]; password: string; sendIntervalMs: number; logInIntervalMs: number }
   /** Resets the measurements. */
-  | { step: "start" }
+  | { step: "reset" }
   | { step: "stop" };
 
 type Setup = Extract<OtherUsersStep, { step: "open" }>;
 
-/** Timeout for the last requests. Slower ones count as errors. */
+/** Timeout for requests in flight. Requests that take longer count as errors. */
 const STOP_TIMEOUT_MS = 20_000;
 
 let setup: Setup;
 let sockets: RawSocket[] = [];
 const timers: Timer[] = [];
-const sentAtMs = new Map<string, number>();
+const sendTimesMs = new Map<string, number>();
 let durationsMs: number[] = [];
 let loginDurationsMs: number[] = [];
-let errors = 0;
-let pending = 0;
+let errorCount = 0;
+let pendingRequests = 0;
 let frameCount = 0;
-const prefix = Bun.randomUUIDv7().slice(-12);
+const messageIdPrefix = Bun.randomUUIDv7().slice(-12);
 
-async function open(step: Setup) {
+async function openConnections(step: Setup) {
   setup = step;
   const { url, users } = step;
   const ready = createCountdown(users.length);
@@ -34,16 +34,16 @@ async function open(step: Setup) {
     // Every response begins with its type and id.
     const [, type, id = ""] = /^\{"type":"(\w+)"(?:,"id":"(\d+)")?/.exec(payload.toString("latin1", 0, 80)) ?? [];
     if (type === "ready") return ready.countDown();
-    const at = sentAtMs.get(id);
-    if (at === undefined) return;
-    sentAtMs.delete(id);
-    if (type === "ack") durationsMs.push(performance.now() - at);
-    else errors += 1;
+    const startedAtMs = sendTimesMs.get(id);
+    if (startedAtMs === undefined) return;
+    sendTimesMs.delete(id);
+    if (type === "ack") durationsMs.push(performance.now() - startedAtMs);
+    else errorCount += 1;
   };
   const onClose = () => {
-    errors += 1;
+    errorCount += 1;
   };
-  sockets = await connectAll(
+  sockets = await openSockets(
     users.map((user, index) => ({
       url: `${url}/realtime`,
       headers: {
@@ -60,21 +60,21 @@ async function open(step: Setup) {
   users.forEach((user, index) => {
     // Spreads the sends over the interval.
     setTimeout(
-      () => timers.push(setInterval(() => send(user, index), intervalMs)),
+      () => timers.push(setInterval(() => sendMessage(user, index), intervalMs)),
       (index * intervalMs) / users.length,
     );
   });
-  timers.push(setInterval(() => void readMe(), intervalMs));
-  timers.push(setInterval(() => void logIn(), step.logInIntervalMs));
+  timers.push(setInterval(() => void requestProfile(), intervalMs));
+  timers.push(setInterval(() => void requestLogin(), step.logInIntervalMs));
   return {};
 }
 
 const createIpAddress = (index: number) => `198.51.100.${index + 1}`;
 
-function send({ conversationId: conversation_id }: OtherUser, index: number): void {
+function sendMessage({ conversationId: conversation_id }: OtherUser, index: number): void {
   frameCount += 1;
-  sentAtMs.set(`${frameCount}`, performance.now());
-  const client_message_id = `${prefix}-${frameCount}`;
+  sendTimesMs.set(`${frameCount}`, performance.now());
+  const client_message_id = `${messageIdPrefix}-${frameCount}`;
   const frame = {
     type: "message.send",
     id: `${frameCount}`,
@@ -87,58 +87,58 @@ function send({ conversationId: conversation_id }: OtherUser, index: number): vo
 }
 
 async function measureRequest(getDurations: () => number[], path: string, init: RequestInit): Promise<void> {
-  pending += 1;
+  pendingRequests += 1;
   const startedAtMs = performance.now();
   try {
     const response = await fetch(`${setup.url}/api/v1${path}`, init);
     await response.arrayBuffer();
     if (response.ok) getDurations().push(performance.now() - startedAtMs);
-    else errors += 1;
+    else errorCount += 1;
   } catch {
-    errors += 1;
+    errorCount += 1;
   }
-  pending -= 1;
+  pendingRequests -= 1;
 }
 
-const readMe = () =>
+const requestProfile = () =>
   measureRequest(() => durationsMs, "/me", {
     headers: { authorization: `Bearer ${setup.users[0]?.token}`, "x-forwarded-for": createIpAddress(0) },
   });
 
-const logIn = () =>
+const requestLogin = () =>
   measureRequest(() => loginDurationsMs, "/auth/login", {
     method: "POST",
     headers: { "content-type": "application/json", "x-forwarded-for": createIpAddress(1) },
     body: JSON.stringify({ email: setup.users[1]?.email, password: setup.password }),
   });
 
-function start() {
+function resetMeasurements() {
   durationsMs = [];
   loginDurationsMs = [];
-  errors = 0;
+  errorCount = 0;
   return Promise.resolve({});
 }
 
-async function stop() {
+async function stopRequests() {
   for (const timer of timers.splice(0)) clearInterval(timer);
   const deadlineMs = performance.now() + STOP_TIMEOUT_MS;
-  while ((sentAtMs.size > 0 || pending > 0) && performance.now() < deadlineMs) await Bun.sleep(10);
-  errors += sentAtMs.size + pending;
+  while ((sendTimesMs.size > 0 || pendingRequests > 0) && performance.now() < deadlineMs) await Bun.sleep(10);
+  errorCount += sendTimesMs.size + pendingRequests;
   for (const socket of sockets) socket.close();
   durationsMs.sort((a, b) => a - b);
-  const quantile = (share: number) =>
+  const getQuantile = (share: number) =>
     durationsMs[Math.min(durationsMs.length - 1, Math.floor(share * durationsMs.length))] ?? 0;
   return {
     count: durationsMs.length,
-    p50Ms: quantile(0.5),
-    p99Ms: quantile(0.99),
-    maxMs: quantile(1),
+    p50Ms: getQuantile(0.5),
+    p99Ms: getQuantile(0.99),
+    maxMs: getQuantile(1),
     loginMaxMs: Math.max(0, ...loginDurationsMs),
-    errors,
+    errors: errorCount,
   };
 }
 
 serveSteps((step: OtherUsersStep) => {
-  if (step.step === "open") return open(step);
-  return step.step === "start" ? start() : stop();
+  if (step.step === "open") return openConnections(step);
+  return step.step === "reset" ? resetMeasurements() : stopRequests();
 });

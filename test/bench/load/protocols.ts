@@ -6,94 +6,105 @@ export type FrameKind = "ack" | "push" | "ready" | "keepalive" | "other";
 /** A server's protocol. Frames are classified by a few bytes instead of being parsed. */
 export type Protocol = {
   path: string;
-  headers(token: string): Record<string, string>;
-  /** The frame to send when the connection opens. The server's response, or its first frame, is `ready`. */
+  createHeaders(token: string): Record<string, string>;
+  /**
+   * The frame to send when the connection opens, or null if the server sends the first frame. In both cases, the
+   * server's first frame is classified as `ready`.
+   */
   connectFrame: Buffer | null;
-  /** Returns a frame that subscribes to a conversation. The response is an ack. */
-  subscribe(conversationId: string, n: number): Buffer;
-  send(conversationId: string, n: number, content: string): Buffer;
+  /** Returns a frame that subscribes to a conversation. The server acknowledges it. */
+  createSubscribeFrame(conversationId: string, n: number): Buffer;
+  createSendFrame(conversationId: string, n: number, content: string): Buffer;
   classify(payload: Buffer): FrameKind;
-  keepalive: Buffer;
+  keepaliveFrame: Buffer;
 };
 
-const charCode = (text: string) => text.charCodeAt(0);
+const getCharCode = (text: string) => text.charCodeAt(0);
 /** The index of the type's first letter in `{"type":"…`. */
 const TYPE_INDEX = 9;
 
 export const parley: Protocol = {
   path: "/realtime",
-  headers: (token) => ({ authorization: `Bearer ${token}`, "sec-websocket-protocol": "parley.v1" }),
+  createHeaders: (token) => ({ authorization: `Bearer ${token}`, "sec-websocket-protocol": "parley.v1" }),
   connectFrame: null,
-  subscribe: (conversation_id, n) => encodeText(JSON.stringify({ type: "subscribe", id: `${n}`, conversation_id })),
-  send: (conversation_id, n, content) =>
+  createSubscribeFrame: (conversation_id, n) =>
+    encodeText(JSON.stringify({ type: "subscribe", id: `${n}`, conversation_id })),
+  createSendFrame: (conversation_id, n, content) =>
     encodeText(
-      JSON.stringify({ type: "message.send", id: `${n}`, conversation_id, client_message_id: nextClientId(), content }),
+      JSON.stringify({
+        type: "message.send",
+        id: `${n}`,
+        conversation_id,
+        client_message_id: createClientMessageId(),
+        content,
+      }),
     ),
   classify(payload) {
     switch (payload[TYPE_INDEX]) {
-      case charCode("a"):
+      case getCharCode("a"):
         return "ack";
-      case charCode("m"):
+      case getCharCode("m"):
         return "push";
-      case charCode("r"):
+      case getCharCode("r"):
         return "ready";
-      case charCode("e"):
-        throw new Error(`Parley refused a frame: ${payload}`);
+      case getCharCode("e"):
+        throw new Error(`Parley rejected a frame: ${payload}`);
       default:
         return "other";
     }
   },
-  keepalive: encodeText('{"type":"ping"}'),
+  keepaliveFrame: encodeText('{"type":"ping"}'),
 };
 
 /** Socket.IO over Engine.IO 4: `40` connects, `42N[…]` is an event that requests an ack, and `43N[…]` is the ack. */
 export const socketIo: Protocol = {
   path: "/socket.io/?EIO=4&transport=websocket",
-  headers: () => ({}),
+  createHeaders: () => ({}),
   connectFrame: encodeText("40"),
-  subscribe: (conversationId, n) => encodeText(`42${n}${JSON.stringify(["subscribe", conversationId])}`),
-  send: (conversation_id, n, content) =>
-    encodeText(`42${n}${JSON.stringify(["send", { conversation_id, client_message_id: nextClientId(), content }])}`),
+  createSubscribeFrame: (conversationId, n) => encodeText(`42${n}${JSON.stringify(["subscribe", conversationId])}`),
+  createSendFrame: (conversation_id, n, content) =>
+    encodeText(
+      `42${n}${JSON.stringify(["send", { conversation_id, client_message_id: createClientMessageId(), content }])}`,
+    ),
   classify(payload) {
-    const first = payload[0];
-    if (first === charCode("2")) return "keepalive";
-    if (first !== charCode("4")) return "other";
+    if (payload[0] === getCharCode("2")) return "keepalive";
+    if (payload[0] !== getCharCode("4")) return "other";
     switch (payload[1]) {
-      case charCode("0"):
+      case getCharCode("0"):
         return "ready";
-      case charCode("2"):
+      case getCharCode("2"):
         return "push";
-      case charCode("3"):
+      case getCharCode("3"):
         return "ack";
       default:
-        throw new Error(`Socket.IO refused a packet: ${payload}`);
+        throw new Error(`Socket.IO rejected a packet: ${payload}`);
     }
   },
-  keepalive: encodeText("3"),
+  keepaliveFrame: encodeText("3"),
 };
 
 /** The bare server acknowledges each frame with `ack`, and publishes a fixed string that begins with `x`. */
 export const bare: Protocol = {
   path: "/",
-  headers: () => ({}),
+  createHeaders: () => ({}),
   connectFrame: encodeText("hello"),
-  subscribe: () => encodeText("subscribe"),
-  send: (_conversationId, _n, content) => encodeText(content),
+  createSubscribeFrame: () => encodeText("subscribe"),
+  createSendFrame: (_conversationId, _n, content) => encodeText(content),
   classify(payload) {
-    if (payload[0] === charCode("a")) return "ack";
-    return payload[0] === charCode("r") ? "ready" : "push";
+    if (payload[0] === getCharCode("a")) return "ack";
+    return payload[0] === getCharCode("r") ? "ready" : "push";
   },
-  keepalive: encodeText("hello"),
+  keepaliveFrame: encodeText("hello"),
 };
 
 export const protocols = { parley, socketIo, bare };
 export type ProtocolName = keyof typeof protocols;
 
-// Makes ids unique across load processes. A message with a repeated id would not be stored.
-const prefix = Bun.randomUUIDv7().slice(-12);
-let count = 0;
+// Makes ids unique across load processes. A message with an id that was already used would not be stored.
+const idPrefix = Bun.randomUUIDv7().slice(-12);
+let idCount = 0;
 
-function nextClientId(): string {
-  count += 1;
-  return `${prefix}-${count}`;
+function createClientMessageId(): string {
+  idCount += 1;
+  return `${idPrefix}-${idCount}`;
 }

@@ -3,6 +3,9 @@ import type { Socket } from "bun";
 const CONNECT_TIMEOUT_MS = 30_000;
 /** Maximum number of concurrent handshakes, because servers have a limited backlog. */
 const CONNECTING_MAX = 64;
+const TEXT_OPCODE = 1;
+const PING_OPCODE = 9;
+const PONG_OPCODE = 10;
 
 type State = {
   incomplete: Buffer | null;
@@ -21,15 +24,15 @@ export type RawSocket = { send(frame: Buffer): void; close(): void };
 export type RawSocketOptions = {
   url: string;
   headers: Record<string, string>;
-  /** Receives a text frame. The payload is only valid during the call. */
+  /** Receives a text frame. The payload is valid only during the call. */
   onText(payload: Buffer, rawSocket: RawSocket): void;
   /** Called when the server closes the connection. If absent, the load process exits with an error. */
   onClose?: () => void;
 };
 
-/** Encodes a text frame. Clients must mask their frames, so the mask is zero. */
+/** Encodes a text frame. Clients must mask their frames. The mask is zero, so the payload doesn't change. */
 export function encodeText(text: string): Buffer {
-  return encodeFrame(0x81, Buffer.from(text));
+  return encodeFrame(0x80 | TEXT_OPCODE, Buffer.from(text));
 }
 
 function encodeFrame(firstByte: number, payload: Buffer): Buffer {
@@ -43,15 +46,15 @@ function encodeFrame(firstByte: number, payload: Buffer): Buffer {
 }
 
 /** Opens many connections, a few at a time. */
-export async function connectAll(options: RawSocketOptions[]): Promise<RawSocket[]> {
+export async function openSockets(options: RawSocketOptions[]): Promise<RawSocket[]> {
   const sockets: RawSocket[] = [];
   for (let from = 0; from < options.length; from += CONNECTING_MAX)
-    sockets.push(...(await Promise.all(options.slice(from, from + CONNECTING_MAX).map(connect))));
+    sockets.push(...(await Promise.all(options.slice(from, from + CONNECTING_MAX).map(openSocket))));
   return sockets;
 }
 
 /** Opens a connection. Resolves when the server has accepted the upgrade. */
-export function connect({ url, headers, onText, onClose }: RawSocketOptions): Promise<RawSocket> {
+export function openSocket({ url, headers, onText, onClose }: RawSocketOptions): Promise<RawSocket> {
   const { hostname, port, pathname, search } = new URL(url);
   const lines = {
     host: `${hostname}:${port}`,
@@ -70,8 +73,8 @@ export function connect({ url, headers, onText, onClose }: RawSocketOptions): Pr
     data: { incomplete: null, unsent: [], rawSocket: null, onOpen: resolve, onError: reject, onText, onClose },
     socket: {
       open: (socket) => void socket.write(`GET ${pathname}${search} HTTP/1.1\r\n${fields.join("")}\r\n`),
-      data: receive,
-      drain: flush,
+      data: receiveChunk,
+      drain: writeUnsentFrames,
       close: handleClose,
     },
   }).catch(reject);
@@ -80,7 +83,7 @@ export function connect({ url, headers, onText, onClose }: RawSocketOptions): Pr
 
 function handleClose({ data }: Socket<State>): void {
   if (!data.rawSocket) {
-    data.onError(new Error("The server refused a connection."));
+    data.onError(new Error("The server closed a connection during the handshake."));
     return;
   }
   if (data.onClose) {
@@ -91,7 +94,7 @@ function handleClose({ data }: Socket<State>): void {
   process.exit(1);
 }
 
-function receive(socket: Socket<State>, chunk: Buffer): void {
+function receiveChunk(socket: Socket<State>, chunk: Buffer): void {
   const { data } = socket;
   let bytes = data.incomplete ? Buffer.concat([data.incomplete, chunk]) : chunk;
   if (!data.rawSocket) {
@@ -114,26 +117,32 @@ function receive(socket: Socket<State>, chunk: Buffer): void {
 
 /** Parses the complete frames, and returns their length in bytes. */
 function parseFrames(socket: Socket<State>, rawSocket: RawSocket, bytes: Buffer): number {
-  let at = 0;
-  while (at + 2 <= bytes.length) {
-    const short = (bytes[at + 1] ?? 0) & 0x7f;
-    const headBytes = short < 126 ? 2 : short === 126 ? 4 : 10;
-    if (at + headBytes > bytes.length) break;
+  let start = 0;
+  while (start + 2 <= bytes.length) {
+    // Values of up to 125 are the length itself. 126 and 127 mean that the length follows in 2 or 8 bytes.
+    const lengthCode = (bytes[start + 1] ?? 0) & 0x7f;
+    const headBytes = lengthCode < 126 ? 2 : lengthCode === 126 ? 4 : 10;
+    if (start + headBytes > bytes.length) break;
     const payloadBytes =
-      short < 126 ? short : short === 126 ? bytes.readUInt16BE(at + 2) : Number(bytes.readBigUInt64BE(at + 2));
-    const end = at + headBytes + payloadBytes;
+      lengthCode < 126
+        ? lengthCode
+        : lengthCode === 126
+          ? bytes.readUInt16BE(start + 2)
+          : Number(bytes.readBigUInt64BE(start + 2));
+    const end = start + headBytes + payloadBytes;
     if (end > bytes.length) break;
-    const kind = (bytes[at] ?? 0) & 0x0f;
-    if (kind === 1) socket.data.onText(bytes.subarray(at + headBytes, end), rawSocket);
-    else if (kind === 9) write(socket, encodeFrame(0x8a, bytes.subarray(at + headBytes, end)));
-    at = end;
+    const payload = bytes.subarray(start + headBytes, end);
+    const opcode = (bytes[start] ?? 0) & 0x0f;
+    if (opcode === TEXT_OPCODE) socket.data.onText(payload, rawSocket);
+    else if (opcode === PING_OPCODE) writeFrame(socket, encodeFrame(0x80 | PONG_OPCODE, payload));
+    start = end;
   }
-  return at;
+  return start;
 }
 
 function createRawSocket(socket: Socket<State>): RawSocket {
   return {
-    send: (frame) => write(socket, frame),
+    send: (frame) => writeFrame(socket, frame),
     close() {
       socket.data.rawSocket = null;
       socket.data.onError = () => {};
@@ -142,14 +151,14 @@ function createRawSocket(socket: Socket<State>): RawSocket {
   };
 }
 
-function write(socket: Socket<State>, frame: Buffer): void {
+function writeFrame(socket: Socket<State>, frame: Buffer): void {
   const { unsent } = socket.data;
   if (unsent.length > 0) return void unsent.push(frame);
-  const written = Math.max(0, socket.write(frame));
-  if (written < frame.length) unsent.push(frame.subarray(written));
+  const writtenBytes = Math.max(0, socket.write(frame));
+  if (writtenBytes < frame.length) unsent.push(frame.subarray(writtenBytes));
 }
 
-function flush(socket: Socket<State>): void {
+function writeUnsentFrames(socket: Socket<State>): void {
   const frames = socket.data.unsent.splice(0);
-  for (const frame of frames) write(socket, frame);
+  for (const frame of frames) writeFrame(socket, frame);
 }

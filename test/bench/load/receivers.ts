@@ -7,37 +7,37 @@ export type ReceiversStep =
   /** Waits until this many deliveries have arrived since the previous step. */
   | { step: "await"; count: number };
 
-let count = 0;
-let onCount = () => {};
-let firstAtMs = 0;
+let deliveryCount = 0;
+let onDelivery = () => {};
+let firstDeliveryAtMs = 0;
 
 const server = Bun.serve({
   port: 0,
   hostname: "127.0.0.1",
   async fetch(request) {
     const body = await request.text();
-    // Real receivers verify the signature; computing the HMAC costs the same.
+    // Real receivers verify the signature. Computing the HMAC takes the same CPU time.
     createHmac("sha256", "a secret")
       .update(`${request.headers.get("webhook-id")}.${body}`)
       .digest();
-    if (count === 0) firstAtMs = performance.now();
-    count += 1;
-    onCount();
+    if (deliveryCount === 0) firstDeliveryAtMs = performance.now();
+    deliveryCount += 1;
+    onDelivery();
     return new Response(null, { status: 204 });
   },
 });
 
 serveSteps(async (step: ReceiversStep): Promise<StepResult> => {
   if (step.step === "open") return { port: server.port ?? 0 };
-  if (count < step.count)
+  if (deliveryCount < step.count)
     await new Promise<void>((resolve) => {
-      onCount = () => {
-        if (count >= step.count) resolve();
+      onDelivery = () => {
+        if (deliveryCount >= step.count) resolve();
       };
     });
-  onCount = () => {};
-  const elapsedMs = performance.now() - firstAtMs;
-  const received = count;
-  count = 0;
+  onDelivery = () => {};
+  const elapsedMs = performance.now() - firstDeliveryAtMs;
+  const received = deliveryCount;
+  deliveryCount = 0;
   return { received, elapsedMs };
 });

@@ -9,14 +9,14 @@ const formatDelta = (content: string) =>
 const formatEvent = (fields: { type: string; [field: string]: unknown }) =>
   formatChunk(`event: ${fields.type}\ndata: ${JSON.stringify(fields)}\n\n`);
 const END = "0\r\n\r\n";
-const createPackets = (...texts: string[]): Packet[] => texts.map((text, index) => ({ atMs: index, text }));
+const createPackets = (...packetTexts: string[]): Packet[] => packetTexts.map((text, index) => ({ atMs: index, text }));
 
 test("a piece has the arrival time of the packet that completes it", () => {
-  const second = formatDelta(formatPiece(2));
+  const secondChunk = formatDelta(formatPiece(2));
   const packets = createPackets(
     HEAD,
-    formatDelta(formatPiece(1)) + second.slice(0, 30),
-    second.slice(30),
+    formatDelta(formatPiece(1)) + secondChunk.slice(0, 30),
+    secondChunk.slice(30),
     formatDelta(formatPiece(3) + formatPiece(4)),
     `${formatChunk("data: [DONE]\n\n")}${END}`,
   );
@@ -28,17 +28,17 @@ test("a piece has the arrival time of the packet that completes it", () => {
   });
 });
 
-test("an event can be split across chunks and packets", () => {
-  const text = `data: ${JSON.stringify({ choices: [{ delta: { content: formatPiece(1) } }] })}\n\n`;
+test("an event that is split across chunks and packets is parsed", () => {
+  const event = `data: ${JSON.stringify({ choices: [{ delta: { content: formatPiece(1) } }] })}\n\n`;
   const packets = createPackets(
-    `${HEAD}${formatChunk(text.slice(0, 9))}3`,
-    `\r\n${text.slice(9, 12)}`,
-    `\r\n${formatChunk(text.slice(12))}`,
+    `${HEAD}${formatChunk(event.slice(0, 9))}3`,
+    `\r\n${event.slice(9, 12)}`,
+    `\r\n${formatChunk(event.slice(12))}`,
   );
   expect(parseAnswer(packets, "chat")).toMatchObject({ text: formatPiece(1), isComplete: false, pieceAtMs: [2] });
 });
 
-test("a conversation's answer has its deltas and its final message", () => {
+test("a recorded answer in a conversation contains the text of its deltas and of its final message", () => {
   const message = { role: "assistant", status: "streaming", content: "" };
   const packets = createPackets(
     HEAD + formatEvent({ type: "message.created", data: { role: "user", content: "What?" } }),

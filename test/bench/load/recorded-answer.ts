@@ -19,7 +19,7 @@ export type RecordedAnswer = {
 type Draft = Omit<RecordedAnswer, "pieceAtMs">;
 type Fields = { [field: string]: unknown };
 
-/** Parses a recorded response. Call it after the measurement, so that it doesn't affect the results. */
+/** Parses a recorded response. Call it after the measurement, so that parsing doesn't affect the results. */
 export function parseAnswer(packets: Packet[], format: AnswerFormat): RecordedAnswer {
   const draft: Draft = { text: "", finalText: null, isComplete: false };
   const pieceAtMs: number[] = [];
@@ -52,7 +52,7 @@ function applyEvent(draft: Draft, event: Fields): void {
   }
 }
 
-/** Yields the events of a response, with the arrival times of the packets that completed them. */
+/** Yields the data of each event in a response, with the arrival time of the packet that completed the event. */
 function* parseEvents(packets: Packet[]): Generator<{ data: string; atMs: number }> {
   let incomplete = "";
   for (const { text, atMs } of parseBody(packets)) {
@@ -65,7 +65,7 @@ function* parseEvents(packets: Packet[]): Generator<{ data: string; atMs: number
   }
 }
 
-/** Yields the chunks of the body, with the arrival times of the packets that completed them. */
+/** Yields each chunk of the body, with the arrival time of the packet that completed the chunk. */
 function* parseBody(packets: Packet[]): Generator<Packet> {
   let raw = "";
   let isInBody = false;
@@ -84,12 +84,12 @@ function* parseBody(packets: Packet[]): Generator<Packet> {
   }
 }
 
-/** Returns the first chunk of a chunked body, or null if it is incomplete. The last chunk is empty. */
+/** Returns the first chunk of a chunked body, or null if the chunk is incomplete. The last chunk of a body is empty. */
 function parseChunk(raw: string): { text: string; end: number } | null {
   const lineEnd = raw.indexOf("\r\n");
   if (lineEnd < 0) return null;
-  const start = lineEnd + 2;
+  const textStart = lineEnd + 2;
   const length = Number.parseInt(raw.slice(0, lineEnd), 16);
-  const end = start + length + 2;
-  return raw.length < end ? null : { text: raw.slice(start, start + length), end };
+  const end = textStart + length + 2;
+  return raw.length < end ? null : { text: raw.slice(textStart, textStart + length), end };
 }

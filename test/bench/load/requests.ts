@@ -8,7 +8,7 @@ export type RequestsStep =
       step: "open";
       url: string;
       method: "GET" | "POST";
-      /** Several paths are requested in rotation. */
+      /** If there are several paths, they are requested in rotation. */
       path: string | readonly string[];
       headers: Record<string, string>;
       body?: string;
@@ -34,7 +34,7 @@ let remainingRequests = 0;
 let durationsMs: number[] = [];
 let finished = createCountdown(1);
 
-function open(step: Setup) {
+function prepareRequests(step: Setup) {
   setup = step;
   const { hostname, port } = new URL(step.url);
   const { body = "", headers } = step;
@@ -45,22 +45,22 @@ function open(step: Setup) {
   return Promise.resolve({});
 }
 
-/** Opens connections. Each step does so, because servers close idle connections. */
-function connect(): Promise<Socket<State>[]> {
+/** Opens new connections for a step, because servers close idle connections between steps. */
+function openConnections(): Promise<Socket<State>[]> {
   const { hostname, port } = new URL(setup.url);
-  const connectOne = () =>
+  const openConnection = () =>
     Bun.connect<State>({
       hostname,
       port: Number(port),
       data: { received: "", requestedAtMs: 0 },
       socket: {
-        data: receive,
+        data: receiveData,
         close() {
-          if (performance.now() < endsAtMs) fail("The server closed a connection.");
+          if (performance.now() < endsAtMs) exitWithError("The server closed a connection.");
         },
       },
     });
-  return Promise.all(Array.from({ length: setup.connections }, connectOne));
+  return Promise.all(Array.from({ length: setup.connections }, openConnection));
 }
 
 function sendRequest(socket: Socket<State>): void {
@@ -70,15 +70,18 @@ function sendRequest(socket: Socket<State>): void {
   sentCount += 1;
 }
 
-function receive(socket: Socket<State>, bytes: Buffer): void {
+function receiveData(socket: Socket<State>, bytes: Buffer): void {
   const { data } = socket;
   data.received += bytes.toString("latin1");
   const headEnd = data.received.indexOf("\r\n\r\n");
   if (headEnd < 0) return;
-  const length = /^content-length: *(\d+)/im.exec(data.received.slice(0, headEnd))?.[1];
-  if (length === undefined ? !data.received.endsWith(LAST_CHUNK) : data.received.length < headEnd + 4 + Number(length))
-    return;
-  if (!data.received.startsWith("HTTP/1.1 2")) fail(`The server returned ${data.received.slice(0, 500)}`);
+  const contentLength = /^content-length: *(\d+)/im.exec(data.received.slice(0, headEnd))?.[1];
+  const isComplete =
+    contentLength === undefined
+      ? data.received.endsWith(LAST_CHUNK)
+      : data.received.length >= headEnd + 4 + Number(contentLength);
+  if (!isComplete) return;
+  if (!data.received.startsWith("HTTP/1.1 2")) exitWithError(`The server returned ${data.received.slice(0, 500)}`);
   data.received = "";
   const nowMs = performance.now();
   durationsMs.push(nowMs - data.requestedAtMs);
@@ -87,31 +90,34 @@ function receive(socket: Socket<State>, bytes: Buffer): void {
   else setTimeout(() => sendRequest(socket), setup.pauseMs);
 }
 
-async function run(durationMs: number, requestsMax = Number.POSITIVE_INFINITY) {
+async function repeatRequests(durationMs: number, requestsMax = Number.POSITIVE_INFINITY) {
   durationsMs = [];
   remainingRequests = requestsMax;
-  const sockets = await connect();
+  const sockets = await openConnections();
   finished = createCountdown(sockets.length);
   endsAtMs = performance.now() + durationMs;
   for (const socket of sockets) sendRequest(socket);
   await finished.done;
+  // From here on, a closed connection is not an error.
   endsAtMs = 0;
   for (const socket of sockets) socket.end();
   durationsMs.sort((a, b) => a - b);
-  const quantile = (share: number) =>
+  const getQuantile = (share: number) =>
     durationsMs[Math.min(durationsMs.length - 1, Math.floor(share * durationsMs.length))] ?? Number.NaN;
   return {
     requests: durationsMs.length,
-    p50Ms: quantile(0.5),
-    p95Ms: quantile(0.95),
-    p99Ms: quantile(0.99),
-    maxMs: quantile(1),
+    p50Ms: getQuantile(0.5),
+    p95Ms: getQuantile(0.95),
+    p99Ms: getQuantile(0.99),
+    maxMs: getQuantile(1),
   };
 }
 
-function fail(message: string): never {
+function exitWithError(message: string): never {
   console.error(message);
   process.exit(1);
 }
 
-serveSteps((step: RequestsStep) => (step.step === "open" ? open(step) : run(step.durationMs, step.requestsMax)));
+serveSteps((step: RequestsStep) =>
+  step.step === "open" ? prepareRequests(step) : repeatRequests(step.durationMs, step.requestsMax),
+);

@@ -10,7 +10,10 @@ export type SendsStep =
       conversations: string[];
       inFlight: number;
       contentChars: number;
-      /** Whether other processes send to the same conversations. Then the load doesn't subscribe, and counts no pushes. */
+      /**
+       * Whether other load processes send to the same conversations. If so, this process doesn't subscribe, because it
+       * would receive their pushes too.
+       */
       isShared?: boolean;
     }
   | { step: "run"; durationMs: number };
@@ -23,13 +26,15 @@ let onAck: (index: number) => void = () => {};
 let pushes = 0;
 let messageCount = 0;
 
-function send(index: number): void {
+function sendMessage(index: number): void {
   messageCount += 1;
   const { sockets, protocol } = sessions;
-  sockets[index]?.send(protocol.send(setup.conversations[index] ?? "", messageCount, "x".repeat(setup.contentChars)));
+  sockets[index]?.send(
+    protocol.createSendFrame(setup.conversations[index] ?? "", messageCount, "x".repeat(setup.contentChars)),
+  );
 }
 
-async function open(step: Extract<SendsStep, { step: "open" }>) {
+async function openSenders(step: Extract<SendsStep, { step: "open" }>) {
   setup = step;
   const { target, conversations } = step;
   sessions = await openSessions(target, conversations.length, {
@@ -42,13 +47,13 @@ async function open(step: Extract<SendsStep, { step: "open" }>) {
   const subscribed = createCountdown(conversations.length);
   onAck = subscribed.countDown;
   conversations.forEach((id, index) => {
-    sessions.sockets[index]?.send(sessions.protocol.subscribe(id, index));
+    sessions.sockets[index]?.send(sessions.protocol.createSubscribeFrame(id, index));
   });
   await subscribed.done;
   return {};
 }
 
-async function run(durationMs: number) {
+async function measureSends(durationMs: number) {
   pushes = 0;
   let acks = 0;
   let allAcks = 0;
@@ -59,19 +64,19 @@ async function run(durationMs: number) {
     allAcks += 1;
     if (isFinished) return finished.countDown();
     acks += 1;
-    send(index);
+    sendMessage(index);
   };
   const startedAtMs = performance.now();
-  for (let index = 0; index < inFlight; index += 1) send(index % setup.conversations.length);
+  for (let index = 0; index < inFlight; index += 1) sendMessage(index % setup.conversations.length);
   await Bun.sleep(durationMs);
   const elapsedMs = performance.now() - startedAtMs;
   isFinished = true;
   await finished.done;
+  if (setup.isShared) return { acks, elapsedMs };
   // The last pushes can arrive after the last acks.
-  if (setup.isShared) return { acks, all: allAcks, elapsedMs };
   for (let waits = 0; pushes < allAcks && waits < 100; waits += 1) await Bun.sleep(10);
-  if (pushes !== allAcks) throw new Error(`${allAcks} messages were acknowledged, ${pushes} pushed.`);
-  return { acks, all: allAcks, elapsedMs };
+  if (pushes !== allAcks) throw new Error(`${allAcks} messages were acknowledged, but ${pushes} were pushed.`);
+  return { acks, elapsedMs };
 }
 
-serveSteps((step: SendsStep) => (step.step === "open" ? open(step) : run(step.durationMs)));
+serveSteps((step: SendsStep) => (step.step === "open" ? openSenders(step) : measureSends(step.durationMs)));

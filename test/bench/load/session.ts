@@ -1,9 +1,9 @@
 import { type ProtocolName, protocols } from "./protocols.ts";
-import { connectAll, type RawSocket } from "./raw-socket.ts";
+import { openSockets, type RawSocket } from "./raw-socket.ts";
 
 export type LoadTarget = { protocol: ProtocolName; url: string; token: string };
 
-/** Receives every ack and push, with its size in bytes. The payload is only valid during the call. */
+/** Receives every ack and push, with its size in bytes. The payload is valid only during the call. */
 type Listener = {
   onAck(index: number, bytes: number): void;
   onPush(index: number, bytes: number, payload: Buffer): void;
@@ -13,16 +13,16 @@ type Listener = {
 export async function openSessions(target: LoadTarget, count: number, listener: Listener) {
   const protocol = protocols[target.protocol];
   const ready = createCountdown(count);
-  const sockets = await connectAll(
+  const sockets = await openSockets(
     Array.from({ length: count }, (_, index) => ({
       url: `${target.url}${protocol.path}`,
-      headers: protocol.headers(target.token),
+      headers: protocol.createHeaders(target.token),
       onText(payload: Buffer, socket: RawSocket) {
         const kind = protocol.classify(payload);
         if (kind === "ack") listener.onAck(index, payload.length);
         else if (kind === "push") listener.onPush(index, payload.length, payload);
         else if (kind === "ready") ready.countDown();
-        else if (kind === "keepalive") socket.send(protocol.keepalive);
+        else if (kind === "keepalive") socket.send(protocol.keepaliveFrame);
       },
     })),
   );

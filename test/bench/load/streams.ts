@@ -24,7 +24,7 @@ let setup: Extract<StreamsStep, { step: "open" }>;
 let client: StreamClient;
 let requestCount = 0;
 
-function open(step: Extract<StreamsStep, { step: "open" }>) {
+function createClient(step: Extract<StreamsStep, { step: "open" }>) {
   setup = step;
   client = createStreamClient(step);
   return Promise.resolve({});
@@ -34,30 +34,30 @@ function open(step: Extract<StreamsStep, { step: "open" }>) {
  * Starts one stream per interval, or all streams at the same time if the interval is 0. Each stream starts at a random
  * time within its interval, so that the pieces of different answers aren't synchronized.
  */
-async function run({ streams, intervalMs, model }: Extract<StreamsStep, { step: "run" }>) {
-  const recorded: Stream[] = [];
+async function recordStreams({ streams, intervalMs, model }: Extract<StreamsStep, { step: "run" }>) {
+  const finishedStreams: Stream[] = [];
   const finished = createCountdown(streams);
   const startedAtMs = performance.now();
-  for (let started = 0; started < streams; started += 1) {
-    const dueAtMs = startedAtMs + (started + Math.random()) * intervalMs;
+  for (let startedCount = 0; startedCount < streams; startedCount += 1) {
+    const dueAtMs = startedAtMs + (startedCount + Math.random()) * intervalMs;
     while (performance.now() < dueAtMs) await Bun.sleep(Math.max(0, dueAtMs - performance.now()));
     requestCount += 1;
     const requestedAtMs = performance.now();
     const { path, body } = setup.requests[requestCount % setup.requests.length] ?? { path: "", body: "" };
-    client.request(path, body.replace("MODEL", model), {
+    client.sendRequest(path, body.replace("MODEL", model), {
       onEnd(packets) {
-        recorded.push({ requestedAtMs: requestedAtMs, packets });
+        finishedStreams.push({ requestedAtMs, packets });
         finished.countDown();
       },
     });
   }
   await finished.done;
-  return summarize(recorded, parseModelName(model).pieces);
+  return summarizeStreams(finishedStreams, parseModelName(model).pieces);
 }
 
 /** Summarizes the streams. `maxConcurrent` is the maximum number of answers in progress at the same time. */
-function summarize(streams: Stream[], pieces: number) {
-  const firstMs: number[] = [];
+function summarizeStreams(streams: Stream[], pieces: number) {
+  const firstPieceDelaysMs: number[] = [];
   const intervalsMs: number[] = [];
   const spans: { fromMs: number; untilMs: number }[] = [];
   let lost = 0;
@@ -70,16 +70,16 @@ function summarize(streams: Stream[], pieces: number) {
       lost += errors.lost;
       misplaced += errors.misplaced;
     }
-    const times = answer.pieceAtMs;
-    const fromMs = times[0] ?? Number.NaN;
-    firstMs.push(fromMs - requestedAtMs);
-    for (let index = 1; index < times.length; index += 1)
-      intervalsMs.push((times[index] ?? Number.NaN) - (times[index - 1] ?? Number.NaN));
-    spans.push({ fromMs, untilMs: times.at(-1) ?? Number.NaN });
+    const { pieceAtMs } = answer;
+    const fromMs = pieceAtMs[0] ?? Number.NaN;
+    firstPieceDelaysMs.push(fromMs - requestedAtMs);
+    for (let index = 1; index < pieceAtMs.length; index += 1)
+      intervalsMs.push((pieceAtMs[index] ?? Number.NaN) - (pieceAtMs[index - 1] ?? Number.NaN));
+    spans.push({ fromMs, untilMs: pieceAtMs.at(-1) ?? Number.NaN });
   }
   return {
-    p50Ms: quantile(firstMs, 0.5),
-    p99Ms: quantile(firstMs, 0.99),
+    p50Ms: quantile(firstPieceDelaysMs, 0.5),
+    p99Ms: quantile(firstPieceDelaysMs, 0.99),
     intervalP99Ms: quantile(intervalsMs, 0.99),
     lost,
     misplaced,
@@ -93,4 +93,4 @@ function countMaxConcurrent(spans: { fromMs: number; untilMs: number }[]): numbe
   return Math.max(...spans.map(({ fromMs }) => countRunning(fromMs)));
 }
 
-serveSteps((step: StreamsStep) => (step.step === "open" ? open(step) : run(step)));
+serveSteps((step: StreamsStep) => (step.step === "open" ? createClient(step) : recordStreams(step)));

@@ -1,4 +1,4 @@
-// Load process: requests answers in many conversations, each of which is watched by several connections.
+// Load process: requests answers in many conversations. Several connections watch each conversation.
 import { serveSteps } from "../support/load.ts";
 import { encodeText } from "./raw-socket.ts";
 import { createCountdown, type LoadTarget, openSessions } from "./session.ts";
@@ -7,8 +7,9 @@ export type WatchersStep =
   | { step: "open"; target: LoadTarget; conversations: string[]; watchers: number }
   | { step: "run"; answersPerConversation: number; intervalMs: number };
 
+/** The index after `{"type":"message.`. */
 const TYPE_INDEX = 9 + "message.".length;
-const prefix = Bun.randomUUIDv7().slice(-12);
+const messageIdPrefix = Bun.randomUUIDv7().slice(-12);
 
 type Sessions = Awaited<ReturnType<typeof openSessions>>;
 let sessions: Sessions;
@@ -19,14 +20,14 @@ let deltas = 0;
 let frameCount = 0;
 
 /** Opens the connections. Each conversation's connections are adjacent, and the first of them sends the requests. */
-async function open(step: Extract<WatchersStep, { step: "open" }>) {
+async function openWatchers(step: Extract<WatchersStep, { step: "open" }>) {
   setup = step;
   const { conversations, watchers } = step;
   const count = conversations.length * watchers;
   sessions = await openSessions(step.target, count, {
     onAck: () => onAck(),
     onPush(index, _bytes, payload) {
-      // Three letters after `message.` are enough to recognize delta and completed.
+      // Three letters after `message.` are enough to recognize `message.delta` and `message.completed`.
       const kind = payload.toString("latin1", TYPE_INDEX, TYPE_INDEX + 3);
       if (kind === "del") deltas += 1;
       else if (kind === "com") onCompleted(index);
@@ -35,14 +36,14 @@ async function open(step: Extract<WatchersStep, { step: "open" }>) {
   const subscribed = createCountdown(count);
   onAck = subscribed.countDown;
   sessions.sockets.forEach((socket, index) => {
-    socket.send(sessions.protocol.subscribe(conversations[Math.floor(index / watchers)] ?? "", index));
+    socket.send(sessions.protocol.createSubscribeFrame(conversations[Math.floor(index / watchers)] ?? "", index));
   });
   await subscribed.done;
   onAck = () => {};
   return {};
 }
 
-async function run(answersPerConversation: number, intervalMs: number) {
+async function requestAnswers(answersPerConversation: number, intervalMs: number) {
   const { conversations, watchers } = setup;
   deltas = 0;
   const remainingAnswers = conversations.map(() => answersPerConversation);
@@ -54,8 +55,8 @@ async function run(answersPerConversation: number, intervalMs: number) {
       type: "message.send",
       id: `${frameCount}`,
       conversation_id: conversations[conversationIndex],
-      client_message_id: `${prefix}-${frameCount}`,
-      content: "What is new?",
+      client_message_id: `${messageIdPrefix}-${frameCount}`,
+      content: "What's new?",
       reply: true,
     };
     sessions.sockets[conversationIndex * watchers]?.send(encodeText(JSON.stringify(frame)));
@@ -75,5 +76,5 @@ async function run(answersPerConversation: number, intervalMs: number) {
 }
 
 serveSteps((step: WatchersStep) =>
-  step.step === "open" ? open(step) : run(step.answersPerConversation, step.intervalMs),
+  step.step === "open" ? openWatchers(step) : requestAnswers(step.answersPerConversation, step.intervalMs),
 );

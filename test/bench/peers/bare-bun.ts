@@ -4,8 +4,8 @@ const frame = "x".repeat(Number(process.env.FRAME_BYTES));
 const server = Bun.serve<object>({
   hostname: process.env.HOST ?? "127.0.0.1",
   port: Number(process.env.PORT),
-  fetch(request, bun) {
-    if (bun.upgrade(request, { data: {} })) return undefined;
+  fetch(request, bunServer) {
+    if (bunServer.upgrade(request, { data: {} })) return undefined;
     return new Response("ready");
   },
   websocket: {

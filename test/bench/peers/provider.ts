@@ -26,7 +26,7 @@ const OPENING = HEAD + formatEvent({ role: "assistant", content: "" });
 const USAGE = { prompt_tokens: 20, completion_tokens: 50, total_tokens: 70 };
 const ENDING = `${formatEvent({}, "stop")}${formatEvent({}, null, USAGE)}${formatChunk("data: [DONE]\n\n")}0\r\n\r\n`;
 
-/** The chunks by piece number minus 1. Each is created when it is first sent. */
+/** The chunks, indexed by piece number minus 1. Each chunk is created when it is first sent. */
 const chunks: string[] = [];
 let intervalsMs: number[] = [];
 
@@ -37,39 +37,39 @@ function getChunk(n: number): string {
 
 function streamAnswer(socket: Socket<State>, model: string): void {
   const { pieces, delayMs } = parseModelName(model);
-  let sent = 1;
+  let sentPieces = 1;
   let sentAtMs = performance.now();
-  write(socket, OPENING + getChunk(sent));
+  writeText(socket, OPENING + getChunk(sentPieces));
   socket.data.timer = setInterval(() => {
-    if (sent === pieces) {
+    if (sentPieces === pieces) {
       clearInterval(socket.data.timer);
-      write(socket, ENDING);
+      writeText(socket, ENDING);
       return;
     }
     const nowMs = performance.now();
     intervalsMs.push(nowMs - sentAtMs);
     sentAtMs = nowMs;
-    sent += 1;
-    write(socket, getChunk(sent));
+    sentPieces += 1;
+    writeText(socket, getChunk(sentPieces));
   }, delayMs);
 }
 
-function write(socket: Socket<State>, text: string): void {
+function writeText(socket: Socket<State>, text: string): void {
   const written = socket.write(text);
-  // The result is negative if the client has disconnected. A partial write is not supported.
+  // The result is negative if the client has disconnected. Partial writes are not supported.
   if (written < 0 || written === text.length) return;
   console.error("A client reads too slowly, so its connection's buffer is full.");
   process.exit(1);
 }
 
-function takeIntervals(): string {
+function collectIntervals(): string {
   const sentIntervalsMs = intervalsMs;
   intervalsMs = [];
   return JSON.stringify({ p99Ms: quantile(sentIntervalsMs, 0.99) });
 }
 
-function respond(socket: Socket<State>, request: string): void {
-  const body = request.startsWith("GET /intervals") ? takeIntervals() : "ok";
+function respondToGet(socket: Socket<State>, request: string): void {
+  const body = request.startsWith("GET /intervals") ? collectIntervals() : "ok";
   socket.write(`HTTP/1.1 200 OK\r\ncontent-length: ${body.length}\r\n\r\n${body}`);
 }
 
@@ -88,7 +88,7 @@ Bun.listen<State>({
       const length = Number(/content-length: *(\d+)/i.exec(text)?.[1] ?? 0);
       if (text.length < end + 4 + length) return;
       socket.data.text = "";
-      if (text.startsWith("GET")) respond(socket, text);
+      if (text.startsWith("GET")) respondToGet(socket, text);
       else streamAnswer(socket, /"model":"([^"]+)"/.exec(text)?.[1] ?? "1-0");
     },
     close: ({ data }) => clearInterval(data.timer),

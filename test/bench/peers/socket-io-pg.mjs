@@ -1,5 +1,5 @@
-// A typical chat server: Socket.IO on Node with `pg`. Each message has its own transaction, and the ack and the emit to
-// the room come after the commit.
+// A typical chat server: Socket.IO on Node with `pg`. Each message is stored in its own transaction. After the commit,
+// the message is emitted to the room and acknowledged.
 import { randomUUID } from "node:crypto";
 import { createServer } from "node:http";
 import { createAdapter } from "@socket.io/redis-adapter";
@@ -20,25 +20,25 @@ await pool.query(`
 
 const authorId = randomUUID();
 
-async function store({ conversation_id, client_message_id, content }) {
+async function storeMessage({ conversation_id, client_message_id, content }) {
   const id = randomUUID();
   const client = await pool.connect();
   try {
     await client.query("begin");
-    const counted = await client.query({
+    const updateResult = await client.query({
       name: "count",
       text: "update conversations set last_seq = last_seq + 1, updated_at = now() where id = $1 returning last_seq",
       values: [conversation_id],
     });
-    const seq = Number(counted.rows[0].last_seq);
-    const stored = await client.query({
+    const seq = Number(updateResult.rows[0].last_seq);
+    const insertResult = await client.query({
       name: "store",
       text: `insert into messages (id, conversation_id, seq, author_id, content, client_message_id)
              values ($1, $2, $3, $4, $5, $6) returning created_at`,
       values: [id, conversation_id, seq, authorId, content, client_message_id],
     });
     await client.query("commit");
-    return { id, conversation_id, seq, author_id: authorId, content, client_message_id, ...stored.rows[0] };
+    return { id, conversation_id, seq, author_id: authorId, content, client_message_id, ...insertResult.rows[0] };
   } catch (error) {
     await client.query("rollback");
     throw error;
@@ -62,7 +62,7 @@ io.on("connection", (socket) => {
     ack({ ok: true });
   });
   socket.on("send", async (input, ack) => {
-    const message = await store(input);
+    const message = await storeMessage(input);
     io.to(message.conversation_id).emit("message", message);
     ack({ message });
   });

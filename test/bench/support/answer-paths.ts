@@ -1,5 +1,5 @@
 import type { StreamsStep } from "../load/streams.ts";
-import { register } from "./account.ts";
+import { registerAccount } from "./account.ts";
 import {
   createTitledConversation,
   startNginx,
@@ -7,15 +7,15 @@ import {
   startPortkey,
   startProvider,
 } from "./answer-servers.ts";
-import { type Load, startLoad } from "./load.ts";
+import { type LoadProcess, startLoadProcess } from "./load.ts";
 import type { Server } from "./servers.ts";
 
 const QUESTION = "What is the answer to the question that everybody asks?";
 /** Maximum number of conversations that are created concurrently. */
 const CREATIONS_MAX = 20;
 
-/** The path from the load process to the provider: a server in between, or the provider itself. */
-export type AnswerPath = { server: Server; load: Load };
+/** A path from the load process to the provider. `server` is a server between them, or the provider itself. */
+export type AnswerPath = { server: Server; load: LoadProcess };
 export type PathName = "direct" | "nginx" | "parley" | "parleyV1" | "portkey";
 
 type Setup = Omit<Extract<StreamsStep, { step: "open" }>, "step" | "url">;
@@ -32,7 +32,7 @@ export async function openAnswerPaths(options: { databaseUrl: string; models: st
   const parley = await startParleyWithModels({ databaseUrl, provider, models });
   const nginx = await startNginx(provider);
   const portkey = await startPortkey();
-  const { token } = await register(parley.url);
+  const { token } = await registerAccount(parley.url);
   const authorizationHeader = { authorization: `Bearer ${token}` };
   const conversations = await createConversations(parley.url, token, 2 * streams);
 
@@ -67,7 +67,7 @@ export async function openAnswerPaths(options: { databaseUrl: string; models: st
   };
 }
 
-/** Creates Chat Completions requests. If there are conversations, each request is stored in one of them. */
+/** Creates Chat Completions requests, one for each conversation. Without conversations, creates one request. */
 function createChatSetup(headers: Record<string, string>, conversations: string[] = []): Setup {
   const request = {
     model: conversations.length > 0 ? "compatible/MODEL" : "MODEL",
@@ -81,14 +81,15 @@ function createChatSetup(headers: Record<string, string>, conversations: string[
 }
 
 async function openPath(server: Server, setup: Setup): Promise<AnswerPath> {
-  const load = startLoad("streams.ts");
+  const load = startLoadProcess("streams.ts");
   await load.runStep({ step: "open", url: server.url, ...setup } satisfies StreamsStep);
   return { server, load };
 }
 
 async function createConversations(url: string, token: string, count: number): Promise<string[]> {
   const ids: string[] = [];
-  const createOne = () => createTitledConversation(url, token);
-  while (ids.length < count) ids.push(...(await Promise.all(Array.from({ length: CREATIONS_MAX }, createOne))));
+  const createConversation = () => createTitledConversation(url, token);
+  while (ids.length < count)
+    ids.push(...(await Promise.all(Array.from({ length: CREATIONS_MAX }, createConversation))));
   return ids;
 }

@@ -1,34 +1,34 @@
 import type { PathName } from "./answer-paths.ts";
 import { formatNumber, type Line } from "./report.ts";
-import { medianOf } from "./rounds.ts";
+import { medianBy } from "./rounds.ts";
 
 export type ArrivalTimes = {
   /** The time from the request to the first piece. */
   p50Ms: number;
   p99Ms: number;
-  /** The p99 of the interval between two pieces, minus the provider's p99. */
+  /** The p99 of the intervals between pieces, minus the p99 of the intervals at which the provider sent them. */
   pieceIntervalMs: number;
   /** The number of lost or misplaced pieces. */
   pieceErrors: number;
   /** The maximum number of concurrent answers. */
   concurrentAnswers: number;
 };
-/** `cpuMs` and `databaseMs` are per answer in `steady`. */
+/** Measurements of two loads (benchmarks/answers.ts). `cpuMs` and `databaseMs` are per answer in the `steady` load. */
 export type AnswerSample = { steady: ArrivalTimes; crowd: ArrivalTimes; cpuMs: number; databaseMs: number };
 export type AnswerSamples = Record<PathName, AnswerSample[]>;
 
-type Read = (sample: AnswerSample) => number;
+type GetFigure = (sample: AnswerSample) => number;
 type Figure = {
-  what: string;
+  label: string;
   unit: string;
-  read: Read;
+  getValue: GetFigure;
   /** Whether the figure is the overhead over a direct connection. */
   isOverhead?: boolean;
   peer: PathName;
   target?: Line["target"];
 };
 
-const titles: Record<PathName, string> = {
+const pathTitles: Record<PathName, string> = {
   direct: "direct",
   nginx: "nginx",
   parley: "Parley, conversation",
@@ -36,46 +36,46 @@ const titles: Record<PathName, string> = {
   portkey: "Portkey",
 };
 
-const p50: Read = ({ steady }) => steady.p50Ms;
-const p99: Read = ({ steady }) => steady.p99Ms;
-const crowdP50: Read = ({ crowd }) => crowd.p50Ms;
-const cpu: Read = ({ cpuMs }) => cpuMs;
-const pieceInterval: Read = ({ steady }) => steady.pieceIntervalMs;
+const getP50Ms: GetFigure = ({ steady }) => steady.p50Ms;
+const getP99Ms: GetFigure = ({ steady }) => steady.p99Ms;
+const getCrowdP50Ms: GetFigure = ({ crowd }) => crowd.p50Ms;
+const getCpuMs: GetFigure = ({ cpuMs }) => cpuMs;
+const getPieceIntervalMs: GetFigure = ({ steady }) => steady.pieceIntervalMs;
 
 const firstTokenDefaults = { unit: "ms", isOverhead: true };
 const figures: Figure[] = [
-  { ...firstTokenDefaults, what: "first token, p50", read: p50, peer: "nginx", target: { abovePeer: 1 } },
-  { ...firstTokenDefaults, what: "first token, p50", read: p50, peer: "direct", target: { upTo: 3 } },
-  { ...firstTokenDefaults, what: "first token, p50", read: p50, peer: "portkey", target: { atMost: 0.2 } },
-  { ...firstTokenDefaults, what: "first token, p99", read: p99, peer: "nginx", target: { upTo: 15 } },
-  { ...firstTokenDefaults, what: "first token, p99", read: p99, peer: "portkey" },
-  { what: "a stream", unit: "ms CPU", read: cpu, peer: "nginx", target: { atMost: 3 } },
-  { what: "a stream", unit: "ms CPU", read: cpu, peer: "portkey", target: { atMost: 1 } },
-  { what: "between two pieces, p99", unit: "ms", read: pieceInterval, peer: "nginx", target: { upTo: 5 } },
-  { ...firstTokenDefaults, what: "first token of all at once, p50", read: crowdP50, peer: "nginx" },
-  { ...firstTokenDefaults, what: "first token of all at once, p50", read: crowdP50, peer: "portkey" },
+  { ...firstTokenDefaults, label: "first token, p50", getValue: getP50Ms, peer: "nginx", target: { abovePeer: 1 } },
+  { ...firstTokenDefaults, label: "first token, p50", getValue: getP50Ms, peer: "direct", target: { upTo: 3 } },
+  { ...firstTokenDefaults, label: "first token, p50", getValue: getP50Ms, peer: "portkey", target: { atMost: 0.2 } },
+  { ...firstTokenDefaults, label: "first token, p99", getValue: getP99Ms, peer: "nginx", target: { upTo: 15 } },
+  { ...firstTokenDefaults, label: "first token, p99", getValue: getP99Ms, peer: "portkey" },
+  { label: "a stream", unit: "ms CPU", getValue: getCpuMs, peer: "nginx", target: { atMost: 3 } },
+  { label: "a stream", unit: "ms CPU", getValue: getCpuMs, peer: "portkey", target: { atMost: 1 } },
+  { label: "between two pieces, p99", unit: "ms", getValue: getPieceIntervalMs, peer: "nginx", target: { upTo: 5 } },
+  { ...firstTokenDefaults, label: "first token of all at once, p50", getValue: getCrowdP50Ms, peer: "nginx" },
+  { ...firstTokenDefaults, label: "first token of all at once, p50", getValue: getCrowdP50Ms, peer: "portkey" },
 ];
 
 /** Returns the lines that compare one of Parley's APIs with nginx and Portkey. */
 export function reportAnswers(samples: AnswerSamples, path: "parley" | "parleyV1"): Line[] {
-  const toLine = ({ what, unit, read, isOverhead = false, peer, target }: Figure): Line => {
-    const readValue = (measuredPath: PathName) =>
-      medianOf(samples[measuredPath], read) - (isOverhead ? medianOf(samples.direct, read) : 0);
+  const createLine = ({ label, unit, getValue, isOverhead = false, peer, target }: Figure): Line => {
+    const getMedianValue = (measuredPath: PathName) =>
+      medianBy(samples[measuredPath], getValue) - (isOverhead ? medianBy(samples.direct, getValue) : 0);
     return {
-      what: `${titles[path]}: ${isOverhead ? "added to the " : ""}${what}`,
+      label: `${pathTitles[path]}: ${isOverhead ? "added to the " : ""}${label}`,
       unit,
-      parley: readValue(path),
-      ...(peer !== "direct" && { peer: { name: titles[peer], value: readValue(peer) } }),
+      parley: getMedianValue(path),
+      ...(peer !== "direct" && { peer: { name: pathTitles[peer], value: getMedianValue(peer) } }),
       ...(target && { target }),
     };
   };
   return [
-    ...figures.map(toLine),
+    ...figures.map(createLine),
     {
-      what: `${titles[path]}: lost or misplaced pieces, all at once`,
+      label: `${pathTitles[path]}: lost or misplaced pieces, all at once`,
       unit: "pieces",
       parley: countPieceErrors(samples[path]),
-      peer: { name: titles.nginx, value: countPieceErrors(samples.nginx) },
+      peer: { name: pathTitles.nginx, value: countPieceErrors(samples.nginx) },
       target: { upTo: 0 },
     },
   ];
@@ -87,15 +87,17 @@ const countPieceErrors = (samples: AnswerSample[]): number =>
 
 /** Describes all figures of each path. */
 export function describeAnswers(samples: AnswerSamples): string[] {
-  return (Object.keys(titles) as PathName[]).map((path) => {
-    const median = (read: Read) => formatNumber(medianOf(samples[path], read));
+  return (Object.keys(pathTitles) as PathName[]).map((path) => {
+    const formatMedian = (getValue: GetFigure) => formatNumber(medianBy(samples[path], getValue));
     const minConcurrent = Math.min(...samples[path].map(({ crowd }) => crowd.concurrentAnswers));
-    const database = path.startsWith("parley") ? ` and ${median(({ databaseMs }) => databaseMs)} ms of Postgres` : "";
+    const databaseNote = path.startsWith("parley")
+      ? ` and ${formatMedian(({ databaseMs }) => databaseMs)} ms of Postgres`
+      : "";
     return (
-      `${titles[path]}: first token p50 ${median(p50)} ms, p99 ${median(p99)} ms; ${median(cpu)} ms CPU a stream${database}; ` +
-      `between two pieces p99 ${median(pieceInterval)} ms more than sent; at once (${minConcurrent} or more of them): first token ` +
-      `${median(crowdP50)} and ${median(({ crowd }) => crowd.p99Ms)} ms, between two pieces ` +
-      `${median(({ crowd }) => crowd.pieceIntervalMs)} ms, ${countPieceErrors(samples[path])} pieces lost or misplaced`
+      `${pathTitles[path]}: first token p50 ${formatMedian(getP50Ms)} ms, p99 ${formatMedian(getP99Ms)} ms; ${formatMedian(getCpuMs)} ms CPU a stream${databaseNote}; ` +
+      `between two pieces p99 ${formatMedian(getPieceIntervalMs)} ms more than sent; at once (${minConcurrent} or more of them): first token ` +
+      `${formatMedian(getCrowdP50Ms)} and ${formatMedian(({ crowd }) => crowd.p99Ms)} ms, between two pieces ` +
+      `${formatMedian(({ crowd }) => crowd.pieceIntervalMs)} ms, ${countPieceErrors(samples[path])} pieces lost or misplaced`
     );
   });
 }

@@ -1,18 +1,19 @@
 import { join } from "node:path";
-import { findNginx, writeNginxConfig } from "./nginx.ts";
+import { findOrDownloadNginx, writeNginxConfig } from "./nginx.ts";
 import type { Server } from "./servers.ts";
 import { executable } from "./servers.ts";
 import { addCleanup, createTemporaryFolder, findFreePort } from "./temporary.ts";
 
-const bench = join(import.meta.dir, "..");
-const peers = join(bench, "peers");
+const benchFolder = join(import.meta.dir, "..");
+const peersFolder = join(benchFolder, "peers");
 const START_TIMEOUT_MS = 30_000;
 const POLL_INTERVAL_MS = 10;
 
 /** Starts the mock provider (peers/provider.ts). */
-export const startProvider = (): Promise<Server> => start([process.execPath, join(peers, "provider.ts")], {}, "/ready");
+export const startProvider = (): Promise<Server> =>
+  startServer([process.execPath, join(peersFolder, "provider.ts")], {}, "/ready");
 
-/** Starts the Parley executable with models of the mock provider. */
+/** Starts the Parley executable. It uses models of the mock provider. */
 export function startParleyWithModels(options: {
   databaseUrl: string;
   provider: Server;
@@ -29,20 +30,20 @@ export function startParleyWithModels(options: {
     RATE_LIMIT_ENABLED: "false",
     ...options.environment,
   };
-  return start([executable], environment, "/readyz", environment.DATA_DIR);
+  return startServer([executable], environment, "/readyz", environment.DATA_DIR);
 }
 
 /** Starts the Portkey gateway. It runs on Bun, because it doesn't start on Node 20. */
 export async function startPortkey(): Promise<Server> {
-  const program = join(bench, "node_modules/@portkey-ai/gateway/build/start-server.js");
+  const program = join(benchFolder, "node_modules/@portkey-ai/gateway/build/start-server.js");
   const command = (port: number) => [process.execPath, program, "--headless", `--port=${port}`];
-  return start(command, { TRUSTED_CUSTOM_HOSTS: "localhost", NODE_ENV: "production" }, "/");
+  return startServer(command, { TRUSTED_CUSTOM_HOSTS: "localhost", NODE_ENV: "production" }, "/");
 }
 
 /** Starts nginx as a reverse proxy in front of the mock provider. It is the baseline for a proxy's cost. */
 export function startNginx(provider: Server): Promise<Server> {
   const folder = createTemporaryFolder();
-  const program = findNginx();
+  const program = findOrDownloadNginx();
   const command = (port: number) => [
     program,
     "-e",
@@ -52,11 +53,11 @@ export function startNginx(provider: Server): Promise<Server> {
     "-c",
     writeNginxConfig({ folder, port, provider }),
   ];
-  return start(command, {}, "/ready", folder);
+  return startServer(command, {}, "/ready", folder);
 }
 
 /** Returns the p99 of the intervals between pieces that the mock provider has sent since the previous call. */
-export async function fetchSentIntervals(provider: Server): Promise<{ p99Ms: number }> {
+export async function fetchIntervalP99(provider: Server): Promise<{ p99Ms: number }> {
   return (await (await fetch(`${provider.url}/intervals`)).json()) as { p99Ms: number };
 }
 
@@ -71,11 +72,11 @@ export async function createTitledConversation(url: string, token: string): Prom
   return ((await response.json()) as { id: string }).id;
 }
 
-async function start(
+async function startServer(
   command: string[] | ((port: number) => string[]),
   environment: Record<string, string>,
   readyPath: string,
-  cwd = peers,
+  cwd = peersFolder,
 ): Promise<Server> {
   const port = findFreePort();
   const url = `http://127.0.0.1:${port}`;

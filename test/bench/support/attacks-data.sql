@@ -7,13 +7,13 @@ $$;
 
 -- Adds members without passwords to a conversation.
 create function bench.fill_members(p_conversation uuid, p_count integer) returns void language sql as $$
-  with made as (
+  with inserted_users as (
     insert into users (id, email, email_key, display_name)
     select bench.id(1767225600000 + n, p_conversation::text || n), x, x, 'Person ' || n
     from (select n, n || '-' || p_conversation || '@example.com' as x from generate_series(1, p_count) n) u
     returning id
   )
-  insert into members (conversation_id, user_id, role) select p_conversation, id, 'member' from made
+  insert into members (conversation_id, user_id, role) select p_conversation, id, 'member' from inserted_users
 $$;
 
 -- Creates a conversation whose messages all have the same author, and are unread by another member.

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import postgres from "postgres";
 import type { AttackRequest, AttackStep } from "../load/attack.ts";
-import { PASSWORD, register } from "./account.ts";
+import { PASSWORD, registerAccount } from "./account.ts";
 
 /** An attack. `prepare` runs before the server starts. */
 export type Attack = Pick<AttackStep, "requests" | "concurrency" | "total" | "durationMs"> & {
@@ -27,7 +27,7 @@ export type AttackData = {
   largeConversationId: string;
   /** A conversation with the attacker's messages. */
   ownConversationId: string;
-  /** Creates a new conversation with the attacker's messages. Returns the messages' paths. */
+  /** Replaces `ownConversationId` with a new conversation. Returns the paths of its messages. */
   recreateOwnConversation(): Promise<string[]>;
   close(): Promise<void>;
 };
@@ -37,21 +37,21 @@ export async function setUpAttacks(url: string, databaseUrl: string): Promise<At
   const sql = postgres(databaseUrl, { max: 1, onnotice: () => {} });
   const readScript = (name: string) => Bun.file(join(import.meta.dir, name)).text();
   await sql.unsafe(await readScript("attacks-data.sql"));
-  const attacker = await register(url);
-  const otherUser = await register(url);
-  const fill = async (author: string, member: string | null, count: number): Promise<string> => {
+  const attacker = await registerAccount(url);
+  const otherUser = await registerAccount(url);
+  const fillConversation = async (author: string, member: string | null, count: number): Promise<string> => {
     const id = Bun.randomUUIDv7();
     await sql`select bench.fill_conversation(${id}, ${author}, ${member}, ${count})`;
     return id;
   };
-  for (let n = 0; n < UNREAD_CONVERSATIONS; n += 1) await fill(otherUser.userId, attacker.userId, MESSAGES);
-  for (let n = 0; n < OTHER_CONVERSATIONS; n += 1) await fill(otherUser.userId, null, MESSAGES);
-  const crowdId = await attacker.createConversation();
-  await sql`select bench.fill_members(${crowdId}, ${MEMBERS})`;
+  for (let n = 0; n < UNREAD_CONVERSATIONS; n += 1) await fillConversation(otherUser.userId, attacker.userId, MESSAGES);
+  for (let n = 0; n < OTHER_CONVERSATIONS; n += 1) await fillConversation(otherUser.userId, null, MESSAGES);
+  const largeConversationId = await attacker.createConversation();
+  await sql`select bench.fill_members(${largeConversationId}, ${MEMBERS})`;
   await sql.unsafe(await readScript("derived-data.sql"));
   await sql`vacuum (analyze)`;
 
-  const send = async (method: "PUT" | "POST", path: string, body: object) => {
+  const sendRequest = async (method: "PUT" | "POST", path: string, body: object) => {
     const response = await fetch(`${url}/api/v1${path}`, {
       method,
       headers: { authorization: `Bearer ${attacker.token}`, "content-type": "application/json" },
@@ -60,17 +60,17 @@ export async function setUpAttacks(url: string, databaseUrl: string): Promise<At
     if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`);
     return (await response.json()) as { id: string };
   };
-  await send("PUT", "/me/preferences", { a: "x".repeat(PREFERENCES_CHARS) });
+  await sendRequest("PUT", "/me/preferences", { a: "x".repeat(PREFERENCES_CHARS) });
   const template = "{{preferences.a}}".repeat(TEMPLATE_VARIABLES);
-  const { id: promptId } = await send("POST", "/prompts", { name: "Long", template });
+  const { id: promptId } = await sendRequest("POST", "/prompts", { name: "Long", template });
   const data: AttackData = {
     token: attacker.token,
     promptId,
     conversationId: await attacker.createConversation(),
-    largeConversationId: crowdId,
+    largeConversationId,
     ownConversationId: "",
     async recreateOwnConversation() {
-      data.ownConversationId = await fill(attacker.userId, null, MESSAGES);
+      data.ownConversationId = await fillConversation(attacker.userId, null, MESSAGES);
       await sql.unsafe(await readScript("derived-data.sql"));
       const rows = await sql<
         { id: string }[]
@@ -84,20 +84,24 @@ export async function setUpAttacks(url: string, databaseUrl: string): Promise<At
 
 /** Creates the attacks, by name. */
 export function createAttacks(data: AttackData): Record<string, Attack> {
-  const repeat = (concurrency: number, ...requests: AttackRequest[]): Attack => ({
+  const createLoop = (concurrency: number, ...requests: AttackRequest[]): Attack => ({
     requests,
     concurrency,
     durationMs: LOOP_MS,
   });
-  const once = (times: number, request: AttackRequest): Attack => ({
+  const createBurst = (times: number, request: AttackRequest): Attack => ({
     requests: [request],
     concurrency: times,
     total: times,
   });
-  const get = (path: string): AttackRequest => ({ method: "GET", path });
-  const post = (path: string, body: object): AttackRequest => ({ method: "POST", path, body: JSON.stringify(body) });
-  const attackOwnMessages = (method: "PATCH" | "DELETE", body?: object): Attack => {
-    const attack = repeat(16);
+  const createGet = (path: string): AttackRequest => ({ method: "GET", path });
+  const createPost = (path: string, body: object): AttackRequest => ({
+    method: "POST",
+    path,
+    body: JSON.stringify(body),
+  });
+  const createOwnMessagesAttack = (method: "PATCH" | "DELETE", body?: object): Attack => {
+    const attack = createLoop(16);
     return {
       ...attack,
       async prepare() {
@@ -106,27 +110,27 @@ export function createAttacks(data: AttackData): Record<string, Attack> {
       },
     };
   };
-  const messages = `/conversations/${data.conversationId}/messages`;
-  const large = { content: createLargeText(), reply: false };
+  const messagesPath = `/conversations/${data.conversationId}/messages`;
+  const largeMessage = { content: createLargeText(), reply: false };
   return {
-    nothing: repeat(0),
-    "list of 200 conversations, 16 at once": repeat(16, get("/conversations?limit=200")),
-    "50 previews of a large prompt": once(50, { method: "POST", path: `/prompts/${data.promptId}/preview` }),
-    "export, 8 at once": repeat(8, get("/me/export")),
-    "130 changes of the password": once(
+    nothing: createLoop(0),
+    "list of 200 conversations, 16 at once": createLoop(16, createGet("/conversations?limit=200")),
+    "50 previews of a large prompt": createBurst(50, { method: "POST", path: `/prompts/${data.promptId}/preview` }),
+    "export, 8 at once": createLoop(8, createGet("/me/export")),
+    "130 password changes": createBurst(
       130,
-      post("/me/password", { current_password: PASSWORD, new_password: PASSWORD }),
+      createPost("/me/password", { current_password: PASSWORD, new_password: PASSWORD }),
     ),
-    "130 logins of unknown addresses": once(
+    "130 logins with unknown emails": createBurst(
       130,
-      post("/auth/login", { email: "nobody-{n}@example.com", password: PASSWORD }),
+      createPost("/auth/login", { email: "nobody-{n}@example.com", password: PASSWORD }),
     ),
-    "100 messages of 600 kB in flight": repeat(100, post(messages, large)),
-    "edits, 16 at once": attackOwnMessages("PATCH", { content: "Edited {n}." }),
-    "deletions, 16 at once": attackOwnMessages("DELETE"),
-    "pages of 5,000 members, 16 at once": repeat(
+    "100 messages of 600 kB in flight": createLoop(100, createPost(messagesPath, largeMessage)),
+    "edits, 16 at once": createOwnMessagesAttack("PATCH", { content: "Edited {n}." }),
+    "deletions, 16 at once": createOwnMessagesAttack("DELETE"),
+    "pages of 5,000 members, 16 at once": createLoop(
       16,
-      get(`/conversations/${data.largeConversationId}/members?limit=200`),
+      createGet(`/conversations/${data.largeConversationId}/members?limit=200`),
     ),
   };
 }

@@ -4,8 +4,8 @@ import type { BenchmarkReport } from "./report.ts";
 export type BenchmarkContext = {
   rounds: number;
   /** Whether to recreate the data that persists between runs. */
-  isFresh: boolean;
-  /** Returns the Postgres server that all benchmarks share, and starts it on first use. */
+  shouldRecreateData: boolean;
+  /** Returns the Postgres server that all benchmarks share. The first call starts it. */
   getPostgres(): Promise<BenchPostgres>;
 };
 

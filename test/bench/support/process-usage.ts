@@ -11,8 +11,8 @@ function readStat(pid: number): string[] {
   return text.slice(text.lastIndexOf(")") + 2).split(" ");
 }
 
-const sumTicks = (fields: string[], from: number, until: number): number =>
-  fields.slice(from, until).reduce((sum, field) => sum + Number(field), 0);
+const sumTicks = (fields: string[], from: number, end: number): number =>
+  fields.slice(from, end).reduce((sum, field) => sum + Number(field), 0);
 
 /** Returns a process's CPU time in user and kernel mode. */
 export function readCpuMs(pid: number): number {
@@ -34,11 +34,14 @@ export function readProcessTreeCpuMs(pid: number): number {
   return ticks * MS_PER_TICK;
 }
 
-/** Returns a process's resident memory. Shared pages count fully in RSS, and proportionally in PSS. */
+/**
+ * Returns a process's resident memory. RSS includes all of its shared pages. PSS divides the size of a shared page by the
+ * number of processes that share it.
+ */
 export function readMemoryBytes(pid: number): { rssBytes: number; pssBytes: number } {
   const text = readFileSync(`/proc/${pid}/smaps_rollup`, "latin1");
-  const read = (name: string) => Number(new RegExp(`^${name}: +(\\d+) kB$`, "m").exec(text)?.[1]) * BYTES_PER_KIB;
-  return { rssBytes: read("Rss"), pssBytes: read("Pss") };
+  const parseBytes = (name: string) => Number(new RegExp(`^${name}: +(\\d+) kB$`, "m").exec(text)?.[1]) * BYTES_PER_KIB;
+  return { rssBytes: parseBytes("Rss"), pssBytes: parseBytes("Pss") };
 }
 
 /** Returns a process's RSS. Unlike `readMemoryBytes`, this function is cheap enough for polling. */

@@ -1,6 +1,6 @@
-/** A line of the table: Parley's figure, and a peer's figure. */
+/** A line of the table: Parley's figure, and the figure of the program it is compared with. */
 export type Line = {
-  what: string;
+  label: string;
   unit: string;
   parley: number;
   /** The program that Parley is compared with, if any. */
@@ -10,12 +10,12 @@ export type Line = {
 };
 
 type LineTarget =
-  /** The limit for the ratio: Parley's figure divided by the peer's. */
+  /** The minimum or maximum of the ratio, which is Parley's figure divided by the peer's. */
   | { atLeast: number }
   | { atMost: number }
-  /** The limit for Parley's figure, in its unit. */
+  /** The maximum of Parley's figure, in its unit. */
   | { upTo: number }
-  /** The limit for the difference between Parley's figure and the peer's, in their unit. */
+  /** The maximum by which Parley's figure may exceed the peer's, in their unit. */
   | { abovePeer: number };
 
 /** The results of a benchmark, with notes that are needed to interpret them, such as CPU times. */
@@ -35,24 +35,28 @@ export function isTargetMissed(line: Line): boolean {
 const formatRatio = (line: Line): string =>
   line.peer && line.peer.value > 0 ? `${formatNumber(computeRatio(line))}×` : "";
 
-const header = ["what", "Parley", "compared with", "", "ratio", "target"];
+const columnTitles = ["what", "Parley", "compared with", "", "ratio", "target"];
 
 export function formatTable(lines: Line[]): string {
   const rows = lines.map((line) => [
-    line.what,
+    line.label,
     `${formatNumber(line.parley)} ${line.unit}`,
     line.peer ? `${formatNumber(line.peer.value)} ${line.unit}` : "",
     line.peer?.name ?? "",
     formatRatio(line),
     describeTarget(line),
   ]);
-  const widths = header.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]?.length ?? 0)));
+  const widths = columnTitles.map((title, column) =>
+    Math.max(title.length, ...rows.map((row) => row[column]?.length ?? 0)),
+  );
   const formatRow = (cells: string[]) =>
     cells
       .map((cell, column) => cell.padEnd(widths[column] ?? 0))
       .join("  ")
       .trimEnd();
-  return [formatRow(header), formatRow(widths.map((width) => "-".repeat(width))), ...rows.map(formatRow)].join("\n");
+  return [formatRow(columnTitles), formatRow(widths.map((width) => "-".repeat(width))), ...rows.map(formatRow)].join(
+    "\n",
+  );
 }
 
 function describeTarget(line: Line): string {

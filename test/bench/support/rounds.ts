@@ -1,9 +1,9 @@
-/** Takes one sample. */
+/** Measures one sample. */
 export type Measurement<Sample> = () => Promise<Sample>;
 
 /**
- * Takes one sample of each measurement per round, so that other load on the machine affects all of them. The first round
- * doesn't count, because it warms up compilers, caches and tables.
+ * Measures one sample of each measurement per round, so that other load on the machine affects all measurements. The
+ * first round doesn't count, because it warms up compilers, caches and tables.
  */
 export async function runRounds<Measurements extends Record<string, Measurement<unknown>>>(
   measurements: Measurements,
@@ -27,5 +27,5 @@ export function median(values: number[]): number {
   return (low + (sorted[Math.floor(middle)] ?? Number.NaN)) / 2;
 }
 
-export const medianOf = <Sample>(samples: Sample[], read: (sample: Sample) => number): number =>
-  median(samples.map(read));
+export const medianBy = <Sample>(samples: Sample[], getValue: (sample: Sample) => number): number =>
+  median(samples.map(getValue));

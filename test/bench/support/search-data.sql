@@ -1,5 +1,6 @@
--- Fills the search index with the same entries as Parley would, unless an older schema has none. It reads the messages
--- once without sorting, so it numbers a member's messages conversation by conversation. All texts are ASCII.
+-- Fills the search index with the entries that Parley would add. Does nothing if the schema is too old to have an index.
+-- The script reads the messages once without sorting, so it numbers a member's messages conversation by conversation. All
+-- messages are ASCII.
 do $$
 begin
   if to_regclass('search_entries') is null then

@@ -2,8 +2,8 @@ import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { addCleanup, createTemporaryFolder, findFreePort } from "./temporary.ts";
 
-const root = dirname(dirname(dirname(import.meta.dir)));
-const peers = join(root, "test/bench/peers");
+const repositoryFolder = dirname(dirname(dirname(import.meta.dir)));
+const peersFolder = join(repositoryFolder, "test/bench/peers");
 const START_TIMEOUT_MS = 30_000;
 /** Interval between readiness checks. It limits the precision of the startup time. */
 const POLL_INTERVAL_MS = 2;
@@ -19,13 +19,13 @@ export type Server = {
 type Program = { command: string[]; environment: Record<string, string>; readyPath: string; cwd?: string };
 
 /** The executable under test. Set `PARLEY` to test a different one. */
-export const executable = process.env.PARLEY ?? join(root, "dist/parley");
+export const executable = process.env.PARLEY ?? join(repositoryFolder, "dist/parley");
 
 /** Starts the Parley executable. Without `databaseUrl`, it uses its embedded Postgres. */
 export async function startParley(options: {
   databaseUrl?: string;
   dataDir?: string;
-  /** The command that starts Parley, for example as another user. */
+  /** The command that starts Parley, for example as a different user. */
   command?: string[];
   /** Additional settings. By default, rate limits are off. */
   environment?: Record<string, string>;
@@ -33,7 +33,7 @@ export async function startParley(options: {
   if (!existsSync(executable)) throw new Error(`${executable} is missing; run \`make build\`.`);
   const dataDir = options.dataDir ?? createTemporaryFolder();
   const { databaseUrl } = options;
-  return start({
+  return startServer({
     command: options.command ?? [executable],
     environment: {
       DATA_DIR: dataDir,
@@ -48,8 +48,8 @@ export async function startParley(options: {
 
 /** Starts a Socket.IO server on Node, which stores messages with `pg`. With `redisUrl`, it uses the Redis adapter. */
 export const startSocketIo = (databaseUrl: string, poolSize: number, redisUrl?: string): Promise<Server> =>
-  start({
-    command: ["node", join(peers, "socket-io-pg.mjs")],
+  startServer({
+    command: ["node", join(peersFolder, "socket-io-pg.mjs")],
     environment: {
       DATABASE_URL: databaseUrl,
       POOL_SIZE: String(poolSize),
@@ -65,8 +65,8 @@ export const startBarePostgres = (options: {
   poolSize: number;
   userId: string;
 }): Promise<Server> =>
-  start({
-    command: [process.execPath, join(peers, "bare-postgres.ts")],
+  startServer({
+    command: [process.execPath, join(peersFolder, "bare-postgres.ts")],
     environment: {
       DATABASE_URL: options.databaseUrl,
       POOL_SIZE: String(options.poolSize),
@@ -77,13 +77,13 @@ export const startBarePostgres = (options: {
 
 /** Starts a bare `Bun.serve` that publishes frames of this size. */
 export const startBareBun = (frameBytes: number): Promise<Server> =>
-  start({
-    command: [process.execPath, join(peers, "bare-bun.ts")],
+  startServer({
+    command: [process.execPath, join(peersFolder, "bare-bun.ts")],
     environment: { FRAME_BYTES: String(frameBytes) },
     readyPath: "/ready",
   });
 
-async function start({ command, environment, readyPath, cwd = root }: Program): Promise<Server> {
+async function startServer({ command, environment, readyPath, cwd = repositoryFolder }: Program): Promise<Server> {
   const port = findFreePort();
   const url = `http://127.0.0.1:${port}`;
   const startedAtMs = performance.now();

@@ -6,7 +6,7 @@ type Cleanup = () => unknown;
 
 const cleanups: Cleanup[] = [];
 
-/** Registers a cleanup. Cleanups run in reverse order at the end, even after an error or Ctrl-C. */
+/** Registers a cleanup. Cleanups run in reverse order when the benchmarks finish, even after an error or Ctrl-C. */
 export function addCleanup(cleanup: Cleanup): void {
   cleanups.push(cleanup);
 }
@@ -15,7 +15,7 @@ export async function runCleanups(): Promise<void> {
   for (let cleanup = cleanups.pop(); cleanup; cleanup = cleanups.pop()) await cleanup();
 }
 
-/** Creates a folder that is removed at the end. */
+/** Creates a folder that is removed when the benchmarks finish. */
 export function createTemporaryFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), "parley-bench-"));
   addCleanup(() => rmSync(folder, { recursive: true, force: true }));

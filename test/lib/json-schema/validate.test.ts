@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { compileLinearPattern, estimateSize } from "../../../src/lib/json-schema/linear-pattern.ts";
+import { compileLinearPattern, estimatePatternSize } from "../../../src/lib/json-schema/linear-pattern.ts";
 import {
   InvalidSchemaError,
   PATTERN_INSTRUCTIONS_MAX,
@@ -9,8 +9,8 @@ import {
 } from "../../../src/lib/json-schema/prepare-schema.ts";
 import { STEPS_MAX, validate } from "../../../src/lib/json-schema/validate.ts";
 
-const check = (schema: object, value: unknown) => validate(JSON.stringify(value), value, prepareSchema(schema));
-const isValid = (schema: object, value: unknown) => check(schema, value).type === "valid";
+const validateValue = (schema: object, value: unknown) => validate(JSON.stringify(value), value, prepareSchema(schema));
+const isValid = (schema: object, value: unknown) => validateValue(schema, value).type === "valid";
 
 function getSchemaError(schema: object): { pointer: string; message: string } {
   try {
@@ -22,7 +22,7 @@ function getSchemaError(schema: object): { pointer: string; message: string } {
   throw new Error("The schema was accepted.");
 }
 
-const tree = {
+const treeSchema = {
   $ref: "#/$defs/node",
   $defs: {
     node: {
@@ -35,7 +35,7 @@ const tree = {
 };
 
 describe("validation", () => {
-  const cases: [string, object, unknown, unknown][] = [
+  const keywordCases: [string, object, unknown, unknown][] = [
     ["types", { type: "integer" }, 5, 5.5],
     ["several types", { type: ["string", "null"] }, null, 1],
     ["required fields", { required: ["a"] }, { a: 1 }, {}],
@@ -68,7 +68,7 @@ describe("validation", () => {
     ["dependencies", { dependencies: { a: ["b"] } }, { a: 1, b: 1 }, { a: 1 }],
     ["unevaluatedProperties", { allOf: [{ properties: { a: {} } }], unevaluatedProperties: false }, { a: 1 }, { b: 1 }],
     ["formats", { format: "date-time" }, "2026-11-30T01:00:00Z", "tomorrow"],
-    ["recursive references", tree, { name: "a", children: [{ name: "b" }] }, { name: "a", children: [{}] }],
+    ["recursive references", treeSchema, { name: "a", children: [{ name: "b" }] }, { name: "a", children: [{}] }],
     ["references by an anchor", { $ref: "#x", $defs: { a: { $anchor: "x", type: "string" } } }, "a", 1],
     [
       "references to other parts of the schema",
@@ -77,7 +77,7 @@ describe("validation", () => {
       1,
     ],
   ];
-  test.each(cases)("supports %s", (_name, schema, validValue, invalidValue) => {
+  test.each(keywordCases)("supports %s", (_name, schema, validValue, invalidValue) => {
     expect(isValid(schema, validValue)).toBe(true);
     expect(isValid(schema, invalidValue)).toBe(false);
   });
@@ -90,40 +90,50 @@ describe("validation", () => {
 
   test("reports problems with a pointer", () => {
     const schema = { properties: { a: { items: { type: "string" } } } };
-    expect(check(schema, { a: ["x", 5] })).toEqual({
+    expect(validateValue(schema, { a: ["x", 5] })).toEqual({
       type: "invalid",
       problems: ['#/a/1: Instance type "number" is invalid. Expected "string".'],
     });
   });
 });
 
-describe("a schema is rejected with a pointer to", () => {
-  const cases: [string, object, string, string][] = [
+describe("a schema", () => {
+  const invalidSchemas: [string, object, string, string][] = [
     ["an unknown type", { properties: { a: { type: "text" } } }, "#/properties/a/type", "must be one of"],
     ["a value that is not a schema", { items: 5 }, "#/items", "must be a schema"],
     ["an empty anyOf", { anyOf: [] }, "#/anyOf", "at least one"],
-    ["a pattern", { properties: { "a/b": { pattern: "[" } } }, "#/properties/a~1b/pattern", "regular expression"],
-    ["a pattern as a name", { patternProperties: { "(": {} } }, "#/patternProperties", "regular expressions"],
+    [
+      "an invalid pattern",
+      { properties: { "a/b": { pattern: "[" } } },
+      "#/properties/a~1b/pattern",
+      "regular expression",
+    ],
+    [
+      "`patternProperties` with an invalid pattern",
+      { patternProperties: { "(": {} } },
+      "#/patternProperties",
+      "regular expressions",
+    ],
     ["a negative length", { minLength: -1 }, "#/minLength", "0 or more"],
     ["an external reference", { $ref: "http://169.254.169.254/schema" }, "#/$ref", "external schemas are not fetched"],
     ["a missing reference", { $ref: "#/$defs/none" }, "#/$ref", "doesn't exist"],
     ["a dynamic reference", { $dynamicRef: "#node" }, "#/$dynamicRef", "isn't supported"],
-    ["itself", { $ref: "#" }, "#", "endlessly"],
+    ["its root if it references itself", { $ref: "#" }, "#", "endlessly"],
     [
       "a reference cycle",
       { $ref: "#/$defs/a", $defs: { a: { anyOf: [{ type: "null" }, { $ref: "#/$defs/a" }] } } },
       "#/$defs/a",
       "endlessly",
     ],
-    ["a long schema", { description: "x".repeat(SCHEMA_CHARS_MAX) }, "#", `at most ${SCHEMA_CHARS_MAX}`],
+    ["its root if it is too long", { description: "x".repeat(SCHEMA_CHARS_MAX) }, "#", `at most ${SCHEMA_CHARS_MAX}`],
   ];
-  test.each(cases)("%s", (_name, schema, pointer, message) => {
+  test.each(invalidSchemas)("is rejected with a pointer to %s", (_name, schema, pointer, message) => {
     const error = getSchemaError(schema);
     expect(error.pointer).toBe(pointer);
     expect(error.message).toContain(message);
   });
 
-  test("references that branch at each level", () => {
+  test("is rejected if its references branch at each level", () => {
     const levels = 40;
     const defs = Object.fromEntries(
       Array.from({ length: levels }, (_, level) => {
@@ -135,14 +145,16 @@ describe("a schema is rejected with a pointer to", () => {
     expect(error.message).toContain(`more than ${SCHEMAS_PER_VALUE_MAX} schemas`);
   });
 
-  test("too many patterns, and patterns with large repetitions", () => {
+  test("is rejected if it has too many patterns, or patterns with large repetitions", () => {
     const patterns = Array.from({ length: 1_000 }, (_, index) => ({ pattern: `a{100}${index}` }));
     expect(getSchemaError({ anyOf: patterns }).message).toContain("total size");
-    const nested = Array.from({ length: 20 }, (_, index) => ({ pattern: `(?:${"a{31}".repeat(20)}${index}){31}` }));
-    expect(getSchemaError({ anyOf: nested }).message).toContain("total size");
+    const nestedPatterns = Array.from({ length: 20 }, (_, index) => ({
+      pattern: `(?:${"a{31}".repeat(20)}${index}){31}`,
+    }));
+    expect(getSchemaError({ anyOf: nestedPatterns }).message).toContain("total size");
     const largePatterns = [`(?:${"ab?".repeat(300)}){900}`, "(?:(?:(?:[a-z]\\d){20}){20}){20}"];
     for (const pattern of largePatterns) expect(getSchemaError({ pattern }).message).toContain("total size");
-    expect(estimateSize("(?:a[b\\]]{3,5}){2}")).toBeGreaterThanOrEqual(12);
+    expect(estimatePatternSize("(?:a[b\\]]{3,5}){2}")).toBeGreaterThanOrEqual(12);
     expect(PATTERN_INSTRUCTIONS_MAX).toBeLessThan(20 * 31 * 31 * 20);
   });
 });
@@ -170,14 +182,14 @@ describe("validation time is limited:", () => {
     };
     let value: unknown = {};
     for (let depth = 0; depth < 60; depth += 1) value = { c: value };
-    expect(check(schema, value)).toEqual({ type: "unknown" });
-    // Aborting a validation doesn't affect the next one.
-    expect(isValid(tree, { name: "a" })).toBe(true);
+    expect(validateValue(schema, value)).toEqual({ type: "unknown" });
+    // Aborting a validation doesn't affect the next validation.
+    expect(isValid(treeSchema, { name: "a" })).toBe(true);
   });
 
   test("a large list with a large enum is aborted, but a large list of unique items isn't", () => {
     const items = { enum: Array.from({ length: 9_000 }, (_, index) => index) };
-    expect(check({ items }, new Array(STEPS_MAX).fill(8_999))).toEqual({ type: "unknown" });
+    expect(validateValue({ items }, new Array(STEPS_MAX).fill(8_999))).toEqual({ type: "unknown" });
     const uniqueItems = Array.from({ length: 20_000 }, (_, index) => index);
     expect(isValid({ uniqueItems: true }, uniqueItems)).toBe(true);
   });
@@ -194,11 +206,11 @@ describe("validation time is limited:", () => {
   });
 
   test("anchors are collected once, even if many references use them", () => {
-    let reads = 0;
+    let anchorReads = 0;
     const anchored = {
       type: "string",
       get $anchor() {
-        reads += 1;
+        anchorReads += 1;
         return "place";
       },
     };
@@ -206,7 +218,7 @@ describe("validation time is limited:", () => {
     const schema = { properties: Object.fromEntries(references), $defs: { anchored } };
     expect(isValid(schema, { p499: "" })).toBe(true);
     expect(isValid(schema, { p499: 1 })).toBe(false);
-    expect(reads).toBeLessThan(10);
+    expect(anchorReads).toBeLessThan(10);
   });
 
   test.each([

@@ -4,7 +4,7 @@ import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { createGuardedSender } from "../../../src/lib/outgoing/send-guarded.ts";
 
-/** Number of connections that fills a listener's backlog. */
+/** The number of connections that fills a listener's backlog. */
 const QUEUED_CONNECTIONS = 600;
 const ROUNDS = 3;
 const SENDS_PER_ROUND = 16;
@@ -20,10 +20,10 @@ async function startHangingServer() {
   cleanups.push(() => child.kill("SIGKILL"));
   const { value } = await child.stdout.getReader().read();
   const port = Number(new TextDecoder().decode(value));
-  const queued: Socket[] = [];
-  for (let n = 0; n < QUEUED_CONNECTIONS; n += 1) queued.push(connect(port, "127.0.0.1").on("error", () => {}));
+  const queuedSockets: Socket[] = [];
+  for (let n = 0; n < QUEUED_CONNECTIONS; n += 1) queuedSockets.push(connect(port, "127.0.0.1").on("error", () => {}));
   cleanups.push(() => {
-    for (const socket of queued) socket.destroy();
+    for (const socket of queuedSockets) socket.destroy();
   });
   await Bun.sleep(500);
   return { port, child };
@@ -34,22 +34,22 @@ const countDescriptors = () => readdirSync(process.platform === "linux" ? "/proc
 test("connections to an unresponsive server don't accumulate, and a refused connection is reported", async () => {
   const { port, child } = await startHangingServer();
   const send = createGuardedSender();
-  const attempt = (timeoutMs: number) =>
+  const sendRequest = (timeoutMs: number) =>
     send({
       ...{ url: new URL(`http://127.0.0.1:${port}/`), method: "POST", headers: {}, body: "{}" },
-      ...{ timeoutMs, responseBytesMax: 10, allowsPrivate: true },
+      ...{ timeoutMs, responseBytesMax: 10, allowPrivate: true },
     }).then(
       () => "response received",
       (error: Error) => error.message,
     );
 
-  const before = countDescriptors();
+  const descriptorsBefore = countDescriptors();
   for (let round = 0; round < ROUNDS; round += 1)
-    for (const outcome of await Promise.all(Array.from({ length: SENDS_PER_ROUND }, () => attempt(300))))
+    for (const outcome of await Promise.all(Array.from({ length: SENDS_PER_ROUND }, () => sendRequest(300))))
       expect(outcome).toBe("No response within 0.3 seconds.");
-  expect(countDescriptors() - before).toBeLessThanOrEqual(SENDS_PER_ROUND + 5);
+  expect(countDescriptors() - descriptorsBefore).toBeLessThanOrEqual(SENDS_PER_ROUND + 5);
 
-  // From now on, the system refuses connections.
+  // After the server is killed, the system refuses connections.
   child.kill("SIGKILL");
-  expect(await attempt(20_000)).toBe(`127.0.0.1:${port} refused the connection.`);
+  expect(await sendRequest(20_000)).toBe(`127.0.0.1:${port} refused the connection.`);
 });

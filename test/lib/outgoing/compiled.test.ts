@@ -20,21 +20,21 @@ afterAll(() => {
   rmSync(folder, { recursive: true });
 });
 
-async function probe(addresses: string, host: string, allows: "private" | "public"): Promise<string> {
+async function runProbe(addresses: string, host: string, allowedTargets: "private" | "public"): Promise<string> {
   const url = `http://${host}:${receiver.port}/`;
-  const child = Bun.spawn([executable, addresses, url, allows], { env: { HTTP_PROXY: `http://127.0.0.1:1` } });
+  const child = Bun.spawn([executable, addresses, url, allowedTargets], { env: { HTTP_PROXY: `http://127.0.0.1:1` } });
   return (await new Response(child.stdout).text()).trim();
 }
 
 test("a compiled program connects only to the address that was checked", async () => {
-  expect(await probe("127.0.0.1", "hooks.test", "private")).toBe("200 thanks");
+  expect(await runProbe("127.0.0.1", "hooks.test", "private")).toBe("200 thanks");
   expect(receiver.connectionCount).toBe(1);
-  expect(await probe("192.0.2.1", "hooks.test", "private")).toStartWith("OutgoingError: ");
+  expect(await runProbe("192.0.2.1", "hooks.test", "private")).toStartWith("OutgoingError: ");
   for (const addresses of ["127.0.0.1", "8.8.8.8,127.0.0.1", "::ffff:127.0.0.1", "192.0.2.1"])
-    expect(await probe(addresses, "hooks.test", "public")).toBe(
-      "RefusedAddressError: hooks.test does not resolve to a public address.",
+    expect(await runProbe(addresses, "hooks.test", "public")).toBe(
+      "RejectedAddressError: hooks.test does not resolve to a public address.",
     );
   for (const host of ["127.0.0.1", "2130706433", "localhost", "[::ffff:7f00:1]"])
-    expect(await probe("8.8.8.8", host, "public")).toContain("is not a public address");
+    expect(await runProbe("8.8.8.8", host, "public")).toContain("is not a public address");
   expect(receiver.connectionCount).toBe(1);
 });

@@ -4,25 +4,25 @@ import { createConnectionPool, IDLE_MS_MAX, type PoolLimits } from "../../../src
 import { prepareRequest } from "../../../src/lib/http-client/prepared-request.ts";
 import { formatResponse, type Receiver, startReceiver } from "./receiver.ts";
 
-const stops: (() => void)[] = [];
+const cleanups: (() => void)[] = [];
 afterAll(() => {
-  for (const stop of stops) stop();
+  for (const cleanUp of cleanups) cleanUp();
 });
 afterEach(() => {
   setSystemTime();
 });
 
-function listen(): Receiver {
+function openReceiver(): Receiver {
   // Responds with a delay, so that concurrent requests need separate connections.
   const receiver = startReceiver((socket) => void setTimeout(() => socket.write(formatResponse("200 OK", "")), 20));
-  stops.push(receiver.stop);
+  cleanups.push(receiver.stop);
   return receiver;
 }
 
 const readAll = ({ body }: IncomingResponse): Promise<void> =>
   new Promise((resolve) => body.listen({ onBytes: () => {}, onEnd: () => resolve() }));
 
-function createClient(limits: PoolLimits) {
+function createRequestSender(limits: PoolLimits) {
   const pool = createConnectionPool(limits);
   return (receiver: Receiver, requestCount: number) => {
     const url = new URL(`http://127.0.0.1:${receiver.port}/`);
@@ -33,28 +33,28 @@ function createClient(limits: PoolLimits) {
   };
 }
 
-/** Returns the number of open connections, after the surplus ones have been closed. */
-async function countOpen(...receivers: Receiver[]): Promise<number[]> {
+/** Counts the open connections of each receiver after surplus connections have been closed. */
+async function countOpenConnections(...receivers: Receiver[]): Promise<number[]> {
   await Bun.sleep(100);
   return receivers.map(({ connectionCount, closedCount }) => connectionCount - closedCount);
 }
 
 test("a limited number of idle connections per server stay open", async () => {
-  const receiver = listen();
-  await createClient({ idlePerServerMax: 2, idleMax: 100 })(receiver, 5);
+  const receiver = openReceiver();
+  await createRequestSender({ idlePerServerMax: 2, idleMax: 100 })(receiver, 5);
   expect(receiver.connectionCount).toBe(5);
-  expect(await countOpen(receiver)).toEqual([2]);
+  expect(await countOpenConnections(receiver)).toEqual([2]);
 });
 
-test("a limited number of idle connections to all servers stay open, and using one frees its slot", async () => {
-  const [first, second] = [listen(), listen()];
-  const send = createClient({ idlePerServerMax: 10, idleMax: 3 });
-  await send(first, 2);
-  await send(second, 4);
-  expect(await countOpen(first, second)).toEqual([2, 1]);
-  await send(first, 2);
-  expect(first.connectionCount).toBe(2);
-  expect(await countOpen(first, second)).toEqual([2, 1]);
+test("a limited number of idle connections to all servers stay open, and using one of them frees its slot", async () => {
+  const [firstReceiver, secondReceiver] = [openReceiver(), openReceiver()];
+  const sendRequests = createRequestSender({ idlePerServerMax: 10, idleMax: 3 });
+  await sendRequests(firstReceiver, 2);
+  await sendRequests(secondReceiver, 4);
+  expect(await countOpenConnections(firstReceiver, secondReceiver)).toEqual([2, 1]);
+  await sendRequests(firstReceiver, 2);
+  expect(firstReceiver.connectionCount).toBe(2);
+  expect(await countOpenConnections(firstReceiver, secondReceiver)).toEqual([2, 1]);
 });
 
 test("idle connections are closed after a while", async () => {
@@ -66,17 +66,17 @@ test("idle connections are closed after a while", async () => {
     return { unref() {} };
   }) as typeof setTimeout);
   try {
-    const receiver = listen();
-    await createClient({ idlePerServerMax: 10, idleMax: 10 })(receiver, 3);
-    expect(await countOpen(receiver)).toEqual([3]);
+    const receiver = openReceiver();
+    await createRequestSender({ idlePerServerMax: 10, idleMax: 10 })(receiver, 3);
+    expect(await countOpenConnections(receiver)).toEqual([3]);
     expect(sweeps).toHaveLength(1);
     sweeps.shift()?.();
     // The connections haven't been idle long enough, so the timer is set again.
-    expect(await countOpen(receiver)).toEqual([3]);
+    expect(await countOpenConnections(receiver)).toEqual([3]);
     expect(sweeps).toHaveLength(1);
     setSystemTime(Date.now() + IDLE_MS_MAX + 1_000);
     sweeps.shift()?.();
-    expect(await countOpen(receiver)).toEqual([0]);
+    expect(await countOpenConnections(receiver)).toEqual([0]);
     expect(sweeps).toHaveLength(0);
   } finally {
     timers.mockRestore();

@@ -89,15 +89,15 @@ test("IPv4 addresses are classified correctly, alone and embedded in IPv6", () =
 test("IPv6 addresses outside 2000::/3 aren't public unless they embed an IPv4 address", () => {
   const group = fc.nat({ max: 0xffff });
   fc.assert(
-    fc.property(fc.nat({ max: 0xffff }), fc.array(group, { minLength: 7, maxLength: 7 }), (first, rest) => {
-      const address = [first, ...rest].map((value) => value.toString(16)).join(":");
-      const isGlobal = first >= 0x2000 && first <= 0x3fff;
+    fc.property(fc.nat({ max: 0xffff }), fc.array(group, { minLength: 7, maxLength: 7 }), (firstGroup, otherGroups) => {
+      const address = [firstGroup, ...otherGroups].map((value) => value.toString(16)).join(":");
+      const isGlobal = firstGroup >= 0x2000 && firstGroup <= 0x3fff;
       const isSpecial =
-        (first === 0x2001 && ((rest[0] ?? 0) < 0x200 || rest[0] === 0xdb8)) ||
-        first === 0x2002 ||
-        (first === 0x3fff && (rest[0] ?? 0) < 0x1000);
-      const isNat64 = first === 0x64 && rest[0] === 0xff9b;
-      const isMapped = first === 0 && rest.slice(0, 4).every((value) => value === 0);
+        (firstGroup === 0x2001 && ((otherGroups[0] ?? 0) < 0x200 || otherGroups[0] === 0xdb8)) ||
+        firstGroup === 0x2002 ||
+        (firstGroup === 0x3fff && (otherGroups[0] ?? 0) < 0x1000);
+      const isNat64 = firstGroup === 0x64 && otherGroups[0] === 0xff9b;
+      const isMapped = firstGroup === 0 && otherGroups.slice(0, 4).every((value) => value === 0);
       if (isNat64 || isMapped) return;
       expect(isPublicAddress(address)).toBe(isGlobal && !isSpecial);
     }),

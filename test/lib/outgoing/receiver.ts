@@ -49,6 +49,6 @@ export const createRequest = (url: string, options: Partial<GuardedRequest> = {}
   body: "{}",
   timeoutMs: 2_000,
   responseBytesMax: 1_024,
-  allowsPrivate: true,
+  allowPrivate: true,
   ...options,
 });

@@ -12,12 +12,12 @@ import pydantic
 
 base_url, api_key, model = sys.argv[1:4]
 client = openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=0)
-question = {"role": "user", "content": "How is the weather in Paris?"}
+question = {"role": "user", "content": "What's the weather like in Paris?"}
 weather = {
     "type": "function",
     "function": {
         "name": "get_weather",
-        "description": "Tells the weather of a city.",
+        "description": "Returns the weather in a city.",
         "parameters": {
             "type": "object",
             "properties": {"city": {"type": "string"}},
@@ -52,14 +52,14 @@ def stream_with_helper():
 
 
 def call_tools():
-    first = client.chat.completions.create(model=model, messages=[question], tools=[weather])
-    call = first.choices[0].message.tool_calls[0]
+    first_completion = client.chat.completions.create(model=model, messages=[question], tools=[weather])
+    call = first_completion.choices[0].message.tool_calls[0]
     city = json.loads(call.function.arguments)["city"]
     result = {"role": "tool", "tool_call_id": call.id, "content": f"rain in {city}"}
     # The message is sent back exactly as the SDK built it.
-    messages = [question, first.choices[0].message, result]
-    second = client.chat.completions.create(model=model, messages=messages, tools=[weather])
-    return {"reason": first.choices[0].finish_reason, "text": second.choices[0].message.content}
+    messages = [question, first_completion.choices[0].message, result]
+    second_completion = client.chat.completions.create(model=model, messages=messages, tools=[weather])
+    return {"reason": first_completion.choices[0].finish_reason, "text": second_completion.choices[0].message.content}
 
 
 async def complete_async():
@@ -77,7 +77,7 @@ def parse():
     return {"city": completion.choices[0].message.parsed.city}
 
 
-def fail(**fields):
+def catch_error(**fields):
     try:
         client.chat.completions.create(**{"model": model, "messages": [question], **fields})
     except openai.APIStatusError as error:
@@ -98,9 +98,9 @@ print(
             "async": asyncio.run(complete_async()),
             "tools": call_tools(),
             "parsed": parse(),
-            "refused": fail(n=2),
-            "unknown": fail(extra_body={"foo": 1}),
-            "absent": fail(model="openai/none"),
+            "unsupported": catch_error(n=2),
+            "unknown": catch_error(extra_body={"foo": 1}),
+            "absent": catch_error(model="openai/none"),
             "models": list_models(),
         }
     )

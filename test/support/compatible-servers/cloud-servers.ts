@@ -10,7 +10,7 @@ import {
 } from "./server-profile.ts";
 
 const safeResult = { filterResults: false, severity: "safe" };
-const filtered = { hate: safeResult, self_harm: safeResult, sexual: safeResult, violence: safeResult };
+const filterResults = { hate: safeResult, self_harm: safeResult, sexual: safeResult, violence: safeResult };
 
 const azureFailures: Pick<ServerProfile, "wrongKey" | "wrongPath" | "unknownModel"> = {
   wrongKey: {
@@ -50,7 +50,7 @@ const createAzure = (block: number, path: string): ServerProfile => {
         id: "",
         model: "",
         object: "",
-        prompt_filter_results: [{ prompt_index: 0, content_filter_results: filtered }],
+        prompt_filter_results: [{ prompt_index: 0, content_filter_results: filterResults }],
       }),
       formatChunk(model, [
         createChoice({ role: "assistant", content: "" }, null, { content_filter_results: {}, logprobs: null }),
@@ -66,7 +66,7 @@ const createAzure = (block: number, path: string): ServerProfile => {
           {
             index: 0,
             finish_reason: null,
-            content_filter_results: filtered,
+            content_filter_results: filterResults,
             content_filter_offsets: { check_offset: 44, start_offset: 44, end_offset: 198 },
           },
         ],

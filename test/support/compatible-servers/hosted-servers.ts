@@ -57,7 +57,7 @@ const openRouter: ServerProfile = {
 };
 
 /**
- * Unknown properties are refused (`property 'store' is unsupported`, fanenr/chatbot#21). In 2024, that included
+ * Unknown properties are rejected (`property 'store' is unsupported`, fanenr/chatbot#21). In 2024, that included
  * `stream_options` (vercel/ai#1578). The last chunk has the token count in `x_groq`.
  */
 const groq: ServerProfile = {
@@ -75,7 +75,7 @@ const groq: ServerProfile = {
     type: "invalid_request_error",
     code: "model_not_found",
   }),
-  findRefusal: (body) =>
+  findRejection: (body) =>
     "stream_options" in body
       ? createFailure(400, {
           message: "property 'stream_options' is unsupported, did you mean 'stream'?",
@@ -112,7 +112,7 @@ const createExtraFieldFailure = (field: string): Failure => ({
 });
 
 /**
- * Unknown fields are refused with a Pydantic error list (editor-code-assistant/eca#231, nomtek/mistralai_client_dart#44).
+ * Unknown fields are rejected with a Pydantic error list (editor-code-assistant/eca#231, nomtek/mistralai_client_dart#44).
  * The token count is in the chunk with the finish reason.
  */
 const mistral: ServerProfile = {
@@ -125,7 +125,7 @@ const mistral: ServerProfile = {
     status: 400,
     body: { object: "error", message: "Invalid model: x", type: "invalid_model", param: null, code: "1500" },
   },
-  findRefusal(body) {
+  findRejection(body) {
     const knownFields =
       "model messages stream temperature top_p max_tokens stop tools tool_choice parallel_tool_calls".split(" ");
     const extraField = Object.keys(body).find((field) => !knownFields.includes(field));
@@ -149,7 +149,7 @@ const mistral: ServerProfile = {
 
 /**
  * The stream has comments while a request is queued (tmc/langchaingo#1171). The token count is in the last chunk with a
- * choice, and cached tokens also have other names (neuron-core/neuron-ai#223, moona3k/macparakeet#1087).
+ * choice. Cached tokens have a second field name (neuron-core/neuron-ai#223, moona3k/macparakeet#1087).
  */
 const deepSeek: ServerProfile = {
   recipe: { heading: "DeepSeek" },

@@ -11,7 +11,7 @@ import {
 /**
  * No key is required. Every chunk has a `finish_reason`, which is an empty string in older versions (ollama/ollama#4357). A
  * missing model returns 404 with an `api_error` (netease-youdao/QAnything#555). A message with null content and no tool
- * calls is refused with `invalid message content type: <nil>`.
+ * calls is rejected with `invalid message content type: <nil>`.
  */
 const ollama: ServerProfile = {
   recipe: { heading: "Ollama" },
@@ -24,7 +24,7 @@ const ollama: ServerProfile = {
       error: { message: 'model "x" not found, try pulling it first', type: "api_error", param: null, code: null },
     },
   },
-  findRefusal(body) {
+  findRejection(body) {
     const messages = body.messages as { content: unknown; tool_calls?: unknown }[];
     if (messages.every(({ content, tool_calls }) => typeof content === "string" || tool_calls)) return null;
     return {
@@ -46,8 +46,8 @@ const ollama: ServerProfile = {
 };
 
 /**
- * If the key is wrong, `error` is a string (sgl-project/sglang#25127; SGLang's server is derived from vLLM's). Other
- * errors have `object: "error"`.
+ * If the key is wrong, `error` is a string (sgl-project/sglang#25127; SGLang's server is derived from vLLM's).
+ * Other errors have `object: "error"`.
  */
 const vllm: ServerProfile = {
   recipe: { heading: "vLLM" },
@@ -81,7 +81,7 @@ const vllm: ServerProfile = {
     }),
 };
 
-/** Error codes are numbers (see `format_error_response` in its server). The last chunk has `timings`. */
+/** Error codes are numbers (see `format_error_response` in llama.cpp's server). The last chunk has `timings`. */
 const llamaCpp: ServerProfile = {
   recipe: { heading: "llama.cpp" },
   path: "/v1/chat/completions",
@@ -126,7 +126,7 @@ const lmStudio: ServerProfile = {
 };
 
 /**
- * An error's code is a string of digits, and its `param` is the string None (BerriAI/litellm). The chunk with the token
+ * An error's code is a string of digits, and its `param` is the string "None" (BerriAI/litellm). The chunk with the token
  * count also has a choice.
  */
 const liteLlm: ServerProfile = {

@@ -1,12 +1,12 @@
 /** An error response. */
 export type Failure = { status: number; body: unknown };
 
-/** The token count that Parley should read from the answer. */
+/** The token count that Parley should find in the answer. */
 export type TokenCount = { input: number; output: number; cached?: number; reasoning?: number };
 
-/** How one kind of server behaves, including its quirks: the differences from OpenAI. Each profile names its sources. */
+/** The behavior of one kind of server, including its differences from OpenAI. Each profile cites its sources. */
 export type ServerProfile = {
-  /** The heading of the server's recipe in docs/providers.md, and the index of the code block, by default 0. */
+  /** The heading of the server's recipe in docs/providers.md, and the index of its code block. The default is 0. */
   recipe: { heading: string; block?: number };
   /** The path of the completions endpoint, including the query. */
   path: string;
@@ -15,8 +15,8 @@ export type ServerProfile = {
   wrongKey?: Failure;
   wrongPath: Failure;
   unknownModel: Failure;
-  /** Returns the error response if the server refuses the body. */
-  findRefusal?(body: Record<string, unknown>): Failure | null;
+  /** Returns the error response if the server rejects the body. */
+  findRejection?(body: Record<string, unknown>): Failure | null;
   /** Returns the server-sent events of an answer. */
   streamAnswer(model: string, pieces: readonly string[]): string[];
   tokenCount: TokenCount;
@@ -42,13 +42,9 @@ export const formatChunk = (model: string, choices: Fields[], extraFields: Field
     ...extraFields,
   });
 
-export const createChoice = (
-  content: Fields,
-  finish_reason: string | null = null,
-  extraFields: Fields = {},
-): Fields => ({
+export const createChoice = (delta: Fields, finish_reason: string | null = null, extraFields: Fields = {}): Fields => ({
   index: 0,
-  delta: content,
+  delta,
   finish_reason,
   ...extraFields,
 });

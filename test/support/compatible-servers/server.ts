@@ -30,10 +30,10 @@ export function startCompatibleServer(
     const hasValidKey = credential === null || headers[credential.field] === `${credential.scheme}${key}`;
     if (wrongKey && (!hasValidKey || server.mode === "wrong key")) return wrongKey;
     if (server.mode === "unknown model") return profile.unknownModel;
-    return profile.findRefusal?.(body) ?? null;
+    return profile.findRejection?.(body) ?? null;
   }
 
-  async function handle(request: Request): Promise<Response> {
+  async function handleRequest(request: Request): Promise<Response> {
     const { pathname, search } = new URL(request.url);
     const headers = Object.fromEntries(request.headers);
     const received: ReceivedRequest = {
@@ -43,13 +43,19 @@ export function startCompatibleServer(
     };
     requests.push(received);
     const failure = findFailure(received);
-    if (failure) return respond(failure);
+    if (failure) return createFailureResponse(failure);
     const events = profile.streamAnswer(String(received.body.model), pieces);
     const sentEvents = server.mode === "error in stream" ? insertError(profile, events, pieces[0] ?? "") : events;
     return new Response(createStream(sentEvents), { headers: { "content-type": "text/event-stream" } });
   }
 
-  const listener = Bun.serve({ port: 0, hostname: "127.0.0.1", idleTimeout: 0, development: false, fetch: handle });
+  const listener = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    idleTimeout: 0,
+    development: false,
+    fetch: handleRequest,
+  });
   const server: CompatibleServer = {
     origin: `http://127.0.0.1:${listener.port}`,
     requests,
@@ -59,7 +65,7 @@ export function startCompatibleServer(
   return server;
 }
 
-function respond({ status, body }: Failure): Response {
+function createFailureResponse({ status, body }: Failure): Response {
   if (typeof body !== "string") return Response.json(body, { status });
   return new Response(body, { status, headers: { "content-type": body.startsWith("<") ? "text/html" : "text/plain" } });
 }

@@ -21,7 +21,7 @@ export function findBlockCheck(path: string, eventSchemaPath: string[] | null): 
   return eventSchemaPath === null ? null : (block) => checkOpenAiBlock(eventSchemaPath, block);
 }
 
-/** Returns a stream of the same body that checks the events when the test reads them. It doesn't read ahead. */
+/** Returns a stream of the same body that checks each event when the test reads it. The stream doesn't read ahead. */
 export function checkEventsWhenRead(body: ReadableStream<Uint8Array>, check: CheckBlock): ReadableStream<Uint8Array> {
   const reader = body.getReader();
   const decoder = new TextDecoder();
@@ -58,7 +58,7 @@ function checkBlock(channel: ChannelName, block: string): void {
   if (error !== null) addViolation(error, frame);
 }
 
-/** Checks a block in OpenAI's format, which only has `data`. */
+/** Checks a block in OpenAI's format, which has only `data`. */
 function checkOpenAiBlock(eventSchemaPath: string[], block: string): void {
   if (block.startsWith(":") || block === "data: [DONE]") return;
   const data = /^data: (.*)$/.exec(block)?.[1];

@@ -4,7 +4,7 @@ import { type BodyCheck, checkResponse } from "./check-response.ts";
 /** Maximum size of a body that is checked before the test reads it. Larger bodies are checked while the test reads them. */
 const READ_AHEAD_BYTES_MAX = 4 * 1024 * 1024;
 
-/** Only Parley sends all of these headers; the fake servers in the tests don't. */
+/** Only Parley sends all of these headers. The fake servers in the tests don't. */
 const isFromParley = ({ headers }: Response) =>
   headers.has("x-request-id") && headers.has("permissions-policy") && headers.has("cross-origin-opener-policy");
 
@@ -22,7 +22,7 @@ export function checkFetchResponses(): void {
       status: response.status,
       contentType: response.headers.get("content-type"),
     });
-    // The caller decompresses the body, so it can't be checked here.
+    // The test decompresses the body itself, so it can't be checked here.
     const isEncoded = (init as { decompress?: boolean } | undefined)?.decompress === false;
     return check === null || isEncoded ? response : checkBody(response, check);
   };
@@ -39,20 +39,20 @@ async function checkBody(response: Response, check: NonNullable<BodyCheck>): Pro
   return replaceBody(response, body);
 }
 
-/** Returns the response with its body replaced by one with the same content. */
+/** Returns a copy of the response with a new body. The body must have the same content as the original. */
 function replaceBody(response: Response, body: ArrayBuffer | ReadableStream<Uint8Array>): Response {
   const { status, statusText, headers, url, redirected } = response;
-  const replaced = new Response(body, { status, statusText, headers });
-  return Object.defineProperties(replaced, { url: { value: url }, redirected: { value: redirected } });
+  const newResponse = new Response(body, { status, statusText, headers });
+  return Object.defineProperties(newResponse, { url: { value: url }, redirected: { value: redirected } });
 }
 
 /** Checks a JSON body when the test reads it. */
 function checkWhenRead(response: Response, { check }: NonNullable<BodyCheck>): Response {
-  const text = response.text.bind(response);
-  const read = async () => {
-    const fullText = await text();
-    check(fullText);
-    return fullText;
+  const readOriginalText = response.text.bind(response);
+  const readText = async () => {
+    const text = await readOriginalText();
+    check(text);
+    return text;
   };
-  return Object.assign(response, { text: read, json: async () => JSON.parse(await read()) });
+  return Object.assign(response, { text: readText, json: async () => JSON.parse(await readText()) });
 }

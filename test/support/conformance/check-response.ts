@@ -20,45 +20,45 @@ export function checkResponse({ method, path, status, contentType }: ReceivedRes
   const title = `${method} ${path} returned ${status}${type === null ? "" : ` (${type})`}`;
   // CORS preflights are not operations.
   if (method === "OPTIONS") return null;
-  const found = findOperation(method === "HEAD" ? "GET" : method, path);
-  if (!found) {
+  const foundOperation = findOperation(method === "HEAD" ? "GET" : method, path);
+  if (!foundOperation) {
     if (status < 400 && !isUndocumentedPath(path))
       addViolation(`${title}: the operation is not in contract/openapi.json.`);
     if (status < 400) return null;
     const body = checkUndocumentedResponse(title, path, status, type);
     return method === "HEAD" ? null : body;
   }
-  const { template, operation } = found;
-  const response = findResponse(found, status);
+  const { template, operation } = foundOperation;
+  const response = findResponse(foundOperation, status);
   const name = `${title}, operation ${operation.operationId} (${template})`;
   if (!response) {
     addViolation(`${name}: the status is not documented.`);
     return null;
   }
-  recordCoverage(`${found.method} ${template} ${status}`);
+  recordCoverage(`${foundOperation.method} ${template} ${status}`);
   if (method === "HEAD" || (type === null && response.mediaTypes.length === 0)) return null;
   if (type === null || !response.mediaTypes.includes(type)) {
     addViolation(`${name}: documented content types are ${response.mediaTypes.join(", ") || "none"}.`);
     return null;
   }
-  recordCoverage(`${found.method} ${template} ${status} ${type}`);
+  recordCoverage(`${foundOperation.method} ${template} ${status} ${type}`);
   if (type !== "text/event-stream") return createJsonCheck(name, type, response.getSchemaPath(type));
   const checkBlock = findBlockCheck(path, response.eventSchemaPath);
   return checkBlock && { kind: "stream", check: checkBlock };
 }
 
-/** Checks an error response to an undocumented operation. It has the error format of its API. */
+/** Checks the error response to an undocumented operation. It must have the error format of the path's API. */
 function checkUndocumentedResponse(title: string, path: string, status: number, type: string | null): BodyCheck {
   if (!isUndocumentedPath(path) && isDocumentedPath(path) && ![405, 429, 503].includes(status))
     addViolation(`${title}: the path is documented for other methods, so the status should be 405.`);
   const [expected, schema] = path.startsWith("/v1/")
     ? ["application/json", "OpenAiError"]
     : ["application/problem+json", "Problem"];
-  if (type !== null && type !== expected) addViolation(`${title}: errors are ${expected}.`);
+  if (type !== null && type !== expected) addViolation(`${title}: errors must be ${expected}.`);
   return type === null ? null : createJsonCheck(title, type, ["components", "schemas", schema]);
 }
 
-/** Returns null for other media types, whose bodies have no schema. */
+/** Creates the check for a JSON body. Returns null for other media types, because their bodies have no schema. */
 function createJsonCheck(title: string, type: string, path: string[]): BodyCheck {
   if (!isJsonType(type)) return null;
   const check = (text: string) => {

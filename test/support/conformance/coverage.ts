@@ -2,7 +2,7 @@ import { appendFileSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { afterTestRun } from "../after-test-run.ts";
 
-const covered = new Set<string>();
+const coveredItems = new Set<string>();
 let isWriteScheduled = false;
 
 /**
@@ -10,14 +10,14 @@ let isWriteScheduled = false;
  * With `CONTRACT_COVERAGE=<folder>`, each test process writes its list to that folder, for scripts/contract-coverage.ts.
  */
 export function recordCoverage(item: string): void {
-  if (covered.has(item)) return;
-  covered.add(item);
+  if (coveredItems.has(item)) return;
+  coveredItems.add(item);
   const folder = process.env.CONTRACT_COVERAGE;
   if (folder === undefined || isWriteScheduled) return;
   isWriteScheduled = true;
   afterTestRun(() => {
     isWriteScheduled = false;
     mkdirSync(folder, { recursive: true });
-    appendFileSync(join(folder, `${process.pid}.txt`), [...covered, ""].join("\n"));
+    appendFileSync(join(folder, `${process.pid}.txt`), [...coveredItems, ""].join("\n"));
   });
 }

@@ -8,7 +8,8 @@ const dataKeywords = new Set(["enum", "const", "default", "example", "examples",
 
 /**
  * Converts a document's schemas to JSON Schema (draft-07) that rejects undocumented fields. Clients must ignore such
- * fields, but Parley must not send any. Also converts keywords of OpenAPI 3.0: `nullable` and boolean exclusive bounds.
+ * fields, but Parley must not send any. Also converts two features of OpenAPI 3.0: `nullable`, and boolean exclusive
+ * bounds.
  */
 export function disallowExtraFields(schema: Json): Json {
   if (Array.isArray(schema)) return schema.map(disallowExtraFields);

@@ -11,14 +11,14 @@ const formats = {
 
 /** Loads a document from contract/, and validates values against its schemas. */
 export function loadDocument<D>(name: "openapi.json" | "asyncapi.json") {
-  const read = (): D => JSON.parse(readFileSync(join(import.meta.dir, "../../../contract", name), "utf8")) as D;
+  const readDocument = (): D => JSON.parse(readFileSync(join(import.meta.dir, "../../../contract", name), "utf8")) as D;
   let loaded: { document: D; ajv: Ajv } | undefined;
   const validators = new Map<string, ValidateFunction>();
 
   /** Loads the document on first use, because many test files don't need it. */
   function load() {
     if (loaded) return loaded;
-    const document = read();
+    const document = readDocument();
     const ajv = new Ajv({ strict: false, validateSchema: false, formats });
     ajv.addSchema({ ...(disallowExtraFields(document as Json) as object), $id: "document" });
     loaded = { document, ajv };
@@ -26,7 +26,7 @@ export function loadDocument<D>(name: "openapi.json" | "asyncapi.json") {
   }
 
   return {
-    get: (): D => load().document,
+    getDocument: (): D => load().document,
 
     /**
      * Returns the validation errors of a value on one line, each with a JSON pointer, or null if it is valid.

@@ -23,26 +23,27 @@ type Tables = {
 let tables: Tables | undefined;
 
 function createTables(): Tables {
-  const { channels, operations, components } = asyncapi.get();
+  const { channels, operations, components } = asyncapi.getDocument();
   const findType = (ref: Ref) => components.messages[parseName(ref)]?.name ?? "";
-  const found: Tables = { messageNames: {}, acks: new Map(), closeCodes: new Map() };
-  for (const name of Object.keys(channels)) found.messageNames[name] = new Map();
+  const newTables: Tables = { messageNames: {}, acks: new Map(), closeCodes: new Map() };
+  for (const name of Object.keys(channels)) newTables.messageNames[name] = new Map();
   for (const { action, channel, messages, reply } of Object.values(operations)) {
     const replies = reply?.messages ?? [];
     const ack = replies.find((ref) => findType(ref) === "ack");
-    if (ack && messages[0]) found.acks.set(findType(messages[0]), parseName(ack));
+    if (ack && messages[0]) newTables.acks.set(findType(messages[0]), parseName(ack));
     const pushRefs = action === "send" ? messages : replies.filter((ref) => ref !== ack);
-    for (const ref of pushRefs) found.messageNames[parseName(channel)]?.set(findType(ref), parseName(ref));
+    for (const ref of pushRefs) newTables.messageNames[parseName(channel)]?.set(findType(ref), parseName(ref));
   }
-  for (const { code, reason } of channels.realtime["x-close-codes"] ?? []) found.closeCodes.set(code, reason);
-  return found;
+  for (const { code, reason } of channels.realtime["x-close-codes"] ?? []) newTables.closeCodes.set(code, reason);
+  return newTables;
 }
 
 const findPayloadError = (name: string, payload: unknown) =>
   asyncapi.findError(["components", "schemas", name], payload);
 
 /**
- * Describes, on one line, how a message from the server violates the AsyncAPI document. Returns null if it doesn't.
+ * Returns a description, on one line, of how a message from the server violates the AsyncAPI document, or null if the
+ * message is valid.
  * @param frameType The type of the client frame that an ack responds to, if known.
  */
 export function findMessageError(channel: ChannelName, payload: unknown, frameType?: string): string | null {
@@ -66,7 +67,7 @@ function findAckError({ acks }: Tables, payload: unknown, frameType: string | un
   return error === null ? null : `The ack of ${frameType} doesn't match contract/asyncapi.json: ${error}`;
 }
 
-/** Returns an error if a close code or its reason is not documented. Standard codes (below 4000) aren't checked. */
+/** Returns an error if a close code or its reason is not documented. Only codes from 4000 to 4999 are checked. */
 export function findCloseError(code: number, reason: string): string | null {
   tables ??= createTables();
   if (code < 4000 || code > 4999) return null;

@@ -16,9 +16,9 @@ export type FoundOperation = { method: string; template: string; operation: Oper
 type Pattern = FoundOperation & { pattern: RegExp };
 let patterns: Pattern[] | undefined;
 
-/** Returns the patterns of all operations. Those with fewer parameters come first, because they are more specific. */
+/** Returns the patterns of all operations. Patterns with fewer parameters come first, because they are more specific. */
 function listPatterns(): Pattern[] {
-  const all = Object.entries(openapi.get().paths).flatMap(([template, operations]) =>
+  const unsortedPatterns = Object.entries(openapi.getDocument().paths).flatMap(([template, operations]) =>
     Object.entries(operations).map(([method, operation]) => ({
       method: method.toUpperCase(),
       template,
@@ -27,7 +27,7 @@ function listPatterns(): Pattern[] {
     })),
   );
   const countParameters = ({ template }: Pattern) => template.split("{").length;
-  return all.sort((a, b) => countParameters(a) - countParameters(b));
+  return unsortedPatterns.sort((a, b) => countParameters(a) - countParameters(b));
 }
 
 function compileTemplate(template: string): RegExp {
@@ -58,7 +58,8 @@ export function findResponse(
   const response = operation.responses[status];
   if (!response) return null;
   const sharedName = response.$ref?.split("/").at(-1);
-  const content = sharedName === undefined ? response.content : openapi.get().components.responses[sharedName]?.content;
+  const content =
+    sharedName === undefined ? response.content : openapi.getDocument().components.responses[sharedName]?.content;
   const basePath =
     sharedName === undefined
       ? ["paths", template, method.toLowerCase(), "responses", String(status)]

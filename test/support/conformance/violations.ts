@@ -16,14 +16,14 @@ export function addViolation(violation: string, payload?: unknown): void {
 
 /** Returns and clears the recorded violations, so that they don't fail a test of the checks themselves. */
 export function drainViolations(): string[] {
-  const found = violations;
+  const drainedViolations = violations;
   violations = [];
-  return found;
+  return drainedViolations;
 }
 
 function failOnViolations(): void {
-  const found = drainViolations();
-  if (found.length > 0) throw new Error(found.join("\n\n"));
+  const testViolations = drainViolations();
+  if (testViolations.length > 0) throw new Error(testViolations.join("\n\n"));
 }
 
 /** Fails the test in which a violation occurs, or its file if no test is running. The preload calls it. */

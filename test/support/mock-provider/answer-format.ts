@@ -10,7 +10,7 @@ export function findRequiredFormat(body: Body) {
   return { ...fields, ...asFields(fields.json_schema) };
 }
 
-/** Returns OpenAI's error if it would refuse a request's answer format. */
+/** Returns OpenAI's error message for a request's answer format, or null if OpenAI would accept the format. */
 export function findOpenAiFormatError(body: Body): string | null {
   const { type, strict, schema, name } = findRequiredFormat(body);
   if (type === "json_object" && !/json/i.test(JSON.stringify([body.messages, body.input, body.instructions])))
@@ -20,29 +20,37 @@ export function findOpenAiFormatError(body: Body): string | null {
   const isAccepted = (inner: unknown) => {
     const { properties, required, additionalProperties } = asFields(inner);
     const requiresAllFields = Object.keys(asFields(properties)).every((field) => asList(required).includes(field));
-    return !isObject(inner) || (additionalProperties === false && requiresAllFields);
+    return !isObjectSchema(inner) || (additionalProperties === false && requiresAllFields);
   };
   if (strict === true && !everySchema(schema, isAccepted))
     return `Invalid schema for response_format '${name}': 'additionalProperties' is required to be supplied and to be false.`;
   return null;
 }
 
-function isObject(schema: unknown): boolean {
+function isObjectSchema(schema: unknown): boolean {
   const { type } = asFields(schema);
   return type === "object" || asList(type).includes("object");
 }
 
-const unsupportedByClaude = ["minimum", "maximum", "minLength", "maxLength", "maxItems", "oneOf", "patternProperties"];
+const keywordsUnsupportedByClaude = [
+  "minimum",
+  "maximum",
+  "minLength",
+  "maxLength",
+  "maxItems",
+  "oneOf",
+  "patternProperties",
+];
 
-/** Returns Anthropic's error if it would refuse a request's answer format. */
+/** Returns Anthropic's error message for a request's answer format, or null if Anthropic would accept the format. */
 export function findClaudeFormatError(body: Body): string | null {
   const { type, schema } = findRequiredFormat(body);
   if (type === undefined) return null;
   if (type !== "json_schema") return "output_config.format.type: Input should be 'json_schema'";
   const isAccepted = (inner: unknown) => {
     const fields = asFields(inner);
-    if (unsupportedByClaude.some((keyword) => keyword in fields)) return false;
-    return !isObject(inner) || fields.additionalProperties === false;
+    if (keywordsUnsupportedByClaude.some((keyword) => keyword in fields)) return false;
+    return !isObjectSchema(inner) || fields.additionalProperties === false;
   };
   return everySchema(schema, isAccepted) ? null : "output_config.format.schema: property is not supported";
 }

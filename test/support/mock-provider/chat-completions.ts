@@ -2,10 +2,10 @@ import { findOpenAiFormatError } from "./answer-format.ts";
 import { createExtraContent, createThinkingText, splitReasoningDetails } from "./thinking.ts";
 import {
   type AnswerContext,
-  errorType,
+  formatSse,
+  getErrorType,
   PROVIDER_INTERNAL_TEXT,
   splitArguments,
-  sse,
   type WireFormat,
 } from "./wire-format.ts";
 
@@ -15,7 +15,7 @@ type SentMessage = { role: string; tool_calls?: { id: string }[]; tool_call_id?:
 type Choice = { delta: Record<string, unknown>; finish_reason?: string };
 
 const formatChunk = ({ id, model }: AnswerContext, choice: Choice | null, usage: unknown = null): string =>
-  sse(null, {
+  formatSse(null, {
     id: `chatcmpl-${id}`,
     object: "chat.completion.chunk",
     created: CREATED,
@@ -41,10 +41,10 @@ export const chatCompletionsFormat: WireFormat = {
   },
   // Some servers, such as Ollama and llama.cpp, require no key.
   hasKey: () => true,
-  errorBody: (status, message) => ({ error: { message, type: errorType(status), param: null, code: null } }),
-  open: (context) => formatChunk(context, { delta: { role: "assistant", content: "" } }),
-  thinking: (context, text) => formatChunk(context, { delta: { reasoning_content: text } }),
-  thought(context) {
+  createErrorBody: (status, message) => ({ error: { message, type: getErrorType(status), param: null, code: null } }),
+  formatStart: (context) => formatChunk(context, { delta: { role: "assistant", content: "" } }),
+  formatThinkingDelta: (context, text) => formatChunk(context, { delta: { reasoning_content: text } }),
+  formatRequiredThinking(context) {
     const { id, model, script } = context;
     const formatDelta = (fields: object) => formatChunk(context, { delta: fields as Record<string, unknown> });
     if (script.thinkingFormat === "plain")
@@ -56,18 +56,18 @@ export const chatCompletionsFormat: WireFormat = {
       .map((reasoning_details) => formatDelta({ reasoning_details }))
       .join("");
   },
-  delta: (context, text) => formatChunk(context, { delta: { content: text } }),
-  toolCall(context, { index, id, name, arguments: text }, isComplete) {
+  formatTextDelta: (context, text) => formatChunk(context, { delta: { content: text } }),
+  formatToolCall(context, { index, id, name, arguments: text }, isComplete) {
     const extra = context.script.thinkingFormat === "signature" &&
       index === 0 && { extra_content: createExtraContent(context.model, context.id) };
-    const start = { index, id, type: "function", function: { name, arguments: "" }, ...extra };
+    const startCall = { index, id, type: "function", function: { name, arguments: "" }, ...extra };
     const pieces = isComplete ? splitArguments(text).map((piece) => ({ index, function: { arguments: piece } })) : [];
-    return [start, ...pieces].map((call) => formatChunk(context, { delta: { tool_calls: [call] } })).join("");
+    return [startCall, ...pieces].map((call) => formatChunk(context, { delta: { tool_calls: [call] } })).join("");
   },
-  errorEvent: () =>
-    sse(null, { error: { message: PROVIDER_INTERNAL_TEXT, type: "server_error", param: null, code: null } }),
-  close(context, _text, { input, output }) {
-    const { finishReason, reportsUsage, sendsDone } = context.script;
+  formatErrorEvent: () =>
+    formatSse(null, { error: { message: PROVIDER_INTERNAL_TEXT, type: "server_error", param: null, code: null } }),
+  formatEnd(context, _text, { input, output }) {
+    const { finishReason, reportUsage, sendDone } = context.script;
     const options = context.body.stream_options as { include_usage?: boolean } | undefined;
     const usage = { prompt_tokens: input, completion_tokens: output, total_tokens: input + output };
     return (
@@ -75,8 +75,8 @@ export const chatCompletionsFormat: WireFormat = {
         delta: {},
         finish_reason: context.script.toolCalls.length > 0 ? "tool_calls" : finishReason,
       }) +
-      (reportsUsage && options?.include_usage ? formatChunk(context, null, usage) : "") +
-      (sendsDone ? sse(null, "[DONE]") : "")
+      (reportUsage && options?.include_usage ? formatChunk(context, null, usage) : "") +
+      (sendDone ? formatSse(null, "[DONE]") : "")
     );
   },
 };

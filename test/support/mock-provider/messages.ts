@@ -1,9 +1,16 @@
 import { findClaudeFormatError } from "./answer-format.ts";
 import type { Script } from "./script.ts";
 import { createBlockBetweenCalls, createSignedBlocks } from "./thinking.ts";
-import { errorType, hasBearer, PROVIDER_INTERNAL_TEXT, splitArguments, sse, type WireFormat } from "./wire-format.ts";
+import {
+  formatSse,
+  getErrorType,
+  hasBearer,
+  PROVIDER_INTERNAL_TEXT,
+  splitArguments,
+  type WireFormat,
+} from "./wire-format.ts";
 
-const formatEvent = (type: string, data: Record<string, unknown>): string => sse(type, { type, ...data });
+const formatEvent = (type: string, data: Record<string, unknown>): string => formatSse(type, { type, ...data });
 
 const stopReasons = { stop: "end_turn", length: "max_tokens", content_filter: "refusal" } as const;
 
@@ -14,15 +21,15 @@ const startTextBlock = (index: number): string =>
 /** Returns the index of the text block. The two thinking blocks, if any, come before it. */
 const findTextIndex = ({ thinkingFormat }: Script): number => (thinkingFormat === null ? 0 : 2);
 
-/** Formats a thinking block as a stream: its text in two pieces, then its signature. */
+/** Formats the events of a thinking block. Its text is streamed in two pieces, and its signature follows. */
 function formatThinkingBlock(index: number, { thinking, signature }: Fields): string {
   const text = String(thinking);
-  const delta = (fields: Fields) => formatEvent("content_block_delta", { index, delta: fields });
+  const formatDelta = (fields: Fields) => formatEvent("content_block_delta", { index, delta: fields });
   const pieces = [text.slice(0, 3), text.slice(3)].filter((piece) => piece !== "");
   return (
     formatEvent("content_block_start", { index, content_block: { type: "thinking", thinking: "", signature: "" } }) +
-    pieces.map((piece) => delta({ type: "thinking_delta", thinking: piece })).join("") +
-    delta({ type: "signature_delta", signature }) +
+    pieces.map((piece) => formatDelta({ type: "thinking_delta", thinking: piece })).join("") +
+    formatDelta({ type: "signature_delta", signature }) +
     stopBlock(index)
   );
 }
@@ -32,15 +39,16 @@ type Block = { type: string; id?: string; tool_use_id?: string; input?: unknown 
 const listBlocks = (message: { content: unknown } | undefined, type: string): Block[] =>
   Array.isArray(message?.content) ? (message.content as Block[]).filter((block) => block.type === type) : [];
 
-/** Returns Anthropic's error unless the message after each set of tool calls begins with all of their results. */
+/** Returns Anthropic's error message, or null if the message after each set of tool calls begins with all their results. */
 function findToolError(messages: { role: string; content: unknown }[]): string | null {
   for (const [index, message] of messages.entries()) {
     const calls = listBlocks(messages[index - 1], "tool_use").map(({ id }) => id);
     const results = listBlocks(message, "tool_result").map(({ tool_use_id }) => tool_use_id);
     if (JSON.stringify(calls) !== JSON.stringify(results))
       return "messages: each `tool_use` block must have a corresponding `tool_result` block in the next message.";
-    const first = Array.isArray(message.content) ? (message.content[0] as Block) : undefined;
-    if (results.length > 0 && first?.type !== "tool_result") return "messages: `tool_result` blocks must come first.";
+    const firstBlock = Array.isArray(message.content) ? (message.content[0] as Block) : undefined;
+    if (results.length > 0 && firstBlock?.type !== "tool_result")
+      return "messages: `tool_result` blocks must come first.";
     if (listBlocks(message, "tool_use").some(({ id }) => !/^[\w-]+$/.test(id ?? "")))
       return "messages: tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'";
     if (listBlocks(message, "tool_use").some(({ input }) => typeof input !== "object" || input === null))
@@ -68,10 +76,14 @@ export const messagesFormat: WireFormat = {
       return "Requests which include `tool_use` or `tool_result` blocks must define tools.";
     return body.stream === true ? findClaudeFormatError(body) : "The mock provider only supports streaming.";
   },
-  // Parley sends the key as a bearer token, and Anthropic's SDK as `x-api-key`.
+  // Parley sends the key as a bearer token. Anthropic's SDK sends it as `x-api-key`.
   hasKey: (headers) => hasBearer(headers) || Boolean(headers["x-api-key"]),
-  errorBody: (status, message) => ({ type: "error", error: { type: errorType(status), message }, request_id: null }),
-  open: ({ id, model, script, body }) =>
+  createErrorBody: (status, message) => ({
+    type: "error",
+    error: { type: getErrorType(status), message },
+    request_id: null,
+  }),
+  formatStart: ({ id, model, script, body }) =>
     formatEvent("message_start", {
       message: {
         id: `msg_${id}`,
@@ -81,16 +93,16 @@ export const messagesFormat: WireFormat = {
         content: [],
         stop_reason: null,
         stop_sequence: null,
-        usage: script.reportsUsage
+        usage: script.reportUsage
           ? { input_tokens: JSON.stringify(body.messages).length, output_tokens: 1 }
           : { input_tokens: 0, output_tokens: 0 },
       },
     }) +
     (script.thinkingFormat === null ? startTextBlock(0) : "") +
     formatEvent("ping", {}),
-  thinking: (_context, thinking) =>
+  formatThinkingDelta: (_context, thinking) =>
     formatEvent("content_block_delta", { index: 0, delta: { type: "thinking_delta", thinking } }),
-  thought({ model, id }) {
+  formatRequiredThinking({ model, id }) {
     const [thinking, redacted] = createSignedBlocks(model, id) as [Fields, Fields];
     return (
       formatThinkingBlock(0, thinking) +
@@ -99,16 +111,16 @@ export const messagesFormat: WireFormat = {
       startTextBlock(2)
     );
   },
-  delta: ({ script }, text) =>
+  formatTextDelta: ({ script }, text) =>
     formatEvent("content_block_delta", { index: findTextIndex(script), delta: { type: "text_delta", text } }),
-  toolCall(context, { index, id, name, arguments: text }, isComplete) {
+  formatToolCall(context, { index, id, name, arguments: text }, isComplete) {
     const { script, model } = context;
     // Thinking between two calls has its own block.
     const previousIndex = findTextIndex(script) + index;
     const hasThought = script.thinkingFormat !== null && index === 1;
     const blockIndex = { index: previousIndex + 1 + (script.thinkingFormat !== null && index > 0 ? 1 : 0) };
-    // Stops the previous block before it starts the next one. `close` stops the last block.
-    const start =
+    // Stops the previous block before it starts the next one. `formatEnd` stops the last block.
+    const startEvents =
       stopBlock(script.thinkingFormat !== null && index > 1 ? previousIndex + 1 : previousIndex) +
       (hasThought ? formatThinkingBlock(previousIndex + 1, createBlockBetweenCalls(model, context.id)) : "") +
       formatEvent("content_block_start", { ...blockIndex, content_block: { type: "tool_use", id, name, input: {} } });
@@ -116,11 +128,11 @@ export const messagesFormat: WireFormat = {
     const deltas = pieces.map((partial_json) =>
       formatEvent("content_block_delta", { ...blockIndex, delta: { type: "input_json_delta", partial_json } }),
     );
-    return start + deltas.join("");
+    return startEvents + deltas.join("");
   },
-  errorEvent: () =>
-    sse("error", { type: "error", error: { type: "overloaded_error", message: PROVIDER_INTERNAL_TEXT } }),
-  close: ({ script }, _text, tokens) =>
+  formatErrorEvent: () =>
+    formatSse("error", { type: "error", error: { type: "overloaded_error", message: PROVIDER_INTERNAL_TEXT } }),
+  formatEnd: ({ script }, _text, tokens) =>
     stopBlock(
       findTextIndex(script) +
         script.toolCalls.length +
@@ -131,7 +143,7 @@ export const messagesFormat: WireFormat = {
         stop_reason: script.toolCalls.length > 0 ? "tool_use" : stopReasons[script.finishReason],
         stop_sequence: null,
       },
-      usage: { output_tokens: script.reportsUsage ? tokens.output : 0 },
+      usage: { output_tokens: script.reportUsage ? tokens.output : 0 },
     }) +
     formatEvent("message_stop", {}),
 };

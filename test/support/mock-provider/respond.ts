@@ -2,9 +2,9 @@ import { findRequiredFormat } from "./answer-format.ts";
 import type { Script } from "./script.ts";
 import {
   type AnswerContext,
+  formatSse,
   PROVIDER_INTERNAL_TEXT,
   type ReceivedRequest,
-  sse,
   type WireFormat,
 } from "./wire-format.ts";
 
@@ -14,8 +14,8 @@ const encoder = new TextEncoder();
 const commentBlock = encoder.encode(": keep-alive\n\n".repeat(FLOOD_BLOCK_BYTES / 14));
 const lineBlock = encoder.encode("x".repeat(FLOOD_BLOCK_BYTES));
 
-/** Responds to a request according to its script. */
-export async function respond(
+/** Creates the response that a request's script specifies. */
+export async function createScriptedResponse(
   format: WireFormat,
   context: AnswerContext,
   signal: AbortSignal,
@@ -25,11 +25,14 @@ export async function respond(
   signal.addEventListener("abort", () => {
     received.wasAborted = true;
   });
-  if (script.rejectsFormats && findRequiredFormat(context.body).type !== undefined)
-    return Response.json(format.errorBody(400, "This response_format type is unavailable now"), { status: 400 });
+  if (script.rejectFormats && findRequiredFormat(context.body).type !== undefined)
+    return Response.json(format.createErrorBody(400, "This response_format type is unavailable now"), { status: 400 });
   if (script.fault === "status") {
     const headers = script.retryAfter === null ? undefined : { "retry-after": script.retryAfter };
-    const body = format.errorBody(script.status, `The mock provider fails as scripted. ${PROVIDER_INTERNAL_TEXT}`);
+    const body = format.createErrorBody(
+      script.status,
+      `The mock provider fails as scripted. ${PROVIDER_INTERNAL_TEXT}`,
+    );
     return Response.json(body, { status: script.status, headers });
   }
   if (script.fault === "html") {
@@ -64,7 +67,7 @@ function createBody(format: WireFormat, context: AnswerContext, signal: AbortSig
   });
 }
 
-/** Writes the answer. Returns how to end the connection. */
+/** Writes the answer. Returns how the connection must be closed. */
 async function writeAnswer(
   format: WireFormat,
   context: AnswerContext,
@@ -72,35 +75,35 @@ async function writeAnswer(
   controller: Controller,
 ): Promise<"close" | "reset"> {
   const { script } = context;
-  const send = (text: string) =>
+  const sendText = (text: string) =>
     script.splitBytes ? sendBytes(controller, text) : controller.enqueue(encoder.encode(text));
   if (script.recording !== null) {
     // Providers send each event separately.
-    for (const event of script.recording.split(/(?<=\n\n)/)) await send(event);
+    for (const event of script.recording.split(/(?<=\n\n)/)) await sendText(event);
     return "close";
   }
-  if (script.fault === "refuse") return "reset";
+  if (script.fault === "connection_reset") return "reset";
   await sleep(script.firstDelayMs);
-  await send(format.open(context));
+  await sendText(format.formatStart(context));
   if (script.fault === "no_first_token") return waitForAbort(signal);
   for (const thought of listThinkingTexts(script)) {
     await sleep(script.pieceDelayMs);
-    await send(format.thinking(context, thought));
+    await sendText(format.formatThinkingDelta(context, thought));
   }
   await script.thinkUntil;
-  if (script.thinkingFormat !== null) await send(format.thought(context));
+  if (script.thinkingFormat !== null) await sendText(format.formatRequiredThinking(context));
   const sentPieces = script.fault === null ? script.pieces : script.pieces.slice(0, script.piecesBeforeFault);
   for (const [index, piece] of sentPieces.entries()) {
     if (index > 0) await sleep(script.pieceDelayMs);
     if (signal.aborted) return "reset";
-    await send(format.delta(context, piece));
+    await sendText(format.formatTextDelta(context, piece));
   }
   for (const [index, call] of script.fault === null ? script.toolCalls.entries() : [])
-    await send(format.toolCall(context, { ...call, index, id: `call_${context.id}_${index}` }, true));
-  if (script.fault !== null) return injectFault(format, context, signal, send);
+    await sendText(format.formatToolCall(context, { ...call, index, id: `call_${context.id}_${index}` }, true));
+  if (script.fault !== null) return injectFault(format, context, signal, sendText);
   const tokens = { input: JSON.stringify(context.body).length, output: script.pieces.length };
-  await send(format.close(context, script.pieces.join(""), tokens));
-  return script.keepsConnectionOpen ? waitForAbort(signal) : "close";
+  await sendText(format.formatEnd(context, script.pieces.join(""), tokens));
+  return script.keepConnectionOpen ? waitForAbort(signal) : "close";
 }
 
 const listThinkingTexts = ({ thinking }: Script): string[] =>
@@ -114,11 +117,11 @@ async function injectFault(
 ): Promise<"close" | "reset"> {
   const { fault }: Script = context.script;
   if (fault === "stall") return waitForAbort(signal);
-  if (fault === "not_json") await send(sse(null, `{"${PROVIDER_INTERNAL_TEXT}`));
-  if (fault === "error_event") await send(format.errorEvent(context));
+  if (fault === "not_json") await send(formatSse(null, `{"${PROVIDER_INTERNAL_TEXT}`));
+  if (fault === "error_event") await send(format.formatErrorEvent(context));
   if (fault === "tool_call_cut") {
     const call = { name: "f", arguments: "", index: 0, id: "call_cut" };
-    await send(format.toolCall(context, call, false));
+    await send(format.formatToolCall(context, call, false));
   }
   // Gives buffered data time to be sent before the connection breaks.
   if (fault === "cut" || fault === "tool_call_cut") await Bun.sleep(5);

@@ -2,11 +2,11 @@ import { findOpenAiFormatError } from "./answer-format.ts";
 import { createReasoningItem } from "./thinking.ts";
 import {
   type AnswerContext,
-  errorType,
+  formatSse,
+  getErrorType,
   hasBearer,
   PROVIDER_INTERNAL_TEXT,
   splitArguments,
-  sse,
   type WireFormat,
 } from "./wire-format.ts";
 
@@ -15,14 +15,14 @@ const sequenceNumbers = new WeakMap<AnswerContext, number>();
 function formatEvent(context: AnswerContext, type: string, data: Record<string, unknown>): string {
   const number = sequenceNumbers.get(context) ?? 0;
   sequenceNumbers.set(context, number + 1);
-  return sse(type, { type, sequence_number: number, ...data });
+  return formatSse(type, { type, sequence_number: number, ...data });
 }
 
 const createItemId = (context: AnswerContext) => `msg_${context.id}`;
 
 const findTextIndex = ({ script }: AnswerContext): number => (script.thinkingFormat === null ? 0 : 1);
 
-/** Formats the reasoning item. Its encrypted content is only included on request. */
+/** Formats the reasoning item. Its encrypted content is included only on request. */
 function formatReasoningItem(context: AnswerContext): string {
   const { id, model, script, body } = context;
   if (script.thinkingFormat === null) return "";
@@ -76,8 +76,8 @@ export const responsesFormat: WireFormat = {
     return body.stream === true ? findOpenAiFormatError(body) : "The mock provider only supports streaming.";
   },
   hasKey: hasBearer,
-  errorBody: (status, message) => ({ error: { message, type: errorType(status), param: null, code: null } }),
-  open(context) {
+  createErrorBody: (status, message) => ({ error: { message, type: getErrorType(status), param: null, code: null } }),
+  formatStart(context) {
     const part = { type: "output_text", annotations: [], logprobs: [], text: "" };
     const item = { id: createItemId(context), type: "message", status: "in_progress", content: [], role: "assistant" };
     return (
@@ -93,16 +93,16 @@ export const responsesFormat: WireFormat = {
       })
     );
   },
-  // `open` has already sent the reasoning item, because it comes before the message.
-  thought: () => "",
-  thinking: (context, text) =>
+  // `formatStart` has already sent the reasoning item, because it comes before the message.
+  formatRequiredThinking: () => "",
+  formatThinkingDelta: (context, text) =>
     formatEvent(context, "response.reasoning_summary_text.delta", {
       item_id: `rs_${context.id}`,
       output_index: 0,
       summary_index: 0,
       delta: text,
     }),
-  delta: (context, text) =>
+  formatTextDelta: (context, text) =>
     formatEvent(context, "response.output_text.delta", {
       item_id: createItemId(context),
       output_index: findTextIndex(context),
@@ -110,14 +110,14 @@ export const responsesFormat: WireFormat = {
       delta: text,
       logprobs: [],
     }),
-  toolCall(context, { index, id, name, arguments: text }, isComplete) {
+  formatToolCall(context, { index, id, name, arguments: text }, isComplete) {
     const output_index = findTextIndex(context) + index + 1;
     const item = { id: `fc_${id}`, type: "function_call", status: "in_progress", call_id: id, name, arguments: "" };
     const location = { item_id: item.id, output_index };
-    const start = formatEvent(context, "response.output_item.added", { output_index, item });
-    if (!isComplete) return start;
+    const startEvent = formatEvent(context, "response.output_item.added", { output_index, item });
+    if (!isComplete) return startEvent;
     return [
-      start,
+      startEvent,
       ...splitArguments(text).map((delta) =>
         formatEvent(context, "response.function_call_arguments.delta", { ...location, delta }),
       ),
@@ -128,13 +128,13 @@ export const responsesFormat: WireFormat = {
       }),
     ].join("");
   },
-  errorEvent: (context) =>
+  formatErrorEvent: (context) =>
     formatEvent(context, "error", {
       code: "server_error",
       message: `The server had an error: ${PROVIDER_INTERNAL_TEXT}`,
       param: null,
     }),
-  close(context, text, tokens) {
+  formatEnd(context, text, tokens) {
     const location = { item_id: createItemId(context), output_index: findTextIndex(context), content_index: 0 };
     const part = { type: "output_text", annotations: [], logprobs: [], text };
     const item = {
@@ -158,7 +158,7 @@ export const responsesFormat: WireFormat = {
       status: finishReason === "stop" ? "completed" : "incomplete",
       incomplete_details: finishReason === "stop" ? null : { reason },
       output: [item],
-      usage: context.script.reportsUsage ? usage : null,
+      usage: context.script.reportUsage ? usage : null,
     };
     return (
       formatEvent(context, "response.output_text.done", { ...location, text, logprobs: [] }) +

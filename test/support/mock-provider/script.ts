@@ -4,8 +4,8 @@ import type { ThinkingFormat } from "./thinking.ts";
 type Fault =
   /** An HTTP error with `status`, and with `Retry-After` if `retryAfter` is set. */
   | "status"
-  /** The connection is closed without a response. */
-  | "refuse"
+  /** The connection is reset without a response. */
+  | "connection_reset"
   /** The request is accepted, but there is no response, not even headers. */
   | "no_headers"
   /** The headers and the first events are sent, but no token follows. */
@@ -46,23 +46,23 @@ export type Script = {
   faultCount: number;
   status: number;
   retryAfter: string | null;
-  /** The number of thinking pieces before the first token, or their texts. They are `pieceDelayMs` apart. */
+  /** The thinking pieces before the first token, or their number. They are sent `pieceDelayMs` apart. */
   thinking: number | string[];
   /** A promise to wait for between the thinking and the first token. */
   thinkUntil: Promise<unknown> | null;
-  /** The format of the thinking. Later requests that don't send the thinking back are refused. */
+  /** The format of the thinking. Later requests that don't send the thinking back are rejected. */
   thinkingFormat: ThinkingFormat | null;
   /** Whether each byte of the body is sent separately, so that multi-byte characters are split. */
   splitBytes: boolean;
   finishReason: "stop" | "length" | "content_filter";
   /** Whether the provider reports the token usage. */
-  reportsUsage: boolean;
-  /** Whether `[DONE]` is sent, in Chat Completions only. */
-  sendsDone: boolean;
+  reportUsage: boolean;
+  /** Whether `[DONE]` is sent. Only Chat Completions has this end marker. */
+  sendDone: boolean;
   /** Whether the connection stays open after the last event. */
-  keepsConnectionOpen: boolean;
-  /** Whether requests that require an answer format are refused with status 400. */
-  rejectsFormats: boolean;
+  keepConnectionOpen: boolean;
+  /** Whether requests that require an answer format are rejected with status 400. */
+  rejectFormats: boolean;
   /** A recorded response body. It replaces all other settings except `splitBytes`. */
   recording: string | null;
 };
@@ -73,10 +73,10 @@ const defaultPieces = ["Parley's ", "provider ", "answers ", "in ", "several ", 
 const splitIntoPieces = (text: string): string[] => text.match(/\S*\s*/g)?.filter((piece) => piece !== "") ?? [];
 
 /** Creates a script with defaults for the fields that a test doesn't set. */
-export function createScript(parts: Partial<Script> & { text?: string } = {}): Script {
-  const { text, ...rest } = parts;
-  const hasCalls = (rest.toolCalls ?? []).length > 0;
-  const pieces = rest.pieces ?? (text !== undefined ? splitIntoPieces(text) : hasCalls ? [] : defaultPieces);
+export function createScript(options: Partial<Script> & { text?: string } = {}): Script {
+  const { text, ...overrides } = options;
+  const hasCalls = (overrides.toolCalls ?? []).length > 0;
+  const pieces = overrides.pieces ?? (text !== undefined ? splitIntoPieces(text) : hasCalls ? [] : defaultPieces);
   return {
     pieces,
     toolCalls: [],
@@ -92,18 +92,18 @@ export function createScript(parts: Partial<Script> & { text?: string } = {}): S
     thinkingFormat: null,
     splitBytes: false,
     finishReason: "stop",
-    reportsUsage: true,
-    sendsDone: true,
-    keepsConnectionOpen: false,
-    rejectsFormats: false,
+    reportUsage: true,
+    sendDone: true,
+    keepConnectionOpen: false,
+    rejectFormats: false,
     recording: null,
-    ...rest,
+    ...overrides,
   };
 }
 
-const BIG_DELTA_LENGTH = 5 * 1024 * 1024;
+const BIG_DELTA_CHARS = 5 * 1024 * 1024;
 
-/** Scripts by model name. With `AI_MODELS`, a test can select them for an executable in another process. */
+/** Scripts by model name. A test that starts Parley as a separate process can select them with `AI_MODELS`. */
 const namedScripts: Record<string, Partial<Script> & { text?: string }> = {
   slow: { pieceDelayMs: 200 },
   "rate-limited": { fault: "status", status: 429, retryAfter: "1" },
@@ -114,7 +114,7 @@ const namedScripts: Record<string, Partial<Script> & { text?: string }> = {
   overloaded: { fault: "status", status: 529 },
   unauthorized: { fault: "status", status: 401 },
   refused: { fault: "status", status: 400 },
-  refuse: { fault: "refuse" },
+  "connection-reset": { fault: "connection_reset" },
   "no-headers": { fault: "no_headers" },
   "no-first-token": { fault: "no_first_token" },
   stall: { fault: "stall" },
@@ -127,32 +127,32 @@ const namedScripts: Record<string, Partial<Script> & { text?: string }> = {
   "comment-storm": { fault: "comment_storm" },
   "endless-line": { fault: "endless_line" },
   "split-bytes": { text: "Grüße, 世界 — 👩‍👩‍👧 und 🚀 Ende.", splitBytes: true },
-  "big-delta": { pieces: ["x".repeat(BIG_DELTA_LENGTH)] },
+  "big-delta": { pieces: ["x".repeat(BIG_DELTA_CHARS)] },
 };
 
 /**
- * Parses a model name into a script. The name can be one of the names above, followed by settings, as in
+ * Creates the script for a model name. The name can be one of `namedScripts`, followed by settings, as in
  * `stall?after=3&times=1` or `any?pieces=50&delay_ms=10`. Models with other names succeed.
  */
 export function parseModelName(model: string): Script {
   const [name = "", query = ""] = model.split("?", 2);
-  const parts: Partial<Script> & { text?: string } = { ...namedScripts[name] };
+  const overrides: Partial<Script> & { text?: string } = { ...namedScripts[name] };
   const settings = new URLSearchParams(query);
   const parseNumberSetting = (key: string) => (settings.has(key) ? Number(settings.get(key)) : undefined);
   const pieces = parseNumberSetting("pieces");
-  if (pieces !== undefined) parts.pieces = Array.from({ length: pieces }, (_, index) => `word${index} `);
+  if (pieces !== undefined) overrides.pieces = Array.from({ length: pieces }, (_, index) => `word${index} `);
   const text = settings.get("text");
-  if (text !== null) parts.text = text;
-  parts.pieceDelayMs = parseNumberSetting("delay_ms") ?? parts.pieceDelayMs ?? 0;
-  parts.firstDelayMs = parseNumberSetting("first_delay_ms") ?? parts.firstDelayMs ?? 0;
-  parts.status = parseNumberSetting("status") ?? parts.status ?? 500;
-  parts.faultCount = parseNumberSetting("times") ?? parts.faultCount ?? Number.POSITIVE_INFINITY;
-  parts.thinking = parseNumberSetting("thinking") ?? parts.thinking ?? 0;
-  const after = parseNumberSetting("after");
-  if (after !== undefined) parts.piecesBeforeFault = after;
+  if (text !== null) overrides.text = text;
+  overrides.pieceDelayMs = parseNumberSetting("delay_ms") ?? overrides.pieceDelayMs ?? 0;
+  overrides.firstDelayMs = parseNumberSetting("first_delay_ms") ?? overrides.firstDelayMs ?? 0;
+  overrides.status = parseNumberSetting("status") ?? overrides.status ?? 500;
+  overrides.faultCount = parseNumberSetting("times") ?? overrides.faultCount ?? Number.POSITIVE_INFINITY;
+  overrides.thinking = parseNumberSetting("thinking") ?? overrides.thinking ?? 0;
+  const piecesBeforeFault = parseNumberSetting("after");
+  if (piecesBeforeFault !== undefined) overrides.piecesBeforeFault = piecesBeforeFault;
   const fault = settings.get("fault");
-  if (fault !== null) parts.fault = fault as Fault;
+  if (fault !== null) overrides.fault = fault as Fault;
   const retryAfter = settings.get("retry_after");
-  if (retryAfter !== null) parts.retryAfter = retryAfter;
-  return createScript(parts);
+  if (retryAfter !== null) overrides.retryAfter = retryAfter;
+  return createScript(overrides);
 }

@@ -1,6 +1,6 @@
 import { chatCompletionsFormat } from "./chat-completions.ts";
 import { messagesFormat } from "./messages.ts";
-import { respond } from "./respond.ts";
+import { createScriptedResponse } from "./respond.ts";
 import { responsesFormat } from "./responses.ts";
 import { createScript, parseModelName, type Script } from "./script.ts";
 import { findThinkingError } from "./thinking.ts";
@@ -8,7 +8,7 @@ import { PROVIDER_INTERNAL_TEXT, type ReceivedRequest, type WireFormat } from ".
 
 const formats: WireFormat[] = [responsesFormat, messagesFormat, chatCompletionsFormat];
 
-/** Maximum number of recorded requests. The oldest are dropped, so that a long bench doesn't run out of memory. */
+/** Maximum number of recorded requests. The oldest are dropped, so that a long benchmark doesn't run out of memory. */
 const REQUESTS_MAX = 10_000;
 
 export type MockProvider = {
@@ -19,10 +19,10 @@ export type MockProvider = {
   anthropicUrl: string;
   /** The requests, in order. */
   requests: ReceivedRequest[];
-  /** The error messages for requests whose thinking was missing or was another model's. */
-  refusals: string[];
+  /** The error messages for requests with missing thinking, or with a different model's thinking. */
+  thinkingErrors: string[];
   listRequests(model: string): ReceivedRequest[];
-  /** Sets a model's scripts. Each is used for one request, and the last one for all further requests. */
+  /** Sets a model's scripts. Each script is used for one request. The last one is also used for all further requests. */
   script(model: string, ...scripts: (Partial<Script> & { text?: string })[]): void;
   /** Clears scripts and requests. */
   reset(): void;
@@ -39,10 +39,10 @@ export function startMockProvider({ port = 0, hostname = "127.0.0.1" } = {}): Mo
   const faultCounts = new Map<string, number>();
   /** The model of each sent tool call, by the call's id. */
   const modelsByCallId = new Map<string, string>();
-  const refusals: string[] = [];
+  const thinkingErrors: string[] = [];
   let lastId = 0;
 
-  function takeScript(model: string): Script {
+  function dequeueScript(model: string): Script {
     const queue = scripts.get(model);
     const script = (queue && queue.length > 1 ? queue.shift() : queue?.[0]) ?? parseModelName(model);
     if (script.fault === null || script.faultCount === Number.POSITIVE_INFINITY) return script;
@@ -55,7 +55,7 @@ export function startMockProvider({ port = 0, hostname = "127.0.0.1" } = {}): Mo
     requests.length = 0;
     scripts.clear();
     faultCounts.clear();
-    refusals.length = 0;
+    thinkingErrors.length = 0;
   }
 
   async function handleControl(request: Request, path: string): Promise<Response> {
@@ -65,12 +65,12 @@ export function startMockProvider({ port = 0, hostname = "127.0.0.1" } = {}): Mo
       return new Response(null, { status: 204 });
     }
     if (path !== "/control/scripts" || request.method !== "PUT") return new Response(null, { status: 404 });
-    for (const [model, parts] of Object.entries((await request.json()) as Record<string, Partial<Script>>))
-      scripts.set(model, [createScript(parts)]);
+    for (const [model, script] of Object.entries((await request.json()) as Record<string, Partial<Script>>))
+      scripts.set(model, [createScript(script)]);
     return new Response(null, { status: 204 });
   }
 
-  async function handle(request: Request): Promise<Response> {
+  async function handleRequest(request: Request): Promise<Response> {
     const path = new URL(request.url).pathname;
     if (path.startsWith("/control/")) return handleControl(request, path);
     const format = formats.find((candidate) => candidate.path === path);
@@ -91,34 +91,36 @@ export function startMockProvider({ port = 0, hostname = "127.0.0.1" } = {}): Mo
     };
     requests.push(received);
     if (requests.length > REQUESTS_MAX) requests.shift();
-    const fail = (status: number, message: string) => Response.json(format.errorBody(status, message), { status });
-    if (!format.hasKey(headers)) return fail(401, `Incorrect API key provided. ${PROVIDER_INTERNAL_TEXT}`);
+    const createErrorResponse = (status: number, message: string) =>
+      Response.json(format.createErrorBody(status, message), { status });
+    if (!format.hasKey(headers))
+      return createErrorResponse(401, `Incorrect API key provided. ${PROVIDER_INTERNAL_TEXT}`);
     const requestError = format.findRequestError(body, headers);
-    if (requestError !== null) return fail(400, requestError);
+    if (requestError !== null) return createErrorResponse(400, requestError);
     lastId += 1;
-    const context = { id: String(lastId), model, script: takeScript(model), body };
+    const context = { id: String(lastId), model, script: dequeueScript(model), body };
     const thinkingError = findThinkingError(context, modelsByCallId);
     if (thinkingError !== null) {
-      refusals.push(thinkingError);
-      // A refused request doesn't use up a script.
+      thinkingErrors.push(thinkingError);
+      // A rejected request doesn't use up a script.
       const queue = scripts.get(model);
       if (queue && queue[0] !== context.script) queue.unshift(context.script);
-      return fail(400, thinkingError);
+      return createErrorResponse(400, thinkingError);
     }
     for (const index of context.script.toolCalls.keys()) modelsByCallId.set(`call_${context.id}_${index}`, model);
-    return respond(format, context, request.signal, received);
+    return createScriptedResponse(format, context, request.signal, received);
   }
 
-  const server = Bun.serve({ port, hostname, idleTimeout: 0, development: false, fetch: handle });
+  const server = Bun.serve({ port, hostname, idleTimeout: 0, development: false, fetch: handleRequest });
   const origin = `http://${hostname}:${server.port}`;
   return {
     port: server.port ?? 0,
     openaiUrl: `${origin}/v1`,
     anthropicUrl: origin,
     requests,
-    refusals,
+    thinkingErrors,
     listRequests: (model) => requests.filter((request) => request.model === model),
-    script: (model, ...parts) => void scripts.set(model, parts.map(createScript)),
+    script: (model, ...modelScripts) => void scripts.set(model, modelScripts.map(createScript)),
     reset,
     stop: () => server.stop(true),
   };

@@ -2,8 +2,8 @@ import { isDeepStrictEqual } from "node:util";
 import type { AnswerContext } from "./wire-format.ts";
 
 /**
- * The format in which a request must return a scripted model's thinking. Like the real model, the mock provider refuses
- * a request without the thinking, or with another model's thinking.
+ * The format in which a request must send back a scripted model's thinking. Like the real model, the mock provider
+ * rejects a request without the thinking, or with a different model's thinking.
  * signed      Anthropic: `thinking` and `redacted_thinking` blocks before the text, and a block between two calls
  * encrypted   OpenAI Responses: reasoning items with `encrypted_content`
  * plain       DeepSeek: `reasoning_content`, only in messages with tool calls
@@ -71,7 +71,7 @@ export function splitReasoningDetails(model: string, id: string): Fields[][] {
   ];
 }
 
-/** Returns the id of the answer in which this model made a call, or null if another model made it. */
+/** Returns the id of the answer in which this model made a call, or null if a different model made the call. */
 const findAnswerId = (
   modelsByCallId: ReadonlyMap<string, string>,
   model: string,
@@ -105,34 +105,35 @@ type FindAnswerId = (call: Call) => string | null;
 
 function findSignedError(model: string, body: Fields, getAnswerId: FindAnswerId): string | null {
   const messages = toList(body.messages);
-  const isThought = ({ type }: Fields) => type === "thinking" || type === "redacted_thinking";
+  const isThinkingBlock = ({ type }: Fields) => type === "thinking" || type === "redacted_thinking";
   for (const [index, message] of messages.entries()) {
     const blocks = toList(message.content);
     const calls = blocks.filter(({ type }) => type === "tool_use");
     const id = calls[0] ? getAnswerId(calls[0] as Call) : null;
-    const expected =
+    const expectedBlocks =
       id === null
         ? []
         : [...createSignedBlocks(model, id), ...(calls.length > 1 ? [createBlockBetweenCalls(model, id)] : [])];
-    const thought = blocks.filter(isThought);
-    if (expected.length > 0 && thought.length === 0)
+    const thinkingBlocks = blocks.filter(isThinkingBlock);
+    if (expectedBlocks.length > 0 && thinkingBlocks.length === 0)
       return `messages.${index}.content.0.type: Expected \`thinking\` or \`redacted_thinking\`, but found \`${blocks[0]?.type}\`. When \`thinking\` is enabled, a final \`assistant\` message must start with a thinking block.`;
-    if (!isDeepStrictEqual(thought, expected))
+    if (!isDeepStrictEqual(thinkingBlocks, expectedBlocks))
       return `messages.${index}.content.0: Invalid \`signature\` in \`thinking\` block`;
-    // Two thinking blocks (t) come first, and the third one is between the calls (c).
-    const order = blocks
+    // Two thinking blocks (t) come first. If there are several calls (c), a third thinking block follows the first call.
+    const blockOrder = blocks
       .filter(({ type }) => type !== "text")
-      .map((block) => (isThought(block) ? "t" : "c"))
+      .map((block) => (isThinkingBlock(block) ? "t" : "c"))
       .join("");
-    if (expected.length > 0 && !/^(?:ttc|ttctc+)$/.test(order)) return `messages.${index}: blocks cannot be modified`;
+    if (expectedBlocks.length > 0 && !/^(?:ttc|ttctc+)$/.test(blockOrder))
+      return `messages.${index}: blocks cannot be modified`;
   }
-  const newest = messages.findLast(({ role }) => role === "assistant");
+  const lastAssistantMessage = messages.findLast(({ role }) => role === "assistant");
+  const lastBlocks = toList(lastAssistantMessage?.content);
   const { type: mode } = (body.thinking ?? {}) as Fields;
-  const first = toList(newest?.content)[0];
   if (
     mode === "enabled" &&
-    toList(newest?.content).some(({ type }) => type === "tool_use") &&
-    !(first && isThought(first))
+    lastBlocks.some(({ type }) => type === "tool_use") &&
+    !(lastBlocks[0] && isThinkingBlock(lastBlocks[0]))
   )
     return "messages: Expected `thinking` or `redacted_thinking`, but found `tool_use`.";
   return null;
@@ -145,27 +146,27 @@ function findEncryptedError(model: string, body: Fields, getAnswerId: FindAnswer
     const id = getAnswerId(item as Call);
     if (id !== null) expected.set(`rs_${id}`, createReasoningItem(model, id));
   }
-  const sent = items.filter(({ type }) => type === "reasoning");
-  for (const item of sent)
+  const sentItems = items.filter(({ type }) => type === "reasoning");
+  for (const item of sentItems)
     if (!isDeepStrictEqual(item, expected.get(String(item.id))))
       return `The encrypted content for item ${item.id} could not be verified.`;
   for (const id of expected.keys())
-    if (!sent.some((item) => item.id === id))
+    if (!sentItems.some((item) => item.id === id))
       return `Item of type 'function_call' was provided without its required 'reasoning' item: '${id}'.`;
-  const dangling = items.find(
-    (item, index) => item.type === "reasoning" && !/message|call$/.test(findItemType(items[index + 1])),
+  const danglingItem = items.find(
+    (item, index) => item.type === "reasoning" && !/message|call$/.test(getItemType(items[index + 1])),
   );
-  return dangling
-    ? `Item '${dangling.id}' of type 'reasoning' was provided without its required following item.`
+  return danglingItem
+    ? `Item '${danglingItem.id}' of type 'reasoning' was provided without its required following item.`
     : null;
 }
 
-const findItemType = (item: Fields | undefined): string =>
+const getItemType = (item: Fields | undefined): string =>
   String(item?.type ?? (item?.role === "assistant" ? "message" : ""));
 
 function findChatError(
   model: string,
-  thought: ThinkingFormat,
+  thinkingFormat: ThinkingFormat,
   messages: Fields[],
   getAnswerId: FindAnswerId,
 ): string | null {
@@ -177,13 +178,13 @@ function findChatError(
         findPlainError(message.reasoning_content, calls.length > 0, id === null ? null : createThinkingText(model, id)),
       signature: () => findSignatureError(calls, id === null ? null : createExtraContent(model, id)),
       details: () => findDetailsError(message.reasoning_details, model, calls.length > 0 ? id : undefined),
-    }[thought as "plain" | "signature" | "details"]();
+    }[thinkingFormat as "plain" | "signature" | "details"]();
     if (error !== null) return error;
   }
   return null;
 }
 
-/** @param id The id of the answer, null if another model made its calls, or undefined if it has no calls. */
+/** @param id The id of the answer, null if a different model made its calls, or undefined if it has no calls. */
 function findDetailsError(sent: unknown, model: string, id: string | null | undefined): string | null {
   const isFromSameModel = String(toList(sent)[0]?.text ?? "").startsWith(`Thought ${model} `);
   if (id === undefined && (sent === undefined || isFromSameModel)) return null;
@@ -200,11 +201,11 @@ function findPlainError(sent: unknown, hasCalls: boolean, expected: string | nul
 
 function findSignatureError(calls: Call[], expected: Fields | null): string | null {
   if (calls.length === 0) return null;
-  const [first, ...others] = calls.map(({ extra_content }) => extra_content);
-  if (others.some((extra) => extra !== undefined))
+  const [firstContent, ...otherContents] = calls.map(({ extra_content }) => extra_content);
+  if (otherContents.some((content) => content !== undefined))
     return "Thought signature is not valid: only the first call has one.";
-  if (first === undefined)
+  if (firstContent === undefined)
     return "Function call is missing a thought_signature in functionCall parts. Please refer to https://ai.google.dev/gemini-api/docs/thought-signatures for more details.";
   const placeholder = { google: { thought_signature: "skip_thought_signature_validator" } };
-  return isDeepStrictEqual(first, expected ?? placeholder) ? null : "Thought signature is not valid.";
+  return isDeepStrictEqual(firstContent, expected ?? placeholder) ? null : "Thought signature is not valid.";
 }

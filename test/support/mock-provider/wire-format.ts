@@ -18,7 +18,7 @@ export type AnswerContext = { id: string; model: string; script: Script; body: R
 /** A scripted call with its id and its index in the answer. */
 type NumberedCall = ScriptedCall & { index: number; id: string };
 
-/** Splits a call's arguments into the two pieces in which they are streamed. */
+/** Splits a call's arguments into two pieces, which are streamed separately. */
 export const splitArguments = (text: string): string[] => {
   const middle = Math.ceil(text.length / 2);
   return [text.slice(0, middle), text.slice(middle)].filter((piece) => piece !== "");
@@ -26,29 +26,29 @@ export const splitArguments = (text: string): string[] => {
 
 type TokenCount = { input: number; output: number };
 
-/** One provider's encoding of the common parts of an answer. Returned strings are complete server-sent events. */
+/** One provider's API format. The `format…` functions return complete server-sent events. */
 export type WireFormat = {
   path: string;
-  /** Returns the message of the real provider's 400 response, or null if it would accept the request. */
+  /** Returns the error message of the real provider's 400 response, or null if the provider would accept the request. */
   findRequestError(body: Record<string, unknown>, headers: Record<string, string>): string | null;
   hasKey(headers: Record<string, string>): boolean;
-  errorBody(status: number, message: string): unknown;
-  open(context: AnswerContext): string;
-  thinking(context: AnswerContext, text: string): string;
-  /** Formats the thinking of a script with a `thinkingFormat`. It is sent before the text. */
-  thought(context: AnswerContext): string;
-  delta(context: AnswerContext, text: string): string;
-  /** Formats a tool call, or only its beginning unless `isComplete`. */
-  toolCall(context: AnswerContext, call: NumberedCall, isComplete: boolean): string;
-  errorEvent(context: AnswerContext): string;
-  close(context: AnswerContext, text: string, tokens: TokenCount): string;
+  createErrorBody(status: number, message: string): unknown;
+  formatStart(context: AnswerContext): string;
+  formatThinkingDelta(context: AnswerContext, text: string): string;
+  /** Formats the thinking that later requests must send back (`Script.thinkingFormat`). It is sent before the text. */
+  formatRequiredThinking(context: AnswerContext): string;
+  formatTextDelta(context: AnswerContext, text: string): string;
+  /** Formats a tool call. If `isComplete` is false, formats only its beginning. */
+  formatToolCall(context: AnswerContext, call: NumberedCall, isComplete: boolean): string;
+  formatErrorEvent(context: AnswerContext): string;
+  formatEnd(context: AnswerContext, text: string, tokens: TokenCount): string;
 };
 
 /** Formats a server-sent event. */
-export const sse = (event: string | null, data: unknown): string =>
+export const formatSse = (event: string | null, data: unknown): string =>
   `${event === null ? "" : `event: ${event}\n`}data: ${typeof data === "string" ? data : JSON.stringify(data)}\n\n`;
 
-/** Text in error messages that must never reach a client. Tests search for it. */
+/** A string in error messages that must never reach a client. Tests search for it. */
 export const PROVIDER_INTERNAL_TEXT = "provider-internal-detail";
 
 export const hasBearer = (headers: Record<string, string>): boolean => /^Bearer \S+$/.test(headers.authorization ?? "");
@@ -63,4 +63,4 @@ const errorTypes: Record<number, string> = {
   529: "overloaded_error",
 };
 
-export const errorType = (status: number): string => errorTypes[status] ?? "api_error";
+export const getErrorType = (status: number): string => errorTypes[status] ?? "api_error";

@@ -6,11 +6,11 @@ import type { MessageCreateParamsStreaming, MessageParam } from "@anthropic-ai/s
  */
 export const CACHED_LENGTH_MIN = 4_096;
 
-const mark = { cache_control: { type: "ephemeral" as const } };
+const cacheMark = { cache_control: { type: "ephemeral" as const } };
 
 /**
  * Marks the prefix that the conversation's next request will share, so that Anthropic reads it from its cache for a tenth of
- * the price: the system text and all turns except the last one. The last turn may contain document passages, which later
+ * the price. The prefix is the system prompt and all turns except the last one, which may contain document passages that later
  * requests don't repeat.
  */
 export function markStablePrefix(request: MessageCreateParamsStreaming): MessageCreateParamsStreaming {
@@ -19,12 +19,12 @@ export function markStablePrefix(request: MessageCreateParamsStreaming): Message
   const prefix = messages.slice(0, -1);
   const prefixLength = systemLength + prefix.reduce((sum, { content }) => sum + measureContent(content), 0);
   if (prefixLength < CACHED_LENGTH_MIN) return request;
-  const last = prefix.at(-1);
-  const marked = last ? markLastBlock(last) : null;
+  const lastTurn = prefix.at(-1);
+  const markedTurn = lastTurn ? markLastBlock(lastTurn) : null;
   return {
     ...request,
-    ...(typeof system === "string" && systemLength > 0 && { system: [{ type: "text", text: system, ...mark }] }),
-    messages: marked ? [...prefix.slice(0, -1), marked, ...messages.slice(-1)] : messages,
+    ...(typeof system === "string" && systemLength > 0 && { system: [{ type: "text", text: system, ...cacheMark }] }),
+    messages: markedTurn ? [...prefix.slice(0, -1), markedTurn, ...messages.slice(-1)] : messages,
   };
 }
 
@@ -34,8 +34,8 @@ const measureContent = (content: MessageParam["content"]): number =>
 /** Marks a turn's last block. Returns null if that isn't possible. */
 function markLastBlock({ role, content }: MessageParam): MessageParam | null {
   if (role === "system") return null;
-  if (typeof content === "string") return { role, content: [{ type: "text", text: content, ...mark }] };
-  const last = content.at(-1);
-  if (last?.type !== "text" && last?.type !== "tool_use" && last?.type !== "tool_result") return null;
-  return { role, content: [...content.slice(0, -1), { ...last, ...mark }] };
+  if (typeof content === "string") return { role, content: [{ type: "text", text: content, ...cacheMark }] };
+  const lastBlock = content.at(-1);
+  if (lastBlock?.type !== "text" && lastBlock?.type !== "tool_use" && lastBlock?.type !== "tool_result") return null;
+  return { role, content: [...content.slice(0, -1), { ...lastBlock, ...cacheMark }] };
 }

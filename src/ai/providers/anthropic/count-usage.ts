@@ -1,7 +1,7 @@
 import type { ReportedUsage } from "../../provider.ts";
 import { asFields, parseReportedUsage, parseTokens } from "../read-fields.ts";
 
-const names = ["input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens"] as const;
+const countNames = ["input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens"] as const;
 
 /**
  * Creates a counter for the tokens of one answer. Anthropic reports token counts at the start and cumulative counts at the end.
@@ -9,21 +9,21 @@ const names = ["input_tokens", "cache_read_input_tokens", "cache_creation_input_
  * count is used. Anthropic's `input_tokens` excludes cached tokens; Parley's includes them.
  */
 export function createUsageCounter() {
-  const counts: Partial<Record<(typeof names)[number], number>> = {};
+  const counts: Partial<Record<(typeof countNames)[number], number>> = {};
   let thinkingTokens = 0;
 
   return {
     /** Adds the `usage` of an event. */
     add(value: unknown): void {
       const usage = asFields(value);
-      for (const name of names) {
+      for (const name of countNames) {
         const tokens = parseTokens(usage[name]);
         if (tokens !== null) counts[name] = tokens || (counts[name] ?? 0);
       }
       thinkingTokens = parseTokens(asFields(usage.output_tokens_details).thinking_tokens) || thinkingTokens;
     },
     /** Returns the counts, or null if there are none. */
-    result(): ReportedUsage | null {
+    getUsage(): ReportedUsage | null {
       const { input_tokens, output_tokens, cache_read_input_tokens = 0, cache_creation_input_tokens = 0 } = counts;
       const isInputKnown = input_tokens !== undefined;
       const usage = parseReportedUsage({

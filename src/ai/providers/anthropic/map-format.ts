@@ -6,7 +6,7 @@ import type { AnswerFormat } from "../../provider.ts";
 /**
  * Maps a format to a schema that Claude can enforce. Claude supports a subset of JSON Schema and requires that objects allow
  * no additional properties. Unsupported constraints are moved into descriptions. Returns null if the schema can't be expressed
- * like this, so that the model has to be instructed in words.
+ * this way; the model must then be instructed in words.
  */
 export function mapToClaudeSchema(format: AnswerFormat): Record<string, unknown> | null {
   if (format.type !== "json_schema") return null;
@@ -19,6 +19,7 @@ export function mapToClaudeSchema(format: AnswerFormat): Record<string, unknown>
   }
 }
 
+/** Whether a schema can forbid all properties that it doesn't list. */
 function canBeClosed(schema: unknown): boolean {
   const { properties, required, additionalProperties, patternProperties, allOf, $ref } = asFields(schema);
   // The parts of an `allOf` would exclude each other's properties.

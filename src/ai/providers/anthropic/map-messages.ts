@@ -4,10 +4,10 @@ import type {
   MessageCreateParamsStreaming,
   MessageParam,
 } from "@anthropic-ai/sdk/resources/messages/messages";
-import { pickExtra } from "../../extra-fields.ts";
+import { pickExtraFields } from "../../extra-fields.ts";
 import type { AnswerOptions, ProviderRequest, ToolChoice } from "../../provider.ts";
 import type { ThinkingSource } from "../../thinking.ts";
-import { addInstructions } from "../format-in-words.ts";
+import { addFormatInstructions } from "../format-in-words.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
 import { markStablePrefix } from "./cache.ts";
 import { mapToClaudeSchema } from "./map-format.ts";
@@ -19,33 +19,34 @@ const OUTPUT_TOKENS_DEFAULT = 16_384;
 
 /**
  * Maps a request to Anthropic's Messages API.
- * @param name the provider's name. Other providers' thinking is omitted.
+ * @param providerName the provider's name. Other providers' thinking is omitted.
  * @param shouldOmitThinking whether to omit all thinking.
  */
 export function mapToMessagesRequest(
   request: ProviderRequest,
-  name: string,
+  providerName: string,
   shouldOmitThinking = false,
 ): MessageCreateParamsStreaming {
   const { model, options } = request;
   const { format } = options;
   const schema = format ? mapToClaudeSchema(format) : null;
-  const messages = format && !schema ? addInstructions(request.messages, format) : request.messages;
+  const messages = format && !schema ? addFormatInstructions(request.messages, format) : request.messages;
   const { system, turns } = mapToTurns(messages, request.partial);
   const maxTokens =
     request.outputTokensMax ?? Math.min(OUTPUT_TOKENS_DEFAULT, request.answerTokensMax ?? OUTPUT_TOKENS_DEFAULT);
-  const thinkingSource = { provider: name, model };
+  const thinkingSource = { provider: providerName, model };
   const config = mapEffort(model, request.canThink ? (options.reasoningEffort ?? null) : null, {
     maxTokens,
     isReasoningRequested: request.shouldRequestReasoning ?? true,
     isCallForced:
       typeof options.toolChoice === "object" ? options.toolChoice !== null : options.toolChoice === "required",
-    hasLoopThinking: !shouldOmitThinking && isLoopThinking(turns, thinkingSource),
+    hasLoopThinking: !shouldOmitThinking && hasThinkingAtLoopStart(turns, thinkingSource),
   });
-  // A model that is configured to think rejects temperature and top_p. If a model always thinks, Parley learns from its error.
-  const sampling = config.thinking && options.reasoningEffort ? { temperature: null, topP: null } : {};
+  // A model that is configured to think rejects temperature and top_p. For a model that always thinks, the parameter adapter
+  // removes them after the model has rejected them once.
+  const samplingOptions = config.thinking && options.reasoningEffort ? { temperature: null, topP: null } : {};
   return markStablePrefix({
-    ...pickExtra("messages", options.extra),
+    ...pickExtraFields("messages", options.extra),
     model,
     max_tokens: maxTokens,
     messages: mapTurns(turns, shouldOmitThinking || !acceptsThinkingBlocks(model, config) ? null : thinkingSource),
@@ -53,20 +54,20 @@ export function mapToMessagesRequest(
     ...(system === null ? {} : { system }),
     ...config,
     ...(schema && { output_config: { ...config.output_config, format: { type: "json_schema" as const, schema } } }),
-    ...mapOptions({ ...options, ...sampling }),
+    ...mapOptions({ ...options, ...samplingOptions }),
   });
 }
 
 /**
  * Whether the current tool loop began with this model's thinking, which the API requires if there is a thinking budget.
- * Later turns may have no thinking, since models with a budget think only before their first call.
+ * Later turns may have no thinking, because models with a budget think only before their first call.
  */
-function isLoopThinking(turns: readonly Turn[], thinkingSource: ThinkingSource): boolean {
+function hasThinkingAtLoopStart(turns: readonly Turn[], thinkingSource: ThinkingSource): boolean {
   const lastUserTurn = turns.findLastIndex(({ role }, index) => role === "user" && turns[index - 1]?.role !== "tool");
   const firstAnswer = turns.slice(lastUserTurn).find((turn) => turn.role === "assistant");
   if (!firstAnswer) return true;
-  const [first] = findThinkingBlocks(firstAnswer, thinkingSource);
-  return first?.type === "thinking" || first?.type === "redacted_thinking";
+  const [firstBlock] = findThinkingBlocks(firstAnswer, thinkingSource);
+  return firstBlock?.type === "thinking" || firstBlock?.type === "redacted_thinking";
 }
 
 /** Maps the turns. In this API, tool results are part of the user's turn, before the text. */
@@ -75,8 +76,8 @@ function mapTurns(turns: readonly Turn[], thinkingSource: ThinkingSource | null)
   for (const turn of turns) {
     const role = turn.role === "assistant" ? "assistant" : "user";
     const content = mapTurn(turn, thinkingSource);
-    const last = messages.at(-1);
-    if (last?.role === role) last.content = [...toBlocks(last.content), ...toBlocks(content)];
+    const lastMessage = messages.at(-1);
+    if (lastMessage?.role === role) lastMessage.content = [...toBlocks(lastMessage.content), ...toBlocks(content)];
     else messages.push({ role, content });
   }
   return messages;
@@ -102,8 +103,8 @@ function mapTurn(turn: Turn, thinkingSource: ThinkingSource | null): string | Co
   const text = turn.content.trim() === "" ? [] : [{ type: "text" as const, text: turn.content }];
   const blocks = thinkingSource ? findThinkingBlocks(turn, thinkingSource) : [];
   if (blocks.length === 0) return [...text, ...calls];
-  const byId = new Map(calls.map((call, index) => [turn.toolCalls[index]?.id ?? "", call]));
-  return mapBlocks(blocks, text, byId, turn.content);
+  const callsById = new Map(calls.map((call, index) => [turn.toolCalls[index]?.id ?? "", call]));
+  return mapBlocks(blocks, text, callsById, turn.content);
 }
 
 /** Replaces characters in other providers' call ids that this API rejects. */
@@ -125,16 +126,16 @@ const TEMPERATURE_MAX = 1;
 
 function mapOptions(options: AnswerOptions): Partial<MessageCreateParamsStreaming> {
   const { tools = [], toolChoice, temperature, topP, stop = [], canCallToolsInParallel } = options;
-  const shared = {
+  const commonFields = {
     ...(typeof temperature === "number" && { temperature: Math.min(temperature, TEMPERATURE_MAX) }),
     ...(typeof topP === "number" && { top_p: topP }),
     ...(stop.length > 0 && { stop_sequences: [...stop] }),
   };
-  if (tools.length === 0) return shared;
+  if (tools.length === 0) return commonFields;
   const choice = mapToolChoice(toolChoice ?? "auto");
   const isSerial = canCallToolsInParallel === false && choice.type !== "none";
   return {
-    ...shared,
+    ...commonFields,
     tools: tools.map(({ name, description, parameters }) => ({
       name,
       ...(description !== null && { description }),

@@ -7,7 +7,7 @@ import type { HttpFailure } from "../../provider-error.ts";
 import { splitBaseUrl } from "../base-url.ts";
 import { createParameterAdapter } from "../parameters/adapter.ts";
 import type { RequestObserver } from "../request-observer.ts";
-import { createSendBody, SDK_TIMEOUT_MS } from "../sdk-request.ts";
+import { createBodySender, SDK_TIMEOUT_MS } from "../sdk-request.ts";
 import { streamAnswer } from "../stream-answer.ts";
 import { mapToMessagesRequest } from "./map-messages.ts";
 import { createMessagesMapper } from "./read-messages.ts";
@@ -23,17 +23,17 @@ export function createAnthropicProvider(options: {
   apiKey: string;
   baseUrl?: string | undefined;
   headers?: HeaderFields;
-  observe?: RequestObserver;
+  observer?: RequestObserver;
   findProxy?: FindProxy;
 }): Provider {
-  const { apiKey, baseUrl = ANTHROPIC_BASE_URL_DEFAULT, headers = {}, observe = {}, findProxy } = options;
-  const sendBody = createSendBody(
+  const { apiKey, baseUrl = ANTHROPIC_BASE_URL_DEFAULT, headers = {}, observer = {}, findProxy } = options;
+  const sendBody = createBodySender(
     (fetch) =>
       createAnthropicClient(apiKey, baseUrl, fetch)
         .messages.create({ model: "", max_tokens: 1, messages: [], stream: true }, { headers })
         .asResponse(),
-    createParameterAdapter({ api: "messages", onLearned: observe.onLearned }),
-    { onRepeat: observe.onRepeat, findProxy },
+    createParameterAdapter({ api: "messages", onParameterRejected: observer.onParameterRejected }),
+    { onResend: observer.onResend, findProxy },
   );
   const secrets = [apiKey, ...listAddressSecrets(baseUrl), ...listHeaderSecrets(headers)];
   return {
@@ -53,7 +53,7 @@ export function createAnthropicProvider(options: {
 }
 
 /**
- * Whether a request was rejected because of the thinking in it. Its signature covers the preceding conversation, which may
+ * Whether a request was rejected because of the thinking in it. Thinking has a signature of the preceding conversation, which may
  * have changed if another instance took over the answer
  * (platform.claude.com/docs/en/build-with-claude/preserved-thinking).
  */
@@ -63,7 +63,7 @@ const rejectsThinking = (errorText: string): boolean =>
   );
 
 /**
- * Creates an SDK client without logs and retries. The SDK reads `ANTHROPIC_CUSTOM_HEADERS` from the environment, so the
+ * Creates an SDK client without logging or retries. The SDK reads `ANTHROPIC_CUSTOM_HEADERS` from the environment, so Parley's
  * commands remove that variable.
  */
 export function createAnthropicClient(

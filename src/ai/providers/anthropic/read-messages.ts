@@ -5,7 +5,7 @@ import type { ThinkingSource } from "../../thinking.ts";
 import { type EventMapper, isBlankData, type MappedEvent } from "../event-mapper.ts";
 import { asFields, asList, asText, type Fields } from "../read-fields.ts";
 import { createReasoningSeparator } from "../reasoning-separator.ts";
-import { createToolCalls, toArgumentsText } from "../tool-calls.ts";
+import { createToolCallStore, toArgumentsText } from "../tool-calls.ts";
 import { createUsageCounter } from "./count-usage.ts";
 import { createBlockRecord } from "./thinking-blocks.ts";
 
@@ -14,13 +14,13 @@ type BlockKey = string | number;
 /**
  * Creates a mapper for the events of Anthropic's Messages API. The end marker is `message_stop`, but the answer is already
  * complete when `message_delta` contains a stop reason.
- * @param thinkingSource the provider and model to which thinking is sent back. If absent, thinking isn't kept.
+ * @param thinkingSource the provider and model to which thinking is sent back. If undefined, thinking isn't stored.
  */
 export function createMessagesMapper(thinkingSource?: ThinkingSource): EventMapper {
   const blocks = createBlockRecord();
   const usage = createUsageCounter();
-  const calls = createToolCalls();
-  /** The current call at each index, since some servers reuse an index. */
+  const calls = createToolCallStore();
+  /** The current call at each index. Some servers reuse an index. */
   const callKeys = new Map<BlockKey, string>();
   /** Inputs from the start of calls. An input is removed if deltas follow; otherwise, it is complete. */
   const inputs = new Map<string, unknown>();
@@ -30,14 +30,15 @@ export function createMessagesMapper(thinkingSource?: ThinkingSource): EventMapp
   let callCount = 0;
   let pendingParts: MappedEvent[] = [];
 
-  function queueRest(events: MappedEvent[]): MappedEvent | null {
+  /** Returns the first event and queues the others. */
+  function shiftAndQueue(events: MappedEvent[]): MappedEvent | null {
     pendingParts = events;
     return pendingParts.shift() ?? null;
   }
 
   function mapUsage(value: unknown): MappedEvent | null {
     usage.add(value);
-    const counts = usage.result();
+    const counts = usage.getUsage();
     return counts && { type: "usage", usage: counts };
   }
 
@@ -66,7 +67,7 @@ export function createMessagesMapper(thinkingSource?: ThinkingSource): EventMapp
 
   function startBlock(key: BlockKey, block: Fields): MappedEvent | null {
     lastKey = key;
-    blocks.begin(key, block);
+    blocks.startBlock(key, block);
     if (block.type === "tool_use") return startCall(key, block);
     const text = block.type === "text" ? asText(block.text) : null;
     if (text !== null) return { type: "text", text };
@@ -110,9 +111,9 @@ export function createMessagesMapper(thinkingSource?: ThinkingSource): EventMapp
     for (const [key, input] of inputs) calls.add(key, { arguments: input });
     inputs.clear();
     const toolCalls = calls.list();
-    const lacksCalls = finalEnd.reason === "tool_calls" && toolCalls.length === 0;
-    const thinking = blocks.toThinking(thinkingSource);
-    const result = { type: finalEnd.type, reason: lacksCalls ? "stop" : finalEnd.reason, usage: usage.result() };
+    const hasNoCalls = finalEnd.reason === "tool_calls" && toolCalls.length === 0;
+    const thinking = blocks.buildThinking(thinkingSource);
+    const result = { type: finalEnd.type, reason: hasNoCalls ? "stop" : finalEnd.reason, usage: usage.getUsage() };
     // The last call may be incomplete, so no call may be executed.
     if (finalEnd.reason === "length" || finalEnd.reason === "content_filter" || toolCalls.length === 0)
       return { ...result, thinking };
@@ -135,14 +136,14 @@ export function createMessagesMapper(thinkingSource?: ThinkingSource): EventMapp
       case "content_block_start":
         return startBlock(key, asFields(event.content_block));
       case "message_start":
-        return queueRest(mapMessage(asFields(event.message)));
+        return shiftAndQueue(mapMessage(asFields(event.message)));
       case "message_delta":
         recordStopReason(asFields(event.delta).stop_reason);
         return mapUsage(event.usage);
       case "message_stop":
         return finish();
       case "message":
-        return queueRest(mapDocument(event));
+        return shiftAndQueue(mapDocument(event));
       default:
         return isErrorValue(event) || (type === null && isBareError(event))
           ? { type: "error", error: mapErrorFields(event) }

@@ -4,12 +4,12 @@ import { createThinking, findModelThinking, THINKING_LENGTH_MAX } from "../../th
 import type { Turn } from "../map-conversation.ts";
 import { asFields, asList, asText, type Fields } from "../read-fields.ts";
 
-/** A block of an answer, as it is sent back to the API. A call is recorded only by its id, since it is stored elsewhere. */
+/** A block of an answer, as it is sent back to the API. Only the id of a call is recorded, because calls are stored elsewhere. */
 type Block = { type: "thinking" | "redacted_thinking" | "text" | "tool_use"; [name: string]: unknown };
 
 /**
  * Records an answer's blocks in order. In a tool loop, `thinking` and `redacted_thinking` blocks must be sent back complete,
- * unmodified and in their original order with texts and calls
+ * unmodified and in their original order with text blocks and calls
  * (platform.claude.com/docs/en/build-with-claude/thinking-tool-workflows).
  */
 export function createBlockRecord() {
@@ -18,7 +18,7 @@ export function createBlockRecord() {
   const currentBlocks = new Map<unknown, Block>();
   let length = 0;
 
-  /** Appends to a block's text. If the blocks exceed the limit, they are discarded, since they can't be sent back incomplete. */
+  /** Appends to a block's text. If the blocks exceed the limit, all are discarded, because they must be sent back complete. */
   function append(block: Block, name: string, value: unknown): void {
     const text = asText(value);
     if (text === null) return;
@@ -28,7 +28,7 @@ export function createBlockRecord() {
 
   return {
     /** Adds a complete block or the start of a block. */
-    begin(key: unknown, { type, ...fields }: Fields): void {
+    startBlock(key: unknown, { type, ...fields }: Fields): void {
       if (type !== "thinking" && type !== "redacted_thinking" && type !== "text" && type !== "tool_use") return;
       const block: Block = { type };
       currentBlocks.set(key, block);
@@ -51,7 +51,7 @@ export function createBlockRecord() {
       append(block, "signature", delta.signature);
     },
     /** Returns the thinking to send back to this model with the answer's calls. */
-    toThinking(thinkingSource: ThinkingSource | undefined) {
+    buildThinking(thinkingSource: ThinkingSource | undefined) {
       const hasThinking = length <= THINKING_LENGTH_MAX && blocks.some(isThinkingBlock);
       return createThinking(thinkingSource, hasThinking ? { blocks } : null);
     },
@@ -79,20 +79,20 @@ export function mapBlocks(
   const isTextUnchanged =
     removeWhitespace(blocks.map((block) => asText(block.text) ?? "").join("")) === removeWhitespace(content);
   const remainingCalls = new Map(calls);
-  const mapped: ContentBlockParam[] = [];
+  const mappedBlocks: ContentBlockParam[] = [];
   for (const block of blocks) {
-    if (isThinkingBlock(block)) mapped.push(block as unknown as ContentBlockParam);
+    if (isThinkingBlock(block)) mappedBlocks.push(block as unknown as ContentBlockParam);
     else if (block.type === "text" && isTextUnchanged && asText(block.text)?.trim())
-      mapped.push(block as unknown as ContentBlockParam);
+      mappedBlocks.push(block as unknown as ContentBlockParam);
     else if (block.type === "tool_use") {
       const call = remainingCalls.get(String(block.id));
-      if (call) mapped.push(call);
+      if (call) mappedBlocks.push(call);
       remainingCalls.delete(String(block.id));
     }
   }
-  const firstCall = mapped.findIndex(({ type }) => type === "tool_use");
-  if (!isTextUnchanged) mapped.splice(firstCall === -1 ? mapped.length : firstCall, 0, ...text);
-  return [...mapped, ...remainingCalls.values()];
+  const firstCallIndex = mappedBlocks.findIndex(({ type }) => type === "tool_use");
+  if (!isTextUnchanged) mappedBlocks.splice(firstCallIndex === -1 ? mappedBlocks.length : firstCallIndex, 0, ...text);
+  return [...mappedBlocks, ...remainingCalls.values()];
 }
 
 const removeWhitespace = (text: string): string => text.replaceAll(/\s+/g, "");

@@ -3,10 +3,10 @@ import type { ReasoningEffort } from "../../../protocol/reasoning-effort.ts";
 
 /** The API's minimum thinking budget. */
 const BUDGET_TOKENS_MIN = 1_024;
-/** Maximum share of the answer's tokens that thinking may use. The rest is left for the text. */
+/** Maximum share of the answer's tokens that thinking may use. The remaining tokens are left for the text. */
 const BUDGET_SHARE_MAX = 0.8;
 
-const budgets: Record<Exclude<ReasoningEffort, "none">, number> = {
+const effortBudgets: Record<Exclude<ReasoningEffort, "none">, number> = {
   minimal: BUDGET_TOKENS_MIN,
   low: 2_048,
   medium: 8_192,
@@ -15,8 +15,8 @@ const budgets: Record<Exclude<ReasoningEffort, "none">, number> = {
 };
 
 /** The thinking options of a Claude model (platform.claude.com/docs/en/build-with-claude/thinking, November 2026). */
-type Style = {
-  /** `budget` models, up to Claude 4.5, take a number of tokens. `adaptive` models take `output_config.effort`. */
+type ThinkingStyle = {
+  /** `budget` models, up to Claude 4.5, accept a number of tokens. `adaptive` models accept `output_config.effort`. */
   kind: "adaptive" | "budget" | "never";
   /** The `thinking` value that turns thinking off. `unset` means no value. Null if thinking can't be turned off. */
   offValue: "unset" | "disabled" | "between_tools" | null;
@@ -26,7 +26,7 @@ type Style = {
 
 const namePattern = /claude-(?:([a-z]+)-(\d+)(?:[-.](\d{1,2}))?(?!\d)|3[-.]7)/;
 
-function findStyle(model: string): Style {
+function findThinkingStyle(model: string): ThinkingStyle {
   const [name = "", family = "", major = "", minor = "0"] = namePattern.exec(model) ?? [];
   if (/3[-.]7/.test(name)) return { kind: "budget", offValue: "unset", hasXhigh: true };
   if (/claude-(?:instant|2|3)/.test(model)) return { kind: "never", offValue: "unset", hasXhigh: false };
@@ -37,8 +37,8 @@ function findStyle(model: string): Style {
   return { kind: "adaptive", offValue: findOffValue(family, version), hasXhigh: true, thinksByDefault: major !== "" };
 }
 
-/** Returns how to turn off the thinking of a Claude 5 model. */
-function findOffValue(family: string, version: number): Style["offValue"] {
+/** Returns the `thinking` value that turns a Claude 5 model's thinking off, or null if it can't be turned off. */
+function findOffValue(family: string, version: number): ThinkingStyle["offValue"] {
   if (family === "haiku") return "disabled";
   if (family === "sonnet") return version >= 5.5 ? "between_tools" : "disabled";
   return family === "opus" && version < 5.5 ? "disabled" : null;
@@ -58,13 +58,13 @@ type ThinkingConfig = Pick<MessageCreateParamsStreaming, "thinking" | "output_co
 
 /** Returns the fields that control how much a model thinks. If there are none, the model's default applies. */
 export function mapEffort(model: string, effort: ReasoningEffort | null, context: EffortContext): ThinkingConfig {
-  const { kind, offValue, hasXhigh, thinksByDefault } = findStyle(model);
+  const { kind, offValue, hasXhigh, thinksByDefault } = findThinkingStyle(model);
   // Adaptive models send no reasoning unless a summary is requested.
-  const adaptive = {
+  const adaptiveThinking = {
     type: "adaptive" as const,
     display: context.isReasoningRequested ? ("summarized" as const) : ("omitted" as const),
   };
-  if (effort === null) return thinksByDefault && context.isReasoningRequested ? { thinking: adaptive } : {};
+  if (effort === null) return thinksByDefault && context.isReasoningRequested ? { thinking: adaptiveThinking } : {};
   if (kind === "never") return {};
   if (effort === "none") {
     if (offValue === "unset") return {};
@@ -73,11 +73,11 @@ export function mapEffort(model: string, effort: ReasoningEffort | null, context
   if (kind === "adaptive") {
     const effectiveEffort = effort === "minimal" ? "low" : effort;
     return {
-      thinking: adaptive,
+      thinking: adaptiveThinking,
       output_config: { effort: effectiveEffort === "xhigh" && !hasXhigh ? "high" : effectiveEffort },
     };
   }
-  const budget = Math.min(budgets[effort], Math.floor(context.maxTokens * BUDGET_SHARE_MAX));
+  const budget = Math.min(effortBudgets[effort], Math.floor(context.maxTokens * BUDGET_SHARE_MAX));
   if (context.isCallForced || !context.hasLoopThinking || budget < BUDGET_TOKENS_MIN) return {};
   return { thinking: { type: "enabled", budget_tokens: budget } };
 }
@@ -86,4 +86,4 @@ export function mapEffort(model: string, effort: ReasoningEffort | null, context
  * Whether a request to a model may contain its thinking blocks. Budget models reject them while thinking is off.
  */
 export const acceptsThinkingBlocks = (model: string, { thinking }: ThinkingConfig): boolean =>
-  findStyle(model).kind === "adaptive" || thinking?.type === "enabled";
+  findThinkingStyle(model).kind === "adaptive" || thinking?.type === "enabled";

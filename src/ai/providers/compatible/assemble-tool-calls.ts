@@ -1,16 +1,23 @@
 import type { ToolCall } from "../../provider.ts";
 import { asFields, type Fields } from "../read-fields.ts";
-import { type CallWithExtra, createToolCalls, parseNameOrId, toArgumentsText } from "../tool-calls.ts";
+import { type CallWithExtra, createToolCallStore, parseNameOrId, toArgumentsText } from "../tool-calls.ts";
 import { ObjectScanner } from "./object-scanner.ts";
 
-/** One chunk of a call. Absent fields are null. */
+/** One chunk of a call. Missing fields are null. */
 type CallChunk = { index: number | null; id: string | null; name: string | null; text: string; extra?: Fields | null };
 
 /** Identifies the call that a chunk continues: the server's index, or the position in an array of calls. */
 type Slot = number | string | null;
 
-/** A call that is being assembled. `batch` is the number of the delta with its newest chunk. */
-type Call = { key: number; slot: Slot; id: string | null; name: string | null; scanner: ObjectScanner; batch: number };
+/** A call that is being assembled. `deltaNumber` identifies the delta that contained its newest chunk. */
+type Call = {
+  key: number;
+  slot: Slot;
+  id: string | null;
+  name: string | null;
+  scanner: ObjectScanner;
+  deltaNumber: number;
+};
 
 /** What a chunk means for the call in its slot. A `redundant` chunk only repeats known content. */
 type ChunkRole = "new_call" | "continuation" | "replacement" | "redundant";
@@ -20,23 +27,23 @@ type ChunkRole = "new_call" | "continuation" | "replacement" | "redundant";
  * ids change, or names are repeated. A new call starts with a new name, or after a complete JSON object.
  */
 export class ToolCallAssembler {
-  readonly #store = createToolCalls();
+  readonly #store = createToolCallStore();
   readonly #calls: Call[] = [];
-  readonly #bySlot = new Map<Slot, Call>();
-  #last: Call | undefined;
-  #batch = 0;
+  readonly #callsBySlot = new Map<Slot, Call>();
+  #lastCall: Call | undefined;
+  #deltaNumber = 0;
   /** Whether an id has changed within a call. If so, ids are ignored. */
   #areIdsUnstable = false;
 
   /** Adds the calls of one delta. Returns whether any call has content. @throws BrokenStreamError if a limit is exceeded. */
   add(entries: readonly unknown[]): boolean {
-    this.#batch += 1;
+    this.#deltaNumber += 1;
     let hasContent = false;
     for (const [position, entry] of entries.entries()) {
       const chunk = parseChunk(entry);
       if (chunk.id === null && chunk.name === null && chunk.text === "" && !chunk.extra) continue;
       hasContent = true;
-      this.#process(chunk, chunk.index ?? (entries.length > 1 ? `place ${position}` : null));
+      this.#processChunk(chunk, chunk.index ?? (entries.length > 1 ? `place ${position}` : null));
     }
     return hasContent;
   }
@@ -51,35 +58,35 @@ export class ToolCallAssembler {
   }
 
   /** Processes a chunk. Text after a complete object is processed as another chunk. */
-  #process(chunk: CallChunk, slot: Slot): void {
-    let rest: CallChunk | null = chunk;
-    while (rest) {
-      const call = this.#findOrCreateCall(rest, slot);
+  #processChunk(chunk: CallChunk, slot: Slot): void {
+    let remainingChunk: CallChunk | null = chunk;
+    while (remainingChunk) {
+      const call = this.#findOrCreateCall(remainingChunk, slot);
       // Extra content may also follow a completed call.
-      const owner = call ?? this.#last;
-      if (owner && rest.extra) this.#store.addExtra(owner.key, rest.extra);
-      // Some servers send null instead of missing arguments. Within an object, null is a value.
-      const addsNothing = !call || (call.scanner.state === "blank" && isBlank(rest.text));
-      const length = addsNothing ? rest.text.length : call.scanner.scan(rest.text);
-      if (!addsNothing) this.#store.add(call.key, { arguments: rest.text.slice(0, length) });
-      const text = rest.text.slice(length);
-      rest = text.trim() === "" ? null : { index: chunk.index, id: null, name: null, text };
+      const receivingCall = call ?? this.#lastCall;
+      if (receivingCall && remainingChunk.extra) this.#store.addExtra(receivingCall.key, remainingChunk.extra);
+      // Some servers send null if there are no arguments. Within an object, null is a value.
+      const addsNothing = !call || (call.scanner.state === "blank" && isBlank(remainingChunk.text));
+      const length = addsNothing ? remainingChunk.text.length : call.scanner.scan(remainingChunk.text);
+      if (!addsNothing) this.#store.add(call.key, { arguments: remainingChunk.text.slice(0, length) });
+      const text = remainingChunk.text.slice(length);
+      remainingChunk = text.trim() === "" ? null : { index: chunk.index, id: null, name: null, text };
     }
   }
 
   /** Returns the call to which a chunk adds content, or null if the chunk is redundant. */
   #findOrCreateCall(chunk: CallChunk, slot: Slot): Call | null {
-    const current = this.#findCurrentCall(chunk, slot);
-    const role = current ? this.#findRole(current, chunk) : "new_call";
-    if (!current || role === "new_call") return this.#createCall(slot, chunk, current);
-    this.#updateCall(current, chunk);
+    const currentCall = this.#findCurrentCall(chunk, slot);
+    const role = currentCall ? this.#findChunkRole(currentCall, chunk) : "new_call";
+    if (!currentCall || role === "new_call") return this.#createCall(slot, chunk, currentCall);
+    this.#updateCall(currentCall, chunk);
     if (role === "redundant") return null;
-    if (current.scanner.state !== "complete") this.#areIdsUnstable ||= hasOtherId(current, chunk);
+    if (currentCall.scanner.state !== "complete") this.#areIdsUnstable ||= hasDifferentId(currentCall, chunk);
     if (role === "replacement") {
-      this.#store.clearArguments(current.key);
-      current.scanner = new ObjectScanner();
+      this.#store.clearArguments(currentCall.key);
+      currentCall.scanner = new ObjectScanner();
     }
-    return current;
+    return currentCall;
   }
 
   #findCurrentCall(chunk: CallChunk, slot: Slot): Call | undefined {
@@ -87,24 +94,24 @@ export class ToolCallAssembler {
     const hasSameId = (call: Call) => call.id === id && (index === null || call.slot === slot);
     const callWithId = id === null ? undefined : this.#calls.findLast(hasSameId);
     if (callWithId) return callWithId;
-    if (slot === null) return this.#last;
-    const callInSlot = this.#bySlot.get(slot);
+    if (slot === null) return this.#lastCall;
+    const callInSlot = this.#callsBySlot.get(slot);
     if (callInSlot || name !== null) return callInSlot;
     // A chunk with a new slot but no name continues a call in another slot.
-    if (index === null) return this.#last;
+    if (index === null) return this.#lastCall;
     if (id !== null) return this.#calls.findLast((call) => call.id === id);
-    return this.#last?.scanner.state === "complete" ? undefined : this.#last;
+    return this.#lastCall?.scanner.state === "complete" ? undefined : this.#lastCall;
   }
 
-  #findRole(call: Call, chunk: CallChunk): ChunkRole {
+  #findChunkRole(call: Call, chunk: CallChunk): ChunkRole {
     const { name, text } = chunk;
     if (name !== null && call.name !== null && name !== call.name) return "new_call";
     if (call.scanner.state === "complete") return this.#findRoleAfterObject(call, chunk);
     const isRepeated = name !== null && name === call.name;
     if (call.scanner.state !== "blank" || !isRepeated) return "continuation";
-    // If the name is repeated before any arguments, the chunk may start another call or repeat the same one.
+    // If the name is repeated before any arguments, the chunk may start a new call or repeat the current one.
     const isComplete = isBlank(text) || isObject(text);
-    const isParallel = call.batch === this.#batch && (chunk.id === null || chunk.id !== call.id);
+    const isParallel = call.deltaNumber === this.#deltaNumber && (chunk.id === null || chunk.id !== call.id);
     return isComplete && (isParallel || this.#hasNewId(call, chunk)) ? "new_call" : "continuation";
   }
 
@@ -113,8 +120,8 @@ export class ToolCallAssembler {
     const text = chunk.text.trim();
     if (isBlank(text)) return name !== null && this.#hasNewId(call, chunk) ? "new_call" : "redundant";
     if (name === null && !text.startsWith("{")) return "redundant";
-    const isSame = name === null || (chunk.id !== null && chunk.id === call.id);
-    if (!isSame) return "new_call";
+    const isSameCall = name === null || (chunk.id !== null && chunk.id === call.id);
+    if (!isSameCall) return "new_call";
     const previousText = this.#store.getArguments(call.key);
     // Some servers repeat the whole call at its end, or start with an empty object as a placeholder.
     if (previousText === text) return "redundant";
@@ -122,32 +129,32 @@ export class ToolCallAssembler {
   }
 
   #hasNewId(call: Call, chunk: CallChunk): boolean {
-    return !this.#areIdsUnstable && hasOtherId(call, chunk);
+    return !this.#areIdsUnstable && hasDifferentId(call, chunk);
   }
 
   #createCall(slot: Slot, { id, name, text }: CallChunk, previousCall: Call | undefined): Call {
     const key = this.#calls.length;
-    // Another object without a name is another call of the same function.
+    // A further object without a name is another call to the same function.
     const functionName = name ?? (isBlank(text) ? null : (previousCall?.name ?? null));
-    const call = { key, slot, id, name: functionName, scanner: new ObjectScanner(), batch: this.#batch };
+    const call = { key, slot, id, name: functionName, scanner: new ObjectScanner(), deltaNumber: this.#deltaNumber };
     this.#calls.push(call);
     this.#store.add(key, { id, name: functionName });
-    this.#bySlot.set(slot, call);
-    this.#last = call;
+    this.#callsBySlot.set(slot, call);
+    this.#lastCall = call;
     return call;
   }
 
   #updateCall(call: Call, { id, name }: CallChunk): void {
-    call.batch = this.#batch;
+    call.deltaNumber = this.#deltaNumber;
     call.id ??= id;
     call.name ??= name;
     this.#store.add(call.key, { id: call.id, name: call.name });
-    this.#bySlot.set(call.slot, call);
-    this.#last = call;
+    this.#callsBySlot.set(call.slot, call);
+    this.#lastCall = call;
   }
 }
 
-const hasOtherId = (call: Call, { id }: CallChunk): boolean => id !== null && call.id !== null && id !== call.id;
+const hasDifferentId = (call: Call, { id }: CallChunk): boolean => id !== null && call.id !== null && id !== call.id;
 
 const isBlank = (text: string): boolean => /^\s*(?:null\s*)?$/.test(text);
 

@@ -7,7 +7,7 @@ const templateParameterModels = /(?:^|\/)qwen/i;
 
 /**
  * Maps the effort to `reasoning_effort`, which OpenRouter, Groq, vLLM, Ollama and Gemini support. If a server rejects a
- * value, parameters/ lowers or removes it.
+ * value, the parameter adapter (parameters/adapter.ts) lowers or removes it.
  */
 export function mapChatEffort(model: string, effort: ReasoningEffort | null): Record<string, unknown> {
   if (effort === null) return {};

@@ -37,10 +37,13 @@ export function createThinkingRecord() {
   let length = 0;
 
   function addDetail(detail: Fields): void {
-    const last = details.at(-1);
+    const lastDetail = details.at(-1);
     const isContinuation =
-      last && last.type === detail.type && last.index === detail.index && detail.type !== "reasoning.encrypted";
-    if (isContinuation) details[details.length - 1] = join(last, detail);
+      lastDetail &&
+      lastDetail.type === detail.type &&
+      lastDetail.index === detail.index &&
+      detail.type !== "reasoning.encrypted";
+    if (isContinuation) details[details.length - 1] = joinDetails(lastDetail, detail);
     else if (details.length < DETAILS_MAX) details.push(detail);
   }
 
@@ -62,7 +65,7 @@ export function createThinkingRecord() {
     },
 
     /** Returns the thinking to send back to this server with the answer's calls. */
-    toThinking(thinkingSource: ThinkingSource | undefined, calls: readonly CallWithExtra[]) {
+    buildThinking(thinkingSource: ThinkingSource | undefined, calls: readonly CallWithExtra[]) {
       const callExtras = calls.flatMap(({ call, extra }) => (extra === undefined ? [] : [[call.id, extra]]));
       const data = {
         ...(field !== null && details.length === 0 && { field, text }),
@@ -77,11 +80,12 @@ export function createThinkingRecord() {
 }
 
 /** Joins two chunks of the same detail. `text` and `summary` are concatenated; in other fields, the later value wins. */
-function join(first: Fields, next: Fields): Fields {
-  const presentFields = Object.entries(next).filter(([, value]) => value !== null && value !== undefined);
+function joinDetails(first: Fields, second: Fields): Fields {
+  const presentFields = Object.entries(second).filter(([, value]) => value !== null && value !== undefined);
   const joined: Record<string, unknown> = { ...first, ...Object.fromEntries(presentFields) };
   for (const name of ["text", "summary"])
-    if (typeof first[name] === "string" && typeof next[name] === "string") joined[name] = `${first[name]}${next[name]}`;
+    if (typeof first[name] === "string" && typeof second[name] === "string")
+      joined[name] = `${first[name]}${second[name]}`;
   return joined;
 }
 
@@ -101,7 +105,7 @@ export function addThinking(
   if (!providerThinking) return message;
   const { details, extra, extras } = findModelThinking(turn.thinking, thinkingSource) ?? {};
   const field = textFields.find((name) => name === providerThinking.field);
-  const extraById = new Map(asList(extras).map((entry) => [asList(entry)[0], asList(entry)[1]]));
+  const extrasByCallId = new Map(asList(extras).map((entry) => [asList(entry)[0], asList(entry)[1]]));
   return {
     ...message,
     // Servers reject or ignore this field in turns without calls.
@@ -110,20 +114,20 @@ export function addThinking(
     ...(extra !== undefined && { extra_content: extra }),
     ...(message.tool_calls && {
       tool_calls: message.tool_calls.map((call) =>
-        extraById.has(call.id) ? { ...call, extra_content: extraById.get(call.id) } : call,
+        extrasByCallId.has(call.id) ? { ...call, extra_content: extrasByCallId.get(call.id) } : call,
       ),
     }),
   };
 }
 
-/** The signature that Google documents for calls made by another model. */
+/** The signature that Google documents for calls made by a different model. */
 const SKIP_SIGNATURE = "skip_thought_signature_validator";
 
 type Message = { role: string; tool_calls?: (ToolCall & { extra_content?: unknown })[] };
 
 /**
  * Returns the body to send after an error about thinking, or null if the error is about something else. DeepSeek and Gemini
- * reject calls without thinking, such as those made by another model. Each of the two needs a different workaround.
+ * reject calls without thinking, such as those made by a different model; each needs a different workaround.
  * @param createBodyWithoutThinking returns the body for a server that rejects its own thinking.
  */
 export function rewriteAfterThinkingError<Body extends { messages: readonly unknown[] }>(
@@ -133,12 +137,12 @@ export function rewriteAfterThinkingError<Body extends { messages: readonly unkn
 ): Body | null {
   const messages = body.messages as readonly (Message & Fields)[];
   const messagesWithCalls = messages.filter(({ tool_calls }) => tool_calls?.length);
-  const changeCalls = (next: (message: Message & Fields) => object) => ({
+  const rewriteMessagesWithCalls = (rewriteMessage: (message: Message & Fields) => object) => ({
     ...body,
-    messages: messages.map((message) => (message.tool_calls?.length ? next(message) : message)),
+    messages: messages.map((message) => (message.tool_calls?.length ? rewriteMessage(message) : message)),
   });
   if (/thought_?signature/i.test(errorText) && /missing/i.test(errorText) && messagesWithCalls.length > 0)
-    return changeCalls(({ tool_calls = [], ...message }) => ({
+    return rewriteMessagesWithCalls(({ tool_calls = [], ...message }) => ({
       ...message,
       tool_calls: tool_calls.map(skipSignature),
     }));
@@ -146,12 +150,12 @@ export function rewriteAfterThinkingError<Body extends { messages: readonly unkn
     /reasoning_content/.test(errorText) &&
     messagesWithCalls.some((message) => message.reasoning_content === undefined)
   )
-    return changeCalls((message) => ({ reasoning_content: "", ...message }));
+    return rewriteMessagesWithCalls((message) => ({ reasoning_content: "", ...message }));
   const isAboutThinking = /reasoning|thinking|thought|signature|extra_content/i.test(errorText);
   return isAboutThinking && messages.some(hasThinking) ? createBodyWithoutThinking() : null;
 }
 
-/** Adds the skip signature to a call if it is the first of the parallel calls. The others need none. */
+/** Adds the skip signature to a call if it is the first of the parallel calls. Other calls don't need a signature. */
 const skipSignature = <Call extends { extra_content?: unknown }>(call: Call, index: number): Call =>
   index > 0 || call.extra_content !== undefined
     ? call

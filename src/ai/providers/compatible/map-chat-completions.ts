@@ -3,10 +3,10 @@ import type {
   ChatCompletionCreateParamsStreaming,
   ChatCompletionMessageParam,
 } from "openai/resources/chat/completions";
-import { pickExtra } from "../../extra-fields.ts";
+import { pickExtraFields } from "../../extra-fields.ts";
 import type { AnswerFormat, AnswerOptions, ProviderRequest } from "../../provider.ts";
 import type { ThinkingSource } from "../../thinking.ts";
-import { addInstructions, mentionsJson } from "../format-in-words.ts";
+import { addFormatInstructions, mentionsJson } from "../format-in-words.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
 import { supportsStrictMode } from "../openai/strict-schema.ts";
 import { mapChatEffort } from "./chat-effort.ts";
@@ -14,23 +14,23 @@ import { addThinking } from "./chat-thinking.ts";
 
 /**
  * Maps a request to Chat Completions, using only fields that local servers support.
- * @param name the provider's name. Other providers' thinking is omitted.
+ * @param providerName the provider's name. Other providers' thinking is omitted.
  * @param shouldOmitThinking whether to omit all thinking.
  */
 export function mapToChatRequest(
   request: ProviderRequest,
-  name: string,
+  providerName: string,
   shouldOmitThinking = false,
 ): ChatCompletionCreateParamsStreaming {
-  const thinkingSource = shouldOmitThinking ? null : { provider: name, model: request.model };
+  const thinkingSource = shouldOmitThinking ? null : { provider: providerName, model: request.model };
   const { format, tools = [], toolChoice } = request.options;
-  // Most servers can't enforce a format and offer tools in the same request: they reject it, or the model never calls a tool.
+  // Most servers can't combine a format with tools: they reject the request, or the model never calls a tool.
   const canCallTools = tools.length > 0 && toolChoice !== "none";
   const needsInstructions = format && (canCallTools || (format.type === "json_object" && !mentionsJson(request)));
-  const messages = needsInstructions ? addInstructions(request.messages, format) : request.messages;
+  const messages = needsInstructions ? addFormatInstructions(request.messages, format) : request.messages;
   const { system, turns } = mapToTurns(messages, request.partial);
   return {
-    ...pickExtra("chat", request.options.extra),
+    ...pickExtraFields("chat", request.options.extra),
     model: request.model,
     messages: [
       ...(system === null ? [] : [{ role: "system" as const, content: system }]),
@@ -79,14 +79,14 @@ function mapFormat(format: AnswerFormat): NonNullable<ChatCompletionCreateParams
 
 function mapOptions(options: AnswerOptions): Partial<ChatCompletionCreateParamsStreaming> {
   const { tools = [], toolChoice, temperature, topP, stop = [], canCallToolsInParallel } = options;
-  const shared = {
+  const commonFields = {
     ...(typeof temperature === "number" && { temperature }),
     ...(typeof topP === "number" && { top_p: topP }),
     ...(stop.length > 0 && { stop: [...stop] }),
   };
-  if (tools.length === 0) return shared;
+  if (tools.length === 0) return commonFields;
   return {
-    ...shared,
+    ...commonFields,
     tools: tools.map(({ name, description, parameters, isStrict }) => ({
       type: "function",
       function: {

@@ -1,7 +1,7 @@
 import type { ModelFinishReason, ProviderEnd, ReportedUsage } from "../../provider.ts";
 import { createProviderError, mapErrorFields } from "../../provider-error.ts";
 import type { ThinkingSource } from "../../thinking.ts";
-import { mergeReports } from "../../usage.ts";
+import { mergeUsageReports } from "../../usage.ts";
 import type { EventMapper, MappedEvent } from "../event-mapper.ts";
 import { asFields, asList, asText, type Fields } from "../read-fields.ts";
 import { ToolCallAssembler } from "./assemble-tool-calls.ts";
@@ -14,30 +14,30 @@ import { parseChatUsage } from "./parse-usage.ts";
 /**
  * Creates a mapper for Chat Completions chunks. An answer is complete after its `finish_reason`, or after `[DONE]` if the
  * server sends no reason. A stream without either has failed.
- * @param thinkingSource the provider and model to which thinking is sent back. If absent, thinking isn't kept.
+ * @param thinkingSource the provider and model to which thinking is sent back. If undefined, thinking isn't stored.
  */
 export function createChatMapper(thinkingSource?: ThinkingSource): EventMapper {
-  const chunks = new ChunkReader(thinkingSource);
+  const chunkMapper = new ChunkMapper(thinkingSource);
   // One chunk may contain reasoning, text and calls.
   let pendingParts: MappedEvent[] = [];
   return {
     map({ data }) {
       const text = data.trim();
-      if (text === "[DONE]") return chunks.finish();
+      if (text === "[DONE]") return chunkMapper.finish();
       // Some servers send empty events as keep-alives.
       if (text === "") return null;
       const chunk: unknown = JSON.parse(text);
       // Google wraps its errors in an array.
-      const parts = chunks.read(asFields(Array.isArray(chunk) ? chunk[0] : chunk));
-      const first = parts.shift() ?? null;
+      const parts = chunkMapper.mapChunk(asFields(Array.isArray(chunk) ? chunk[0] : chunk));
+      const firstPart = parts.shift() ?? null;
       pendingParts = parts;
-      return first;
+      return firstPart;
     },
     mapNext: () => pendingParts.shift() ?? null,
-    mapDocument: (document) => chunks.readWhole(asFields(document)),
+    mapDocument: (document) => chunkMapper.mapDocument(asFields(document)),
     isEvent: isChunk,
-    isComplete: () => chunks.isComplete,
-    end: () => (chunks.isComplete ? chunks.finish() : null),
+    isComplete: () => chunkMapper.isComplete,
+    end: () => (chunkMapper.isComplete ? chunkMapper.finish() : null),
   };
 }
 
@@ -48,9 +48,9 @@ function isChunk(document: unknown): boolean {
   return choice.message === undefined && (choice.delta !== undefined || object === "chat.completion.chunk");
 }
 
-class ChunkReader {
+class ChunkMapper {
   readonly #thinkingSource: ThinkingSource | undefined;
-  readonly #record = createThinkingRecord();
+  readonly #thinkingRecord = createThinkingRecord();
   #reason: ModelFinishReason | null = null;
   #usage: ReportedUsage | null = null;
   readonly #calls = new ToolCallAssembler();
@@ -69,14 +69,14 @@ class ChunkReader {
   }
 
   /** Returns the parts of a chunk, in order. */
-  read(chunk: Fields): MappedEvent[] {
+  mapChunk(chunk: Fields): MappedEvent[] {
     const choice = asFields(asList(chunk.choices)[0]);
     const failure = findChunkError(chunk, choice);
     if (failure) return [{ type: "error", error: mapErrorFields(failure) }];
     const usage = this.#recordUsage(chunk, choice);
     const parts = this.#mapContent(this.#collectContent(choice));
     const reason = parseFinishReason(choice.finish_reason);
-    if (reason === "unknown" && !this.isComplete) parts.push(createUnknownEndError(choice.finish_reason));
+    if (reason === "unknown" && !this.isComplete) parts.push(createUnknownReasonError(choice.finish_reason));
     else if (reason !== null && reason !== "unknown") this.#reason = reason;
     // The answer's end also contains the usage, but the stream may break off before the end.
     if (usage && !this.isComplete) parts.unshift({ type: "usage", usage });
@@ -85,14 +85,14 @@ class ChunkReader {
 
   /**
    * Returns the parts of a document with choices, which is complete even without a finish reason. Returns no parts for a delta
-   * without a finish reason, since a server that sends JSON lines will send more deltas.
+   * without a finish reason, because a server that sends JSON lines will send more deltas.
    */
-  readWhole(document: Fields): MappedEvent[] {
+  mapDocument(document: Fields): MappedEvent[] {
     const choice = asFields(asList(document.choices)[0]);
     const isIncompleteDelta =
       choice.delta !== undefined && !choice.message && parseFinishReason(choice.finish_reason) === null;
     if (asList(document.choices).length === 0 || isIncompleteDelta) return [];
-    const parts = this.read(document);
+    const parts = this.mapChunk(document);
     return parts.at(-1)?.type === "error" ? parts : [...parts, this.finish()];
   }
 
@@ -102,27 +102,27 @@ class ChunkReader {
     const usage = this.#usage;
     const calls = reason === "length" || reason === "content_filter" ? [] : this.#calls.listWithExtras();
     const toolCalls = calls.map(({ call }) => call);
-    const thinking = this.#record.toThinking(this.#thinkingSource, calls);
+    const thinking = this.#thinkingRecord.buildThinking(this.#thinkingSource, calls);
     if (toolCalls.length > 0) return { type: "finish", reason: "tool_calls", usage, toolCalls, thinking };
     return { type: "finish", reason: reason === "tool_calls" ? "stop" : reason, usage, thinking };
   }
 
   #recordUsage(chunk: Fields, choice: Fields): ReportedUsage | null {
     const usage = parseChatUsage(chunk, choice);
-    this.#usage = mergeReports(this.#usage, usage);
+    this.#usage = mergeUsageReports(this.#usage, usage);
     return usage && this.#usage;
   }
 
   /** Returns the content of a choice's delta and message. Content that deltas have already sent is omitted. */
   #collectContent(choice: Fields): DeltaContent {
     const content = parseDelta(asFields(choice.delta), choice.text);
-    this.#record.add(asFields(choice.delta));
+    this.#thinkingRecord.add(asFields(choice.delta));
     this.#hasText ||= content.text !== "";
     this.#hasReasoning ||= content.reasoning !== null;
     this.#hasCalls ||= content.calls.length > 0;
     if (!choice.message) return content;
     const message = parseDelta(asFields(choice.message));
-    if (!this.#hasReasoning) this.#record.add(asFields(choice.message));
+    if (!this.#hasReasoning) this.#thinkingRecord.add(asFields(choice.message));
     return {
       text: this.#hasText ? content.text : this.#removeRepeatedText(message.text),
       reasoning: this.#hasReasoning ? content.reasoning : message.reasoning,
@@ -132,8 +132,8 @@ class ChunkReader {
 
   /** Returns the new text of a message. Some servers repeat the previous text in each message. */
   #removeRepeatedText(text: string): string {
-    const repeatsText = text.startsWith(this.#messageText);
-    const newText = repeatsText ? text.slice(this.#messageText.length) : text;
+    const isRepetition = text.startsWith(this.#messageText);
+    const newText = isRepetition ? text.slice(this.#messageText.length) : text;
     this.#messageText += newText;
     return newText;
   }
@@ -147,7 +147,7 @@ class ChunkReader {
   }
 }
 
-const createUnknownEndError = (reason: unknown): ProviderEnd => ({
+const createUnknownReasonError = (reason: unknown): ProviderEnd => ({
   type: "error",
   error: createProviderError("provider_unavailable", `the answer ended with ${asText(reason)}`),
 });

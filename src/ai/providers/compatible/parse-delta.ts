@@ -13,7 +13,7 @@ export function parseDelta(delta: Fields, legacyText?: unknown): DeltaContent {
   };
 }
 
-/** Returns the calls of a delta. Old servers send a single call in `function_call`. */
+/** Returns the calls of a delta. Older servers send a single call in `function_call`. */
 function listCalls(delta: Fields): readonly unknown[] {
   const { tool_calls: calls } = delta;
   // A single call isn't always in a list.

@@ -3,9 +3,9 @@ import { asFields, type Fields, parseReportedUsage, parseTokens } from "../read-
 
 /** Parses the token counts of a chunk in any known server's format. Returns null if there are none. */
 export function parseChatUsage(chunk: Fields, choice: Fields): ReportedUsage | null {
-  const reported = chunk.usage ?? choice.usage ?? asFields(chunk.x_groq).usage;
-  if (!reported) return null;
-  const usage = asFields(reported);
+  const reportedUsage = chunk.usage ?? choice.usage ?? asFields(chunk.x_groq).usage;
+  if (!reportedUsage) return null;
+  const usage = asFields(reportedUsage);
   const promptDetails = asFields(usage.prompt_tokens_details);
   const completionDetails = asFields(usage.completion_tokens_details);
   const input = usage.prompt_tokens ?? usage.input_tokens;
@@ -35,7 +35,7 @@ const parseFirst = (...counts: unknown[]): number | null =>
 
 type ReportedCounts = { reasoning: number | null; input: unknown; cached: number | null; total: unknown };
 
-/** Maximum plausible number of hidden reasoning tokens. A larger difference is due to an error of the server. */
+/** Maximum plausible number of hidden reasoning tokens. A larger difference is caused by an error in the server. */
 const HIDDEN_TOKENS_MAX = 300_000;
 
 /** Adds reasoning tokens that a server counts separately from completion tokens, or only in the total. */

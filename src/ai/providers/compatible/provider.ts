@@ -6,13 +6,13 @@ import type { Provider } from "../../provider.ts";
 import { createOpenAiClient, mapOpenAiError } from "../openai/provider.ts";
 import { createParameterAdapter } from "../parameters/adapter.ts";
 import type { RequestObserver } from "../request-observer.ts";
-import { createSendBody } from "../sdk-request.ts";
+import { createBodySender } from "../sdk-request.ts";
 import { streamAnswer } from "../stream-answer.ts";
 import { rewriteAfterThinkingError } from "./chat-thinking.ts";
 import { mapToChatRequest } from "./map-chat-completions.ts";
 import { createChatMapper } from "./map-chunks.ts";
 
-/** Passed to the SDK, which requires a key. Not sent, since the `Authorization` header is removed. */
+/** Passed to the SDK, which requires a key. It isn't sent, because the `Authorization` header is removed. */
 const NO_KEY = "none";
 
 /**
@@ -25,14 +25,14 @@ export function createCompatibleProvider(options: {
   apiKey?: string | undefined;
   baseUrl: string;
   headers?: HeaderFields;
-  observe?: RequestObserver;
+  observer?: RequestObserver;
   findProxy?: FindProxy;
 }): Provider {
-  const { name = "compatible", apiKey, headers = {}, observe = {}, findProxy } = options;
+  const { name = "compatible", apiKey, headers = {}, observer = {}, findProxy } = options;
   const userinfo = parseUserinfo(options.baseUrl);
   const baseUrl = userinfo?.url ?? options.baseUrl;
   const authorizationHeader = apiKey === undefined ? { authorization: userinfo?.authorization ?? null } : {};
-  const sendBody = createSendBody(
+  const sendBody = createBodySender(
     (fetch) =>
       createOpenAiClient(apiKey ?? NO_KEY, baseUrl, fetch)
         .chat.completions.create(
@@ -40,8 +40,8 @@ export function createCompatibleProvider(options: {
           { headers: { ...authorizationHeader, ...headers } },
         )
         .asResponse(),
-    createParameterAdapter({ api: "chat", onLearned: observe.onLearned }),
-    { onRepeat: observe.onRepeat, findProxy },
+    createParameterAdapter({ api: "chat", onParameterRejected: observer.onParameterRejected }),
+    { onResend: observer.onResend, findProxy },
   );
   const secrets = [
     ...(apiKey === undefined ? [] : [apiKey]),

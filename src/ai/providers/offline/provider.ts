@@ -13,7 +13,7 @@ const SNIPPET_LENGTH_MAX = 1_500;
 
 type Passage = { path: string; title: string; heading: string | null; snippet: string };
 
-/** Searches the Markdown documents. The best passages are first. */
+/** Searches the Markdown documents. Returns the best passages first. */
 export type SearchDocuments = (query: string, limit: number) => Promise<Passage[]>;
 
 /**
@@ -41,8 +41,9 @@ export function createOfflineProvider(options: {
         return { type: "error", error: createProviderError("provider_unavailable", cause) };
       }
       // Passages can't continue another model's sentence, so they start a new paragraph.
-      const opening = partial === null ? notice : `\n\n${notice}`;
-      for (const text of `${opening}\n\n${writeAnswer(passages)}`.match(/\s*\S+/g) ?? []) push({ type: "text", text });
+      const introduction = partial === null ? notice : `\n\n${notice}`;
+      for (const text of `${introduction}\n\n${writeAnswer(passages)}`.match(/\s*\S+/g) ?? [])
+        push({ type: "text", text });
       return { type: "finish", reason: "stop", usage: { ...noUsage } };
     },
   };

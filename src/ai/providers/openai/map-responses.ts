@@ -3,30 +3,30 @@ import type {
   ResponseFormatTextConfig,
   ResponseInputItem,
 } from "openai/resources/responses/responses";
-import { pickExtra } from "../../extra-fields.ts";
+import { pickExtraFields } from "../../extra-fields.ts";
 import { mapOpenAiEffort } from "../../model-traits.ts";
 import type { AnswerFormat, AnswerOptions, ProviderRequest } from "../../provider.ts";
 import type { ThinkingSource } from "../../thinking.ts";
-import { addInstructions, mentionsJson } from "../format-in-words.ts";
+import { addFormatInstructions, mentionsJson } from "../format-in-words.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
-import { mapItems } from "./response-thinking.ts";
+import { restoreItems } from "./response-thinking.ts";
 import { supportsStrictMode } from "./strict-schema.ts";
 
 /**
  * Maps a request to OpenAI's Responses API.
- * @param name the provider's name. Other providers' thinking is omitted.
+ * @param providerName the provider's name. Other providers' thinking is omitted.
  * @param shouldOmitThinking whether to omit all thinking.
  */
 export function mapToResponsesRequest(
   request: ProviderRequest,
-  name: string,
+  providerName: string,
   shouldOmitThinking = false,
 ): ResponseCreateParamsStreaming {
-  const thinkingSource = shouldOmitThinking ? null : { provider: name, model: request.model };
+  const thinkingSource = shouldOmitThinking ? null : { provider: providerName, model: request.model };
   const { format } = request.options;
   const extra = mapExtra(request.options);
   const needsInstructions = format?.type === "json_object" && !mentionsJson(request);
-  const messages = needsInstructions ? addInstructions(request.messages, format) : request.messages;
+  const messages = needsInstructions ? addFormatInstructions(request.messages, format) : request.messages;
   const { system, turns } = mapToTurns(messages, request.partial);
   return {
     ...extra,
@@ -76,7 +76,7 @@ function mapTurn(turn: Turn, thinkingSource: ThinkingSource | null): ResponseInp
     arguments: text,
   }));
   return (
-    (thinkingSource && calls.length > 0 && mapItems(turn, thinkingSource, message, calls)) || [...message, ...calls]
+    (thinkingSource && calls.length > 0 && restoreItems(turn, thinkingSource, message, calls)) || [...message, ...calls]
   );
 }
 
@@ -94,20 +94,20 @@ function mapFormat(format: AnswerFormat): ResponseFormatTextConfig {
 
 /** Maps the extra fields. Only `verbosity` isn't a top-level field in the Responses API. */
 function mapExtra({ extra }: AnswerOptions): Partial<ResponseCreateParamsStreaming> {
-  const { verbosity, ...others } = pickExtra("responses", extra);
-  return { ...others, ...(verbosity && { text: { verbosity } }) };
+  const { verbosity, ...topLevelFields } = pickExtraFields("responses", extra);
+  return { ...topLevelFields, ...(verbosity && { text: { verbosity } }) };
 }
 
 /** Maps the options. The Responses API doesn't support `stop`, so src/ai/attempt applies the stop sequences. */
 function mapOptions(options: AnswerOptions): Partial<ResponseCreateParamsStreaming> {
   const { tools = [], toolChoice, temperature, topP, canCallToolsInParallel } = options;
-  const shared = {
+  const commonFields = {
     ...(typeof temperature === "number" && { temperature }),
     ...(typeof topP === "number" && { top_p: topP }),
   };
-  if (tools.length === 0) return shared;
+  if (tools.length === 0) return commonFields;
   return {
-    ...shared,
+    ...commonFields,
     tools: tools.map(({ name, description, parameters, isStrict }) => ({
       type: "function",
       name,

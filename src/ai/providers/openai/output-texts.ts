@@ -1,8 +1,8 @@
 /**
- * Tracks which texts of a response were already pushed. The Responses API sends each text several times: in deltas, and
- * again at the end of its part, its item and the response. Compatible servers may omit any of these.
+ * Tracks which text parts of a response were already pushed. The Responses API sends each text part several times: in deltas,
+ * and at the end of the part, of its item and of the response. Compatible servers may omit any of these.
  */
-export function createOutputTexts() {
+export function createOutputTextTracker() {
   let pushedText = "";
   const positions = new Set<string>();
   let lastPosition: [output: unknown, content: unknown] | null = null;
@@ -18,7 +18,7 @@ export function createOutputTexts() {
     isEmpty: (): boolean => pushedText === "",
     /** Adds a delta. */
     add,
-    /** Adds a complete text. Returns null if it was already pushed. Also compares the texts, since indexes may differ. */
+    /** Adds a complete text part. Returns null if it was already pushed. Also compares the text, because indexes may differ. */
     addComplete(output: unknown, content: unknown, text: string): string | null {
       if (positions.has(formatPosition(output, content)) || pushedText.includes(text)) return null;
       add(output, content, text);

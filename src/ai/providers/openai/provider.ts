@@ -7,7 +7,7 @@ import type { HttpFailure } from "../../provider-error.ts";
 import { splitBaseUrl } from "../base-url.ts";
 import { createParameterAdapter } from "../parameters/adapter.ts";
 import type { RequestObserver } from "../request-observer.ts";
-import { createSendBody, SDK_TIMEOUT_MS } from "../sdk-request.ts";
+import { createBodySender, SDK_TIMEOUT_MS } from "../sdk-request.ts";
 import { streamAnswer } from "../stream-answer.ts";
 import { mapToResponsesRequest } from "./map-responses.ts";
 import { createResponsesMapper } from "./read-responses.ts";
@@ -23,17 +23,17 @@ export function createOpenAiProvider(options: {
   apiKey: string;
   baseUrl?: string | undefined;
   headers?: HeaderFields;
-  observe?: RequestObserver;
+  observer?: RequestObserver;
   findProxy?: FindProxy;
 }): Provider {
-  const { apiKey, baseUrl = OPENAI_BASE_URL_DEFAULT, headers = {}, observe = {}, findProxy } = options;
-  const sendBody = createSendBody(
+  const { apiKey, baseUrl = OPENAI_BASE_URL_DEFAULT, headers = {}, observer = {}, findProxy } = options;
+  const sendBody = createBodySender(
     (fetch) =>
       createOpenAiClient(apiKey, baseUrl, fetch)
         .responses.create({ input: [], stream: true }, { headers })
         .asResponse(),
-    createParameterAdapter({ api: "responses", onLearned: observe.onLearned }),
-    { onRepeat: observe.onRepeat, findProxy },
+    createParameterAdapter({ api: "responses", onParameterRejected: observer.onParameterRejected }),
+    { onResend: observer.onResend, findProxy },
   );
   const secrets = [apiKey, ...listAddressSecrets(baseUrl), ...listHeaderSecrets(headers)];
   return {
@@ -52,15 +52,15 @@ export function createOpenAiProvider(options: {
   };
 }
 
-/** Whether a request was rejected because of its reasoning items, which can expire or belong to another account. */
+/** Whether a request was rejected because of its reasoning items, which can expire or belong to a different account. */
 const rejectsThinking = (errorText: string): boolean =>
   /encrypted content (?:for|of|could)|invalid_encrypted_content|reasoning' (?:item|was)|'?rs_\w+|type 'reasoning'/i.test(
     errorText,
   );
 
 /**
- * Creates an SDK client without logs and retries. The SDK reads `OPENAI_CUSTOM_HEADERS` from the environment and would send
- * these headers to every server, so the commands remove that variable.
+ * Creates an SDK client without logging or retries. The SDK reads `OPENAI_CUSTOM_HEADERS` from the environment and would send
+ * these headers to every server, so Parley's commands remove that variable.
  */
 export function createOpenAiClient(
   apiKey: string,
@@ -81,7 +81,7 @@ export function createOpenAiClient(
   });
 }
 
-/** Maps an error of the `openai` SDK. Returns null for other errors. */
+/** Maps an error from the `openai` SDK. Returns null for other errors. */
 export function mapOpenAiError(error: unknown): HttpFailure | null {
   if (!(error instanceof APIError)) return null;
   const cause = error.cause instanceof Error ? ` (${error.cause.message})` : "";

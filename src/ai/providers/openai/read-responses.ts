@@ -4,25 +4,26 @@ import type { ThinkingSource } from "../../thinking.ts";
 import { type EventMapper, isBlankData, type MappedEvent } from "../event-mapper.ts";
 import { asFields, asList, asText, type Fields } from "../read-fields.ts";
 import { createReasoningSeparator } from "../reasoning-separator.ts";
-import { createOutputTexts } from "./output-texts.ts";
+import { createOutputTextTracker } from "./output-texts.ts";
 import { createToolCallCollector } from "./response-calls.ts";
-import { findEnd, mapUsage } from "./response-end.ts";
+import { findResponseEnd, mapUsage } from "./response-end.ts";
 import { createItemRecord } from "./response-thinking.ts";
 
 /**
  * Creates a mapper for the events of OpenAI's Responses API, which end with `response.completed` or `response.incomplete`.
- * Texts and calls that weren't sent in deltas are taken from the end of their item or from the last event.
- * @param thinkingSource the provider and model to which thinking is sent back. If absent, thinking isn't kept.
+ * Text and calls that weren't sent in deltas are taken from the end of their item or from the last event.
+ * @param thinkingSource the provider and model to which thinking is sent back. If undefined, thinking isn't stored.
  */
 export function createResponsesMapper(thinkingSource?: ThinkingSource): EventMapper {
-  const record = createItemRecord();
-  const texts = createOutputTexts();
+  const itemRecord = createItemRecord();
+  const textTracker = createOutputTextTracker();
   const calls = createToolCallCollector();
   const separateReasoning = createReasoningSeparator();
   let hasReasoning = false;
   let pendingParts: MappedEvent[] = [];
 
-  function queueRest(events: MappedEvent[]): MappedEvent | null {
+  /** Returns the first event and queues the others. */
+  function shiftAndQueue(events: MappedEvent[]): MappedEvent | null {
     pendingParts = events;
     return pendingParts.shift() ?? null;
   }
@@ -30,7 +31,7 @@ export function createResponsesMapper(thinkingSource?: ThinkingSource): EventMap
   function mapDelta(event: Fields): MappedEvent | null {
     const text = asText(event.delta);
     if (text === null) return null;
-    texts.add(event.output_index, event.content_index, text);
+    textTracker.add(event.output_index, event.content_index, text);
     return { type: "text", text };
   }
 
@@ -44,7 +45,7 @@ export function createResponsesMapper(thinkingSource?: ThinkingSource): EventMap
   /** Maps a part of a message. A refusal is shown to the reader as text. */
   function mapPart(output: unknown, content: unknown, part: Fields): MappedEvent[] {
     const completeText = asText(part.text) ?? asText(part.refusal);
-    const text = completeText === null ? null : texts.addComplete(output, content, completeText);
+    const text = completeText === null ? null : textTracker.addComplete(output, content, completeText);
     return text === null ? [] : [{ type: "text", text }];
   }
 
@@ -66,33 +67,33 @@ export function createResponsesMapper(thinkingSource?: ThinkingSource): EventMap
 
   function startItem(event: Fields): MappedEvent | null {
     const item = asFields(event.item);
-    if (isCall(item)) calls.begin(event);
+    if (isCall(item)) calls.startCall(event);
     return mapItemStart(item.type);
   }
 
   function finishItem(event: Fields): MappedEvent | null {
     const item = asFields(event.item);
-    record.add(item);
-    if (!isCall(item)) return queueRest(mapItem(event.output_index, item));
-    calls.end(event);
-    return toolCall;
+    itemRecord.add(item);
+    if (!isCall(item)) return shiftAndQueue(mapItem(event.output_index, item));
+    calls.finishCall(event);
+    return toolCallEvent;
   }
 
   function mapOutput(output: unknown): MappedEvent[] {
     // If any text was streamed, the last event repeats it, possibly at other positions.
-    const areTextsNew = texts.isEmpty();
+    const isTextNew = textTracker.isEmpty();
     const items = asList(output).map(asFields);
     const callItems = items.filter(isCall);
     calls.addRemaining(callItems);
-    record.addOutput(items);
-    const parts = items.flatMap((item, index) => (item.type === "message" && !areTextsNew ? [] : mapItem(index, item)));
-    return callItems.length > 0 ? [...parts, toolCall] : parts;
+    itemRecord.addOutput(items);
+    const parts = items.flatMap((item, index) => (item.type === "message" && !isTextNew ? [] : mapItem(index, item)));
+    return callItems.length > 0 ? [...parts, toolCallEvent] : parts;
   }
 
   /** Maps the response in the last event or in a document. @param impliedStatus the status that the event's name implies. */
   function mapResponse(response: Fields, impliedStatus: string | null): MappedEvent[] {
     const usage = mapUsage(response.usage);
-    const end = findEnd(response, impliedStatus);
+    const end = findResponseEnd(response, impliedStatus);
     if (typeof end !== "string") {
       const { error } = end;
       return usage
@@ -104,9 +105,9 @@ export function createResponsesMapper(thinkingSource?: ThinkingSource): EventMap
     }
     const parts = mapOutput(response.output);
     // Some servers send an empty output and the text in `output_text`.
-    if (texts.isEmpty()) parts.push(...mapPart(0, 0, { text: response.output_text }));
+    if (textTracker.isEmpty()) parts.push(...mapPart(0, 0, { text: response.output_text }));
     const toolCalls = calls.list();
-    const thinking = record.toThinking(thinkingSource);
+    const thinking = itemRecord.buildThinking(thinkingSource);
     if (end !== "stop" || toolCalls.length === 0) return [...parts, { type: "finish", reason: end, usage, thinking }];
     return [...parts, { type: "finish", reason: "tool_calls", usage, toolCalls, thinking }];
   }
@@ -116,12 +117,12 @@ export function createResponsesMapper(thinkingSource?: ThinkingSource): EventMap
     return response.output === undefined && response.status === undefined ? [] : mapResponse(response, null);
   }
 
-  function mapOther(type: string | null, event: Fields): MappedEvent | null {
+  function mapOtherEvent(type: string | null, event: Fields): MappedEvent | null {
     if (isErrorValue(event) || (type === null && isBareError(event)))
       return { type: "error", error: mapErrorFields(event) };
-    if (event.object === "response") return queueRest(mapDocument(event));
-    const impliedStatus = lastEvents.get(type);
-    return impliedStatus === undefined ? null : queueRest(mapResponse(asFields(event.response), impliedStatus));
+    if (event.object === "response") return shiftAndQueue(mapDocument(event));
+    const impliedStatus = finalEvents.get(type);
+    return impliedStatus === undefined ? null : shiftAndQueue(mapResponse(asFields(event.response), impliedStatus));
   }
 
   function mapEvent(type: string | null, event: Fields): MappedEvent | null {
@@ -134,21 +135,21 @@ export function createResponsesMapper(thinkingSource?: ThinkingSource): EventMap
         return mapReasoning(event.delta, event.output_index, event.summary_index ?? event.content_index);
       case "response.output_text.done":
       case "response.refusal.done":
-        return queueRest(mapPart(event.output_index, event.content_index, event));
+        return shiftAndQueue(mapPart(event.output_index, event.content_index, event));
       case "response.content_part.done":
-        return queueRest(mapPart(event.output_index, event.content_index, asFields(event.part)));
+        return shiftAndQueue(mapPart(event.output_index, event.content_index, asFields(event.part)));
       case "response.output_item.added":
         return startItem(event);
       case "response.output_item.done":
         return finishItem(event);
       case "response.function_call_arguments.delta":
         calls.addArguments(event);
-        return toolCall;
+        return toolCallEvent;
       case "response.function_call_arguments.done":
         calls.setArguments(event);
-        return toolCall;
+        return toolCallEvent;
       default:
-        return mapOther(type, event);
+        return mapOtherEvent(type, event);
     }
   }
 
@@ -165,7 +166,7 @@ export function createResponsesMapper(thinkingSource?: ThinkingSource): EventMap
 }
 
 /** The events that end a response, with the status that each implies. */
-const lastEvents: ReadonlyMap<string | null, string | null> = new Map([
+const finalEvents: ReadonlyMap<string | null, string | null> = new Map([
   ["response.completed", "completed"],
   ["response.incomplete", "incomplete"],
   ["response.failed", "failed"],
@@ -173,11 +174,11 @@ const lastEvents: ReadonlyMap<string | null, string | null> = new Map([
   ["response.done", null],
 ]);
 
-const toolCall = { type: "tool_call" } as const;
+const toolCallEvent = { type: "tool_call" } as const;
 const isCall = ({ type }: Fields): boolean => type === "function_call";
 const toolCallTypes = new Set<unknown>(["function_call", "custom_tool_call", "mcp_call"]);
 
 function mapItemStart(type: unknown): MappedEvent | null {
-  if (toolCallTypes.has(type)) return toolCall;
+  if (toolCallTypes.has(type)) return toolCallEvent;
   return type === "reasoning" ? { type: "reasoning", text: "" } : null;
 }

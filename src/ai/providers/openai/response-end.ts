@@ -14,7 +14,10 @@ const incompleteReasons: ReadonlyMap<string, ModelFinishReason> = new Map([
  * Returns a response's finish reason or its error. An unknown status is an error.
  * @param impliedStatus the status that the last event's name implies. Null for a document.
  */
-export function findEnd(response: Fields, impliedStatus: string | null): ModelFinishReason | { error: ProviderError } {
+export function findResponseEnd(
+  response: Fields,
+  impliedStatus: string | null,
+): ModelFinishReason | { error: ProviderError } {
   if (isErrorValue(response)) return { error: mapErrorFields(response) };
   const status =
     impliedStatus === "completed" ? getCompletedStatus(response.status) : (impliedStatus ?? asText(response.status));

@@ -6,14 +6,14 @@ import { asFields, asList, asText, type Fields } from "../read-fields.ts";
 /**
  * Records a response's items in order. In a tool loop, each reasoning item must be sent back before the calls that it led to
  * (developers.openai.com/api/docs/guides/reasoning). Reasoning items are encrypted, and only valid together with their ids
- * ("item_id did not match" in maximhq/bifrost#5186). Texts and calls are stored elsewhere, so only their order is recorded.
+ * ("item_id did not match" in maximhq/bifrost#5186). Text and calls are stored elsewhere, so only their order is recorded.
  */
 export function createItemRecord() {
   let items: Fields[] = [];
 
   function add(item: Fields): void {
-    const picked = pickFields(item);
-    if (picked) items.push(picked);
+    const recordedItem = pickFields(item);
+    if (recordedItem) items.push(recordedItem);
   }
 
   return {
@@ -26,7 +26,7 @@ export function createItemRecord() {
       for (const item of output) add(item);
     },
     /** Returns the thinking to send back to this model with the answer's calls. */
-    toThinking(thinkingSource: ThinkingSource | undefined) {
+    buildThinking(thinkingSource: ThinkingSource | undefined) {
       const length = items.reduce((sum, { encrypted_content: text }) => sum + (asText(text)?.length ?? 0), 0);
       const hasThinking = length > 0 && length <= THINKING_LENGTH_MAX;
       return createThinking(thinkingSource, hasThinking ? { items } : null);
@@ -38,7 +38,7 @@ export function createItemRecord() {
 function pickFields({ type, id, summary, content, encrypted_content, call_id, phase }: Fields): Fields | null {
   switch (type) {
     case "reasoning":
-      // The API would look for an item without content in its storage, and fail.
+      // Without the encrypted content, the API would look for the item in its storage and fail.
       if (asText(encrypted_content) === null) return null;
       return {
         type,
@@ -59,7 +59,7 @@ function pickFields({ type, id, summary, content, encrypted_content, call_id, ph
 type AssistantTurn = Extract<Turn, { role: "assistant" }>;
 
 /** Restores a turn's items with this model's thinking. Returns null if the turn has no thinking from this model. */
-export function mapItems(
+export function restoreItems(
   turn: AssistantTurn,
   thinkingSource: ThinkingSource,
   message: ResponseInputItem[],
@@ -67,7 +67,7 @@ export function mapItems(
 ): ResponseInputItem[] | null {
   const recordedItems = asList(findModelThinking(turn.thinking, thinkingSource)?.items).map(asFields);
   if (recordedItems.length === 0) return null;
-  let [text] = message;
+  let [textItem] = message;
   const remainingCalls = new Map(calls.map((call) => [call.call_id, call]));
   const mappedItems: ResponseInputItem[] = [];
   for (const item of recordedItems) {
@@ -76,12 +76,12 @@ export function mapItems(
     else if (call) {
       mappedItems.push({ ...call, ...(asText(item.id) !== null && { id: String(item.id) }) });
       remainingCalls.delete(call.call_id);
-    } else if (item.type === "message" && text) {
-      mappedItems.push({ ...text, ...(asText(item.phase) !== null && { phase: item.phase }) } as ResponseInputItem);
-      text = undefined;
+    } else if (item.type === "message" && textItem) {
+      mappedItems.push({ ...textItem, ...(asText(item.phase) !== null && { phase: item.phase }) } as ResponseInputItem);
+      textItem = undefined;
     }
   }
-  const result = [...(text ? [text] : []), ...mappedItems, ...remainingCalls.values()];
+  const result = [...(textItem ? [textItem] : []), ...mappedItems, ...remainingCalls.values()];
   // The API rejects reasoning without a following item.
   while (result.at(-1)?.type === "reasoning") result.pop();
   return result;

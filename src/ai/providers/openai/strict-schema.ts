@@ -15,10 +15,10 @@ const strictKeywords = new Set(
  */
 export function supportsStrictMode(schema: unknown): boolean {
   const { type, anyOf } = asFields(schema);
-  return type === "object" && anyOf === undefined && everySchema(schema, isStrict);
+  return type === "object" && anyOf === undefined && everySchema(schema, isStrictSchema);
 }
 
-function isStrict(schema: unknown): boolean {
+function isStrictSchema(schema: unknown): boolean {
   const fields = asFields(schema);
   if (fields.$ref !== undefined) return Object.keys(fields).length === 1;
   return (

@@ -2,7 +2,7 @@ import { acceptsStop, acceptsTemperatureWithTopP, isOpenAiReasoningModel } from 
 import type { Api } from "../../wire-format.ts";
 import { createLowerEffortChange } from "./lower-effort.ts";
 import { applyChange, type Body, type Change, getChange, listChanges } from "./optional.ts";
-import { findFix, parseRejection } from "./rejection.ts";
+import { findRequestFix, parseRejection } from "./rejection.ts";
 
 /** Maximum number of times that a request is changed and sent again. */
 export const ADAPTATIONS_MAX = 5;
@@ -20,19 +20,19 @@ export type Adaptation = {
   adaptBody(status: number, text: string): Body | null;
 };
 
-/** Omits or renames parameters that models reject, and learns such parameters from errors. */
-export type ParameterAdapter = { begin(body: Body): Adaptation };
+/** Omits or renames parameters that models reject, and detects such parameters from errors. */
+export type ParameterAdapter = { startAdaptation(body: Body): Adaptation };
 
 /** Called once for each parameter that a model rejects. `model` is the provider's own name. */
-type OnLearned = (model: string, parameter: string) => void;
+type OnParameterRejected = (model: string, parameter: string) => void;
 
-type AdapterOptions = { api: Api; onLearned?: OnLearned | undefined };
+type AdapterOptions = { api: Api; onParameterRejected?: OnParameterRejected | undefined };
 
 /** Creates the adapter of one provider. */
-export function createParameterAdapter({ api, onLearned }: AdapterOptions): ParameterAdapter {
+export function createParameterAdapter({ api, onParameterRejected }: AdapterOptions): ParameterAdapter {
   const learnedChanges = new Map<string, Set<Change>>();
 
-  function learn(model: string, change: Change): boolean {
+  function recordChange(model: string, change: Change): boolean {
     const changes = learnedChanges.get(model) ?? new Set();
     if (changes.has(change)) return false;
     if (!learnedChanges.has(model) && learnedChanges.size >= LEARNED_MODELS_MAX) {
@@ -40,20 +40,22 @@ export function createParameterAdapter({ api, onLearned }: AdapterOptions): Para
       learnedChanges.delete(oldest);
     }
     learnedChanges.set(model, changes.add(change));
-    onLearned?.(model, change.parameter);
+    onParameterRejected?.(model, change.parameter);
     return true;
   }
 
-  function forget(model: string, changes: readonly Change[]): void {
+  function removeChanges(model: string, changes: readonly Change[]): void {
     for (const change of changes) learnedChanges.get(model)?.delete(change);
   }
 
   return {
-    begin(original) {
+    startAdaptation(original) {
       const model = typeof original.model === "string" ? original.model : "";
-      const applied = new Set(listKnownRejections(api, model, original).map((parameter) => getChange(api, parameter)));
-      for (const change of learnedChanges.get(model) ?? []) applied.add(change);
-      let body = applyValueChanges(applied, [...applied].reduce(applyChange, original));
+      const appliedChanges = new Set(
+        listKnownRejections(api, model, original).map((parameter) => getChange(api, parameter)),
+      );
+      for (const change of learnedChanges.get(model) ?? []) appliedChanges.add(change);
+      let body = applyValueChanges(appliedChanges, [...appliedChanges].reduce(applyChange, original));
       const newChanges: Change[] = [];
       let attemptsLeft = ADAPTATIONS_MAX;
 
@@ -62,21 +64,21 @@ export function createParameterAdapter({ api, onLearned }: AdapterOptions): Para
         adaptBody(status, text) {
           if (!canRejectParameter(status)) return null;
           // Each change is tried only once.
-          const possible = listChanges(api, body).filter((change) => !applied.has(change));
-          const fix = findFix(parseRejection(text), possible, body);
+          const possibleChanges = listChanges(api, body).filter((change) => !appliedChanges.has(change));
+          const fix = findRequestFix(parseRejection(text), possibleChanges, body);
           if (!fix) {
             // The changes didn't help, so they may not have been needed.
-            forget(model, newChanges);
+            removeChanges(model, newChanges);
             return null;
           }
           if (attemptsLeft === 0) return null;
           attemptsLeft -= 1;
-          for (const rejected of fix.changes) {
-            const change = rejected.isOrdered ? createLowerEffortChange(rejected, body, text) : rejected;
-            applied.add(change);
-            body = applyValueChanges(applied, applyChange(body, change));
+          for (const neededChange of fix.changes) {
+            const change = neededChange.isOrdered ? createLowerEffortChange(neededChange, body, text) : neededChange;
+            appliedChanges.add(change);
+            body = applyValueChanges(appliedChanges, applyChange(body, change));
             // A model that rejects a value will always reject it.
-            if ((fix.isLasting || change.value) && learn(model, change)) newChanges.push(change);
+            if ((fix.isPermanent || change.value) && recordChange(model, change)) newChanges.push(change);
           }
           return body;
         },
@@ -90,9 +92,9 @@ function applyValueChanges(changes: ReadonlySet<Change>, original: Body): Body {
   const valueChanges = [...changes].filter(({ value }) => value);
   let body = original;
   for (let round = 0; round < ADAPTATIONS_MAX; round += 1) {
-    const changed = valueChanges.reduce(applyChange, body);
-    if (changed === body) break;
-    body = changed;
+    const changedBody = valueChanges.reduce(applyChange, body);
+    if (changedBody === body) break;
+    body = changedBody;
   }
   return body;
 }
@@ -101,7 +103,7 @@ function applyValueChanges(changes: ReadonlySet<Change>, original: Body): Body {
 function listKnownRejections(api: Api, model: string, body: Body): string[] {
   if (api === "messages") return "temperature" in body && !acceptsTemperatureWithTopP(model) ? ["top_p"] : [];
   if (!isOpenAiReasoningModel(model)) return [];
-  const sampling = ["temperature", "top_p"];
-  if (api === "responses") return sampling;
-  return [...sampling, ...(acceptsStop(model) ? [] : ["stop"]), "max_tokens"];
+  const samplingParameters = ["temperature", "top_p"];
+  if (api === "responses") return samplingParameters;
+  return [...samplingParameters, ...(acceptsStop(model) ? [] : ["stop"]), "max_tokens"];
 }

@@ -15,7 +15,7 @@ export type Change = {
   /** If set, the parameter is renamed rather than omitted, because it limits the cost of an answer. */
   readonly renamedTo?: string;
   /** Matches errors that reject the parameter without mentioning its exact name. */
-  readonly prose?: RegExp;
+  readonly prosePattern?: RegExp;
   /** Whether a lower value may be accepted (lower-effort.ts). */
   readonly isOrdered?: boolean;
   /** If set, only the value `from` is replaced. If `to` is null, the parameter is then omitted. */
@@ -24,7 +24,7 @@ export type Change = {
   readonly canOmit?: (value: unknown) => boolean;
 };
 
-const omit = (parameter: string, ...paths: Path[]): Change => ({
+const createOmission = (parameter: string, ...paths: Path[]): Change => ({
   parameter,
   paths: paths.length > 0 ? paths : [parameter.split(".")],
 });
@@ -34,27 +34,27 @@ const isAuto = (value: unknown): boolean => value === "auto" || asFields(value).
 /**
  * The parameters that can be omitted. Messages, tools and formats can't be omitted, because the answer would be different.
  */
-const omittable: readonly Change[] = [
-  omit("temperature"),
-  omit("top_p"),
-  omit("stop"),
-  omit("stop_sequences"),
-  omit("stream_options"),
-  omit("parallel_tool_calls"),
-  omit("disable_parallel_tool_use", ["tool_choice", "disable_parallel_tool_use"]),
-  { ...omit("tool_choice"), canOmit: isAuto },
-  omit("reasoning.summary"),
-  { ...omit("reasoning.effort"), isOrdered: true },
-  omit("reasoning"),
-  { ...omit("reasoning_effort"), isOrdered: true },
-  { ...omit("output_config.effort"), isOrdered: true, prose: /\beffort parameter\b/i },
-  { ...omit("thinking"), prose: /\badaptive thinking\b|\bthinking\.type\b/i },
-  omit("chat_template_kwargs"),
-  omit("include"),
-  omit("store"),
-  ...extraFields.filter(isHint).map((field) => omit(field)),
-  omit("strict", ["tools", "*", "strict"], ["tools", "*", "function", "strict"]),
-  omit(
+const omissions: readonly Change[] = [
+  createOmission("temperature"),
+  createOmission("top_p"),
+  createOmission("stop"),
+  createOmission("stop_sequences"),
+  createOmission("stream_options"),
+  createOmission("parallel_tool_calls"),
+  createOmission("disable_parallel_tool_use", ["tool_choice", "disable_parallel_tool_use"]),
+  { ...createOmission("tool_choice"), canOmit: isAuto },
+  createOmission("reasoning.summary"),
+  { ...createOmission("reasoning.effort"), isOrdered: true },
+  createOmission("reasoning"),
+  { ...createOmission("reasoning_effort"), isOrdered: true },
+  { ...createOmission("output_config.effort"), isOrdered: true, prosePattern: /\beffort parameter\b/i },
+  { ...createOmission("thinking"), prosePattern: /\badaptive thinking\b|\bthinking\.type\b/i },
+  createOmission("chat_template_kwargs"),
+  createOmission("include"),
+  createOmission("store"),
+  ...extraFields.filter(isHint).map((field) => createOmission(field)),
+  createOmission("strict", ["tools", "*", "strict"], ["tools", "*", "function", "strict"]),
+  createOmission(
     "cache_control",
     ["system", "*", "cache_control"],
     ["tools", "*", "cache_control"],
@@ -62,29 +62,29 @@ const omittable: readonly Change[] = [
   ),
 ];
 
-const renamed: readonly Change[] = [
-  { ...omit("max_tokens"), renamedTo: "max_completion_tokens" },
-  { ...omit("max_completion_tokens"), renamedTo: "max_tokens" },
+const renamings: readonly Change[] = [
+  { ...createOmission("max_tokens"), renamedTo: "max_completion_tokens" },
+  { ...createOmission("max_completion_tokens"), renamedTo: "max_tokens" },
 ];
 
-const changes: Record<Api, readonly Change[]> = {
-  responses: omittable,
-  messages: omittable,
-  chat: [...omittable, ...renamed],
+const changesByApi: Record<Api, readonly Change[]> = {
+  responses: omissions,
+  messages: omissions,
+  chat: [...omissions, ...renamings],
 };
 
 /** Returns the changes that would alter a body. */
 export const listChanges = (api: Api, body: Body): Change[] =>
-  changes[api].filter(
+  changesByApi[api].filter(
     ({ paths, canOmit }) =>
       paths.some((path) => hasPath(body, path)) && (!canOmit || canOmit(body[paths[0]?.[0] ?? ""])),
   );
 
 /** Returns the change for a parameter. @throws Error if there is none. */
 export function getChange(api: Api, parameter: string): Change {
-  const found = changes[api].find((change) => change.parameter === parameter);
-  if (!found) throw new Error(`The parameter ${parameter} can't be omitted.`);
-  return found;
+  const change = changesByApi[api].find((candidate) => candidate.parameter === parameter);
+  if (!change) throw new Error(`The parameter ${parameter} can't be omitted.`);
+  return change;
 }
 
 /** Applies a change to a body. Returns the same object if nothing changes. */
@@ -94,8 +94,10 @@ export function applyChange(body: Body, change: Change): Body {
     return getParameter(body, change) === replacement.from ? changeValue(body, paths[0] ?? [], replacement.to) : body;
   if (canOmit && !canOmit(body[paths[0]?.[0] ?? ""])) return body;
   const value = renamedTo === undefined ? undefined : body[paths[0]?.[0] ?? ""];
-  const bodyWithout = paths.reduce((copy, path) => (hasPath(copy, path) ? omitPath(copy, path) : copy), body);
-  return renamedTo === undefined || value === undefined ? bodyWithout : { [renamedTo]: value, ...bodyWithout };
+  const bodyWithoutParameter = paths.reduce((copy, path) => (hasPath(copy, path) ? omitPath(copy, path) : copy), body);
+  return renamedTo === undefined || value === undefined
+    ? bodyWithoutParameter
+    : { [renamedTo]: value, ...bodyWithoutParameter };
 }
 
 /** Returns the value of a parameter that has a single path. */
@@ -116,7 +118,7 @@ function hasPath(value: unknown, [first, ...rest]: Path): boolean {
   return hasPath(asFields(value)[first], rest);
 }
 
-/** Returns a copy without the value at a path. Objects that become empty are omitted too, since they may be rejected. */
+/** Returns a copy without the value at a path. Objects that become empty are omitted too, because they may be rejected. */
 function omitPath<Value>(value: Value, [first, ...rest]: Path): Value {
   if (first === "*" && Array.isArray(value)) return value.map((entry) => omitPath(entry, rest)) as Value;
   const fields = asFields(value);

@@ -18,7 +18,7 @@ const PROSE_LENGTH_MAX = 8_000;
 const ignoredFields = new Set(["input", "ctx", "url", "body", "request", "request_id", "type", "object", "status"]);
 
 /** Matches lists of accepted parameters or values, which are ignored, because their entries weren't rejected. */
-const alternatives =
+const alternativesPattern =
   /(?<!not )\b(?:expected one of|(?:supported|allowed|valid|available|accepted|known) (?:parameters|arguments|fields|keys|options|values))\b[^\n]*/gi;
 
 /** Parses an error in any server's format: OpenAI's `error.param`, FastAPI's `loc`, or sentences. */
@@ -26,27 +26,27 @@ export function parseRejection(text: string): Rejection {
   const sentences: string[] = [];
   const names: string[] = [];
 
-  function collect(value: unknown, depth: number): void {
+  function collectValue(value: unknown, depth: number): void {
     if (depth > DEPTH_MAX) return;
     if (typeof value === "string") sentences.push(value);
-    else if (Array.isArray(value)) for (const entry of value) collect(entry, depth + 1);
-    else for (const [key, inner] of Object.entries(asFields(value))) visit(key, inner, depth);
+    else if (Array.isArray(value)) for (const entry of value) collectValue(entry, depth + 1);
+    else for (const [key, inner] of Object.entries(asFields(value))) collectField(key, inner, depth);
   }
 
-  function visit(key: string, value: unknown, depth: number): void {
+  function collectField(key: string, value: unknown, depth: number): void {
     if (ignoredFields.has(key)) return;
     if (key === "loc" && Array.isArray(value)) names.push(joinPath(value));
     else if ((key === "param" || key === "field") && typeof value === "string")
       names.push(joinPath(value.split(/[.[\]]+/)));
-    else collect(value, depth + 1);
+    else collectValue(value, depth + 1);
   }
 
-  collect(parse(text), 0);
-  const prose = sentences.join("\n").slice(0, PROSE_LENGTH_MAX).replaceAll(alternatives, "");
+  collectValue(parseJsonOrText(text), 0);
+  const prose = sentences.join("\n").slice(0, PROSE_LENGTH_MAX).replaceAll(alternativesPattern, "");
   return { prose, names: [...names, ...findPrintedPaths(prose)].filter((name) => name !== "") };
 }
 
-function parse(text: string): unknown {
+function parseJsonOrText(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
@@ -65,11 +65,11 @@ const findPrintedPaths = (prose: string): string[] =>
   );
 
 /** Matches errors about the length of the prompt, which no parameter change can fix. */
-const promptTooLong =
+const promptTooLongPattern =
   /context[_ ](?:length|window|size)|maximum context|prompt is too long|input is too long|too many (?:input )?tokens/i;
 
-/** Matches the words of a rejection, since sentences may also just mention a parameter. */
-const rejects = new RegExp(
+/** Matches the words of a rejection, because a sentence may also just mention a parameter. */
+const rejectionPattern = new RegExp(
   [
     "un(?:supported|recogni[sz]ed|known|expected|available)|deprecated|forbidden|disallowed|incompatible|invalid(?!_request)",
     "extra (?:inputs?|fields?|keys?|parameters?)|additional (?:propert|field|parameter)",
@@ -79,8 +79,8 @@ const rejects = new RegExp(
   "i",
 );
 
-/** Matches errors about a parameter's value. Another value may be accepted. */
-const rejectsValue = new RegExp(
+/** Matches errors about a parameter's value. A different value may be accepted. */
+const valueRejectionPattern = new RegExp(
   [
     "less than|greater than|at (?:most|least)|no more than|\\b(?:maximum|minimum|range|between)\\b",
     "(?:above|below|exceed\\w*|over|under)\\b.{0,40}\\b(?:max|min|limit)|too (?:large|small|high|low|big|long|many)",
@@ -93,24 +93,28 @@ const rejectsValue = new RegExp(
 export type RequestFix = {
   changes: readonly Change[];
   /** Whether the model will always reject the parameter. False if it only rejects the value. */
-  isLasting: boolean;
+  isPermanent: boolean;
 };
 
 /**
  * Returns the changes that an error requires, or null if it isn't about any of the possible changes.
  * @param body the rejected body.
  */
-export function findFix({ prose, names }: Rejection, possible: readonly Change[], body: Body): RequestFix | null {
-  if (promptTooLong.test(prose)) return null;
-  const isLasting = !rejectsValue.test(prose);
+export function findRequestFix(
+  { prose, names }: Rejection,
+  possibleChanges: readonly Change[],
+  body: Body,
+): RequestFix | null {
+  if (promptTooLongPattern.test(prose)) return null;
+  const isPermanent = !valueRejectionPattern.test(prose);
   // Renaming doesn't help if the value is rejected.
-  const candidates = isLasting ? possible : possible.filter(({ renamedTo }) => renamedTo === undefined);
-  const byField = candidates.filter((change) => names.some((name) => refersTo(name, change)));
-  if (byField.length > 0) return { changes: preferLonger(byField), isLasting };
+  const candidates = isPermanent ? possibleChanges : possibleChanges.filter(({ renamedTo }) => renamedTo === undefined);
+  const namedChanges = candidates.filter((change) => names.some((name) => refersTo(name, change)));
+  if (namedChanges.length > 0) return { changes: preferMoreSpecific(namedChanges), isPermanent };
   // The error is about a parameter that can't be changed.
   if (names.some((name) => (name.split(".")[0] ?? "") in body)) return null;
-  const change = rejects.test(prose) ? findInProse(prose, candidates) : null;
-  return change && { changes: [change], isLasting };
+  const change = rejectionPattern.test(prose) ? findInProse(prose, candidates) : null;
+  return change && { changes: [change], isPermanent };
 }
 
 /** Whether a name in an error refers to a parameter. `tools.function.strict` refers to `strict`. */
@@ -120,7 +124,7 @@ const refersTo = (name: string, { parameter, paths }: Change): boolean =>
   (name.endsWith(`.${parameter}`) && paths.some(([first]) => first === name.split(".")[0]));
 
 /** Drops changes to a parameter if one of its fields is changed, for example `reasoning` because of `reasoning.summary`. */
-const preferLonger = (changes: readonly Change[]): Change[] =>
+const preferMoreSpecific = (changes: readonly Change[]): Change[] =>
   changes.filter(({ parameter }) => !changes.some((other) => other.parameter.startsWith(`${parameter}.`)));
 
 /**
@@ -129,18 +133,18 @@ const preferLonger = (changes: readonly Change[]): Change[] =>
  */
 function findInProse(prose: string, candidates: readonly Change[]): Change | null {
   const mentions = candidates
-    .map((change) => ({ change, index: findMention(prose, change) }))
+    .map((change) => ({ change, index: findMentionIndex(prose, change) }))
     .filter(({ index }) => index >= 0)
-    .sort((one, other) => one.index - other.index || other.change.parameter.length - one.change.parameter.length);
-  const first = mentions[0]?.change ?? null;
-  if (first?.parameter !== "temperature") return first;
-  return mentions.find(({ change }) => change.parameter === "top_p")?.change ?? first;
+    .sort((a, b) => a.index - b.index || b.change.parameter.length - a.change.parameter.length);
+  const firstChange = mentions[0]?.change ?? null;
+  if (firstChange?.parameter !== "temperature") return firstChange;
+  return mentions.find(({ change }) => change.parameter === "top_p")?.change ?? firstChange;
 }
 
 /** Returns the index at which a text mentions a parameter, or -1. */
-function findMention(prose: string, { parameter, prose: sentence }: Change): number {
-  const index = findName(prose, parameter);
-  return index < 0 && sentence ? prose.search(sentence) : index;
+function findMentionIndex(prose: string, { parameter, prosePattern: pattern }: Change): number {
+  const index = findNameIndex(prose, parameter);
+  return index < 0 && pattern ? prose.search(pattern) : index;
 }
 
 const QUOTES = "[\"'`“”‘’]";
@@ -148,7 +152,7 @@ const BEFORE_A_NAME =
   "(?:argument|parameter|param|field|property|key|option|name|supplied|input|permitted|allowed|(?:un)?supported|unrecogni[sz]ed|unknown|unexpected|forbidden|deprecated)s?[^\\w.]{1,4}";
 
 /** Returns the index of a parameter's name in a text, or -1. An English word counts only if it is used as a name. */
-function findName(prose: string, parameter: string): number {
+function findNameIndex(prose: string, parameter: string): number {
   // Also matches `MaxTokens` and `streamOptions`.
   const name = parameter
     .replaceAll(".", "[._ ]")

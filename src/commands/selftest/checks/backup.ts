@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { formatBytes } from "../../../lib/format-bytes.ts";
 import type { Check } from "../check.ts";
 import type { CheckContext } from "../check-context.ts";
-import { findLossProblems, findRestoreProblems, findSequenceProblems, summarize } from "../find-problems.ts";
+import { findLossProblems, findRestoreProblems, findSequenceProblems, summarizeMessages } from "../find-problems.ts";
 import { formatMs, formatQuantity } from "../measurements.ts";
 import type { RestClient, StoredMessage } from "../rest.ts";
 import { startSender } from "../sender.ts";
@@ -38,45 +38,47 @@ export const backupCheck: Check = {
       pauseMs: PAUSE_MS,
     });
     await Bun.sleep(WARM_UP_MS);
-    const acknowledgedBefore = new Map(sender.acknowledged);
+    const acknowledgedBeforeBackup = new Map(sender.acknowledged);
     const file = join(sandbox.folder, "parley.backup");
-    const backup = await sandbox.run(["backup", file], { DATA_DIR: server.dataDir });
-    const acknowledgedDuring = sender.acknowledged.size - acknowledgedBefore.size;
+    const backupRun = await sandbox.run(["backup", file], { DATA_DIR: server.dataDir });
+    const acknowledgedDuringCount = sender.acknowledged.size - acknowledgedBeforeBackup.size;
     await sender.stop();
     await socket.close();
-    const verify = await sandbox.run(["verify", file], {});
+    const verifyRun = await sandbox.run(["verify", file], {});
     const dataDir = sandbox.addDataDir();
-    const restore = await sandbox.run(["restore", file], { DATA_DIR: dataDir });
-    const originals = await listAllMessages(context, server.rest, conversationIds);
+    const restoreRun = await sandbox.run(["restore", file], { DATA_DIR: dataDir });
+    const originalMessages = await listAllMessages(context, server.rest, conversationIds);
     await server.kill();
 
     const settings = { ...context.provider.settings, SHUTDOWN_TIMEOUT_MS: String(SHUTDOWN_TIMEOUT_MS) };
     context.server = await sandbox.start({ dataDir, settings });
     // The access tokens from before the backup still work, because sessions are restored too.
-    const restored = await listAllMessages(context, context.server.rest, conversationIds);
+    const restoredMessages = await listAllMessages(context, context.server.rest, conversationIds);
     const problems = [...sender.problems];
-    if (acknowledgedDuring === 0)
+    if (acknowledgedDuringCount === 0)
       problems.push("expected messages to be acknowledged during the backup, but none were");
     for (const [n, id] of conversationIds.entries()) {
-      problems.push(...findRestoreProblems(`conversation ${n + 1}`, originals[n] ?? [], restored[n] ?? []));
+      problems.push(
+        ...findRestoreProblems(`conversation ${n + 1}`, originalMessages[n] ?? [], restoredMessages[n] ?? []),
+      );
       const seqs = await context.server.rest.listSeqs(ada, id);
       problems.push(...findSequenceProblems(`conversation ${n + 1}`, seqs, 1, seqs.length));
     }
-    problems.push(...findLossProblems("restored", acknowledgedBefore, restored[0] ?? []));
-    const total = summarize(restored.flat());
-    const tookMs = backup.tookMs + verify.tookMs + restore.tookMs;
+    problems.push(...findLossProblems("restored", acknowledgedBeforeBackup, restoredMessages[0] ?? []));
+    const total = summarizeMessages(restoredMessages.flat());
+    const totalMs = backupRun.durationMs + verifyRun.durationMs + restoreRun.durationMs;
     return {
-      summary: `${formatQuantity(total.messages, "message")}, ${formatBytes(statSync(file).size)}; backup ${formatMs(backup.tookMs)}, verify ${formatMs(verify.tookMs)}, restore ${formatMs(restore.tookMs)}; sha256 ${total.sha256.slice(0, 16)}`,
+      summary: `${formatQuantity(total.messages, "message")}, ${formatBytes(statSync(file).size)}; backup ${formatMs(backupRun.durationMs)}, verify ${formatMs(verifyRun.durationMs)}, restore ${formatMs(restoreRun.durationMs)}; sha256 ${total.sha256.slice(0, 16)}`,
       measured: {
         messages: total.messages,
         sha256: total.sha256,
-        acknowledged_before: acknowledgedBefore.size,
-        acknowledged_during: acknowledgedDuring,
+        acknowledged_before: acknowledgedBeforeBackup.size,
+        acknowledged_during: acknowledgedDuringCount,
         file_bytes: statSync(file).size,
-        backup_ms: Math.round(backup.tookMs),
-        verify_ms: Math.round(verify.tookMs),
-        restore_ms: Math.round(restore.tookMs),
-        total_ms: Math.round(tookMs),
+        backup_ms: Math.round(backupRun.durationMs),
+        verify_ms: Math.round(verifyRun.durationMs),
+        restore_ms: Math.round(restoreRun.durationMs),
+        total_ms: Math.round(totalMs),
       },
       problems,
     };

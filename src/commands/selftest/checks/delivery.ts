@@ -31,8 +31,8 @@ export const deliveryCheck: Check = {
     ] as const;
     await Promise.all(senders.map(({ done }) => done));
     const seconds = (performance.now() - startedAtMs) / 1_000;
-    const acknowledged = new Map(senders.flatMap((sender) => [...sender.acknowledged]));
-    const lastSeq = Math.max(...[...acknowledged.values()].map(({ seq }) => seq));
+    const acknowledgedMessages = new Map(senders.flatMap((sender) => [...sender.acknowledged]));
+    const lastSeq = Math.max(...[...acknowledgedMessages.values()].map(({ seq }) => seq));
     for (const { socket } of [adaClient, benClient])
       await socket.waitFor(`the push with seq ${lastSeq}`, ({ seq }) => seq === lastSeq, ARRIVAL_TIMEOUT_MS);
 
@@ -40,27 +40,29 @@ export const deliveryCheck: Check = {
     const p50 = findPercentile(latencies, 0.5);
     const p99 = findPercentile(latencies, 0.99);
     const problems = senders.flatMap(({ problems }) => problems);
-    if (acknowledged.size !== 2 * MESSAGES_PER_USER)
-      problems.push(`expected ${2 * MESSAGES_PER_USER} acknowledged messages, but got ${acknowledged.size}`);
+    if (acknowledgedMessages.size !== 2 * MESSAGES_PER_USER)
+      problems.push(`expected ${2 * MESSAGES_PER_USER} acknowledged messages, but got ${acknowledgedMessages.size}`);
     for (const { name, socket, firstSeq } of [adaClient, benClient]) {
       problems.push(...findSequenceProblems(name, listSeqs(socket.frames, conversationId), firstSeq + 1, lastSeq));
-      problems.push(...findLossProblems(name, acknowledged, listCreatedMessages(socket.frames, conversationId)));
+      problems.push(
+        ...findLossProblems(name, acknowledgedMessages, listCreatedMessages(socket.frames, conversationId)),
+      );
       await socket.close();
     }
     return {
-      summary: `${formatQuantity(acknowledged.size, "message")} from two users; delivered to the other in p50 ${formatMs(p50)}, p99 ${formatMs(p99)}`,
+      summary: `${formatQuantity(acknowledgedMessages.size, "message")} from two users; delivered to the other in p50 ${formatMs(p50)}, p99 ${formatMs(p99)}`,
       measured: {
-        messages: acknowledged.size,
+        messages: acknowledgedMessages.size,
         latency_p50_ms: roundMs(p50),
         latency_p99_ms: roundMs(p99),
-        messages_per_s: Math.round(acknowledged.size / seconds),
+        messages_per_s: Math.round(acknowledgedMessages.size / seconds),
       },
       problems,
     };
   },
 };
 
-/** Opens a user's socket and records when each message arrives. */
+/** Opens a user's socket and records the time at which each message arrives. */
 async function connectUser({ server, users }: CheckContext, account: TestUser, conversationId: string) {
   const arrivedAtMs = new Map<string, number>();
   const socket = await connectSocket(server.url, account.token, ({ type, data }) => {
@@ -71,7 +73,7 @@ async function connectUser({ server, users }: CheckContext, account: TestUser, c
   return { name: account === users.ada ? "Ada's socket" : "Ben's socket", socket, firstSeq, arrivedAtMs };
 }
 
-/** Returns each message's latency, from when it is sent until it reaches the other user. */
+/** Returns the latency of each message: the time from sending it until it reaches the other user. */
 const findLatencies = ({ sentAtMs }: Sender, { arrivedAtMs }: { arrivedAtMs: Map<string, number> }): number[] =>
   [...sentAtMs].flatMap(([id, sentMs]) => {
     const arrivedMs = arrivedAtMs.get(id);

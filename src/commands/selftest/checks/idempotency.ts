@@ -7,7 +7,7 @@ import type { StoredMessage } from "../rest.ts";
 import { connectAndSubscribe } from "../socket.ts";
 
 const ROUNDS = 20;
-const REPEATS_PER_SOCKET = 3;
+const SENDS_PER_SOCKET = 3;
 
 export const idempotencyCheck: Check = {
   name: "idempotency",
@@ -26,30 +26,33 @@ export const idempotencyCheck: Check = {
     for (let round = 0; round < ROUNDS; round += 1) {
       const message = { client_message_id: createId(), content: `Only once: ${round}.`, reply: false };
       const frame = { type: "message.send", conversation_id: conversationId, ...message };
-      // Sends over two connections simultaneously, then over REST, like a client that lost its connection.
+      // The message is sent over two connections simultaneously, then over REST, as by a client that lost its connection.
       const acks = await Promise.all(
-        sockets.flatMap((socket) => Array.from({ length: REPEATS_PER_SOCKET }, () => socket.request(frame))),
+        sockets.flatMap((socket) => Array.from({ length: SENDS_PER_SOCKET }, () => socket.request(frame))),
       );
       const path = `/api/v1/conversations/${conversationId}/messages`;
-      const { body } = await server.rest.call(path, { token: ada.token, json: message });
+      const { body } = await server.rest.request(path, { token: ada.token, json: message });
       const ids = [...acks.map(({ message }) => message?.id), (body as { message?: StoredMessage }).message?.id];
-      const newAcks = acks.filter(({ duplicate }) => duplicate === false).length;
+      const newCount = acks.filter(({ duplicate }) => duplicate === false).length;
       sends += ids.length;
       if (new Set(ids).size !== 1 || ids[0] === undefined)
         problems.push(`expected one message id from ${ids.length} sends, but got ${[...new Set(ids)].join(", ")}`);
-      if (newAcks !== 1) problems.push(`expected one ack without \`duplicate\`, but got ${newAcks}`);
+      if (newCount !== 1) problems.push(`expected one ack without \`duplicate\`, but got ${newCount}`);
     }
-    const stored = await server.rest.listMessages(ada, conversationId);
-    const lastSeq = stored.at(-1)?.seq ?? 0;
+    const storedMessages = await server.rest.listMessages(ada, conversationId);
+    const lastSeq = storedMessages.at(-1)?.seq ?? 0;
     await reader.waitFor(`the push with seq ${lastSeq}`, ({ seq }) => seq === lastSeq);
-    const pushed = listCreatedMessages(reader.frames, conversationId);
-    problems.push(...findDuplicateProblems("stored", stored), ...findDuplicateProblems("pushed", pushed));
-    for (const [state, list] of [["stored", stored] as const, ["pushed", pushed] as const])
+    const pushedMessages = listCreatedMessages(reader.frames, conversationId);
+    problems.push(
+      ...findDuplicateProblems("stored", storedMessages),
+      ...findDuplicateProblems("pushed", pushedMessages),
+    );
+    for (const [state, list] of [["stored", storedMessages] as const, ["pushed", pushedMessages] as const])
       if (list.length !== ROUNDS) problems.push(`expected ${ROUNDS} messages to be ${state}, but got ${list.length}`);
     for (const socket of [reader, ...sockets]) await socket.close();
     return {
-      summary: `${formatQuantity(sends, "send")} of ${ROUNDS} messages over two sockets and REST; ${stored.length} stored, ${pushed.length} pushed`,
-      measured: { sends, messages: ROUNDS, stored: stored.length, pushed: pushed.length },
+      summary: `${formatQuantity(sends, "send")} of ${ROUNDS} messages over two sockets and REST; ${storedMessages.length} stored, ${pushedMessages.length} pushed`,
+      measured: { sends, messages: ROUNDS, stored: storedMessages.length, pushed: pushedMessages.length },
       problems,
     };
   },

@@ -33,9 +33,9 @@ export const instancesCheck: Check = {
 
   async run(context) {
     const settings = { ...context.provider.settings, ...(await startDatabase(context)), JWT_SECRET: createSecret() };
-    const start = () => context.sandbox.start({ dataDir: context.sandbox.addDataDir(), settings });
-    // Both start simultaneously: one migrates the database while the other waits.
-    const [firstServer, secondServer] = await Promise.all([start(), start()]);
+    const startInstance = () => context.sandbox.start({ dataDir: context.sandbox.addDataDir(), settings });
+    // Both instances start simultaneously. One migrates the database while the other waits.
+    const [firstServer, secondServer] = await Promise.all([startInstance(), startInstance()]);
     const [ada, ben] = await Promise.all([firstServer.rest.register("ada"), secondServer.rest.register("ben")]);
     const conversationId = await firstServer.rest.createConversation(ada, [ben], "Instances");
     const [adaSocket, benSocket] = await Promise.all([
@@ -44,12 +44,12 @@ export const instancesCheck: Check = {
     ]);
     const options = { conversationId, inFlightMax: IN_FLIGHT, messagesMax: MESSAGES_PER_USER };
     const senders = [
-      startSender({ ...options, socket: adaSocket, name: "here" }),
-      startSender({ ...options, socket: benSocket, name: "there" }),
+      startSender({ ...options, socket: adaSocket, name: "ada" }),
+      startSender({ ...options, socket: benSocket, name: "ben" }),
     ];
     await Promise.all(senders.map(({ done }) => done));
-    const acknowledged = new Map(senders.flatMap((sender) => [...sender.acknowledged]));
-    const seqs = [...acknowledged.values()].map(({ seq }) => seq);
+    const acknowledgedMessages = new Map(senders.flatMap((sender) => [...sender.acknowledged]));
+    const seqs = [...acknowledgedMessages.values()].map(({ seq }) => seq);
     const lastSeq = Math.max(...seqs);
     for (const socket of [adaSocket, benSocket])
       await socket.waitFor(`the push with seq ${lastSeq}`, ({ seq }) => seq === lastSeq);
@@ -59,26 +59,28 @@ export const instancesCheck: Check = {
       ["the second instance", benSocket] as const,
     ]) {
       problems.push(...findSequenceProblems(name, listSeqs(socket.frames, conversationId), Math.min(...seqs), lastSeq));
-      problems.push(...findLossProblems(name, acknowledged, listCreatedMessages(socket.frames, conversationId)));
+      problems.push(
+        ...findLossProblems(name, acknowledgedMessages, listCreatedMessages(socket.frames, conversationId)),
+      );
     }
 
     const answerId = await requestAnswer(adaSocket, conversationId, LONG_MODEL);
     await waitForText(benSocket, answerId, ANSWER_CHARS_MIN);
     const killedAtMs = performance.now();
     await firstServer.kill();
-    const reading = await waitForAnswer(benSocket, answerId, { timeoutMs: TAKEOVER_MAX_MS + 5_000 });
-    const tookMs = performance.now() - killedAtMs;
-    const stored = await secondServer.rest.getMessage(ben, conversationId, answerId);
+    const receivedAnswer = await waitForAnswer(benSocket, answerId, { timeoutMs: TAKEOVER_MAX_MS + 5_000 });
+    const durationMs = performance.now() - killedAtMs;
+    const storedAnswer = await secondServer.rest.getMessage(ben, conversationId, answerId);
     problems.push(
-      ...findAnswerProblems("answer", createNumberedWords(LONG_WORDS), reading, stored),
-      ...findTakeoverProblems("answer", reading),
-      ...findLimitProblems("from the kill to the end of the answer", tookMs, TAKEOVER_MAX_MS),
+      ...findAnswerProblems("answer", createNumberedWords(LONG_WORDS), receivedAnswer, storedAnswer),
+      ...findTakeoverProblems("answer", receivedAnswer),
+      ...findLimitProblems("from the kill to the end of the answer", durationMs, TAKEOVER_MAX_MS),
     );
     await benSocket.close();
     await secondServer.stop();
     return {
-      summary: `${formatQuantity(acknowledged.size, "message")} across instances; answer finished by the other ${formatMs(tookMs)} after kill -9`,
-      measured: { messages: acknowledged.size, finished_after_ms: Math.round(tookMs) },
+      summary: `${formatQuantity(acknowledgedMessages.size, "message")} across instances; answer finished by the other ${formatMs(durationMs)} after kill -9`,
+      measured: { messages: acknowledgedMessages.size, finished_after_ms: Math.round(durationMs) },
       problems,
     };
   },
@@ -89,15 +91,15 @@ export const instancesCheck: Check = {
  * @returns the settings for connecting to it.
  */
 async function startDatabase({ sandbox }: CheckContext): Promise<Record<string, string>> {
-  const starting = startEmbeddedPostgres({
+  const startingPostgres = startEmbeddedPostgres({
     dataDir: sandbox.addDataDir(),
     poolSize: 2 * (POOL_SIZE + EXTRA_CONNECTIONS_MAX),
     log: createLog("silent", "json"),
   });
-  // Registered before Postgres has started, because the self-test may be interrupted during the start.
-  sandbox.onClose(async () => (await starting.catch(() => null))?.stop());
-  const postgres = await starting;
-  // If the folder's path is too long for a socket, it is replaced by one under /proc/self, which other processes can't use.
+  // The callback is registered before Postgres has started, because the self-test may be interrupted during the start.
+  sandbox.onClose(async () => (await startingPostgres.catch(() => null))?.stop());
+  const postgres = await startingPostgres;
+  // If the folder's path is too long for a socket, it is replaced by a path under /proc/self, which other processes can't use.
   const folder = postgres.socketDirectory.replace("/proc/self/", `/proc/${process.pid}/`);
   return { DATABASE_URL: `postgres://${postgres.user}@/parley?host=${encodeURIComponent(folder)}` };
 }

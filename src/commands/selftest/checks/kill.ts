@@ -15,10 +15,10 @@ const STORM_SOCKETS = 300;
 const LOAD_MS = 1_000;
 const SENDERS_PER_USER = 2;
 const IN_FLIGHT = 8;
-/** Pause between messages to the conversation `Storm`, each of which is delivered to all its readers. */
+/** Pause between messages to the conversation `Storm`. Each message is delivered to all readers. */
 const STORM_PAUSE_MS = 50;
 const ANSWER_CHARS_MIN = 100;
-/** With fewer acknowledged messages, the check would prove little, so it fails. */
+/** If fewer messages than this are acknowledged, the check fails, because it would prove little. */
 const ACKNOWLEDGED_MIN = 50;
 
 export const killCheck: Check = {
@@ -29,18 +29,18 @@ export const killCheck: Check = {
   async run(context) {
     const { server, users } = context;
     const { ada, ben } = users;
-    const create = (title: string) => server.rest.createConversation(ada, [ben], title);
+    const createConversation = (title: string) => server.rest.createConversation(ada, [ben], title);
     const [loadId, stormId, answerConversationId] = await Promise.all([
-      create("Load"),
-      create("Storm"),
-      create("Answer"),
+      createConversation("Load"),
+      createConversation("Storm"),
+      createConversation("Answer"),
     ]);
     const readers = await openReaders(context, stormId);
     const adaSocket = await connectAndSubscribe(server.url, ada.token, answerConversationId);
     const answerId = await requestAnswer(adaSocket, answerConversationId, LONG_MODEL);
     await waitForText(adaSocket, answerId, ANSWER_CHARS_MIN);
 
-    const senders = await startLoad(context, loadId);
+    const senders = await startLoadSenders(context, loadId);
     const stormSocket = await connectAndSubscribe(server.url, ben.token, stormId);
     const stormSender = startSender({
       socket: stormSocket,
@@ -76,7 +76,7 @@ export const killCheck: Check = {
     };
     const problems = [...senders, stormSender].flatMap(({ problems }) => problems);
     const acknowledged = new Map(senders.flatMap((sender) => [...sender.acknowledged]));
-    const pending = senders.flatMap((sender) => [...sender.pending]);
+    const unacknowledgedIds = senders.flatMap((sender) => [...sender.pending]);
     if (acknowledged.size < ACKNOWLEDGED_MIN)
       problems.push(
         `expected at least ${ACKNOWLEDGED_MIN} acknowledged messages before the kill, but got ${acknowledged.size}`,
@@ -88,19 +88,24 @@ export const killCheck: Check = {
     for (const [name, id, acknowledgedMessages] of conversations)
       problems.push(...findLossProblems(name, acknowledgedMessages, await context.server.rest.listMessages(ada, id)));
 
-    problems.push(...(await resend(context, loadId, senders)));
-    const stored = await context.server.rest.listMessages(ada, loadId);
+    problems.push(...(await resendMessages(context, loadId, senders)));
+    const storedMessages = await context.server.rest.listMessages(ada, loadId);
     const seqs = await context.server.rest.listSeqs(ada, loadId);
-    problems.push(...findDuplicateProblems("Load", stored), ...findSequenceProblems("Load", seqs, 1, seqs.length));
-    const missing = pending.filter((id) => !stored.some(({ client_message_id }) => client_message_id === id));
-    if (missing.length > 0)
-      problems.push(`expected the resent messages to be stored, but ${missing.join(", ")} are missing`);
+    problems.push(
+      ...findDuplicateProblems("Load", storedMessages),
+      ...findSequenceProblems("Load", seqs, 1, seqs.length),
+    );
+    const missingIds = unacknowledgedIds.filter(
+      (id) => !storedMessages.some(({ client_message_id }) => client_message_id === id),
+    );
+    if (missingIds.length > 0)
+      problems.push(`expected the resent messages to be stored, but ${missingIds.join(", ")} are missing`);
     return {
-      summary: `${formatQuantity(acknowledged.size, "message")} acknowledged, ${pending.length} in flight; ready again after ${formatMs(context.server.readyMs)}`,
+      summary: `${formatQuantity(acknowledged.size, "message")} acknowledged, ${unacknowledgedIds.length} in flight; ready again after ${formatMs(context.server.readyMs)}`,
       measured: {
         acknowledged: acknowledged.size,
-        in_flight: pending.length,
-        stored_after_resend: stored.length,
+        in_flight: unacknowledgedIds.length,
+        stored_after_resend: storedMessages.length,
         restart_ready_ms: Math.round(context.server.readyMs),
       },
       problems,
@@ -110,28 +115,28 @@ export const killCheck: Check = {
 
 async function openReaders({ server, users }: CheckContext, conversationId: string) {
   const accounts = [users.ada, users.ben];
-  const open = async (n: number): Promise<{ account: StormReader["account"]; socket: ClientSocket }> => {
+  const openReader = async (n: number): Promise<{ account: StormReader["account"]; socket: ClientSocket }> => {
     const account = accounts[n % accounts.length] ?? users.ada;
     return { account, socket: await connectAndSubscribe(server.url, account.token, conversationId) };
   };
-  return Promise.all(Array.from({ length: STORM_SOCKETS }, (_, n) => open(n)));
+  return Promise.all(Array.from({ length: STORM_SOCKETS }, (_, n) => openReader(n)));
 }
 
-function startLoad({ server, users }: CheckContext, conversationId: string): Promise<Sender[]> {
-  const start = async (name: string, token: string) => {
+function startLoadSenders({ server, users }: CheckContext, conversationId: string): Promise<Sender[]> {
+  const startLoadSender = async (name: string, token: string) => {
     const socket = await connectAndSubscribe(server.url, token, conversationId);
     return startSender({ socket, conversationId, name, inFlightMax: IN_FLIGHT });
   };
   return Promise.all(
     Array.from({ length: SENDERS_PER_USER }, (_, n) => [
-      start(`ada${n}`, users.ada.token),
-      start(`ben${n}`, users.ben.token),
+      startLoadSender(`ada${n}`, users.ada.token),
+      startLoadSender(`ben${n}`, users.ben.token),
     ]).flat(),
   );
 }
 
-/** Resends all unacknowledged messages and the last acknowledged one, like a client that lost its connection. */
-async function resend(
+/** Resends the unacknowledged messages and the last acknowledged one, as a client does after losing its connection. */
+async function resendMessages(
   { server, users }: CheckContext,
   conversationId: string,
   senders: readonly Sender[],
@@ -140,8 +145,8 @@ async function resend(
   for (const [n, { acknowledged, pending }] of senders.entries()) {
     const { token } = n % 2 === 0 ? users.ada : users.ben;
     const socket = await connectAndSubscribe(server.url, token, conversationId);
-    const last = [...acknowledged.keys()].slice(-1);
-    for (const client_message_id of [...pending, ...last]) {
+    const lastAcknowledgedId = [...acknowledged.keys()].slice(-1);
+    for (const client_message_id of [...pending, ...lastAcknowledgedId]) {
       const frame = { conversation_id: conversationId, client_message_id, content: createContent(client_message_id) };
       const { type, message, duplicate } = await socket.request({ type: "message.send", ...frame, reply: false });
       const acknowledgedMessage = acknowledged.get(client_message_id);

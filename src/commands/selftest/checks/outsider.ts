@@ -8,7 +8,7 @@ import { listCreatedMessages } from "../received-answer.ts";
 import { createContent, startSender } from "../sender.ts";
 import { type ClientSocket, connectAndSubscribe, connectSocket } from "../socket.ts";
 
-const MESSAGES = 50;
+const SENT_MESSAGES = 50;
 /** Time to wait for pushes that should not arrive. */
 const SETTLE_MS = 1_200;
 
@@ -24,14 +24,14 @@ export const outsiderCheck: Check = {
     const benSocket = await connectAndSubscribe(server.url, ben.token, conversationId);
     const outsiderSocket = await connectSocket(server.url, outsider.token);
     await outsiderSocket.request({ type: "inbox.subscribe" });
-    const first = await benSocket.request({
+    const firstAck = await benSocket.request({
       type: "message.send",
       conversation_id: conversationId,
       client_message_id: "first",
       content: createContent("first"),
       reply: false,
     });
-    const messageId = first.message?.id ?? "";
+    const messageId = firstAck.message?.id ?? "";
     const earlyAttempts = await tryAllRequests(context, outsiderSocket, conversationId, messageId);
     const adaSocket = await connectAndSubscribe(server.url, ada.token, conversationId);
     const sender = startSender({
@@ -39,7 +39,7 @@ export const outsiderCheck: Check = {
       conversationId,
       name: "private",
       inFlightMax: 4,
-      messagesMax: MESSAGES,
+      messagesMax: SENT_MESSAGES,
     });
     await sender.done;
     const answerId = await requestAnswer(adaSocket, conversationId, SHORT_MODEL);
@@ -47,15 +47,17 @@ export const outsiderCheck: Check = {
     await Bun.sleep(SETTLE_MS);
     const attempts = [...earlyAttempts, ...(await tryAllRequests(context, outsiderSocket, conversationId, messageId))];
     const problems = [...sender.problems, ...findLeakProblems(attempts, outsiderSocket.frames)];
-    const pushes = listPushes(outsiderSocket.frames).length;
-    // Without this, a server that pushes nothing to anyone would pass.
+    const pushCount = listPushes(outsiderSocket.frames).length;
+    // A member must receive the messages. Otherwise, a server that pushes nothing to anyone would pass.
     const receivedCount = listCreatedMessages(benSocket.frames, conversationId).length;
-    if (receivedCount !== MESSAGES + 3)
-      problems.push(`expected a member to receive ${MESSAGES + 3} messages, but got ${receivedCount}`);
+    // The three other messages are Ben's message, the question and the answer.
+    const expectedCount = SENT_MESSAGES + 3;
+    if (receivedCount !== expectedCount)
+      problems.push(`expected a member to receive ${expectedCount} messages, but got ${receivedCount}`);
     for (const socket of [benSocket, outsiderSocket, adaSocket]) await socket.close();
     return {
-      summary: `${formatQuantity(attempts.length, "attempt")} refused; ${formatQuantity(pushes, "push", "pushes")} to the outsider, ${formatQuantity(receivedCount, "message")} to a member`,
-      measured: { attempts: attempts.length, pushes_to_outsider: pushes, messages_to_member: receivedCount },
+      summary: `${formatQuantity(attempts.length, "attempt")} rejected; ${formatQuantity(pushCount, "push", "pushes")} to the outsider, ${formatQuantity(receivedCount, "message")} to a member`,
+      measured: { attempts: attempts.length, pushes_to_outsider: pushCount, messages_to_member: receivedCount },
       problems,
     };
   },
@@ -93,7 +95,7 @@ async function tryAllRequests(
   ];
   const attempts: AccessAttempt[] = [];
   for (const [method, target, json] of requests) {
-    const { status } = await server.rest.call(target, { token, method, ...(json !== undefined && { json }) });
+    const { status } = await server.rest.request(target, { token, method, ...(json !== undefined && { json }) });
     attempts.push({
       action: `${method} ${target.replace(conversationId, "…").replace(messageId, "…")}`,
       expected: 404,

@@ -18,12 +18,12 @@ export const resumeCheck: Check = {
     if (interruptedWork === null) throw new Error("expected an interrupted answer, but there is none");
     const { killedAtMs, answer, storm, loadConversationId } = interruptedWork;
     const timeoutMs = Math.max(1_000, killedAtMs + TAKEOVER_MAX_MS + 5_000 - performance.now());
-    const reading = await waitForAnswer(answer.reader, answer.id, { timeoutMs, earlierFrames: answer.frames });
-    const tookMs = performance.now() - killedAtMs;
-    const stored = await server.rest.getMessage(users.ada, answer.conversationId, answer.id);
-    const before = assembleAnswer(answer.frames, answer.id).text;
+    const receivedAnswer = await waitForAnswer(answer.reader, answer.id, { timeoutMs, earlierFrames: answer.frames });
+    const durationMs = performance.now() - killedAtMs;
+    const storedAnswer = await server.rest.getMessage(users.ada, answer.conversationId, answer.id);
+    const textBeforeKill = assembleAnswer(answer.frames, answer.id).text;
     const conversationIds = [answer.conversationId, storm.conversationId, loadConversationId];
-    const streaming = await waitUntilNotStreaming(
+    const streamingMessages = await waitUntilNotStreaming(
       server.rest,
       users.ada,
       conversationIds,
@@ -31,17 +31,17 @@ export const resumeCheck: Check = {
     );
     await answer.reader.close();
     return {
-      summary: `${before.length} of ${stored.content.length} characters before the kill; finished ${formatMs(tookMs)} after it; ${formatQuantity(streaming.length, "message")} still streaming`,
+      summary: `${textBeforeKill.length} of ${storedAnswer.content.length} characters before the kill; finished ${formatMs(durationMs)} after it; ${formatQuantity(streamingMessages.length, "message")} still streaming`,
       measured: {
-        characters_before: before.length,
-        characters: stored.content.length,
-        finished_after_ms: Math.round(tookMs),
+        characters_before: textBeforeKill.length,
+        characters: storedAnswer.content.length,
+        finished_after_ms: Math.round(durationMs),
       },
       problems: [
-        ...findAnswerProblems("answer", createNumberedWords(LONG_WORDS), reading, stored),
-        ...findTakeoverProblems("answer", reading),
-        ...findLimitProblems("from the kill to the end of the answer", tookMs, TAKEOVER_MAX_MS),
-        ...streaming.map(({ id }) => `expected no message to stay streaming, but ${id} does`),
+        ...findAnswerProblems("answer", createNumberedWords(LONG_WORDS), receivedAnswer, storedAnswer),
+        ...findTakeoverProblems("answer", receivedAnswer),
+        ...findLimitProblems("from the kill to the end of the answer", durationMs, TAKEOVER_MAX_MS),
+        ...streamingMessages.map(({ id }) => `expected no message to stay streaming, but ${id} does`),
       ],
     };
   },

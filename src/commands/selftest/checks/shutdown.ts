@@ -27,7 +27,7 @@ export const shutdownCheck: Check = {
     const socket = await connectAndSubscribe(server.url, ada.token, conversationId);
     const answerId = await requestAnswer(socket, conversationId, LONG_MODEL);
     await waitForText(socket, answerId, ANSWER_CHARS_MIN);
-    const { code, tookMs: stopMs } = await server.stop();
+    const { code, durationMs: stopMs } = await server.stop();
     const closeCode = await socket.closed;
     const problems: string[] = [];
     if (code !== 0) problems.push(`expected exit code 0, but got ${code}`);
@@ -41,23 +41,23 @@ export const shutdownCheck: Check = {
     const lastSeq = listSeqs(socket.frames, conversationId).at(-1);
     const reader = await connectAndSubscribe(context.server.url, ada.token, conversationId, lastSeq);
     const timeoutMs = TAKEOVER_MAX_MS + 5_000;
-    const reading = await waitForAnswer(reader, answerId, { timeoutMs, earlierFrames: socket.frames });
-    const finishedMs = performance.now() - startedAtMs;
-    const stored = await context.server.rest.getMessage(ada, conversationId, answerId);
+    const receivedAnswer = await waitForAnswer(reader, answerId, { timeoutMs, earlierFrames: socket.frames });
+    const finishDurationMs = performance.now() - startedAtMs;
+    const storedAnswer = await context.server.rest.getMessage(ada, conversationId, answerId);
     problems.push(
-      ...findAnswerProblems("answer", createNumberedWords(LONG_WORDS), reading, stored),
-      ...findTakeoverProblems("answer", reading),
-      ...findLimitProblems("from the next start to the end of the answer", finishedMs, TAKEOVER_MAX_MS),
+      ...findAnswerProblems("answer", createNumberedWords(LONG_WORDS), receivedAnswer, storedAnswer),
+      ...findTakeoverProblems("answer", receivedAnswer),
+      ...findLimitProblems("from the next start to the end of the answer", finishDurationMs, TAKEOVER_MAX_MS),
     );
-    const charsBefore = assembleAnswer(socket.frames, answerId).text.length;
+    const charsBeforeShutdown = assembleAnswer(socket.frames, answerId).text.length;
     await reader.close();
     return {
-      summary: `exit code ${code} after ${formatMs(stopMs)}; ${charsBefore} characters before; finished ${formatMs(finishedMs)} after the next start`,
+      summary: `exit code ${code} after ${formatMs(stopMs)}; ${charsBeforeShutdown} characters before; finished ${formatMs(finishDurationMs)} after the next start`,
       measured: {
         exit_code: code,
         stop_ms: Math.round(stopMs),
-        characters_before: charsBefore,
-        finished_after_ms: Math.round(finishedMs),
+        characters_before: charsBeforeShutdown,
+        finished_after_ms: Math.round(finishDurationMs),
       },
       problems,
     };

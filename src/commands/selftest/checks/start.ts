@@ -21,7 +21,7 @@ export const startCheck: Check = {
       server.rest.register("outsider"),
     ]);
     context.users = { ada, ben, outsider };
-    const durability = await readDurability(server.dataDir);
+    const durability = await readDurabilitySettings(server.dataDir);
     const problems = durabilitySettings
       .filter((name) => durability[name] !== "on")
       .map((name) => `expected ${name} to be on in Postgres, but got ${durability[name] ?? "nothing"}`);
@@ -34,7 +34,7 @@ export const startCheck: Check = {
 };
 
 /** Reads the settings from the server's Postgres, over a connection like Parley's. */
-async function readDurability(dataDir: string): Promise<Record<string, string>> {
+async function readDurabilitySettings(dataDir: string): Promise<Record<string, string>> {
   const postgres = findRunningPostgres(dataDir);
   if (postgres === null) throw new Error("expected the embedded Postgres to be running, but it isn't");
   const database = openDatabase({ target: postgres, poolSize: 1 });

@@ -13,7 +13,8 @@ const ARRIVAL_TIMEOUT_MS = 20_000;
 
 export const stormCheck: Check = {
   name: "storm",
-  claim: "When all sockets reconnect at once after the kill, each one recovers every event that it missed, in order.",
+  claim:
+    "When all sockets reconnect simultaneously after the kill, each one recovers every event that it missed, in order.",
   timeoutMs: 45_000,
 
   async run(context) {
@@ -29,7 +30,7 @@ export const stormCheck: Check = {
       messagesMax: MISSED_MESSAGES,
     });
     await missedSender.done;
-    // Keeps sending while the readers reconnect, to detect gaps between recovered events and live ones.
+    // This sender keeps sending while the readers reconnect, to detect gaps between recovered and live events.
     const liveSender = startSender({
       socket: senderSocket,
       conversationId,
@@ -38,32 +39,36 @@ export const stormCheck: Check = {
       pauseMs: LIVE_PAUSE_MS,
     });
     const startedAtMs = performance.now();
-    const reconnected = await Promise.all(readers.map((reader) => reconnect(server.url, conversationId, reader)));
-    const tookMs = performance.now() - startedAtMs;
+    const reconnectedReaders = await Promise.all(
+      readers.map((reader) => reconnect(server.url, conversationId, reader)),
+    );
+    const durationMs = performance.now() - startedAtMs;
     await liveSender.stop();
     const lastSeq = Math.max(
       ...[...missedSender.acknowledged.values(), ...liveSender.acknowledged.values()].map(({ seq }) => seq),
     );
-    await Promise.all(reconnected.map(({ socket }) => waitForSeq(socket, conversationId, lastSeq)));
+    await Promise.all(reconnectedReaders.map(({ socket }) => waitForSeq(socket, conversationId, lastSeq)));
 
     const problems = [...missedSender.problems, ...liveSender.problems];
-    for (const [n, { reader, socket, isRecovered }] of reconnected.entries()) {
+    for (const [n, { reader, socket, isRecovered }] of reconnectedReaders.entries()) {
       const seqs = [...reader.seqs, ...listSeqs(socket.frames, conversationId)];
       if (!isRecovered) problems.push(`reader ${n}: expected recovered: true, but got false`);
       problems.push(...findSequenceProblems(`reader ${n}`, seqs, seqs[0] ?? 0, lastSeq));
       if (problems.length > 10) break;
     }
-    const events = reconnected.reduce((sum, { recoveredEvents }) => sum + recoveredEvents, 0);
-    await Promise.all([senderSocket, ...reconnected.map(({ socket }) => socket)].map((socket) => socket.close()));
-    const times = reconnected.map(({ tookMs }) => tookMs);
+    const eventCount = reconnectedReaders.reduce((sum, { recoveredEvents }) => sum + recoveredEvents, 0);
+    await Promise.all(
+      [senderSocket, ...reconnectedReaders.map(({ socket }) => socket)].map((socket) => socket.close()),
+    );
+    const durationsMs = reconnectedReaders.map(({ durationMs }) => durationMs);
     return {
-      summary: `${formatQuantity(readers.length, "socket")} recovered ${formatQuantity(events, "event")} within ${formatMs(tookMs)}; each p50 ${formatMs(findPercentile(times, 0.5))}, p99 ${formatMs(findPercentile(times, 0.99))}`,
+      summary: `${formatQuantity(readers.length, "socket")} recovered ${formatQuantity(eventCount, "event")} within ${formatMs(durationMs)}; each p50 ${formatMs(findPercentile(durationsMs, 0.5))}, p99 ${formatMs(findPercentile(durationsMs, 0.99))}`,
       measured: {
         sockets: readers.length,
-        recovered_events: events,
-        all_recovered_ms: Math.round(tookMs),
-        recovered_p50_ms: Math.round(findPercentile(times, 0.5)),
-        recovered_p99_ms: Math.round(findPercentile(times, 0.99)),
+        recovered_events: eventCount,
+        all_recovered_ms: Math.round(durationMs),
+        recovered_p50_ms: Math.round(findPercentile(durationsMs, 0.5)),
+        recovered_p99_ms: Math.round(findPercentile(durationsMs, 0.99)),
       },
       problems,
     };
@@ -79,8 +84,8 @@ async function reconnect(url: string, conversationId: string, reader: StormReade
   const startedAtMs = performance.now();
   const socket = await connectSocket(url, reader.account.token);
   const { recovered = false, events = [] } = await socket.subscribe(conversationId, reader.seqs.at(-1));
-  const tookMs = performance.now() - startedAtMs;
-  return { reader, socket, isRecovered: recovered, recoveredEvents: events.length, tookMs };
+  const durationMs = performance.now() - startedAtMs;
+  return { reader, socket, isRecovered: recovered, recoveredEvents: events.length, durationMs };
 }
 
 async function waitForSeq(socket: ClientSocket, conversationId: string, lastSeq: number): Promise<void> {

@@ -16,11 +16,11 @@ export type Script = {
   /** Delay between words when the model continues an interrupted answer. */
   resumedDelayMs?: number;
   fault?: Fault;
-  /** Number of requests that fail before the model works. If absent, all fail. */
+  /** Number of requests that fail before the model works. If absent, all requests fail. */
   faultyRequests?: number;
 };
 
-/** Words in a normal answer. All models write the same text, so one can continue another's answer. */
+/** Words in a normal answer. All models write the same text, so each model can continue another model's answer. */
 export const SHORT_WORDS = 60;
 /** Words in a long answer. At `LONG_DELAY_MS` per word, it takes longer than any check, unless another attempt finishes it. */
 export const LONG_WORDS = 900;
@@ -28,7 +28,7 @@ const LONG_DELAY_MS = 50;
 const RESUMED_DELAY_MS = 1;
 const FAULT_AFTER_WORDS = 20;
 
-/** `Retry-After` values: Parley waits for the short one, but not for the long one. */
+/** The `Retry-After` values. Parley waits for the short time, but not for the long one. */
 export const SHORT_RETRY_S = 1;
 const LONG_RETRY_S = 60;
 
@@ -45,7 +45,7 @@ export const flakyModels = {
   cut: { wordDelayMs: 5, fault: { kind: "cut", afterWords: FAULT_AFTER_WORDS } },
   unfinished: { wordDelayMs: 5, fault: { kind: "unfinished", afterWords: FAULT_AFTER_WORDS } },
   "error-event": { wordDelayMs: 5, fault: { kind: "error_event", afterWords: FAULT_AFTER_WORDS } },
-  /** Works. The whole answer takes longer than the timeout below, but no single pause does. */
+  /** Works. The whole answer takes longer than `FLAKY_TIMEOUT_MS`, but no single pause does. */
   slow: { wordDelayMs: 60 },
 } satisfies Record<string, Script>;
 

@@ -6,9 +6,9 @@ export type FaultyProvider = ReturnType<typeof startFaultyProvider>;
 type Body = { model?: string; stream?: boolean; messages?: { role: string; content: unknown }[] };
 
 /**
- * Starts a mock provider with OpenAI's Chat Completions API, whose models fail as their scripts define. If a request contains an
- * interrupted answer, the model continues with the next word, as Parley instructs real models to do. So a complete text proves
- * that nothing was lost or repeated.
+ * Starts a mock provider with OpenAI's Chat Completions API. Its models fail as their scripts define. If a request contains an
+ * interrupted answer, the model continues with the next word, as Parley instructs real models to do. Therefore, a complete text
+ * proves that nothing was lost or repeated.
  */
 export function startFaultyProvider() {
   const requestCounts = new Map<string, number>();

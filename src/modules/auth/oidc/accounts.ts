@@ -9,10 +9,10 @@ import * as queries from "./queries.ts";
 import type { IssuerClaims } from "./tokens.ts";
 
 /** Finds or creates accounts for the issuer's identities. */
-export interface IssuerAccounts {
+export interface IssuerAccountService {
   /**
-   * Finds the user of a token. A new identity gets exactly one account, even with concurrent requests. An existing account with the
-   * same email address is never taken over (docs/decisions/0041).
+   * Finds the user of a token. For a new identity, creates exactly one account, even if requests are concurrent. An existing account with
+   * the same email address is never taken over (docs/decisions/0041).
    * @throws Problem `unauthorized` (the token was revoked), `registration_closed`, `forbidden` (no usable email
    * address), `conflict` (the email address is taken).
    */
@@ -24,7 +24,7 @@ type AccountsDependencies = {
   users: UserService;
   audit: AuditService;
   issuer: string;
-  /** Whether new identities get an account. */
+  /** Whether accounts are created for new identities. */
   isProvisioning: boolean;
   /** Whether responses hide that an email address has an account (REGISTRATION_PRIVACY). */
   hidesTakenEmails: boolean;
@@ -33,14 +33,14 @@ type AccountsDependencies = {
 /** Thrown to roll back the transaction if a concurrent request has created the same account. */
 class LostRaceError extends Error {}
 
-export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts {
+export function createIssuerAccountService(deps: AccountsDependencies): IssuerAccountService {
   const { database, users, audit, issuer, isProvisioning, hidesTakenEmails } = deps;
 
-  async function provision(sql: Sql, claims: IssuerClaims, ipAddress: string | null): Promise<string> {
-    const user = await createUser(sql, claims);
+  async function createAccount(sql: Sql, claims: IssuerClaims, ipAddress: string | null): Promise<string> {
+    const user = await createPasswordlessUser(sql, claims);
     // The email address is taken, perhaps by a faster concurrent request for the same identity.
     const userId = user?.id ?? (await queries.findIdentityUser(sql, { issuer, subject: claims.subject }));
-    if (userId === undefined) throw createEmailTaken();
+    if (userId === undefined) throw createEmailTakenProblem();
     if (!user) return userId;
     const identity = { id: createId(), issuer, subject: claims.subject, userId };
     if (!(await queries.insertIdentity(sql, identity))) throw new LostRaceError();
@@ -58,7 +58,7 @@ export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts
     return userId;
   }
 
-  const createEmailTaken = (): Problem =>
+  const createEmailTakenProblem = (): Problem =>
     hidesTakenEmails
       ? new Problem(
           "forbidden",
@@ -69,9 +69,9 @@ export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts
           "An account with this email address exists. Log in with its password, then link the identity with POST /api/v1/me/identities.",
         );
 
-  async function createUser(sql: Sql, { email, name }: IssuerClaims): Promise<User | null> {
+  async function createPasswordlessUser(sql: Sql, { email, name }: IssuerClaims): Promise<User | null> {
     try {
-      return await users.createPasswordless(sql, { email: email ?? "", name });
+      return await users.createPasswordlessUser(sql, { email: email ?? "", name });
     } catch (error) {
       if (!(error instanceof Problem) || error.code !== "invalid") throw error;
       // The request isn't invalid, because its only input, the token, is valid.
@@ -79,7 +79,7 @@ export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts
     }
   }
 
-  function requireProvisionable({ email, isEmailVerified }: IssuerClaims): void {
+  function checkProvisioningAllowed({ email, isEmailVerified }: IssuerClaims): void {
     if (!isProvisioning)
       throw new Problem(
         "registration_closed",
@@ -94,20 +94,20 @@ export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts
 
   return {
     async findOrCreate(claims, ipAddress) {
-      const find = () => queries.findIdentityUser(database, { issuer, subject: claims.subject });
-      const existing = await find();
-      if (existing !== undefined) return existing;
+      const findUserId = () => queries.findIdentityUser(database, { issuer, subject: claims.subject });
+      const existingUserId = await findUserId();
+      if (existingUserId !== undefined) return existingUserId;
       // A deleted account's tokens may still be valid. They must not create another account.
       if (await queries.isTokenRevoked(database, claims.tokenKey))
         throw new Problem("unauthorized", "A session of this token was ended. Get a new token from the issuer.");
-      requireProvisionable(claims);
+      checkProvisioningAllowed(claims);
       try {
         const key = `identity:${claims.subject}`;
-        return await withTransaction(database, (sql) => provision(sql, claims, ipAddress), key);
+        return await withTransaction(database, (sql) => createAccount(sql, claims, ipAddress), key);
       } catch (error) {
-        const winner = error instanceof LostRaceError ? await find() : undefined;
-        if (winner === undefined) throw error;
-        return winner;
+        const concurrentUserId = error instanceof LostRaceError ? await findUserId() : undefined;
+        if (concurrentUserId === undefined) throw error;
+        return concurrentUserId;
       }
     },
   };

@@ -4,23 +4,23 @@ import { ISSUER_RESPONSE_BYTES_MAX } from "./limits.ts";
 export type KeySourceOptions = { issuer: string; jwksUrl: string | undefined; fetch: Fetch };
 
 /** Fetches an issuer's key set. @throws an Error that describes the problem for the log. */
-export type KeySource = (signal: AbortSignal) => Promise<unknown>;
+export type FetchKeySet = (signal: AbortSignal) => Promise<unknown>;
 
 /**
  * Creates a function that fetches an issuer's key set from `jwksUrl`, or from the URL in its discovery document (OpenID Connect
  * Discovery 1.0, section 4). The document is fetched each time, in case the URL changes. Redirects are not followed.
  */
-export function createKeySource({ issuer, jwksUrl, fetch }: KeySourceOptions): KeySource {
-  const read: FetchJson = (url, signal) => fetchJson(fetch, url, signal);
-  return async (signal) => read(jwksUrl ?? (await fetchKeysUrl(read, issuer, signal)), signal);
+export function createKeySetFetcher({ issuer, jwksUrl, fetch }: KeySourceOptions): FetchKeySet {
+  const fetchUrl: FetchJson = (url, signal) => fetchJson(fetch, url, signal);
+  return async (signal) => fetchUrl(jwksUrl ?? (await fetchKeysUrl(fetchUrl, issuer, signal)), signal);
 }
 
 type FetchJson = (url: string, signal: AbortSignal) => Promise<unknown>;
 
-async function fetchKeysUrl(read: FetchJson, issuer: string, signal: AbortSignal): Promise<string> {
+async function fetchKeysUrl(fetchUrl: FetchJson, issuer: string, signal: AbortSignal): Promise<string> {
   const url = `${issuer.replace(/\/$/, "")}/.well-known/openid-configuration`;
-  const document = (await read(url, signal)) as Record<string, unknown> | null;
-  // Required by section 4.3. Otherwise, one issuer could impersonate another.
+  const document = (await fetchUrl(url, signal)) as Record<string, unknown> | null;
+  // This check is required by section 4.3. Without it, one issuer could impersonate another.
   if (document?.issuer !== issuer) throw new Error(`${url} is not the discovery document of the issuer ${issuer}`);
   const keysUrl = document.jwks_uri;
   if (typeof keysUrl !== "string" || !URL.canParse(keysUrl)) throw new Error(`${url} has no valid jwks_uri`);

@@ -1,19 +1,19 @@
 import { createLocalJWKSet, createRemoteJWKSet, customFetch, errors, type JWTVerifyGetKey } from "jose";
 import type { Log } from "../../../lib/log.ts";
-import type { KeySource } from "./key-source.ts";
+import type { FetchKeySet } from "./key-source.ts";
 import type { KeyTimes } from "./limits.ts";
 
 /** Thrown if the issuer's keys can't be fetched and the requested key is unknown. */
 export class KeysUnavailableError extends Error {}
 
-type KeysDependencies = { issuer: string; source: KeySource; log: Log; times: KeyTimes };
+type KeysDependencies = { issuer: string; fetchKeySet: FetchKeySet; log: Log; times: KeyTimes };
 
 /**
  * Creates a cache of an issuer's public keys. Cached keys are refreshed in the background. An unknown key triggers a fetch, but only once
  * per cooldown, no matter how many tokens refer to unknown keys. While the issuer is unreachable, fetches are retried once per `retryMs`.
  * The returned function throws KeysUnavailableError, or jose's errors.
  */
-export function createIssuerKeys({ issuer, source, log, times }: KeysDependencies): JWTVerifyGetKey {
+export function createIssuerKeyCache({ issuer, fetchKeySet, log, times }: KeysDependencies): JWTVerifyGetKey {
   let fetchedAtMs = Number.NEGATIVE_INFINITY;
   let failedAtMs = Number.NEGATIVE_INFINITY;
   let unknownKeyFetchAtMs = Number.NEGATIVE_INFINITY;
@@ -22,8 +22,8 @@ export function createIssuerKeys({ issuer, source, log, times }: KeysDependencie
   async function fetchKeys(_url: string, { signal }: { signal: AbortSignal }): Promise<Response> {
     if (isBackingOff()) throw new KeysUnavailableError();
     try {
-      const keys = await source(signal);
-      // An invalid key set must count as a failure here, or every token would trigger a fetch.
+      const keys = await fetchKeySet(signal);
+      // Throws if the key set is invalid. This must count as a failed fetch. Otherwise, every token would trigger a fetch.
       createLocalJWKSet(keys as Parameters<typeof createLocalJWKSet>[0]);
       fetchedAtMs = performance.now();
       return Response.json(keys);
@@ -37,7 +37,7 @@ export function createIssuerKeys({ issuer, source, log, times }: KeysDependencie
   const keys = createRemoteJWKSet(new URL(issuer), {
     [customFetch]: fetchKeys,
     cacheMaxAge: times.retentionMs,
-    // jose's own cooldown starts at each fetch, so a key that was added right after a fetch would be refused.
+    // jose's own cooldown starts at each fetch, so tokens with a key that was added right after a fetch would be rejected.
     cooldownDuration: Number.POSITIVE_INFINITY,
     timeoutDuration: times.timeoutMs,
   });
@@ -51,8 +51,8 @@ export function createIssuerKeys({ issuer, source, log, times }: KeysDependencie
   }
 
   return async (header, token) => {
-    const isOld = performance.now() - fetchedAtMs > times.refreshMs;
-    if (isOld && keys.fresh && !keys.reloading && !isBackingOff()) keys.reload().catch(() => {});
+    const isRefreshDue = performance.now() - fetchedAtMs > times.refreshMs;
+    if (isRefreshDue && keys.fresh && !keys.reloading && !isBackingOff()) keys.reload().catch(() => {});
     try {
       return await keys(header, token);
     } catch (error) {

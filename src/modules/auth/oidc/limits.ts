@@ -1,12 +1,12 @@
 import { SESSION_LIFETIME_MAX_S } from "../limits.ts";
 
-/** Longer issuer tokens are rejected without being parsed. Tokens with groups and roles are large, but must fit in a header. */
+/** Maximum length of an issuer's token. Longer tokens are rejected without being parsed. Tokens must fit in a header. */
 export const ISSUER_TOKEN_CHARS_MAX = 8_192;
-/** The maximum lifetime of an issuer's token, so that none is valid for longer than the longest session. */
+/** The maximum lifetime of an issuer's token, so that no token is valid for longer than a session. */
 export const ISSUER_TOKEN_TTL_MAX_S = SESSION_LIFETIME_MAX_S;
 /** Allowed clock skew between the issuer and Parley, in either direction. */
 export const CLOCK_TOLERANCE_S = 30;
-/** OpenID Connect Core 1.0, section 2: `sub` has at most 255 ASCII characters. */
+/** Maximum length of the claim `sub`: 255 ASCII characters, according to OpenID Connect Core 1.0, section 2. */
 export const SUBJECT_CHARS_MAX = 255;
 /** The maximum number of identities per user. */
 export const IDENTITIES_PER_USER_MAX = 20;
@@ -17,7 +17,7 @@ export type KeyTimes = {
   refreshMs: number;
   /** The minimum interval between fetches that unknown keys trigger. */
   cooldownMs: number;
-  /** The delay after a failed fetch. */
+  /** The delay before a failed fetch is retried. */
   retryMs: number;
   /** The age at which keys that couldn't be refreshed are no longer used. */
   retentionMs: number;

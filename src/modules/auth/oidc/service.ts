@@ -3,19 +3,19 @@ import type { Config } from "../../../config.ts";
 import type { Database } from "../../../db/client.ts";
 import type { Log } from "../../../lib/log.ts";
 import type { Fetch } from "../../../lib/outgoing/create-fetch.ts";
-import { createInvalid, Problem } from "../../../lib/problem.ts";
+import { createInvalidProblem, Problem } from "../../../lib/problem.ts";
 import type { AuditService } from "../../audit/service.ts";
 import type { UserService } from "../../users/service.ts";
-import type { PasswordChecks } from "../password-checks.ts";
+import type { PasswordChecker } from "../password-checks.ts";
 import type { SessionQuota } from "../session-quota.ts";
-import { createIssuerAccounts } from "./accounts.ts";
-import { createIdentities } from "./identities.ts";
-import { createKeySource } from "./key-source.ts";
-import { createIssuerKeys } from "./keys.ts";
+import { createIssuerAccountService } from "./accounts.ts";
+import { createIdentityService } from "./identities.ts";
+import { createKeySetFetcher } from "./key-source.ts";
+import { createIssuerKeyCache } from "./keys.ts";
 import { type KeyTimes, keyTimes } from "./limits.ts";
 import type { Identity } from "./model.ts";
-import { createTokenSessions } from "./token-sessions.ts";
-import { createIssuerTokens, type IssuerClaims } from "./tokens.ts";
+import { createTokenSessionFinder } from "./token-sessions.ts";
+import { createIssuerTokenVerifier, type IssuerClaims } from "./tokens.ts";
 
 /** The settings of the issuer whose tokens are accepted. */
 export type IssuerConfig = Pick<
@@ -25,21 +25,21 @@ export type IssuerConfig = Pick<
 
 /** Provides login with an OpenID Connect issuer (docs/decisions/0041). Without an issuer, identities can only be listed. */
 export interface IssuerService {
-  /** Returns whether a credential claims to be from the issuer. If so, call `findSession`. */
+  /** Returns whether a credential claims to be from the issuer. If so, call `findOrOpenSession`. */
   hasIssuerClaim(token: string): boolean;
 
   /**
    * Finds or opens the session of an issuer's token that is used as a credential. Doesn't check whether the session is live.
    * @throws Problem `unauthorized`, `forbidden`, `registration_closed`, `conflict`, `unavailable`.
    */
-  findSession(token: string, ipAddress: string | null): Promise<{ sessionId: string; expiresAtMs: number }>;
+  findOrOpenSession(token: string, ipAddress: string | null): Promise<{ sessionId: string; expiresAtMs: number }>;
 
   /**
    * Finds or creates the user who logs in with this token.
    * @throws Problem `not_found` (no issuer), `unauthorized`, `forbidden`, `registration_closed`, `conflict`,
    * `unavailable`.
    */
-  findUser(token: string, ipAddress: string | null): Promise<{ userId: string; claims: IssuerClaims }>;
+  findOrCreateUser(token: string, ipAddress: string | null): Promise<{ userId: string; claims: IssuerClaims }>;
 
   /**
    * Links a token's identity to the caller's account.
@@ -63,7 +63,7 @@ type Dependencies = {
   config: IssuerConfig;
   users: UserService;
   audit: AuditService;
-  passwordChecks: PasswordChecks;
+  passwordChecker: PasswordChecker;
   sessionQuota: SessionQuota;
   fetch: Fetch;
   log: Log;
@@ -71,7 +71,7 @@ type Dependencies = {
 
 export function createIssuerService(deps: Dependencies, times: KeyTimes = keyTimes): IssuerService {
   const { OIDC_ISSUER } = deps.config;
-  const identities = createIdentities(deps);
+  const identities = createIdentityService(deps);
   const issuerOrNull = OIDC_ISSUER === undefined ? null : createIssuer(deps, OIDC_ISSUER, times);
 
   function requireIssuer() {
@@ -89,13 +89,13 @@ export function createIssuerService(deps: Dependencies, times: KeyTimes = keyTim
   return {
     hasIssuerClaim: (token) => issuerOrNull?.tokens.hasIssuerClaim(token) ?? false,
 
-    async findSession(token, ipAddress) {
+    async findOrOpenSession(token, ipAddress) {
       const claims = await verify(token);
       const sessionId = await requireIssuer().sessions.find(claims, ipAddress);
       return { sessionId, expiresAtMs: claims.expiresAtMs };
     },
 
-    async findUser(token, ipAddress) {
+    async findOrCreateUser(token, ipAddress) {
       const claims = await verify(token);
       return { userId: await requireIssuer().accounts.findOrCreate(claims, ipAddress), claims };
     },
@@ -104,7 +104,7 @@ export function createIssuerService(deps: Dependencies, times: KeyTimes = keyTim
       const { issuer, tokens } = requireIssuer();
       const claims = await tokens.verify(token);
       if (!claims)
-        throw createInvalid("#/token", "The token is not from the issuer, not for this server, or has expired.");
+        throw createInvalidProblem("#/token", "The token is not from the issuer, not for this server, or has expired.");
       return identities.link(caller, { issuer, subject: claims.subject }, password);
     },
 
@@ -115,12 +115,12 @@ export function createIssuerService(deps: Dependencies, times: KeyTimes = keyTim
 
 function createIssuer(deps: Dependencies, issuer: string, times: KeyTimes) {
   const { database, config, users, audit, sessionQuota, fetch, log } = deps;
-  const source = createKeySource({ issuer, jwksUrl: config.OIDC_JWKS_URL, fetch });
-  const findKey = createIssuerKeys({ issuer, source, log, times });
-  const tokens = createIssuerTokens({ issuer, audience: config.OIDC_AUDIENCE, findKey, times });
+  const fetchKeySet = createKeySetFetcher({ issuer, jwksUrl: config.OIDC_JWKS_URL, fetch });
+  const findKey = createIssuerKeyCache({ issuer, fetchKeySet, log, times });
+  const tokens = createIssuerTokenVerifier({ issuer, audience: config.OIDC_AUDIENCE, findKey, times });
   const isProvisioning = config.OIDC_PROVISION === "on";
   const hidesTakenEmails = config.REGISTRATION_PRIVACY === "on";
-  const accounts = createIssuerAccounts({ database, users, audit, issuer, isProvisioning, hidesTakenEmails });
-  const sessions = createTokenSessions({ database, audit, issuer, accounts, sessionQuota });
+  const accounts = createIssuerAccountService({ database, users, audit, issuer, isProvisioning, hidesTakenEmails });
+  const sessions = createTokenSessionFinder({ database, audit, issuer, accounts, sessionQuota });
   return { issuer, tokens, accounts, sessions };
 }

@@ -5,7 +5,7 @@ import { Problem } from "../../../lib/problem.ts";
 import type { AuditService } from "../../audit/service.ts";
 import { IDENTITIES_CACHED_MAX } from "../limits.ts";
 import type { SessionQuota } from "../session-quota.ts";
-import type { IssuerAccounts } from "./accounts.ts";
+import type { IssuerAccountService } from "./accounts.ts";
 import { ISSUER_TOKEN_TTL_MAX_S } from "./limits.ts";
 import * as queries from "./queries.ts";
 import type { IssuerClaims } from "./tokens.ts";
@@ -14,7 +14,7 @@ import type { IssuerClaims } from "./tokens.ts";
  * Manages the sessions of issuers' tokens that are used directly as credentials. Each token has one session, from its first use until
  * it expires. The session's id never changes, so it is cached. Callers check whether the session is still live.
  */
-export interface TokenSessions {
+export interface TokenSessionFinder {
   /**
    * Finds or opens a token's session.
    * @throws Problem `unauthorized` if the session has ended or the user is disabled. Also throws the errors of `findOrCreate`.
@@ -26,22 +26,22 @@ type TokenSessionsDependencies = {
   database: Database;
   audit: AuditService;
   issuer: string;
-  accounts: IssuerAccounts;
+  accounts: IssuerAccountService;
   sessionQuota: SessionQuota;
 };
 
-export function createTokenSessions(deps: TokenSessionsDependencies): TokenSessions {
+export function createTokenSessionFinder(deps: TokenSessionsDependencies): TokenSessionFinder {
   const { database, audit, issuer, accounts, sessionQuota } = deps;
   const sessionIds = new BoundedCache<Promise<string>>({
-    max: IDENTITIES_CACHED_MAX,
+    maxSize: IDENTITIES_CACHED_MAX,
     // No token is valid for longer than this.
     ttlMs: ISSUER_TOKEN_TTL_MAX_S * 1_000,
   });
 
-  async function open(claims: IssuerClaims, ipAddress: string | null): Promise<string> {
+  async function findOrOpen(claims: IssuerClaims, ipAddress: string | null): Promise<string> {
     const { subject, tokenKey, expiresAtMs, authenticatedAtMs } = claims;
-    const existing = await queries.findTokenSession(database, tokenKey);
-    if (existing !== undefined) return existing;
+    const existingId = await queries.findTokenSession(database, tokenKey);
+    if (existingId !== undefined) return existingId;
     const userId = await accounts.findOrCreate(claims, ipAddress);
     const id = createId();
     const insert = async (sql: Sql) => {
@@ -54,7 +54,7 @@ export function createTokenSessions(deps: TokenSessionsDependencies): TokenSessi
     };
     const endedSessionIds = await withTransaction(database, insert, `user:${userId}`);
     if (endedSessionIds) sessionQuota.announce(endedSessionIds);
-    // If no session was inserted, a concurrent request was faster or access is refused.
+    // If no session was inserted, a concurrent request was faster, or access is denied.
     const sessionId = endedSessionIds ? id : await queries.findTokenSession(database, tokenKey);
     if (sessionId === undefined)
       throw new Problem("unauthorized", "The token is invalid or has expired, or its session has ended.");
@@ -64,9 +64,9 @@ export function createTokenSessions(deps: TokenSessionsDependencies): TokenSessi
   return {
     find(claims, ipAddress) {
       const key = claims.tokenKey.toString("base64");
-      const session = sessionIds.get(key);
-      if (session) return session;
-      const sessionId = open(claims, ipAddress);
+      const cachedSessionId = sessionIds.get(key);
+      if (cachedSessionId) return cachedSessionId;
+      const sessionId = findOrOpen(claims, ipAddress);
       sessionIds.set(key, sessionId);
       sessionId.catch(() => sessionIds.deleteValue(key, sessionId));
       return sessionId;

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { decodeJwt, type JWTVerifyGetKey, type JWTVerifyResult, jwtVerify } from "jose";
 import { BoundedCache } from "../../../cache/bounded-cache.ts";
 import { Problem } from "../../../lib/problem.ts";
-import { isVisible } from "../../../lib/text.ts";
+import { hasVisibleCharacter } from "../../../lib/text.ts";
 import { IDENTITIES_CACHED_MAX } from "../limits.ts";
 import { KeysUnavailableError } from "./keys.ts";
 import {
@@ -42,18 +42,18 @@ export type IssuerClaims = {
   subject: string;
   /** A hash that identifies the token's sessions. */
   tokenKey: Buffer;
-  /** Includes the clock tolerance. */
+  /** When the token expires, including the clock tolerance. */
   expiresAtMs: number;
   /** When the user logged in at the issuer. 0 if unknown. */
   authenticatedAtMs: number;
   email: string | null;
-  /** Null if the issuer doesn't say whether it has verified the email address. */
+  /** Null if the token doesn't state whether the issuer has verified the email address. */
   isEmailVerified: boolean | null;
   name: string | null;
 };
 
 /** Verifies tokens that the issuer issued for this server. */
-export interface IssuerTokens {
+export interface IssuerTokenVerifier {
   /** Returns whether a token claims to be from this issuer. The claim isn't verified. */
   hasIssuerClaim(token: string): boolean;
 
@@ -66,9 +66,14 @@ export interface IssuerTokens {
 
 type TokensDependencies = { issuer: string; audience: string[]; findKey: JWTVerifyGetKey; times: KeyTimes };
 
-export function createIssuerTokens({ issuer, audience, findKey, times }: TokensDependencies): IssuerTokens {
+export function createIssuerTokenVerifier({
+  issuer,
+  audience,
+  findKey,
+  times,
+}: TokensDependencies): IssuerTokenVerifier {
   // Keyed by hash, because tokens are large. Tokens are verified again after a while, in case the issuer has revoked the key.
-  const verifiedClaims = new BoundedCache<IssuerClaims>({ max: IDENTITIES_CACHED_MAX, ttlMs: times.refreshMs });
+  const verifiedClaims = new BoundedCache<IssuerClaims>({ maxSize: IDENTITIES_CACHED_MAX, ttlMs: times.refreshMs });
   const options = { algorithms, issuer, audience, clockTolerance: CLOCK_TOLERANCE_S, requiredClaims: ["sub", "exp"] };
 
   async function verifySignature(token: string): Promise<IssuerClaims | null> {
@@ -125,11 +130,12 @@ function mapToClaims(token: string, { payload, protectedHeader }: JWTVerifyResul
     expiresAtMs: (exp + CLOCK_TOLERANCE_S) * 1000,
     authenticatedAtMs: parseLoginTime(auth_time ?? iat),
     email: typeof email === "string" ? email : null,
-    // Some issuers send it as a string.
+    // Some issuers send `email_verified` as a string.
     isEmailVerified: email_verified === undefined ? null : email_verified === true || email_verified === "true",
     name:
-      [name, preferred_username].find((value): value is string => typeof value === "string" && isVisible(value)) ??
-      null,
+      [name, preferred_username].find(
+        (value): value is string => typeof value === "string" && hasVisibleCharacter(value),
+      ) ?? null,
   };
 }
 
@@ -140,8 +146,8 @@ function parseLoginTime(seconds: unknown): number {
 }
 
 /**
- * Hashes the signed part, not the signature. With ECDSA, the same content has many valid signatures, which must all count as the
- * same token.
+ * Hashes the signed part of a token, without the signature. With ECDSA, the same content has many valid signatures, and all of them must
+ * count as the same token.
  */
 function createTokenKey(token: string): Buffer {
   return createHash("sha256")

@@ -15,7 +15,8 @@ type CallContext = {
 const callContexts = new AsyncLocalStorage<CallContext>();
 
 /**
- * Runs a call of the MCP client, and aborts its remaining requests when the call ends. Rejects as soon as a response is too large.
+ * Runs a call of the MCP client, and aborts the call's remaining requests when it finishes. Rejects as soon as a response is too
+ * large.
  */
 export async function runInCallContext<T>(work: () => Promise<T>): Promise<T> {
   const controller = new AbortController();
@@ -33,18 +34,18 @@ type Options = {
   /** Timeout of a request, including its response. */
   timeoutMs: number;
   /** Whether the client may open the long-lived stream on which a server announces changes. */
-  hasStreams: boolean;
+  allowStreams: boolean;
   /** Creates the headers of a request. If this throws, the request fails with the same error. */
   createHeaders(): Promise<Record<string, string>> | Record<string, string>;
 };
 
-/** Creates a fetch function for the MCP client, with Parley's headers and with limits on time and size. */
-export function createBoundedFetch({ fetch, timeoutMs, hasStreams, createHeaders }: Options): Fetch {
+/** Creates a fetch function for the MCP client. It adds Parley's headers, and limits the duration and size of responses. */
+export function createBoundedFetch({ fetch, timeoutMs, allowStreams, createHeaders }: Options): Fetch {
   return async (url, init = {}) => {
     const headers = new Headers(init.headers);
     const isStream = init.method === "GET" || headers.get("mcp-method") === "subscriptions/listen";
     // With 405, the MCP client assumes that the server doesn't offer such a stream.
-    if (isStream && !hasStreams) return new Response(null, { status: 405 });
+    if (isStream && !allowStreams) return new Response(null, { status: 405 });
     for (const [name, value] of Object.entries(await createHeaders())) headers.set(name, value);
     const context = isRequest(init.body) ? callContexts.getStore() : undefined;
     const signals = [init.signal, context?.signal, isStream ? null : AbortSignal.timeout(timeoutMs)];
@@ -55,7 +56,8 @@ export function createBoundedFetch({ fetch, timeoutMs, hasStreams, createHeaders
 }
 
 /**
- * Returns whether a body is a request. Notifications, for example about a cancelled call, have no response and may outlive their call.
+ * Returns whether a body is a request. Otherwise it is a notification, for example about a canceled call. Notifications have no
+ * response, and may be sent after their call has finished.
  */
 function isRequest(body: unknown): boolean {
   if (typeof body !== "string") return false;
@@ -66,7 +68,7 @@ function isRequest(body: unknown): boolean {
 function limitBody(response: Response, fail: (error: Error) => void): Response {
   if (response.body === null) return response;
   let bytes = 0;
-  const counter = new TransformStream<Uint8Array, Uint8Array>({
+  const byteCounter = new TransformStream<Uint8Array, Uint8Array>({
     transform(chunk, controller) {
       bytes += chunk.byteLength;
       if (bytes <= RESPONSE_BYTES_MAX) return controller.enqueue(chunk);
@@ -76,5 +78,5 @@ function limitBody(response: Response, fail: (error: Error) => void): Response {
     },
   });
   const { status, statusText, headers } = response;
-  return new Response(response.body.pipeThrough(counter), { status, statusText, headers });
+  return new Response(response.body.pipeThrough(byteCounter), { status, statusText, headers });
 }

@@ -35,7 +35,8 @@ type SharedClient = {
 type ToolPage = { tools?: unknown; nextCursor?: unknown };
 
 /**
- * Accepts any list, because the MCP client would reject a whole list for one invalid tool. convert-tools.ts checks each tool.
+ * Accepts any list of tools. A stricter schema would make the MCP client reject the whole list because of one invalid tool.
+ * convert-tools.ts checks each tool.
  */
 const anyPageSchema: StandardSchemaV1<unknown, ToolPage> = {
   "~standard": { version: 1, vendor: "parley", validate: (value) => ({ value: value as ToolPage }) },
@@ -46,12 +47,12 @@ const anyPageSchema: StandardSchemaV1<unknown, ToolPage> = {
  * server. The connection is opened on first use, and reopened when the server has lost the session.
  */
 export function createConnection({ url, fetch, timeoutMs, onChanged }: McpConnectionOptions) {
-  let connecting: Promise<SharedClient> | null = null;
+  let clientPromise: Promise<SharedClient> | null = null;
   /** After closing, each call opens a new client and closes it. */
   let isClosed = false;
 
   async function connect(): Promise<SharedClient> {
-    // Loaded on demand, because most deployments have no MCP servers.
+    // The SDK is loaded on demand, because most deployments have no MCP servers.
     const sdk = await import("@modelcontextprotocol/client");
     const transport = new sdk.StreamableHTTPClientTransport(url, { fetch });
     const client = new sdk.Client(
@@ -78,51 +79,51 @@ export function createConnection({ url, fetch, timeoutMs, onChanged }: McpConnec
     await client.close().catch(() => {});
   }
 
-  function closeIfUnused(shared: SharedClient): void {
-    if (shared.activeCalls === 0 && (shared.isDiscarded || isClosed)) void closeClient(shared);
+  function closeIfUnused(sharedClient: SharedClient): void {
+    if (sharedClient.activeCalls === 0 && (sharedClient.isDiscarded || isClosed)) void closeClient(sharedClient);
   }
 
-  /** Makes the next call open a new client. Calls in progress can finish on the discarded one. */
-  function discard(shared: SharedClient): void {
-    shared.isDiscarded = true;
-    connecting = null;
+  /** Makes the next call open a new client. Calls in progress can finish with the discarded client. */
+  function discard(sharedClient: SharedClient): void {
+    sharedClient.isDiscarded = true;
+    clientPromise = null;
   }
 
-  async function useClient<T>(work: (shared: SharedClient) => Promise<T>): Promise<T> {
-    connecting ??= connect();
-    const currentConnection = connecting;
-    let shared: SharedClient;
+  async function withClient<T>(work: (sharedClient: SharedClient) => Promise<T>): Promise<T> {
+    clientPromise ??= connect();
+    const currentPromise = clientPromise;
+    let sharedClient: SharedClient;
     try {
-      shared = await currentConnection;
+      sharedClient = await currentPromise;
     } catch (error) {
-      if (connecting === currentConnection) connecting = null;
+      if (clientPromise === currentPromise) clientPromise = null;
       throw error;
     }
-    shared.activeCalls += 1;
+    sharedClient.activeCalls += 1;
     try {
-      return await work(shared);
+      return await work(sharedClient);
     } catch (error) {
-      if (!isConnectionUsable(error) && connecting === currentConnection) discard(shared);
+      if (!isConnectionUsable(error) && clientPromise === currentPromise) discard(sharedClient);
       throw error;
     } finally {
-      shared.activeCalls -= 1;
-      if (isClosed && connecting === currentConnection) discard(shared);
-      closeIfUnused(shared);
+      sharedClient.activeCalls -= 1;
+      if (isClosed && clientPromise === currentPromise) discard(sharedClient);
+      closeIfUnused(sharedClient);
     }
   }
 
-  /** Runs `work`. If the server has lost the session, retries once with a new one: the server hasn't executed the call. */
-  async function withSession<T>(work: (shared: SharedClient) => Promise<T>): Promise<T> {
+  /** Runs `work`. If the server has lost the session, it hasn't executed the call, so `work` is retried once in a new session. */
+  async function withSession<T>(work: (sharedClient: SharedClient) => Promise<T>): Promise<T> {
     let hadSession = false;
-    const run = (shared: SharedClient) => {
-      hadSession = shared.transport.sessionId !== undefined;
-      return work(shared);
+    const run = (sharedClient: SharedClient) => {
+      hadSession = sharedClient.transport.sessionId !== undefined;
+      return work(sharedClient);
     };
     try {
-      return await useClient(run);
+      return await withClient(run);
     } catch (error) {
       if (!isSessionLost(error, hadSession)) throw error;
-      return useClient(run);
+      return withClient(run);
     }
   }
 
@@ -145,7 +146,7 @@ export function createConnection({ url, fetch, timeoutMs, onChanged }: McpConnec
   return {
     /** Lists up to SERVER_TOOLS_MAX tools, as the server describes them. */
     listTools: (signal: AbortSignal): Promise<unknown[]> =>
-      withSession((shared) => runInCallContext(() => listAllPages(shared, signal))),
+      withSession((sharedClient) => runInCallContext(() => listAllPages(sharedClient, signal))),
 
     callTool: (tool: WireTool, input: Record<string, unknown>, signal: AbortSignal): Promise<CallToolResult> =>
       withSession(({ client }) =>
@@ -161,10 +162,10 @@ export function createConnection({ url, fetch, timeoutMs, onChanged }: McpConnec
     /** Closes the session after the calls in progress. */
     async close(): Promise<void> {
       isClosed = true;
-      const shared = await Promise.race([connecting?.catch(() => null), Bun.sleep(SESSION_CLOSE_TIMEOUT_MS)]);
-      if (!shared) return;
-      discard(shared);
-      if (shared.activeCalls === 0) await closeClient(shared);
+      const sharedClient = await Promise.race([clientPromise?.catch(() => null), Bun.sleep(SESSION_CLOSE_TIMEOUT_MS)]);
+      if (!sharedClient) return;
+      discard(sharedClient);
+      if (sharedClient.activeCalls === 0) await closeClient(sharedClient);
     },
   };
 }

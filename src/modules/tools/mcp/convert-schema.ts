@@ -21,19 +21,19 @@ const unsupportedTopKeywords = ["$schema", "$id", "allOf", "anyOf", "else", "enu
 class InvalidSchema extends Error {}
 
 /**
- * Converts a tool's argument schema (JSON Schema 2020-12) to one that providers accept. Providers reject requests with an invalid
- * schema, so a single tool could make every answer fail.
+ * Converts a tool's argument schema (JSON Schema 2020-12) to a schema that providers accept. Providers reject requests with an
+ * invalid schema, so a single invalid tool could make every answer fail.
  * @throws InvalidSchema with the reason.
  */
 export function convertSchema(value: unknown): Schema {
   if (!isObject(value) || value.type !== "object") throw new InvalidSchema("the schema does not describe an object");
-  let count = 0;
+  let schemaCount = 0;
 
   function convert(schema: unknown, depth: number): unknown {
     if (typeof schema === "boolean") return schema;
     if (!isObject(schema)) throw new InvalidSchema("a schema is neither an object nor a boolean");
-    count += 1;
-    if (count > SCHEMAS_MAX || depth > DEPTH_MAX) throw new InvalidSchema("the schema is too large");
+    schemaCount += 1;
+    if (schemaCount > SCHEMAS_MAX || depth > DEPTH_MAX) throw new InvalidSchema("the schema is too large");
     const result: Schema = { ...schema };
     checkKeywords(result);
     // Older versions of JSON Schema use `items` for tuples.
@@ -93,11 +93,11 @@ function listReferences(value: unknown, references: string[] = []): string[] {
 /** Returns whether a reference points to an existing part of the same schema. Other references aren't supported. */
 function hasTarget(schema: Schema, reference: string): boolean {
   if (!/^#(?:\/|$)/.test(reference)) return false;
-  let target: unknown = schema;
-  for (const step of reference.split("/").slice(1)) {
-    const name = step.replaceAll("~1", "/").replaceAll("~0", "~");
-    if (typeof target !== "object" || target === null || !Object.hasOwn(target, name)) return false;
-    target = (target as Schema)[name];
+  let value: unknown = schema;
+  for (const segment of reference.split("/").slice(1)) {
+    const name = segment.replaceAll("~1", "/").replaceAll("~0", "~");
+    if (typeof value !== "object" || value === null || !Object.hasOwn(value, name)) return false;
+    value = (value as Schema)[name];
   }
   return true;
 }

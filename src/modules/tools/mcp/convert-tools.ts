@@ -2,7 +2,7 @@ import { TOOL_NAME_CHARS_MAX, type Tool } from "../../../ai/provider.ts";
 import type { WireTool } from "./connection.ts";
 import { convertSchema } from "./convert-schema.ts";
 
-/** OpenAI's maximum length of a description, in UTF-16 code units. Longer ones are truncated. */
+/** OpenAI's maximum length of a description, in UTF-16 code units. Longer descriptions are truncated. */
 const DESCRIPTION_CHARS_MAX = 1_024;
 /** Maximum length of a tool's schema as JSON, because its tokens are charged for every answer. */
 const SCHEMA_CHARS_MAX = 16_384;
@@ -39,17 +39,16 @@ export function convertTools(
     try {
       if (measureSchema(inputSchema) > WIRE_SCHEMA_CHARS_MAX) throw new Error(schemaTooLong);
       const parameters = convertSchema(inputSchema);
-      const size = measureSchema(parameters);
-      if (size > SCHEMA_CHARS_MAX) throw new Error(schemaTooLong);
-      if (totalChars + size > SCHEMAS_CHARS_MAX)
+      const schemaChars = measureSchema(parameters);
+      if (schemaChars > SCHEMA_CHARS_MAX) throw new Error(schemaTooLong);
+      if (totalChars + schemaChars > SCHEMAS_CHARS_MAX)
         throw new Error(`all schemas together have more than ${SCHEMAS_CHARS_MAX} characters`);
-      totalChars += size;
-      const wire = { name, inputSchema: inputSchema as Record<string, unknown> };
+      totalChars += schemaChars;
       convertedTools.push({
         name: createToolName(server, name),
         description: truncateDescription(description),
         parameters,
-        original: wire,
+        original: { name, inputSchema: inputSchema as Record<string, unknown> },
       });
     } catch (error) {
       problems.push(`${JSON.stringify(name.slice(0, TOOL_NAME_CHARS_MAX))}: ${(error as Error).message}`);
@@ -63,7 +62,8 @@ const createToolName = (server: string, name: string): string =>
   `${server}_${name}`.replace(/[^\w-]/g, "_").slice(0, TOOL_NAME_CHARS_MAX);
 
 /**
- * Appends part of a hash to equal names. The hash doesn't depend on the order of the tools, so a name always refers to the same tool.
+ * Appends part of a hash to names that several tools have. The hash doesn't depend on the order of the tools, so a name always refers
+ * to the same tool.
  */
 function makeNamesUnique(server: string, tools: readonly ListedTool[]): ListedTool[] {
   const counts = new Map<string, number>();

@@ -17,10 +17,10 @@ export function formatResult({
   content?: unknown;
   structuredContent?: unknown;
 }): string {
-  const parts = Array.isArray(content) ? (content as Content[]).map(formatPart) : [];
+  const formattedParts = Array.isArray(content) ? (content as Content[]).map(formatPart) : [];
   // Some servers send only structured content, although they should also send it as text.
-  if (parts.length === 0 && structuredContent !== undefined) return JSON.stringify(structuredContent);
-  return parts.join("\n");
+  if (formattedParts.length === 0 && structuredContent !== undefined) return JSON.stringify(structuredContent);
+  return formattedParts.join("\n");
 }
 
 function formatPart({ type, text, name, uri, resource }: Content): string {
@@ -28,5 +28,5 @@ function formatPart({ type, text, name, uri, resource }: Content): string {
   if (typeof resource?.text === "string") return resource.text;
   if (type === "resource_link")
     return `(resource ${[name, uri].filter((part) => typeof part === "string").join(": ")})`;
-  return `(${String(type)} left out)`;
+  return `(${String(type)} omitted)`;
 }

@@ -1,18 +1,18 @@
 import { BACKOFF_MAX_MS, BACKOFF_MIN_MS } from "./limits.ts";
 
-/** Determines when a failing server is retried, with exponential backoff and jitter. */
-export function createHealth() {
+/** Creates a tracker, which determines when a failing server is retried, with exponential backoff and jitter. */
+export function createHealthTracker() {
   let failures = 0;
   let retryAtMs = 0;
 
   return {
     canRetry: () => performance.now() >= retryAtMs,
     hasFailed: () => failures > 0,
-    succeed() {
+    recordSuccess() {
       failures = 0;
       retryAtMs = 0;
     },
-    fail() {
+    recordFailure() {
       const delayMs = Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** failures);
       failures += 1;
       retryAtMs = performance.now() + delayMs * (0.5 + Math.random() / 2);
@@ -20,4 +20,4 @@ export function createHealth() {
   };
 }
 
-export type Health = ReturnType<typeof createHealth>;
+export type HealthTracker = ReturnType<typeof createHealthTracker>;

@@ -4,7 +4,7 @@ import { ToolError } from "../model.ts";
 
 /** Lifetime of a token. */
 const TOKEN_TTL_S = 60;
-/** Maximum recent tokens that are masked in a server's responses. */
+/** Maximum number of recent tokens that are masked in a server's responses. */
 const RECENT_TOKENS_MAX = 64;
 
 /** The user on whose behalf a model calls a tool. */
@@ -17,7 +17,7 @@ export type FindToolUser = (userId: string) => Promise<ToolUser | null>;
 export interface UserIdentity {
   /** Creates a token for a request. @throws ToolError if the user was deleted or disabled. */
   createToken(): Promise<string>;
-  /** Masks recent tokens in a text from the server. */
+  /** Masks recent tokens in text from the server. */
   mask(text: string): string;
 }
 
@@ -25,7 +25,7 @@ type Options = {
   userId: string;
   findUser: FindToolUser;
   issuer: string;
-  /** The server's URL, so that other servers reject the token. */
+  /** The server's URL. It makes other servers reject the token. */
   audience: string;
   secret: string;
 };
@@ -54,8 +54,8 @@ export function createIdentity({ userId, findUser, issuer, audience, secret }: O
         .setJti(crypto.randomUUID())
         .sign(key);
       recentTokens.push({ token, atMs: performance.now() });
-      const isOld = ({ atMs }: { atMs: number }) => performance.now() - atMs > TOKEN_TTL_S * 1_000;
-      while (recentTokens.length > RECENT_TOKENS_MAX || (recentTokens[0] && isOld(recentTokens[0])))
+      const isExpired = ({ atMs }: { atMs: number }) => performance.now() - atMs > TOKEN_TTL_S * 1_000;
+      while (recentTokens.length > RECENT_TOKENS_MAX || (recentTokens[0] && isExpired(recentTokens[0])))
         recentTokens.shift();
       return token;
     },

@@ -3,7 +3,7 @@ import type { McpServerSetting } from "../../../config/mcp.ts";
 import { listHeaderSecrets } from "../../../lib/header-fields.ts";
 import type { Log } from "../../../lib/log.ts";
 import { listAddressSecrets } from "../../../lib/mask-address.ts";
-import { createMask } from "../../../lib/mask-secrets.ts";
+import { createSecretMasker } from "../../../lib/mask-secrets.ts";
 import type { Fetch } from "../../../lib/outgoing/create-fetch.ts";
 import { parseUserinfo } from "../../../lib/userinfo.ts";
 import { type RunnableTool, ToolError, type ToolRequest } from "../model.ts";
@@ -11,7 +11,7 @@ import { createBoundedFetch } from "./bounded-fetch.ts";
 import { createConnection, type McpConnection, type WireTool } from "./connection.ts";
 import { describeCallError } from "./describe-error.ts";
 import { formatResult } from "./format-result.ts";
-import { createHealth } from "./health.ts";
+import { createHealthTracker } from "./health.ts";
 import { createIdentity, type FindToolUser, type UserIdentity } from "./identity.ts";
 import { LIST_TIMEOUT_MS, REQUESTS_MAX, USER_TTL_MS, USERS_MAX } from "./limits.ts";
 import { createToolList, type ToolList } from "./tool-list.ts";
@@ -28,30 +28,30 @@ export type McpServerOptions = {
   log: Log;
 };
 
-/** The connection and the tools of one user, or those that all users share. */
-type ClientState = { connection: McpConnection; list: ToolList; mask(text: string): string };
+/** The connection and the tools of one user, or the connection and the tools that all users share. */
+type ClientState = { connection: McpConnection; toolList: ToolList; mask(text: string): string };
 
 /** Manages an MCP server. Its failures never make an answer fail. */
 export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpServerOptions) {
   const { name, timeoutMs, identitySecret } = setting;
-  // Moves credentials from the URL to a header, so that connection errors don't contain them.
+  // Credentials are moved from the URL to a header, so that connection errors don't contain them.
   const userinfo = parseUserinfo(setting.url);
   const url = new URL(userinfo?.url ?? setting.url);
   const staticHeaders = { ...(userinfo && { authorization: userinfo.authorization }), ...setting.headers };
   /** Masks configured secrets, because some servers echo the request in their errors, which users and models can read. */
-  const maskSecrets = createMask([...listAddressSecrets(setting.url), ...listHeaderSecrets(setting.headers)]);
-  const health = createHealth();
-  let requests = 0;
+  const maskSecrets = createSecretMasker([...listAddressSecrets(setting.url), ...listHeaderSecrets(setting.headers)]);
+  const health = createHealthTracker();
+  let requestCount = 0;
 
   /** Runs `work` within the server's limit of concurrent requests. */
   async function withSlot<T>(work: () => Promise<T>): Promise<T> {
-    if (requests >= REQUESTS_MAX)
+    if (requestCount >= REQUESTS_MAX)
       throw new ToolError("Too many requests to this tool's server are in progress. Try again later.");
-    requests += 1;
+    requestCount += 1;
     try {
       return await work();
     } finally {
-      requests -= 1;
+      requestCount -= 1;
     }
   }
 
@@ -64,21 +64,21 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
         fetch,
         timeoutMs: Math.max(timeoutMs, LIST_TIMEOUT_MS) + REQUEST_MARGIN_MS,
         // A stream for each user would exhaust the connections.
-        hasStreams: identity === null,
+        allowStreams: identity === null,
         createHeaders: async () =>
           identity ? { ...staticHeaders, authorization: `Bearer ${await identity.createToken()}` } : staticHeaders,
       }),
-      onChanged: identity === null ? () => list.expire() : null,
+      onChanged: identity === null ? () => toolList.expire() : null,
     });
     const listTools = (signal: AbortSignal) => withSlot(() => connection.listTools(signal));
-    const list = createToolList({ server: name, listTools, isShared: identity === null, health, mask, log });
-    return { connection, list, mask };
+    const toolList = createToolList({ server: name, listTools, isShared: identity === null, health, mask, log });
+    return { connection, toolList, mask };
   }
 
   const sharedState = identitySecret === null ? createState(null) : null;
   /** With per-user identity, users don't share connections, sessions or tool lists. */
   const userStates = new BoundedCache<ClientState>({
-    max: USERS_MAX,
+    maxSize: USERS_MAX,
     ttlMs: USER_TTL_MS,
     onEvict: (_, { connection }) => void connection.close(),
   });
@@ -96,8 +96,8 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
     return state;
   }
 
-  async function call(state: ClientState, tool: WireTool, input: Record<string, unknown>, signal: AbortSignal) {
-    const { connection, list, mask } = state;
+  async function callTool(state: ClientState, tool: WireTool, input: Record<string, unknown>, signal: AbortSignal) {
+    const { connection, toolList, mask } = state;
     let result: Awaited<ReturnType<McpConnection["callTool"]>>;
     try {
       result = await withSlot(() => connection.callTool(tool, input, signal));
@@ -105,8 +105,8 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
       if (error instanceof ToolError || signal.aborted) throw error;
       const { reason, detail } = describeCallError(error);
       log.warn({ mcp_server: name, tool: tool.name, reason: mask(reason) }, "call to an MCP tool failed");
-      // Not retried, because the server may have executed the call.
-      if (detail === null) list.expire();
+      // The call isn't retried, because the server may have executed it.
+      if (detail === null) toolList.expire();
       throw new ToolError(mask(detail ?? "the tool failed."));
     }
     const text = mask(formatResult(result));
@@ -121,16 +121,16 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
     async listTools({ userId, signal }: Omit<ToolRequest, "selection">): Promise<RunnableTool[]> {
       const state = getState(userId);
       if (!state) return [];
-      return (await state.list.get(signal)).map(({ original, ...tool }) => ({
+      return (await state.toolList.get(signal)).map(({ original, ...tool }) => ({
         ...tool,
         timeoutMs,
-        run: (input, callSignal) => call(state, original, input, callSignal),
+        run: (input, callSignal) => callTool(state, original, input, callSignal),
       }));
     },
 
     /** Loads the tools at startup, unless they are per user. */
-    start(): void {
-      void sharedState?.list.get(AbortSignal.timeout(LIST_TIMEOUT_MS));
+    preloadTools(): void {
+      void sharedState?.toolList.get(AbortSignal.timeout(LIST_TIMEOUT_MS));
     },
 
     async close(): Promise<void> {

@@ -7,7 +7,7 @@ export interface McpServers {
   /** Lists the tools of the servers that an answer may use. Sends no requests to other servers. Never rejects. */
   listTools(request: ToolRequest): Promise<RunnableTool[]>;
   /** Loads the servers' tools at startup. */
-  start(): void;
+  preloadTools(): void;
   close(): Promise<void>;
 }
 
@@ -25,8 +25,8 @@ export function createMcpServers({ settings, ...options }: Dependencies): McpSer
       return (await Promise.all(lists)).flat();
     },
 
-    start() {
-      for (const server of servers) server.start();
+    preloadTools() {
+      for (const server of servers) server.preloadTools();
     },
 
     async close() {

@@ -2,17 +2,17 @@ import { abortable } from "../../../lib/abortable.ts";
 import type { Log } from "../../../lib/log.ts";
 import { convertTools, type ListedTool } from "./convert-tools.ts";
 import { describeError, isRefusedLocally, isUserRejected } from "./describe-error.ts";
-import { createHealth, type Health } from "./health.ts";
+import { createHealthTracker, type HealthTracker } from "./health.ts";
 import { LIST_FRESH_AGE_MS_MAX, LIST_INTERVAL_MS_MIN, LIST_RETRY_WAIT_MS_MAX, LIST_TIMEOUT_MS } from "./limits.ts";
 
 type Options = {
   server: string;
   /** Requests the tools from the server, as it describes them. */
   listTools(signal: AbortSignal): Promise<unknown[]>;
-  /** Whether all users share this list. Shared tools are logged at level info, others at debug. */
+  /** Whether all users share this list. Shared tools are logged at info level, other tools at debug level. */
   isShared: boolean;
   /** The server's health, shared by all users. */
-  health: Health;
+  health: HealthTracker;
   /** Masks secrets in logged text. */
   mask(text: string): string;
   log: Log;
@@ -21,12 +21,12 @@ type Options = {
 /** Caches a server's tools for one user or for all users. A failing server has no tools until it recovers. */
 export function createToolList({ server, listTools, isShared, health, mask, log }: Options) {
   /** The health of this list, because a server may reject one user and accept others. */
-  const listHealth = createHealth();
+  const listHealth = createHealthTracker();
   let tools: ListedTool[] = [];
   let isLoaded = false;
   let isChangeAnnounced = false;
   let refreshedAtMs = Number.NEGATIVE_INFINITY;
-  let refreshing: Promise<void> | null = null;
+  let runningRefresh: Promise<void> | null = null;
   let loggedState = "";
 
   async function refresh(): Promise<void> {
@@ -35,15 +35,15 @@ export function createToolList({ server, listTools, isShared, health, mask, log 
     const signal = AbortSignal.timeout(LIST_TIMEOUT_MS);
     try {
       const serverTools = await abortable(listTools(signal), signal);
-      const converted = convertTools(server, serverTools);
-      ({ tools } = converted);
+      const conversion = convertTools(server, serverTools);
+      ({ tools } = conversion);
       isLoaded = true;
-      listHealth.succeed();
-      health.succeed();
-      logTools(converted.problems);
+      listHealth.recordSuccess();
+      health.recordSuccess();
+      logTools(conversion.problems);
     } catch (error) {
       // The server isn't unhealthy if it rejected a user, or Parley refused to send a request.
-      (isUserRejected(error) || isRefusedLocally(error) ? listHealth : health).fail();
+      (isUserRejected(error) || isRefusedLocally(error) ? listHealth : health).recordFailure();
       tools = [];
       isLoaded = false;
       loggedState = "";
@@ -52,7 +52,7 @@ export function createToolList({ server, listTools, isShared, health, mask, log 
         "tools of an MCP server could not be listed",
       );
     } finally {
-      refreshing = null;
+      runningRefresh = null;
     }
   }
 
@@ -68,9 +68,9 @@ export function createToolList({ server, listTools, isShared, health, mask, log 
   }
 
   function startRefresh(): Promise<void> | null {
-    if (refreshing || !listHealth.canRetry() || !health.canRetry()) return refreshing;
-    refreshing = refresh();
-    return refreshing;
+    if (runningRefresh || !listHealth.canRetry() || !health.canRetry()) return runningRefresh;
+    runningRefresh = refresh();
+    return runningRefresh;
   }
 
   function isFresh(): boolean {
@@ -82,10 +82,10 @@ export function createToolList({ server, listTools, isShared, health, mask, log 
     /** Returns the current tools. If they aren't loaded, waits for a limited time. Never rejects. */
     async get(signal: AbortSignal): Promise<ListedTool[]> {
       if (isFresh()) return tools;
-      const pending = startRefresh();
-      if (isLoaded || !pending) return tools;
+      const refreshDone = startRefresh();
+      if (isLoaded || !refreshDone) return tools;
       const waitMs = listHealth.hasFailed() || health.hasFailed() ? LIST_RETRY_WAIT_MS_MAX : LIST_TIMEOUT_MS;
-      await abortable(Promise.race([pending, Bun.sleep(waitMs)]), signal).catch(() => {});
+      await abortable(Promise.race([refreshDone, Bun.sleep(waitMs)]), signal).catch(() => {});
       return tools;
     },
 

@@ -6,12 +6,12 @@ import { failSpan, SpanKind, type Tracing } from "../../../lib/tracing/tracing.t
 import type { WebhookSecrets } from "../secrets.ts";
 import { createBody } from "./body.ts";
 import type { DueDelivery } from "./due.ts";
-import { findRetryDelay } from "./schedule.ts";
+import { findRetryDelayMs } from "./schedule.ts";
 import { createSignatureHeader } from "./signature.ts";
 
 /** Maximum bytes of a response that are stored. */
 const RESPONSE_BYTES_MAX = 1_024;
-/** Longer `Retry-After` values are reduced to this. */
+/** Maximum delay that a receiver can request with `Retry-After`. Longer delays are reduced to this. */
 const RETRY_AFTER_MS_MAX = 7 * 24 * 60 * 60 * 1_000;
 
 type OutgoingRequest = {
@@ -21,7 +21,8 @@ type OutgoingRequest = {
   body: string;
   timeoutMs: number;
   responseBytesMax: number;
-  allowsPrivate: boolean;
+  /** Whether the URL may point to a private address. */
+  allowPrivate: boolean;
   signal: AbortSignal;
 };
 
@@ -46,7 +47,7 @@ export type AttemptResult = {
   durationMs: number | null;
   /** The reason to disable the webhook; null if it stays enabled. */
   disableReason: "gone" | "exhausted" | null;
-  /** Time for which the receiver requested no further deliveries; null if it didn't. */
+  /** How long deliveries must pause, as requested by the receiver; null if it didn't request a pause. */
   pauseMs: number | null;
 };
 
@@ -55,7 +56,8 @@ type Dependencies = {
   /** Returns whether users may read the message of an error that `send` threw. */
   hasUserMessage(error: unknown): error is Error;
   secrets: Pick<WebhookSecrets, "open">;
-  allowsPrivate: boolean;
+  /** Whether URLs may point to private addresses. */
+  allowPrivate: boolean;
   /** Timeout of the request, until the first bytes of the response. */
   timeoutMs: number;
   log: Log;
@@ -64,13 +66,13 @@ type Dependencies = {
 };
 
 /**
- * Creates a function that attempts a delivery. Its promise rejects only if the signal is aborted.
+ * Creates a function that attempts a delivery. The function's promise rejects only if the signal is aborted.
  */
-export function createAttempt({
+export function createAttemptFunction({
   send,
   hasUserMessage,
   secrets,
-  allowsPrivate,
+  allowPrivate,
   timeoutMs,
   log,
   tracing = null,
@@ -95,14 +97,14 @@ export function createAttempt({
       body,
       timeoutMs,
       responseBytesMax: RESPONSE_BYTES_MAX,
-      allowsPrivate: allowsPrivate,
+      allowPrivate,
       signal,
     };
   }
 
   /**
-   * Traces a request. Starts a new trace, because the request that caused the event may have ended long ago. Doesn't record the URL's
-   * path, because it may contain a secret.
+   * Traces a request. Starts a new trace, because the request that caused the event may have finished long ago. Doesn't record the
+   * URL's path, because it may contain a secret.
    */
   function traceSend(webhookId: string, { id, url, attempts }: DueDelivery, call: () => ReturnType<SendOutgoing>) {
     if (!tracing) return call();
@@ -124,23 +126,24 @@ export function createAttempt({
   return async function attempt(webhookId: string, delivery: DueDelivery, signal: AbortSignal): Promise<AttemptResult> {
     if (!delivery.isAllowed)
       return createAbandonedResult(delivery, "The owner of the webhook no longer has access to this event.");
-    const keys = delivery.secrets.flatMap((sealed) => secrets.open(webhookId, sealed) ?? []);
-    if (keys.length === 0)
+    const decryptedSecrets = delivery.secrets.flatMap((sealed) => secrets.open(webhookId, sealed) ?? []);
+    if (decryptedSecrets.length === 0)
       return createFailedResult(delivery, {
         error: "The secret of the webhook can't be decrypted: JWT_SECRET has changed. Rotate the secret.",
       });
-    const startedMs = performance.now();
+    const startedAtMs = performance.now();
     try {
-      const response = await traceSend(webhookId, delivery, () => send(buildRequest(delivery, keys, signal)));
+      const request = buildRequest(delivery, decryptedSecrets, signal);
+      const response = await traceSend(webhookId, delivery, () => send(request));
       return classifyResponse(delivery, response);
     } catch (error) {
       if (signal.aborted) throw error;
-      const isKnown = hasUserMessage(error);
-      if (!isKnown)
+      const isMessagePublic = hasUserMessage(error);
+      if (!isMessagePublic)
         log.error({ err: error, webhook_id: webhookId, delivery_id: delivery.id }, "calling a webhook failed");
       return createFailedResult(delivery, {
-        error: isKnown ? error.message : "The request failed.",
-        durationMs: Math.round(performance.now() - startedMs),
+        error: isMessagePublic ? error.message : "The request failed.",
+        durationMs: Math.round(performance.now() - startedAtMs),
       });
     }
   };
@@ -170,7 +173,7 @@ function createFailedResult(
   responseFields: Partial<AttemptResult>,
   retryAfterMs: number | null = null,
 ): AttemptResult {
-  const retryMs = findRetryDelay(attempts + 1, retryAfterMs);
+  const retryMs = findRetryDelayMs(attempts + 1, retryAfterMs);
   return {
     ...emptyResult,
     deliveryId: id,

@@ -4,7 +4,7 @@ import { type ConversationRow, mapRowToSharedConversation } from "../../../proto
 import { type MessageRow, mapRowToMessage } from "../../../protocol/message.ts";
 import type { Endpoint } from "./leases.ts";
 
-/** Maximum UTF-16 code units read from a text. Larger than the maximum size of a body, so that truncation is detected. */
+/** Maximum UTF-16 code units of a message's text to read. This is more than fits in a body, so that createBody notices that it must truncate. */
 const CONTENT_CHARS_MAX = 20_001;
 
 /** A due delivery with its current content. */
@@ -46,9 +46,9 @@ type Jsonified<Row> = { [K in keyof Row]: Date extends Row[K] ? string | Exclude
 /**
  * Loads an endpoint's due deliveries, in order, if this instance has its lease. Checks for each delivery whether the webhook's owner
  * has access as an administrator, as the user that the event is about, or as a member of the conversation.
- * @param inProgressIds deliveries in progress, which are omitted.
+ * @param inProgressIds the deliveries in progress. They are omitted.
  */
-export async function loadDue(
+export async function loadDueDeliveries(
   sql: Sql,
   owner: string,
   { id, fence }: Endpoint,
@@ -97,10 +97,10 @@ export async function loadDue(
       order by d.next_attempt_at, d.n limit ${limit}
     ) d
     order by d.next_attempt_at, d.n`;
-  return dueRows.map(mapRowToDue);
+  return dueRows.map(mapRowToDueDelivery);
 }
 
-function mapRowToDue(row: DueRow): DueDelivery {
+function mapRowToDueDelivery(row: DueRow): DueDelivery {
   return {
     id: row.id,
     type: row.type,
@@ -115,7 +115,10 @@ function mapRowToDue(row: DueRow): DueDelivery {
   };
 }
 
-/** Creates the event's data: the current state of the message, conversation or user, or only the id if it was deleted. */
+/**
+ * Creates the event's data: the current state of the message, conversation or user that the event is about. If that was deleted, the
+ * data contains only its id.
+ */
 function createData({ message, conversation, data, about_id }: DueRow): Record<string, unknown> {
   if (message)
     return mapRowToMessage({

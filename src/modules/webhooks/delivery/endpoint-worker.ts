@@ -4,17 +4,17 @@ import type { Endpoint } from "./leases.ts";
 import type { ResultWriter } from "./result-writer.ts";
 import type { DeliveryThrottle } from "./throttle.ts";
 
-/** Maximum concurrent requests per endpoint. */
+/** Maximum number of concurrent requests per endpoint. */
 const IN_FLIGHT_MAX = 16;
-/** Maximum deliveries read per batch, with their content. */
+/** Number of deliveries read per batch, with their content. */
 const BATCH_ROWS = 64;
-/** The next batch is read when fewer deliveries are buffered. */
+/** The next batch is read when fewer deliveries than this are buffered. */
 const REFILL_BELOW_ROWS = 16;
-/** Older buffered deliveries are read again, because their content or the owner's access may have changed. */
+/** Maximum age of a buffered delivery. Older ones are read again, because their content or the owner's access may have changed. */
 const FRESH_AGE_MS_MAX = 1_000;
-/** Maximum deliveries per endpoint that are buffered, in flight or being stored. */
+/** Maximum number of deliveries per endpoint that are buffered, in flight or being stored. */
 const IN_PROGRESS_MAX = 256;
-/** Retry interval while deliveries are throttled. */
+/** While deliveries are throttled, the worker tries again to start one after this time. */
 const THROTTLED_RETRY_MS = 20;
 /** An endpoint is released after it has been idle for this long. */
 const IDLE_TIMEOUT_MS = 5_000;
@@ -46,7 +46,7 @@ export function createEndpointWorker(
   const busyConversations = new Set<string>();
   let buffer: DueDelivery[] = [];
   let loadedAtMs = 0;
-  let inFlight = 0;
+  let inFlightCount = 0;
   let mayHaveMore = true;
   let isLoading = false;
   let isFinishing = false;
@@ -61,8 +61,8 @@ export function createEndpointWorker(
     clearTimeout(idleTimer);
     // If no buffered delivery can start because the receiver hangs, reading them again would be useless.
     const isStale =
-      performance.now() - loadedAtMs > FRESH_AGE_MS_MAX && inFlight < IN_FLIGHT_MAX && buffer.some(canStart);
-    // Dropping deliveries while a batch is being read would change their order, because the batch follows them.
+      performance.now() - loadedAtMs > FRESH_AGE_MS_MAX && inFlightCount < IN_FLIGHT_MAX && buffer.some(canStart);
+    // While a batch is being read, buffered deliveries must not be dropped. They precede that batch, but would be read again after it.
     if (isFinishing || (isStale && !isLoading)) {
       for (const { id } of buffer) inProgressIds.delete(id);
       buffer = [];
@@ -76,15 +76,15 @@ export function createEndpointWorker(
       buffer.length < REFILL_BELOW_ROWS &&
       inProgressIds.size < IN_PROGRESS_MAX
     )
-      void refill();
-    if (inFlight > 0 || isLoading || inProgressIds.size > 0) return;
+      void refillBuffer();
+    if (inFlightCount > 0 || isLoading || inProgressIds.size > 0) return;
     for (const resolve of idleCallbacks.splice(0)) resolve();
     if (isFinishing) return;
     idleTimer = setTimeout(finish, IDLE_TIMEOUT_MS);
   }
 
   function startDeliveries(): void {
-    for (let index = 0; index < buffer.length && inFlight < IN_FLIGHT_MAX; ) {
+    for (let index = 0; index < buffer.length && inFlightCount < IN_FLIGHT_MAX; ) {
       const delivery = buffer[index] as DueDelivery;
       if (!canStart(delivery)) index += 1;
       else if (throttle.tryStart()) {
@@ -106,20 +106,20 @@ export function createEndpointWorker(
     }, THROTTLED_RETRY_MS);
   }
 
-  async function refill(): Promise<void> {
+  async function refillBuffer(): Promise<void> {
     isLoading = true;
     mayHaveMore = false;
     try {
-      const loaded = await load(endpoint, [...inProgressIds], BATCH_ROWS);
+      const loadedDeliveries = await load(endpoint, [...inProgressIds], BATCH_ROWS);
       // If the buffer isn't empty, its age is the age of its oldest deliveries.
       if (buffer.length === 0) loadedAtMs = performance.now();
       if (!isFinishing) {
-        for (const delivery of loaded) inProgressIds.add(delivery.id);
-        buffer.push(...loaded);
+        for (const delivery of loadedDeliveries) inProgressIds.add(delivery.id);
+        buffer.push(...loadedDeliveries);
       }
-      if (loaded.length === BATCH_ROWS) mayHaveMore = true;
-      const first = loaded.find(({ attempts }) => attempts === 0);
-      if (first) throttle.recordLag(Date.now() - first.occurredAt.getTime());
+      if (loadedDeliveries.length === BATCH_ROWS) mayHaveMore = true;
+      const unattempted = loadedDeliveries.find(({ attempts }) => attempts === 0);
+      if (unattempted) throttle.recordLag(Date.now() - unattempted.occurredAt.getTime());
     } catch (error) {
       onError(error);
     }
@@ -129,16 +129,16 @@ export function createEndpointWorker(
 
   async function deliver(delivery: DueDelivery): Promise<void> {
     const { id, conversationId } = delivery;
-    inFlight += 1;
+    inFlightCount += 1;
     if (conversationId !== null) busyConversations.add(conversationId);
     let result: AttemptResult | undefined;
     try {
       result = await attempt(endpoint.id, delivery, stopController.signal);
     } catch (error) {
-      // If the instance is shutting down, another one repeats the delivery.
+      // If this instance is shutting down, another instance repeats the delivery.
       if (!stopController.signal.aborted) onError(error);
     }
-    inFlight -= 1;
+    inFlightCount -= 1;
     if (conversationId !== null) busyConversations.delete(conversationId);
     if (result) {
       results.add({ ...result, endpoint }, () => {
@@ -158,7 +158,7 @@ export function createEndpointWorker(
   }
 
   async function waitUntilIdle(): Promise<void> {
-    if (inFlight === 0 && !isLoading && inProgressIds.size === 0) return;
+    if (inFlightCount === 0 && !isLoading && inProgressIds.size === 0) return;
     const { promise, resolve } = Promise.withResolvers<void>();
     idleCallbacks.push(resolve);
     await promise;
@@ -182,7 +182,7 @@ export function createEndpointWorker(
     },
 
     /**
-     * Starts no more deliveries. Resolves when all results are stored. Aborts requests that are in flight at the deadline.
+     * Starts no more deliveries. Resolves when all results are stored. Aborts the requests that are still in flight at the deadline.
      */
     async stop(deadlineMs: number): Promise<void> {
       const timer = setTimeout(

@@ -13,15 +13,15 @@ const RETENTION_SWEEP_INTERVAL_MS = 10 * 60_000;
 type Services = { dispatcher: Pick<WebhookDispatcher, "check" | "renew">; database: Database };
 
 export function registerDeliveryJobs(jobs: Jobs, { dispatcher, database }: Services): void {
-  jobs.everyOnEach("webhooks", CHECK_INTERVAL_MS, dispatcher.check);
-  jobs.everyOnEach("leases of webhooks", LEASE_RENEWAL_INTERVAL_MS, dispatcher.renew);
-  jobs.everyOnOne(
+  jobs.scheduleOnEachInstance("webhooks", CHECK_INTERVAL_MS, dispatcher.check);
+  jobs.scheduleOnEachInstance("leases of webhooks", LEASE_RENEWAL_INTERVAL_MS, dispatcher.renew);
+  jobs.scheduleOnOneInstance(
     "deliveries of disabled webhooks",
     ABANDON_INTERVAL_MS,
     (signal) => failAllDeliveries(database, signal),
     () => hasDeliveriesToFail(database),
   );
-  jobs.everyOnOne("old webhook deliveries", RETENTION_SWEEP_INTERVAL_MS, (signal) =>
+  jobs.scheduleOnOneInstance("old webhook deliveries", RETENTION_SWEEP_INTERVAL_MS, (signal) =>
     deleteOldDeliveries(database, signal),
   );
 }

@@ -1,5 +1,5 @@
 import type { Sql } from "../../../db/client.ts";
-import { claimLease, isFree, type LeasedTable, releaseLeases, renewLeases } from "../../../db/leases.ts";
+import { claimLease, freeCondition, type LeasedTable, releaseLeases, renewLeases } from "../../../db/leases.ts";
 
 /** A webhook that this instance has leased. `fence` is the lease's fencing token. */
 export type Endpoint = { id: string; fence: number };
@@ -10,16 +10,16 @@ const LEASE_DURATION_MS = 15_000;
 const leasedTable: LeasedTable<Endpoint> = {
   name: "webhooks",
   key: ["id"],
-  selectHeld: (sql, endpoints) => sql`
+  selectHeldRows: (sql, endpoints) => sql`
     unnest(${endpoints.map(({ id }) => id)}::uuid[], ${endpoints.map(({ fence }) => fence)}::int[]) as h (id, fence)`,
-  isInProgress: (sql) => sql`true`,
+  inProgressCondition: (sql) => sql`true`,
 };
 
-/** Lists webhooks with due deliveries that are leased by this instance or free. The longest-waiting ones come first. */
+/** Lists webhooks with due deliveries, except those that other instances have leased. The longest-waiting ones come first. */
 export async function listDueEndpoints(sql: Sql, owner: string): Promise<{ id: string; isFree: boolean }[]> {
   return await sql<{ id: string; isFree: boolean }[]>`
-    select x.id, ${isFree(sql)} as "isFree" from webhooks x
-    where ${isReady(sql)} and (x.owner = ${owner} or ${isFree(sql)})
+    select x.id, ${freeCondition(sql)} as "isFree" from webhooks x
+    where ${readyCondition(sql)} and (x.owner = ${owner} or ${freeCondition(sql)})
       and exists (
         select from webhook_deliveries d
         where d.webhook_id = x.id and d.status = 'pending' and d.next_attempt_at <= now())
@@ -31,7 +31,7 @@ export async function claimEndpoints(sql: Sql, owner: string, ids: string[]): Pr
   return await sql<Endpoint[]>`
     with free as materialized (
       select x.id from webhooks x
-      where x.id = any (${ids}::uuid[]) and ${isReady(sql)} and ${isFree(sql)} for no key update skip locked
+      where x.id = any (${ids}::uuid[]) and ${readyCondition(sql)} and ${freeCondition(sql)} for no key update skip locked
     )
     update webhooks x set ${claimLease(sql, owner, LEASE_DURATION_MS)} from free where x.id = free.id
     returning x.id, x.fence`;
@@ -49,4 +49,4 @@ export const releaseEndpoints = async (sql: Sql, owner: string, endpoints: Endpo
   await releaseLeases(sql, leasedTable, owner, endpoints);
 };
 
-const isReady = (sql: Sql) => sql`x.disabled_at is null and (x.paused_until is null or x.paused_until <= now())`;
+const readyCondition = (sql: Sql) => sql`x.disabled_at is null and (x.paused_until is null or x.paused_until <= now())`;

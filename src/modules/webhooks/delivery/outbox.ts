@@ -4,13 +4,16 @@ import { createId } from "../../../lib/id.ts";
 
 /**
  * Expands up to `rowsMax` outbox rows into deliveries. Each row represents the events of a commit.
- * @returns the number of processed rows (`taken`) and of new deliveries (`made`); null if another instance is expanding the outbox.
+ * @returns the number of expanded rows and of new deliveries; null if another instance is expanding the outbox.
  */
-export async function expandOutbox(sql: Sql, rowsMax: number): Promise<{ taken: number; made: number } | null> {
+export async function expandOutbox(
+  sql: Sql,
+  rowsMax: number,
+): Promise<{ rowCount: number; deliveryCount: number } | null> {
   const [row] = await sql<{ taken: number | null; made: number | null }[]>`
     select taken, made from expand_webhook_outbox(${rowsMax})`;
   const { taken, made } = requireRow(row, "outbox");
-  return taken === null || made === null ? null : { taken, made };
+  return taken === null || made === null ? null : { rowCount: taken, deliveryCount: made };
 }
 
 /** Returns whether there is work. The query is cheap, because every instance polls it. */
@@ -18,7 +21,7 @@ export async function findWork(sql: Sql): Promise<{ hasWebhooks: boolean; hasOut
   const [row] = await sql<{ hasWebhooks: boolean; hasOutbox: boolean }[]>`
     select exists (select from webhooks where disabled_at is null) as "hasWebhooks",
       exists (select from webhook_outbox) as "hasOutbox"`;
-  return requireRow(row, "answer");
+  return requireRow(row, "work");
 }
 
 /** Adds a delivery to a webhook, regardless of the events it subscribes to. Returns the delivery's id. */

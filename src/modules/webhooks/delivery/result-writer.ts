@@ -7,9 +7,9 @@ import type { AuditService } from "../../audit/service.ts";
 import type { EndpointResult } from "./results.ts";
 import * as queries from "./results.ts";
 
-/** Maximum results stored per transaction. */
+/** Maximum number of results stored per transaction. */
 const BATCH_RESULTS_MAX = 500;
-/** Delay before storing a result, to store it together with further ones. */
+/** Delay before storing a result, to store it together with results that follow. */
 const COLLECT_MS = 10;
 /** Delay after results could not be stored. */
 const STORE_FAILURE_DELAY_MS = 2_000;
@@ -24,13 +24,16 @@ type Dependencies = {
 
 type QueuedResult = { result: EndpointResult; onDone(): void };
 
-/** Creates a writer that stores the results of all endpoints in batches. Deliveries whose results can't be stored are repeated. */
+/**
+ * Creates a writer that stores the results of all endpoints in batches. If a result can't be stored, its delivery is repeated.
+ */
 export function createResultWriter({ database, audit, metrics, log, instanceId }: Dependencies) {
   const abortController = new AbortController();
   const queue: QueuedResult[] = [];
-  let writing: Promise<void> | undefined;
+  let runningWrite: Promise<void> | undefined;
 
-  async function store(results: EndpointResult[]): Promise<string[]> {
+  /** Stores results. Returns the ids of the webhooks that were disabled because of them. */
+  async function storeBatch(results: EndpointResult[]): Promise<string[]> {
     return withTransaction(database, async (sql) => {
       const statusChanges = results.filter(({ disableReason, pauseMs }) => disableReason !== null || pauseMs !== null);
       if (statusChanges.length > 0)
@@ -49,8 +52,8 @@ export function createResultWriter({ database, audit, metrics, log, instanceId }
   async function writeBatch(entries: QueuedResult[]): Promise<void> {
     const results = entries.map(({ result }) => result);
     try {
-      const disabled = await retryTemporary(() => store(results), abortController.signal);
-      for (const id of disabled)
+      const disabledIds = await retryTemporary(() => storeBatch(results), abortController.signal);
+      for (const id of disabledIds)
         log.warn({ webhook_id: id }, "webhook disabled: its receiver does not accept deliveries");
       for (const { outcome } of results) metrics.webhookDeliveries.inc({ outcome });
     } catch (error) {
@@ -64,14 +67,14 @@ export function createResultWriter({ database, audit, metrics, log, instanceId }
   async function writeQueue(): Promise<void> {
     await Bun.sleep(COLLECT_MS);
     while (queue.length > 0) await writeBatch(queue.splice(0, BATCH_RESULTS_MAX));
-    writing = undefined;
+    runningWrite = undefined;
   }
 
   return {
     /** Queues a result. @param onDone called when the result was stored or dropped. */
     add(result: EndpointResult, onDone: () => void): void {
       queue.push({ result, onDone });
-      writing ??= writeQueue();
+      runningWrite ??= writeQueue();
     },
 
     /**
@@ -84,7 +87,7 @@ export function createResultWriter({ database, audit, metrics, log, instanceId }
         () => abortController.abort(new Error("The instance is shutting down.")),
         Math.max(0, deadlineMs - Date.now()),
       ).unref();
-      while (writing) await writing;
+      while (runningWrite) await runningWrite;
     },
   };
 }

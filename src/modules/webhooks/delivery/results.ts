@@ -10,11 +10,11 @@ export const FAIL_BATCH_ROWS = 1_000;
 export type EndpointResult = AttemptResult & { endpoint: Endpoint };
 
 /**
- * Stores the results of attempts, unless another instance has acquired the endpoint's lease in the meantime. The transaction must
- * have locked the webhooks that it disables or pauses.
+ * Stores the results of attempts, except for endpoints whose lease another instance has acquired. The transaction must have locked
+ * the webhooks that it disables or pauses.
  */
 export async function storeResults(sql: Sql, owner: string, results: readonly EndpointResult[]): Promise<void> {
-  const collectColumn = <T>(read: (result: EndpointResult) => T): T[] => results.map(read);
+  const collectColumn = <T>(getValue: (result: EndpointResult) => T): T[] => results.map(getValue);
   await sql`
     update webhook_deliveries d set
       status = case r.outcome when 'retried' then 'pending' else r.outcome end,
@@ -41,17 +41,17 @@ export async function lockWebhooksById(sql: Sql, ids: readonly string[]): Promis
 }
 
 /** Pauses all deliveries, as the receiver requested. */
-export async function pauseWebhook(sql: Sql, id: string, ms: number): Promise<void> {
+export async function pauseWebhook(sql: Sql, id: string, pauseMs: number): Promise<void> {
   await sql`
-    update webhooks set paused_until = greatest(paused_until, now() + ${ms}::float8 * interval '1 ms') where id = ${id}`;
+    update webhooks set paused_until = greatest(paused_until, now() + ${pauseMs}::float8 * interval '1 ms') where id = ${id}`;
 }
 
 type DisabledReason = "gone" | "exhausted" | "user";
 
 /**
- * Disables a webhook and notifies its owner's other webhooks. A first batch of its pending deliveries fails immediately; a job
- * fails the rest later.
- * @returns whether it was enabled before.
+ * Disables a webhook and notifies its owner's other webhooks. A first batch of its pending deliveries is marked as failed
+ * immediately; a job marks the remaining ones later.
+ * @returns whether the webhook was enabled before.
  */
 export async function disableWebhook(sql: Sql, id: string, reason: DisabledReason): Promise<boolean> {
   const [webhook] = await sql<{ user_id: string }[]>`
@@ -67,7 +67,7 @@ export async function disableWebhook(sql: Sql, id: string, reason: DisabledReaso
   return true;
 }
 
-/** Disables a webhook because of failed deliveries, and records this in the audit log. Returns whether it was enabled before. */
+/** Disables a webhook because of failed deliveries, and records that in the audit log. Returns whether it was enabled before. */
 export async function disableAutomatically(
   sql: Sql,
   audit: Pick<AuditService, "record">,
@@ -87,7 +87,10 @@ export async function disableAutomatically(
   return true;
 }
 
-/** Marks pending deliveries of disabled webhooks as failed. Returns their number. @param id limits this to one webhook. */
+/**
+ * Marks up to `limit` pending deliveries of disabled webhooks as failed. Returns their number.
+ * @param id the webhook whose deliveries are marked; null for all disabled webhooks.
+ */
 export async function failDeliveries(sql: Sql, limit: number, id: string | null = null): Promise<number> {
   const { count } = await sql`
     update webhook_deliveries set status = 'failed', next_attempt_at = null, finished_at = now(),

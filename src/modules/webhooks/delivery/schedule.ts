@@ -23,7 +23,7 @@ const JITTER_FRACTION = 0.1;
  * @param attempts the number of previous attempts.
  * @param retryAfterMs the minimum delay that the receiver requested.
  */
-export function findRetryDelay(attempts: number, retryAfterMs: number | null, random = Math.random()): number | null {
+export function findRetryDelayMs(attempts: number, retryAfterMs: number | null, random = Math.random()): number | null {
   const delayMs = DELAYS_MS[attempts];
   if (delayMs === undefined) return null;
   return Math.max(delayMs, retryAfterMs ?? 0) * (1 + JITTER_FRACTION * random);

@@ -4,7 +4,7 @@ const SECRET_PREFIX = "whsec_";
 
 /**
  * Creates the `webhook-signature` header of Standard Webhooks 1.0.0: a signature for each secret, separated by spaces.
- * @param secrets each one is `whsec_` and the key in base64.
+ * @param secrets each is `whsec_` followed by the key in base64.
  * @param timestampS seconds since 1970, as in `webhook-timestamp`.
  */
 export function createSignatureHeader(

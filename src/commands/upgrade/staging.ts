@@ -10,10 +10,10 @@ import { EXECUTABLE_BYTES_MAX, type ExecutableSource } from "./source.ts";
 const IDLE_TIMEOUT_MS = 30_000;
 const DOWNLOAD_TIMEOUT_MS = 1_800_000;
 const PREFIX = ".parley-upgrade-";
-const DRAFT_NAME = /^\.parley-upgrade-(\d+)-[0-9a-f]{8}$/;
+const STAGED_NAME = /^\.parley-upgrade-(\d+)-[0-9a-f]{8}$/;
 
 /** A copy of the new executable in the folder of the current one, so that an atomic rename can replace it. */
-export type Draft = { path: string; sha256: string };
+export type StagedExecutable = { path: string; sha256: string };
 
 type Progress = (bytes: number, totalBytes: number | null) => void;
 
@@ -34,16 +34,16 @@ export function requireWritable(target: string): void {
  * upgrades that were killed. If the copy fails, removes the incomplete file.
  * @throws CommandError with the reason.
  */
-export async function createDraft(
+export async function stageExecutable(
   source: ExecutableSource,
   target: string,
   { signal, onProgress }: { signal: AbortSignal; onProgress: Progress },
-): Promise<Draft> {
+): Promise<StagedExecutable> {
   const folder = dirname(target);
-  removeAbandonedDrafts(folder);
+  removeAbandonedFiles(folder);
   const path = join(folder, `${PREFIX}${process.pid}-${randomUUID().slice(0, 8)}`);
   try {
-    const sha256 = await copy(source, path, { signal, onProgress });
+    const sha256 = await copyExecutable(source, path, { signal, onProgress });
     copyPermissions(path, statSync(target));
     return { path, sha256 };
   } catch (error) {
@@ -52,30 +52,31 @@ export async function createDraft(
   }
 }
 
-async function copy(
+/** Copies the executable to `path`, and returns its SHA-256. */
+async function copyExecutable(
   source: ExecutableSource,
   path: string,
   { signal, onProgress }: { signal: AbortSignal; onProgress: Progress },
 ): Promise<string> {
-  const idle = new AbortController();
-  const abortStalled = () => idle.abort(new CommandError(`${source.label} stalled; try again.`));
-  let timer = setTimeout(abortStalled, IDLE_TIMEOUT_MS);
+  const idleController = new AbortController();
+  const abortStalled = () => idleController.abort(new CommandError(`${source.label} stalled; try again.`));
+  let idleTimer = setTimeout(abortStalled, IDLE_TIMEOUT_MS);
   const downloadTimeout = AbortSignal.timeout(DOWNLOAD_TIMEOUT_MS);
-  const anySignal = AbortSignal.any([signal, idle.signal, downloadTimeout]);
+  const combinedSignal = AbortSignal.any([signal, idleController.signal, downloadTimeout]);
   const file = await open(path, "wx", 0o600);
   try {
-    const { chunks, bytes: totalBytes } = await source.open(anySignal);
+    const { chunks, bytes: totalBytes } = await source.open(combinedSignal);
     const freeBytes = await findFreeBytes(dirname(path));
     if (totalBytes !== null && freeBytes !== null && totalBytes > freeBytes)
       throw new CommandError(
-        `${dirname(path)} has not enough space for ${source.label} (${totalBytes} bytes); free some space.`,
+        `${dirname(path)} does not have enough space for ${source.label} (${totalBytes} bytes); free some space.`,
       );
     const hash = new Bun.CryptoHasher("sha256");
     let bytes = 0;
     for await (const chunk of chunks) {
-      anySignal.throwIfAborted();
-      clearTimeout(timer);
-      timer = setTimeout(abortStalled, IDLE_TIMEOUT_MS);
+      combinedSignal.throwIfAborted();
+      clearTimeout(idleTimer);
+      idleTimer = setTimeout(abortStalled, IDLE_TIMEOUT_MS);
       bytes += chunk.length;
       if (bytes > EXECUTABLE_BYTES_MAX)
         throw new CommandError(`${source.label} is larger than ${EXECUTABLE_BYTES_MAX} bytes; check the URL.`);
@@ -90,14 +91,14 @@ async function copy(
   } catch (error) {
     if (downloadTimeout.aborted)
       throw new CommandError(`${source.label} took longer than ${DOWNLOAD_TIMEOUT_MS / 60_000} minutes; try again.`);
-    if (anySignal.aborted) throw anySignal.reason;
-    if (error instanceof CommandError || diskErrors.has(getErrorCode(error))) throw error;
+    if (combinedSignal.aborted) throw combinedSignal.reason;
+    if (error instanceof CommandError || diskErrorMessages.has(getErrorCode(error))) throw error;
     const reason = error instanceof Error ? error.message : String(error);
     throw new CommandError(
       `${source.label} could not be read completely (${reason}); try again. Nothing was replaced.`,
     );
   } finally {
-    clearTimeout(timer);
+    clearTimeout(idleTimer);
     await file.close();
   }
 }
@@ -108,9 +109,9 @@ function copyPermissions(path: string, { uid, gid, mode }: Stats): void {
   chmodSync(path, (mode & 0o777) | 0o100);
 }
 
-function removeAbandonedDrafts(folder: string): void {
+function removeAbandonedFiles(folder: string): void {
   for (const name of readdirSync(folder)) {
-    const [, pid] = DRAFT_NAME.exec(name) ?? [];
+    const [, pid] = STAGED_NAME.exec(name) ?? [];
     if (pid !== undefined && !isAlive(Number(pid))) rmSync(join(folder, name), { force: true });
   }
 }
@@ -129,7 +130,7 @@ const getErrorCode = (error: unknown): string => (error instanceof Error && "cod
 const describeFullDisk = (folder: string) => `The disk of ${folder} is full; free some space. Nothing was replaced.`;
 const describeMissingPermission = (folder: string) =>
   `${folder} can't be written by this user; run this as root. Nothing was replaced.`;
-const diskErrors = new Map([
+const diskErrorMessages = new Map([
   ["ENOSPC", describeFullDisk],
   ["EDQUOT", describeFullDisk],
   ["EACCES", describeMissingPermission],
@@ -139,6 +140,6 @@ const diskErrors = new Map([
 
 /** Returns a CommandError that explains a file system error; returns other errors unchanged. */
 export function explainFileError(error: unknown, folder: string): unknown {
-  const describe = diskErrors.get(getErrorCode(error));
+  const describe = diskErrorMessages.get(getErrorCode(error));
   return describe ? new CommandError(describe(folder)) : error;
 }

@@ -1,11 +1,11 @@
 import { createHash } from "node:crypto";
 import { toStorableText } from "../../db/storable.ts";
-import { isPlainText, isSingleLine, isVisible, normalizeText } from "../../lib/text.ts";
+import { hasVisibleCharacter, isPlainText, isSingleLine, normalizeText } from "../../lib/text.ts";
 import { CONTENT_CHARS_MAX, MODEL_CHARS_MAX } from "../../protocol/frames.ts";
 import { TITLE_CHARS_MAX } from "../conversations/model.ts";
 
 const SOURCE_ID_CHARS_MAX = 200;
-/** Earlier times are invalid, because neither ChatGPT nor Claude existed. */
+/** Earlier times are invalid, because neither ChatGPT nor Claude existed then. */
 const OLDEST_MS = Date.UTC(2015, 0, 1);
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these characters are removed.
@@ -15,8 +15,8 @@ const INVISIBLE_CHARS = /[\p{Cc}\p{Zl}\p{Zp}\u202a-\u202e\u2066-\u2069]+/gu;
 /** Truncates text to `charsMax` UTF-16 code units without splitting a character. */
 function truncate(text: string, charsMax: number): string {
   if (text.length <= charsMax) return text;
-  const unit = text.charCodeAt(charsMax - 1);
-  return text.slice(0, unit >= 0xd800 && unit <= 0xdbff ? charsMax - 1 : charsMax);
+  const lastUnit = text.charCodeAt(charsMax - 1);
+  return text.slice(0, lastUnit >= 0xd800 && lastUnit <= 0xdbff ? charsMax - 1 : charsMax);
 }
 
 /** Returns the value if it is a string, otherwise an empty string. */
@@ -33,18 +33,18 @@ export function cleanContent(text: string): { content: string; isTruncated: bool
 export function cleanLine(value: unknown, charsMax: number = TITLE_CHARS_MAX): string {
   if (typeof value !== "string") return "";
   // Avoids scanning a title of several megabytes.
-  const start = truncate(value, 4 * charsMax);
-  const line = isSingleLine(start)
-    ? start
-    : toStorableText(start).replaceAll(INVISIBLE_CHARS, " ").replaceAll(/ {2,}/g, " ");
+  const beginning = truncate(value, 4 * charsMax);
+  const line = isSingleLine(beginning)
+    ? beginning
+    : toStorableText(beginning).replaceAll(INVISIBLE_CHARS, " ").replaceAll(/ {2,}/g, " ");
   const title = truncate(normalizeText(line).trim(), charsMax);
-  return isVisible(title) ? title : "";
+  return hasVisibleCharacter(title) ? title : "";
 }
 
 /** Sanitizes a model name. Returns null if nothing is left. */
 export const cleanModel = (value: unknown): string | null => cleanLine(value, MODEL_CHARS_MAX) || null;
 
-/** Returns the conversation's id in the file, or a hash of it if it is too long or contains invalid characters. */
+/** Returns the id that a conversation has in the file, or a hash of the id if it is too long or contains invalid characters. */
 export function cleanId(value: unknown): string | null {
   if (typeof value !== "string" || value === "") return null;
   const id = cleanLine(value, SOURCE_ID_CHARS_MAX);
@@ -53,8 +53,8 @@ export function cleanId(value: unknown): string | null {
 
 /** Parses a date, or seconds since 1970 as a number or string. Returns null if the time isn't plausible. */
 export function parseTime(value: unknown, nowMs: number): Date | null {
-  const ms = parseMs(value);
-  return Number.isFinite(ms) && ms >= OLDEST_MS && ms <= nowMs ? new Date(Math.trunc(ms)) : null;
+  const timeMs = parseMs(value);
+  return Number.isFinite(timeMs) && timeMs >= OLDEST_MS && timeMs <= nowMs ? new Date(Math.trunc(timeMs)) : null;
 }
 
 const DATE_CHARS_MAX = 64;
