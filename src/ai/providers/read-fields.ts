@@ -5,7 +5,7 @@ import type { ReportedUsage } from "../provider.ts";
  * fail.
  */
 
-export { asFields, asList, asNonEmptyString as asText, type Fields } from "../fields.ts";
+export { asFields, asList, asNonEmptyString, type Fields } from "../fields.ts";
 
 /** Maximum plausible token count. Larger counts are server errors. */
 const TOKENS_MAX = 100_000_000;

@@ -1,5 +1,5 @@
 import type { Thinking } from "../provider.ts";
-import { asFields, asList, asText, type Fields } from "./read-fields.ts";
+import { asFields, asList, asNonEmptyString, type Fields } from "./read-fields.ts";
 
 /** A model's thinking in OpenRouter's format (openrouter.ai/docs/use-cases/reasoning-tokens). */
 export type ReasoningDetail = {
@@ -19,9 +19,11 @@ export function listReasoningDetails({ data }: Thinking): ReasoningDetail[] {
     ...asList(blocks).map((block) => mapBlock(asFields(block))),
     ...asList(items).flatMap((item) => mapItem(asFields(item))),
     ...asList(details).map((detail) => mapDetail(asFields(detail))),
-    ...(asText(text) === null ? [] : [{ type: "reasoning.text" as const, id: null, format: "unknown", text }]),
+    ...(asNonEmptyString(text) === null
+      ? []
+      : [{ type: "reasoning.text" as const, id: null, format: "unknown", text }]),
     ...mapSignature(null, extra),
-    ...asList(extras).flatMap((entry) => mapSignature(asText(asList(entry)[0]), asList(entry)[1])),
+    ...asList(extras).flatMap((entry) => mapSignature(asNonEmptyString(asList(entry)[0]), asList(entry)[1])),
   ];
   return allDetails
     .filter((detail) => detail !== null)
@@ -40,9 +42,9 @@ function mapBlock({ type, thinking, signature, data }: Fields): Detail | null {
 
 function mapItem(item: Fields): Detail[] {
   if (item.type !== "reasoning") return [];
-  const id = asText(item.id);
+  const id = asNonEmptyString(item.id);
   const summaries = asList(item.summary).map((part): Detail => {
-    return { type: "reasoning.summary", id, format: OPENAI, summary: asText(asFields(part).text) ?? "" };
+    return { type: "reasoning.summary", id, format: OPENAI, summary: asNonEmptyString(asFields(part).text) ?? "" };
   });
   return [...summaries, { type: "reasoning.encrypted", id, format: OPENAI, data: item.encrypted_content }];
 }
@@ -52,10 +54,10 @@ const detailTypes = new Set<unknown>(["reasoning.text", "reasoning.summary", "re
 /** Maps a detail that is already in OpenRouter's format, because OpenRouter sent it. */
 const mapDetail = (detail: Fields): Detail | null =>
   detailTypes.has(detail.type)
-    ? { ...detail, id: asText(detail.id), format: asText(detail.format) ?? "unknown" }
+    ? { ...detail, id: asNonEmptyString(detail.id), format: asNonEmptyString(detail.format) ?? "unknown" }
     : null;
 
 function mapSignature(id: string | null, extra: unknown): Detail[] {
-  const signature = asText(asFields(asFields(extra).google).thought_signature);
+  const signature = asNonEmptyString(asFields(asFields(extra).google).thought_signature);
   return signature === null ? [] : [{ type: "reasoning.encrypted", id, format: GOOGLE, data: signature }];
 }

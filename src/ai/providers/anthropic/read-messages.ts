@@ -3,7 +3,7 @@ import type { ModelFinishReason, ProviderEnd } from "../../provider.ts";
 import { createProviderError, mapErrorFields } from "../../provider-error.ts";
 import type { ThinkingSource } from "../../thinking.ts";
 import { type EventMapper, isBlankData, type MappedEvent } from "../event-mapper.ts";
-import { asFields, asList, asText, type Fields } from "../read-fields.ts";
+import { asFields, asList, asNonEmptyString, type Fields } from "../read-fields.ts";
 import { createReasoningSeparator } from "../reasoning-separator.ts";
 import { createToolCallStore, toArgumentsText } from "../tool-calls.ts";
 import { createUsageCounter } from "./count-usage.ts";
@@ -62,14 +62,14 @@ export function createMessagesMapper(thinkingSource?: ThinkingSource): EventMapp
   }
 
   function mapReasoning(key: BlockKey, thinking: unknown): MappedEvent {
-    return { type: "reasoning", text: separateReasoning(key, asText(thinking) ?? "") };
+    return { type: "reasoning", text: separateReasoning(key, asNonEmptyString(thinking) ?? "") };
   }
 
   function startBlock(key: BlockKey, block: Fields): MappedEvent | null {
     lastKey = key;
     blocks.startBlock(key, block);
     if (block.type === "tool_use") return startCall(key, block);
-    const text = block.type === "text" ? asText(block.text) : null;
+    const text = block.type === "text" ? asNonEmptyString(block.text) : null;
     if (text !== null) return { type: "text", text };
     return block.type === "text" ? null : mapReasoning(key, block.thinking);
   }
@@ -78,7 +78,7 @@ export function createMessagesMapper(thinkingSource?: ThinkingSource): EventMapp
     blocks.add(key, delta);
     switch (delta.type) {
       case "text_delta": {
-        const text = asText(delta.text);
+        const text = asNonEmptyString(delta.text);
         return text === null ? null : { type: "text", text };
       }
       case "input_json_delta":
@@ -96,7 +96,7 @@ export function createMessagesMapper(thinkingSource?: ThinkingSource): EventMapp
   }
 
   function recordStopReason(value: unknown): void {
-    const reason = asText(value);
+    const reason = asNonEmptyString(value);
     if (reason === null || reason === "null") return;
     const finishReason = stopReasons.get(reason.toLowerCase());
     const cause = `the answer ended with the stop reason ${reason}`;
@@ -155,10 +155,10 @@ export function createMessagesMapper(thinkingSource?: ThinkingSource): EventMapp
     map({ event: name, data }) {
       if (isBlankData(data)) return null;
       const event = asFields(JSON.parse(data));
-      return mapEvent(asText(event.type) ?? name, event);
+      return mapEvent(asNonEmptyString(event.type) ?? name, event);
     },
     mapNext: () => pendingParts.shift() ?? null,
-    isEvent: (document) => eventTypePattern.test(asText(asFields(document).type) ?? ""),
+    isEvent: (document) => eventTypePattern.test(asNonEmptyString(asFields(document).type) ?? ""),
     isComplete: () => end !== null,
     end: () => (end === null ? null : finish()),
     mapDocument,

@@ -2,7 +2,7 @@ import type { ContentBlockParam } from "@anthropic-ai/sdk/resources/messages/mes
 import type { ThinkingSource } from "../../thinking.ts";
 import { createThinking, findModelThinking, THINKING_LENGTH_MAX } from "../../thinking.ts";
 import type { Turn } from "../map-conversation.ts";
-import { asFields, asList, asText, type Fields } from "../read-fields.ts";
+import { asFields, asList, asNonEmptyString, type Fields } from "../read-fields.ts";
 
 /** A block of an answer, as it is sent back to the API. Only the id of a call is recorded, because calls are stored elsewhere. */
 type Block = { type: "thinking" | "redacted_thinking" | "text" | "tool_use"; [name: string]: unknown };
@@ -20,7 +20,7 @@ export function createBlockRecord() {
 
   /** Appends to a block's text. If the blocks exceed the limit, all are discarded, because they must be sent back complete. */
   function append(block: Block, name: string, value: unknown): void {
-    const text = asText(value);
+    const text = asNonEmptyString(value);
     if (text === null) return;
     length += text.length;
     if (length <= THINKING_LENGTH_MAX) block[name] = `${block[name] ?? ""}${text}`;
@@ -77,12 +77,12 @@ export function mapBlocks(
   content: string,
 ): ContentBlockParam[] {
   const isTextUnchanged =
-    removeWhitespace(blocks.map((block) => asText(block.text) ?? "").join("")) === removeWhitespace(content);
+    removeWhitespace(blocks.map((block) => asNonEmptyString(block.text) ?? "").join("")) === removeWhitespace(content);
   const remainingCalls = new Map(calls);
   const mappedBlocks: ContentBlockParam[] = [];
   for (const block of blocks) {
     if (isThinkingBlock(block)) mappedBlocks.push(block as unknown as ContentBlockParam);
-    else if (block.type === "text" && isTextUnchanged && asText(block.text)?.trim())
+    else if (block.type === "text" && isTextUnchanged && asNonEmptyString(block.text)?.trim())
       mappedBlocks.push(block as unknown as ContentBlockParam);
     else if (block.type === "tool_use") {
       const call = remainingCalls.get(String(block.id));

@@ -8,7 +8,7 @@ import {
   type ThinkingSource,
 } from "../../thinking.ts";
 import type { Turn } from "../map-conversation.ts";
-import { asFields, asList, asText, type Fields } from "../read-fields.ts";
+import { asFields, asList, asNonEmptyString, type Fields } from "../read-fields.ts";
 import type { CallWithExtra } from "../tool-calls.ts";
 
 /** Fields that may contain plain-text reasoning. */
@@ -90,7 +90,8 @@ function joinDetails(first: Fields, second: Fields): Fields {
 }
 
 /** Whether Gemini's `extra_content` contains a signature. Without one, it only marks the text as reasoning. */
-const hasSignature = (extra: unknown): boolean => asText(asFields(asFields(extra).google).thought_signature) !== null;
+const hasSignature = (extra: unknown): boolean =>
+  asNonEmptyString(asFields(asFields(extra).google).thought_signature) !== null;
 
 type AssistantTurn = Extract<Turn, { role: "assistant" }>;
 type AssistantMessage = Extract<ChatCompletionMessageParam, { role: "assistant" }>;

@@ -3,7 +3,7 @@ import { createProviderError, mapErrorFields } from "../../provider-error.ts";
 import type { ThinkingSource } from "../../thinking.ts";
 import { mergeUsageReports } from "../../usage.ts";
 import type { EventMapper, MappedEvent } from "../event-mapper.ts";
-import { asFields, asList, asText, type Fields } from "../read-fields.ts";
+import { asFields, asList, asNonEmptyString, type Fields } from "../read-fields.ts";
 import { ToolCallAssembler } from "./assemble-tool-calls.ts";
 import { createThinkingRecord } from "./chat-thinking.ts";
 import { findChunkError } from "./find-failure.ts";
@@ -149,5 +149,5 @@ class ChunkMapper {
 
 const createUnknownReasonError = (reason: unknown): ProviderEnd => ({
   type: "error",
-  error: createProviderError("provider_unavailable", `the answer ended with ${asText(reason)}`),
+  error: createProviderError("provider_unavailable", `the answer ended with ${asNonEmptyString(reason)}`),
 });

@@ -1,4 +1,4 @@
-import { asFields, asList, asText, type Fields } from "../read-fields.ts";
+import { asFields, asList, asNonEmptyString, type Fields } from "../read-fields.ts";
 
 /** The content of a delta or a message. `reasoning` is an empty string if the server only reports that reasoning exists. */
 export type DeltaContent = { text: string; reasoning: string | null; calls: readonly unknown[] };
@@ -7,7 +7,7 @@ export type DeltaContent = { text: string; reasoning: string | null; calls: read
 export function parseDelta(delta: Fields, legacyText?: unknown): DeltaContent {
   const { text, thinking } = parseContent(delta.content ?? delta.text ?? legacyText);
   return {
-    text: text || (asText(delta.refusal) ?? ""),
+    text: text || (asNonEmptyString(delta.refusal) ?? ""),
     reasoning: (thinking === "" ? null : thinking) ?? parseReasoning(delta),
     calls: listCalls(delta),
   };
@@ -38,8 +38,8 @@ const thinkingTypes = new Set<unknown>(["thinking", "reasoning", "thinking_delta
 function addPart(parsed: ParsedContent, part: unknown): void {
   if (typeof part === "string") parsed.text += part;
   const fields = asFields(part);
-  if (textTypes.has(fields.type)) parsed.text += asText(fields.text) ?? "";
-  else if (fields.type === "refusal") parsed.text += asText(fields.refusal) ?? "";
+  if (textTypes.has(fields.type)) parsed.text += asNonEmptyString(fields.text) ?? "";
+  else if (fields.type === "refusal") parsed.text += asNonEmptyString(fields.refusal) ?? "";
   else if (thinkingTypes.has(fields.type))
     parsed.thinking += joinText(fields.thinking ?? fields.reasoning ?? fields.text);
 }
@@ -55,7 +55,7 @@ function parseReasoning(delta: Fields): string | null {
 
 const getDetailText = (detail: unknown): string => {
   const { text, summary } = asFields(detail);
-  return asText(text) ?? asText(summary) ?? "";
+  return asNonEmptyString(text) ?? asNonEmptyString(summary) ?? "";
 };
 
 /** Returns the text of a reasoning value, which may be a list of parts. */
@@ -65,4 +65,6 @@ function joinText(value: unknown): string {
 }
 
 const getPartText = (part: unknown): string =>
-  typeof part === "string" ? part : (asText(asFields(part).text) ?? asText(asFields(part).content) ?? "");
+  typeof part === "string"
+    ? part
+    : (asNonEmptyString(asFields(part).text) ?? asNonEmptyString(asFields(part).content) ?? "");

@@ -2,7 +2,7 @@ import { isBareError, isErrorValue } from "../../error-fields.ts";
 import { mapErrorFields } from "../../provider-error.ts";
 import type { ThinkingSource } from "../../thinking.ts";
 import { type EventMapper, isBlankData, type MappedEvent } from "../event-mapper.ts";
-import { asFields, asList, asText, type Fields } from "../read-fields.ts";
+import { asFields, asList, asNonEmptyString, type Fields } from "../read-fields.ts";
 import { createReasoningSeparator } from "../reasoning-separator.ts";
 import { createOutputTextTracker } from "./output-texts.ts";
 import { createToolCallCollector } from "./response-calls.ts";
@@ -29,7 +29,7 @@ export function createResponsesMapper(thinkingSource?: ThinkingSource): EventMap
   }
 
   function mapDelta(event: Fields): MappedEvent | null {
-    const text = asText(event.delta);
+    const text = asNonEmptyString(event.delta);
     if (text === null) return null;
     textTracker.add(event.output_index, event.content_index, text);
     return { type: "text", text };
@@ -37,14 +37,14 @@ export function createResponsesMapper(thinkingSource?: ThinkingSource): EventMap
 
   /** @param position the indexes of the item and its part. */
   function mapReasoning(value: unknown, ...position: unknown[]): MappedEvent {
-    const text = asText(value) ?? "";
+    const text = asNonEmptyString(value) ?? "";
     if (text !== "") hasReasoning = true;
     return { type: "reasoning", text: separateReasoning(JSON.stringify(position), text) };
   }
 
   /** Maps a part of a message. A refusal is shown to the reader as text. */
   function mapPart(output: unknown, content: unknown, part: Fields): MappedEvent[] {
-    const completeText = asText(part.text) ?? asText(part.refusal);
+    const completeText = asNonEmptyString(part.text) ?? asNonEmptyString(part.refusal);
     const text = completeText === null ? null : textTracker.addComplete(output, content, completeText);
     return text === null ? [] : [{ type: "text", text }];
   }
@@ -157,11 +157,11 @@ export function createResponsesMapper(thinkingSource?: ThinkingSource): EventMap
     map({ event: name, data }) {
       if (isBlankData(data)) return null;
       const event = asFields(JSON.parse(data));
-      return mapEvent(asText(event.type) ?? name, event);
+      return mapEvent(asNonEmptyString(event.type) ?? name, event);
     },
     mapNext: () => pendingParts.shift() ?? null,
     mapDocument,
-    isEvent: (document) => asText(asFields(document).type)?.startsWith("response.") ?? false,
+    isEvent: (document) => asNonEmptyString(asFields(document).type)?.startsWith("response.") ?? false,
   };
 }
 

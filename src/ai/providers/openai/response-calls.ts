@@ -1,5 +1,5 @@
 import type { ToolCall } from "../../provider.ts";
-import { asFields, asText, type Fields } from "../read-fields.ts";
+import { asFields, asNonEmptyString, type Fields } from "../read-fields.ts";
 import { createToolCallStore, parseNameOrId, toArgumentsText } from "../tool-calls.ts";
 
 /**
@@ -74,4 +74,4 @@ const getComparisonKey = ({ name }: Fields, text: string): string => `${parseNam
 const getItemKey = (event: Fields): string =>
   typeof event.output_index === "number"
     ? `key ${event.output_index}`
-    : (asText(event.item_id) ?? asText(asFields(event.item).id) ?? "");
+    : (asNonEmptyString(event.item_id) ?? asNonEmptyString(asFields(event.item).id) ?? "");

@@ -1,7 +1,7 @@
 import { isErrorValue } from "../../error-fields.ts";
 import type { ModelFinishReason, ProviderError, ReportedUsage } from "../../provider.ts";
 import { createProviderError, mapErrorFields } from "../../provider-error.ts";
-import { asFields, asText, type Fields, parseReportedUsage } from "../read-fields.ts";
+import { asFields, asNonEmptyString, type Fields, parseReportedUsage } from "../read-fields.ts";
 
 const incompleteReasons: ReadonlyMap<string, ModelFinishReason> = new Map([
   ["max_output_tokens", "length"],
@@ -20,10 +20,12 @@ export function findResponseEnd(
 ): ModelFinishReason | { error: ProviderError } {
   if (isErrorValue(response)) return { error: mapErrorFields(response) };
   const status =
-    impliedStatus === "completed" ? getCompletedStatus(response.status) : (impliedStatus ?? asText(response.status));
+    impliedStatus === "completed"
+      ? getCompletedStatus(response.status)
+      : (impliedStatus ?? asNonEmptyString(response.status));
   if (status === "completed") return "stop";
   if (status === "incomplete") {
-    const reason = asText(asFields(response.incomplete_details).reason);
+    const reason = asNonEmptyString(asFields(response.incomplete_details).reason);
     const finishReason = reason === null ? "length" : incompleteReasons.get(reason);
     return (
       finishReason ?? { error: createProviderError("provider_unavailable", `the response is incomplete: ${reason}`) }
@@ -36,7 +38,7 @@ export function findResponseEnd(
 
 /** Returns the final status. The `response.completed` event may contain an outdated status, or no status. */
 function getCompletedStatus(value: unknown): string {
-  const status = asText(value);
+  const status = asNonEmptyString(value);
   return status === null || status === "in_progress" || status === "queued" ? "completed" : status;
 }
 

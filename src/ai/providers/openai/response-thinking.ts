@@ -1,7 +1,7 @@
 import type { ResponseInputItem } from "openai/resources/responses/responses";
 import { createThinking, findModelThinking, THINKING_LENGTH_MAX, type ThinkingSource } from "../../thinking.ts";
 import type { Turn } from "../map-conversation.ts";
-import { asFields, asList, asText, type Fields } from "../read-fields.ts";
+import { asFields, asList, asNonEmptyString, type Fields } from "../read-fields.ts";
 
 /**
  * Records a response's items in order. In a tool loop, each reasoning item must be sent back before the calls that it led to
@@ -27,7 +27,7 @@ export function createItemRecord() {
     },
     /** Returns the thinking to send back to this model with the answer's calls. */
     buildThinking(thinkingSource: ThinkingSource | undefined) {
-      const length = items.reduce((sum, { encrypted_content: text }) => sum + (asText(text)?.length ?? 0), 0);
+      const length = items.reduce((sum, { encrypted_content: text }) => sum + (asNonEmptyString(text)?.length ?? 0), 0);
       const hasThinking = length > 0 && length <= THINKING_LENGTH_MAX;
       return createThinking(thinkingSource, hasThinking ? { items } : null);
     },
@@ -39,7 +39,7 @@ function pickFields({ type, id, summary, content, encrypted_content, call_id, ph
   switch (type) {
     case "reasoning":
       // Without the encrypted content, the API would look for the item in its storage and fail.
-      if (asText(encrypted_content) === null) return null;
+      if (asNonEmptyString(encrypted_content) === null) return null;
       return {
         type,
         id,
@@ -50,7 +50,7 @@ function pickFields({ type, id, summary, content, encrypted_content, call_id, ph
     case "function_call":
       return { type, id, call_id };
     case "message":
-      return { type, ...(asText(phase) !== null && { phase }) };
+      return { type, ...(asNonEmptyString(phase) !== null && { phase }) };
     default:
       return null;
   }
@@ -74,10 +74,13 @@ export function restoreItems(
     const call = item.type === "function_call" ? remainingCalls.get(String(item.call_id)) : undefined;
     if (item.type === "reasoning") mappedItems.push(item as unknown as ResponseInputItem);
     else if (call) {
-      mappedItems.push({ ...call, ...(asText(item.id) !== null && { id: String(item.id) }) });
+      mappedItems.push({ ...call, ...(asNonEmptyString(item.id) !== null && { id: String(item.id) }) });
       remainingCalls.delete(call.call_id);
     } else if (item.type === "message" && textItem) {
-      mappedItems.push({ ...textItem, ...(asText(item.phase) !== null && { phase: item.phase }) } as ResponseInputItem);
+      mappedItems.push({
+        ...textItem,
+        ...(asNonEmptyString(item.phase) !== null && { phase: item.phase }),
+      } as ResponseInputItem);
       textItem = undefined;
     }
   }
